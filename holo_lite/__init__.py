@@ -1,0 +1,1 @@
+"""holo-lite: HoloCine multi-shot video, shot by shot, on the card you have."""

@@ -1,0 +1,54 @@
+"""Every error a person can meet, as one tree.
+
+    HoloError                    something the person can mend; exit code 2
+    ├── StoryboardError          the storyboard file, its captions, frames or cuts
+    ├── PromptError              the text: tags, windows, the 512-token limit
+    ├── SettingsError            a size, a step count, a scale, an option
+    ├── CheckpointError          a file of weights: missing, torn, wrong names or shapes
+    └── OutputError              a place that cannot be written, a video that cannot be read
+
+A message is one line: what is wrong, where, and how to mend it. Our own mistakes are assertions,
+never one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HoloError(Exception):
+    """The root: one line that says what is wrong, where, and how to mend it."""
+
+
+class StoryboardError(HoloError):
+    """The storyboard cannot be understood, or asks for an impossible cut."""
+
+
+class PromptError(HoloError):
+    """The prompt has no usable text windows, or does not fit the encoder."""
+
+
+class SettingsError(HoloError):
+    """An option lies outside what the model can do."""
+
+
+class CheckpointError(HoloError):
+    """A file of weights is missing, damaged, or belongs to another architecture."""
+
+
+class OutputError(HoloError):
+    """A file cannot be written or read where the person asked for it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest known name, or nothing when none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def first_three(names: Iterable[str]) -> str:
+    """Return at most three names, in order, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return ", ".join(ordered[:3]) + more

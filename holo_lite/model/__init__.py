@@ -1,0 +1,1 @@
+"""The diffusion transformer: equations, parameters, and the order in which shots pass through."""

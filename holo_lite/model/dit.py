@@ -1,0 +1,135 @@
+"""One expert: the Wan 2.2 A14B transformer, its parameters under the names of the released files.
+
+`WanDiT.forward` is the whole network: patches in, blocks over one residual stream per guidance branch,
+patches out. Nothing is as long as the clip but the streams, the latents, and what is returned. A block is
+one call with all streams, so that whoever brings its weights to the device does so once per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from holo_lite.config import PATCH, DiTConfig
+from holo_lite.model.clip import Clip, portions
+from holo_lite.model.equations import modulate, sinusoid
+from holo_lite.model.layers import (
+    AttentionLayer,
+    FeedForward,
+    Modulation,
+    TextRows,
+    cross_attention_,
+    feed_forward_,
+    self_attention_,
+)
+from holo_lite.model.linear import Affine, Linear
+from holo_lite.model.patches import read_patches, write_patches
+from holo_lite.model.positions import Positions
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each in place on the residual streams."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.modulation = nn.Parameter(torch.empty(1, 6, config.dim))
+        self.self_attn = AttentionLayer(config.dim, config.num_heads, config.eps)
+        self.cross_attn = AttentionLayer(config.dim, config.num_heads, config.eps)
+        self.norm3 = nn.LayerNorm(config.dim, config.eps)
+        self.ffn = FeedForward(config.dim, config.ffn_dim)
+
+    def forward(
+        self,
+        streams: Sequence[Tensor],
+        texts: Sequence[TextRows],
+        modulation: Tensor,
+        clip: Clip,
+        positions: Positions,
+    ) -> None:
+        """Change each stream (tokens, d) in place. modulation: (6, d), the timestep's part."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation[0] + modulation
+        self_attention_(streams, self.self_attn, Modulation(shift1, scale1, gate1), clip, positions)
+        cross_attention_(streams, texts, self.cross_attn, self.norm3, clip)
+        feed_forward_(streams, self.ffn, Modulation(shift2, scale2, gate2), self.eps, clip)
+
+
+class Head(nn.Module):
+    """The last projection, from a token to its patch."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.head = Linear(config.dim, config.out_dim * PATCH**2)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim))
+
+
+class WanDiT(nn.Module):
+    """An expert of HoloCine: velocity of the latents at a timestep, for one or more prompts at once."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.config = config
+        self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
+        self.text_embedding = nn.Sequential(
+            Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(Linear(config.freq_dim, dim), nn.SiLU(), Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype, that of the residual stream."""
+        return self.patch_embedding.weight.dtype
+
+    def embed_text(self, context: Tensor) -> Tensor:
+        """Text encoder rows (512, text_dim), zero after EOS, → (512, d). The same in every step."""
+        embedded: Tensor = self.text_embedding(context.to(self.dtype))
+        return embedded
+
+    def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalar timestep in 0…1000 → the head's (d,) and the blocks' (6, d) modulation."""
+        rounded = timestep.to(self.dtype)  # the model was trained on timesteps of its own precision
+        embedded = self.time_embedding(sinusoid(rounded, self.config.freq_dim).to(self.dtype))
+        return embedded, self.time_projection(embedded).view(6, -1)
+
+    def forward(
+        self, latents: Tensor, timestep: Tensor, texts: Sequence[TextRows], clip: Clip
+    ) -> list[Tensor]:
+        """Velocity for each prompt.
+
+        latents: (16, F, h, w), any float dtype; timestep: scalar on the same device; texts: one per
+        guidance branch, rows from `embed_text`. → as many tensors like `latents`, in its dtype.
+        """
+        positions = Positions.of(clip.layout, self.config.head_dim, latents.device)
+        embedded, modulation = self.embed_time(timestep)
+        streams = self._embed_patches(latents, len(texts), clip, positions)
+        for block in self.blocks:
+            block(streams, texts, modulation, clip, positions)
+        return [self._project(x, embedded, latents, clip, positions) for x in streams]
+
+    def _embed_patches(self, latents: Tensor, count: int, clip: Clip, positions: Positions) -> list[Tensor]:
+        weight = self.patch_embedding.weight.flatten(1)
+        streams = [latents.new_empty(clip.layout.tokens, self.config.dim, dtype=self.dtype) for _ in range(count)]
+        for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
+            patches = read_patches(latents, positions, tokens).to(self.dtype)
+            embedded = F.linear(patches, weight, self.patch_embedding.bias)
+            for x in streams:
+                x[tokens] = embedded
+        return streams
+
+    def _project(
+        self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions
+    ) -> Tensor:
+        shift, scale = self.head.modulation[0] + embedded
+        project: Affine = self.head.head.ready()
+        velocity = torch.empty_like(latents)
+        for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
+            patches = project(modulate(x[tokens], shift, scale, self.config.eps))
+            write_patches(velocity, positions, tokens, patches)
+        return velocity

@@ -1,0 +1,240 @@
+"""The three layers of a block, run shot by shot, in place on the residual stream.
+
+Only self-attention needs an order. The keys and values of all shots' first frames are computed first,
+because the stream changes as soon as the first shot is done; then each shot writes its own behind them,
+and its queries pass in chunks. Cross-attention needs a shot's allowed text rows, gathered; the
+feed-forward needs nothing but the token itself. No masks anywhere: what must not be seen is not there.
+
+Each layer makes its weights ready on entry and lets them go on return, so that of a compressed model at
+most one layer of one block stands in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from holo_lite.model.clip import Clip, portions
+from holo_lite.model.equations import (
+    attention,
+    gated_add_,
+    gelu_,
+    layer_norm,
+    modulate,
+    rms_norm_,
+    rotate_,
+)
+from holo_lite.model.linear import Affine, Linear
+from holo_lite.model.positions import Positions
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What the timestep does to a layer: its input's shift and scale, its output's gate. Each (d,)."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """A prompt as the blocks see it: embedded rows (512, d), and per shot the rows it may see.
+
+    `windows` is None for a prompt without windows: then every token sees every row.
+    """
+
+    rows: Tensor
+    windows: tuple[Tensor, ...] | None = None
+
+    def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None]]:
+        """Spans of tokens with the row numbers they see (None: all)."""
+        if self.windows is None:
+            return [(range(clip.layout.tokens), None)]
+        return [(span, self.windows[shot]) for shot, span in clip.query_spans]
+
+
+class KeyValues:
+    """One buffer of keys and values, shared rows in front, a shot's own behind. k, v: (rows, H, D)."""
+
+    def __init__(self, rows: int, heads: int, head_dim: int, like: Tensor) -> None:
+        self.keys = like.new_empty(rows, heads, head_dim)
+        self.values = like.new_empty(rows, heads, head_dim)
+        self.filled = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Write rows behind those already there."""
+        rows = slice(self.filled, self.filled + keys.shape[0])
+        self.keys[rows], self.values[rows] = keys, values
+        self.filled = rows.stop
+
+    def repeat(self, rows: range) -> None:
+        """Write rows that are already there a second time, behind the rest."""
+        again = slice(rows.start, rows.stop)
+        self.append(self.keys[again], self.values[again])
+
+    def cut(self, rows: int) -> None:
+        """Forget all rows from `rows` on."""
+        self.filled = rows
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """Keys and values written so far."""
+        return self.keys[: self.filled], self.values[: self.filled]
+
+
+@dataclass(frozen=True)
+class ReadyAttention:
+    """An attention layer's weights, ready for one visit."""
+
+    q: Affine
+    k: Affine
+    v: Affine
+    o: Affine
+    norm_q: Tensor
+    norm_k: Tensor
+    heads: int
+    eps: float
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(n, d) → (n, H, D), normed."""
+        return self._split(rms_norm_(self.q(x), self.norm_q, self.eps))
+
+    def keys(self, x: Tensor) -> Tensor:
+        """(n, d) → (n, H, D), normed."""
+        return self._split(rms_norm_(self.k(x), self.norm_k, self.eps))
+
+    def values(self, x: Tensor) -> Tensor:
+        """(n, d) → (n, H, D)."""
+        return self._split(self.v(x))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+
+class RMSScale(nn.Module):
+    """The weight of an RMSNorm."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+
+
+class AttentionLayer(nn.Module):
+    """Parameters of self- or cross-attention."""
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads, self.eps = heads, eps
+        self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
+        self.norm_q, self.norm_k = RMSScale(dim), RMSScale(dim)
+
+    def ready(self) -> ReadyAttention:
+        """Make the weights ready for one visit."""
+        return ReadyAttention(
+            q=self.q.ready(),
+            k=self.k.ready(),
+            v=self.v.ready(),
+            o=self.o.ready(),
+            norm_q=self.norm_q.weight,
+            norm_k=self.norm_k.weight,
+            heads=self.heads,
+            eps=self.eps,
+        )
+
+
+class FeedForward(nn.Sequential):
+    """Parameters of the feed-forward: up, GELU, down."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__(Linear(dim, inner), nn.Identity(), Linear(inner, dim))
+
+    def ready(self) -> tuple[Affine, Affine]:
+        """Make both weights ready for one visit."""
+        up, _, down = self
+        assert isinstance(up, Linear)
+        assert isinstance(down, Linear)
+        return up.ready(), down.ready()
+
+
+@dataclass(frozen=True)
+class SelfAttentionVisit:
+    """Self-attention of one block, with all that stays the same while the streams pass."""
+
+    weights: ReadyAttention
+    mod: Modulation
+    clip: Clip
+    positions: Positions
+
+    def run_(self, x: Tensor, buffer: KeyValues) -> None:
+        """Change a stream (tokens, d) in place, shot by shot."""
+        buffer.cut(0)
+        for span in self.clip.shared_spans:
+            self._append_keys(x, span, buffer)
+        for shot, span in self.clip.query_spans:
+            buffer.cut(self.clip.shared_tokens)
+            buffer.repeat(self.clip.repeated_rows(shot))
+            self._append_keys(x, self.clip.own_span(shot), buffer)
+            self._attend_(x, span, buffer)
+
+    def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
+        for tokens in portions(span, self.clip.chunks.attention):
+            h = self._input(x, tokens)
+            buffer.append(self._turn_(self.weights.keys(h), tokens), self.weights.values(h))
+            del h  # a loop's variable outlives its round, and would stand beside the next chunk
+
+    def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
+        for tokens in portions(span, self.clip.chunks.attention):
+            q = self._turn_(self.weights.queries(self._input(x, tokens)), tokens)
+            gated_add_(x[tokens], self.mod.gate, self.weights.o(attention(q, *buffer.seen).flatten(1)))
+            del q
+
+    def _turn_(self, rows: Tensor, tokens: slice) -> Tensor:
+        return rotate_(rows, *self.positions.rotations(tokens))
+
+    def _input(self, x: Tensor, tokens: slice) -> Tensor:
+        return modulate(x[tokens], self.mod.shift, self.mod.scale, self.weights.eps)
+
+
+def self_attention_(
+    streams: Sequence[Tensor], layer: AttentionLayer, mod: Modulation, clip: Clip, positions: Positions
+) -> None:
+    """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (tokens, d)."""
+    visit = SelfAttentionVisit(layer.ready(), mod, clip, positions)
+    head_dim = streams[0].shape[1] // layer.heads
+    buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
+    for x in streams:
+        visit.run_(x, buffer)
+
+
+def cross_attention_(
+    streams: Sequence[Tensor], texts: Sequence[TextRows], layer: AttentionLayer, norm: nn.LayerNorm, clip: Clip
+) -> None:
+    """x += CrossAttn(LN_affine(x), text), each shot seeing the rows of its own window."""
+    weights = layer.ready()
+    for x, text in zip(streams, texts, strict=True):
+        _attend_text_(x, text, weights, norm, clip)
+
+
+def _attend_text_(x: Tensor, text: TextRows, weights: ReadyAttention, norm: nn.LayerNorm, clip: Clip) -> None:
+    keys, values = weights.keys(text.rows), weights.values(text.rows)
+    for span, rows in text.seen_by_shots(clip):
+        seen = (keys, values) if rows is None else (keys[rows], values[rows])
+        for tokens in portions(span, clip.chunks.attention):
+            q = weights.queries(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias))
+            x[tokens].add_(weights.o(attention(q, *seen).flatten(1)))
+            del q
+        del seen
+
+
+def feed_forward_(streams: Sequence[Tensor], layer: FeedForward, mod: Modulation, eps: float, clip: Clip) -> None:
+    """x += gate · FFN(LN(x)·(1+scale)+shift), in chunks of tokens."""
+    up, down = layer.ready()
+    for x in streams:
+        for tokens in portions(range(clip.layout.tokens), clip.chunks.feed_forward):
+            inner = gelu_(up(modulate(x[tokens], mod.shift, mod.scale, eps)))
+            gated_add_(x[tokens], mod.gate, down(inner))
+            del inner

@@ -1,0 +1,52 @@
+"""Where each token stands, and the rotation that tells attention so.
+
+Tokens are numbered frame by frame, row by row, column by column, over the whole clip. Rotations are kept as
+three small tables, one per axis, and put together for the tokens in work: a table for the whole clip would
+be as long as the clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from holo_lite.model.equations import rope_angles, rope_parts
+from holo_lite.shots import ShotLayout
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The clip's grid and its rotary tables. cos, sin: one (positions, part/2) fp32 table per axis."""
+
+    rows: int
+    columns: int
+    cos: tuple[Tensor, Tensor, Tensor]
+    sin: tuple[Tensor, Tensor, Tensor]
+
+    @classmethod
+    def of(cls, layout: ShotLayout, head_dim: int, device: torch.device) -> Positions:
+        """Tables for a clip: computed in float64, kept in fp32."""
+        sizes = (layout.latent_frames, layout.rows, layout.columns)
+        axes = zip(sizes, rope_parts(head_dim), strict=True)
+        frame, row, column = (rope_angles(size, part).to(device) for size, part in axes)
+        cos = (frame.cos().float(), row.cos().float(), column.cos().float())
+        sin = (frame.sin().float(), row.sin().float(), column.sin().float())
+        return cls(layout.rows, layout.columns, cos, sin)
+
+    def grid(self, tokens: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Frame, row and column of each token in a slice. → three (n,) int64."""
+        index = torch.arange(tokens.start, tokens.stop, device=self.cos[0].device)
+        frame_row = index // self.columns
+        return frame_row // self.rows, frame_row % self.rows, index % self.columns
+
+    def rotations(self, tokens: slice) -> tuple[Tensor, Tensor]:
+        """cos and sin of each token's angles. → two (n, 1, D/2) fp32."""
+        grid = self.grid(tokens)
+        return self._gather(self.cos, grid), self._gather(self.sin, grid)
+
+    @staticmethod
+    def _gather(tables: tuple[Tensor, Tensor, Tensor], grid: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        parts = [table[places] for table, places in zip(tables, grid, strict=True)]
+        return torch.cat(parts, dim=-1).unsqueeze(1)

@@ -1,0 +1,157 @@
+"""What a person wants to see: a storyboard of shots, and the one string the model reads.
+
+HoloCine was trained on prompts of one shape, and finds in them what each shot may read:
+
+    [global caption] … [per shot caption] shot 1 [shot cut] shot 2 [shot cut] …
+
+The global caption is read by every shot, a shot's own caption only by that shot. A storyboard holds
+either the captions in parts, from which ``prompt`` builds the string, or the string itself, ``raw``.
+A storyboard that exists is well formed: the checks run when it is made. When its shots begin and how
+long they last is decided in ``timeline``, since the command line has a say in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from holo_lite.errors import PromptError, StoryboardError
+from holo_lite.prompt import CUT_TAG, GLOBAL_TAG, PER_SHOT_TAG, TAG, caption_spans, clean
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One shot: what is seen in it, and how long it lasts in ``frames`` or in ``seconds``, or neither."""
+
+    caption: str
+    frames: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Storyboard:
+    """The shots of one scene, their timing, and what else the person chose (None: not said).
+
+    ``cuts`` are the first frames of all shots but the first, counted from 0; ``frames`` is the length
+    of the whole video. ``source`` is the file it came from and only serves messages.
+
+    Raises:
+        StoryboardError: a caption is empty or holds a tag, there is no shot or no global caption, or
+            the tags of ``raw`` are in no order the model knows.
+    """
+
+    global_caption: str | None
+    shots: tuple[Shot, ...]
+    cuts: tuple[int, ...] | None = None
+    frames: int | None = None
+    raw: str | None = None
+    title: str | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    seed: int | None = None
+    negative: str | None = None
+    source: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for text in (self.title, self.negative):
+            _check_characters(text or "")
+        if self.raw is None:
+            _check_captions(self.global_caption, self.shots)
+        elif self.shots or self.global_caption is not None:
+            raise StoryboardError("a whole prompt and separate captions are given; keep one of the two")
+        else:
+            _split_prompt(self.raw)
+
+    @property
+    def prompt(self) -> str:
+        """The string the model reads; with ``raw``, that string as it was given."""
+        if self.raw is not None:
+            return self.raw
+        scene = _one_line(self.global_caption or "")
+        if "This scene contains" not in scene:
+            scene += f" This scene contains {len(self.shots)} shots."
+        return f"{GLOBAL_TAG} {scene} {PER_SHOT_TAG} " + f" {CUT_TAG} ".join(self.shot_captions())
+
+    @property
+    def shot_count(self) -> int:
+        """How many shots the captions describe."""
+        return len(self.shot_captions())
+
+    def shot_captions(self) -> list[str]:
+        """Return one caption a shot on one line each; for a prompt without shots, the text itself."""
+        if self.raw is None:
+            return [_one_line(shot.caption) for shot in self.shots]
+        scene, captions = _split_prompt(self.raw)
+        return captions or [scene]
+
+
+@contextmanager
+def naming(source: str | None) -> Iterator[None]:
+    """Put the name of the file before the message of any StoryboardError raised inside."""
+    try:
+        yield
+    except StoryboardError as error:
+        if source is None:
+            raise
+        raise StoryboardError(f"{_one_line(source)}: {error}") from None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _check_captions(scene: str | None, shots: tuple[Shot, ...]) -> None:
+    if not shots:
+        raise StoryboardError("there are no shots; add a [[shot]] with a caption for each")
+    if scene is None or not scene.strip():
+        raise StoryboardError(
+            "there is no global caption; add global = '…' with the characters and the place all shots share"
+        )
+    _check_caption(scene, "the global caption")
+    for number, shot in enumerate(shots, start=1):
+        _check_caption(shot.caption, f"shot {number}")
+
+
+def _check_caption(caption: str, owner: str) -> None:
+    _check_characters(caption)
+    text = clean(caption)
+    if not text:
+        raise StoryboardError(f"{owner} has an empty caption; describe what is seen in it")
+    if tag := TAG.search(text):
+        raise StoryboardError(f"{owner} holds the tag {tag[0]}; remove it, tags are added for you")
+
+
+def _check_characters(text: str) -> None:
+    """Refuse a lone surrogate, half a character: JSON can spell one, but no file can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise StoryboardError(f"the text holds {half}, half of a character; remove or complete it") from None
+
+
+def _split_prompt(raw: str) -> tuple[str, list[str]]:
+    """Take a whole prompt apart into the text all shots share and one caption a shot.
+
+    Text without tags, and a global caption alone, have no captions and are one shot.
+    """
+    _check_characters(raw)
+    cleaned = clean(raw)
+    if not cleaned:
+        raise StoryboardError("the prompt is empty; describe the scene")
+    try:
+        spans = caption_spans(cleaned)
+    except PromptError as error:
+        raise StoryboardError(str(error)) from None
+    if spans is None:
+        return cleaned, []
+    scene, *captions = (
+        TAG.sub("", cleaned[start:end]).strip() for start, end in (spans.global_span, *spans.shot_spans)
+    )
+    if not scene:
+        raise StoryboardError(f"{GLOBAL_TAG} has no text behind it; write what all shots share")
+    return scene, captions

@@ -1,0 +1,265 @@
+"""Storyboards as files: TOML or JSON in parts, or a whole prompt as text.
+
+A key that is not known is an error, never skipped: a misspelt ``cuts`` would otherwise cost an hour of
+rendering the wrong video. Every error is one line that begins with the name of the file. The keys and
+their meaning are described in docs/storyboards.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from holo_lite.errors import StoryboardError, nearest
+from holo_lite.prompt import GLOBAL_TAG
+from holo_lite.storyboard import Shot, Storyboard, naming
+
+SUFFIXES = (".toml", ".json", ".txt")
+_SHOT_KEYS = ("caption", "frames", "seconds")
+_TOP_KEYS = (
+    *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
+    *("height", "width", "fps", "steps", "cfg", "seed", "negative"),
+)
+
+
+def load_storyboard(source: str | Path) -> Storyboard:
+    """Read the storyboard file ``source``, or take ``source`` itself as a whole prompt.
+
+    A string is a prompt when it names no file, does not end like a storyboard file, and holds white
+    space or ``[global caption]``.
+
+    Raises:
+        StoryboardError: the file cannot be read or understood, or describes no possible storyboard.
+    """
+    if isinstance(source, str) and _is_prompt(source):
+        return Storyboard(None, (), raw=source.strip())
+    path = Path(source)
+    where = str(source)
+    with naming(where):
+        text = _read(path)
+    match path.suffix.lower():
+        case ".toml":
+            return parse_toml(text, where)
+        case ".json":
+            return parse_json(text, where)
+        case _:
+            with naming(where):
+                return Storyboard(None, (), raw=text.strip(), source=where)
+
+
+def parse_toml(text: str, where: str) -> Storyboard:
+    """Read a storyboard from TOML ``text``; ``where`` is the name that errors begin with.
+
+    Raises:
+        StoryboardError: the text is no TOML, or the storyboard in it is not well formed.
+    """
+    with naming(where):
+        try:
+            values: object = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise StoryboardError(f"this is not valid TOML: {error}; mend that line") from None
+        return _storyboard(values, where)
+
+
+def parse_json(text: str, where: str) -> Storyboard:
+    """Read a storyboard from JSON ``text``; ``where`` is the name that errors begin with.
+
+    Raises:
+        StoryboardError: the text is no JSON, or the storyboard in it is not well formed.
+    """
+    with naming(where):
+        try:
+            values: object = json.loads(text, object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
+            raise StoryboardError(f"this is not valid JSON: {error}; mend that line") from None
+        return _storyboard(values, where)
+
+
+def dump_toml(storyboard: Storyboard) -> str:
+    """Write the storyboard as TOML that ``parse_toml`` reads back as an equal storyboard."""
+    top: dict[str, object] = {
+        "title": storyboard.title,
+        "prompt": storyboard.raw,
+        "global": storyboard.global_caption,
+        "cuts": storyboard.cuts,
+        "frames": storyboard.frames,
+        "height": storyboard.height,
+        "width": storyboard.width,
+        "fps": storyboard.fps,
+        "steps": storyboard.steps,
+        "cfg": storyboard.cfg,
+        "seed": storyboard.seed,
+        "negative": storyboard.negative,
+    }
+    tables = [_dump_table(top)]
+    for shot in storyboard.shots:
+        values = {"caption": shot.caption, "frames": shot.frames, "seconds": shot.seconds}
+        tables.append("[[shot]]\n" + _dump_table(values))
+    return "\n".join(tables)
+
+
+def _is_prompt(source: str) -> bool:
+    if os.path.exists(source) or source.lower().rstrip().endswith(SUFFIXES):
+        return False
+    return GLOBAL_TAG in source or len(source.split()) > 1
+
+
+def _read(path: Path) -> str:
+    """Return the text of a storyboard file, without the byte-order mark some editors put first."""
+    if path.is_dir():
+        raise StoryboardError("this is a directory; name the storyboard file in it")
+    if path.suffix.lower() not in SUFFIXES:
+        raise StoryboardError(f"this is no storyboard; name a {', '.join(SUFFIXES)} file or write a prompt")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise StoryboardError("there is no such file; check the name") from None
+    except UnicodeDecodeError as error:
+        raise StoryboardError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise StoryboardError(f"the file cannot be read: {error}; check the name and its rights") from None
+    if not text.strip():
+        raise StoryboardError("the file is empty; write a storyboard into it")
+    return text
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Build a JSON object, refusing a key that is there twice (TOML refuses it by itself)."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise StoryboardError(f"the key {twice!r} is there twice; keep one")
+    return values
+
+
+def _storyboard(values: object, where: str) -> Storyboard:
+    top = _Table.of(values, "the storyboard", "")
+    top.refuse_unknown(_TOP_KEYS)
+    return Storyboard(
+        global_caption=top.text("global"),
+        shots=_shots(top),
+        cuts=top.whole_numbers("cuts"),
+        frames=top.whole_number("frames"),
+        raw=top.text("prompt"),
+        title=top.text("title"),
+        height=top.whole_number("height"),
+        width=top.whole_number("width"),
+        fps=top.number("fps"),
+        steps=top.whole_number("steps"),
+        cfg=top.number("cfg"),
+        seed=top.whole_number("seed"),
+        negative=top.text("negative"),
+        source=where,
+    )
+
+
+def _shots(top: _Table) -> tuple[Shot, ...]:
+    if "shot" in top.values and "shots" in top.values:
+        raise StoryboardError("there are both 'shot' and 'shots'; keep one")
+    tables = top.values.get("shot", top.values.get("shots", []))
+    if not isinstance(tables, list):
+        raise StoryboardError(f"'shot' must be a list of shots ([[shot]] in TOML), not {_kind(tables)}")
+    return tuple(_shot(values, number) for number, values in enumerate(tables, start=1))
+
+
+def _shot(values: object, number: int) -> Shot:
+    table = _Table.of(values, f"shot {number}", f" of shot {number}")
+    for key in table.values:
+        if key in _TOP_KEYS and key not in _SHOT_KEYS:
+            raise StoryboardError(f"{key!r} is inside shot {number}; move it above the first shot")
+    table.refuse_unknown(_SHOT_KEYS)
+    caption = table.text("caption")
+    if caption is None:
+        raise StoryboardError(f"shot {number} has no caption; describe what is seen in it")
+    return Shot(caption, table.whole_number("frames"), table.number("seconds"))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The keys of the storyboard or of one shot, read by the type that each must have."""
+
+    values: dict[str, object]
+    owner: str  # " of shot 3", or nothing at the top
+
+    @classmethod
+    def of(cls, values: object, name: str, owner: str) -> _Table:
+        if not isinstance(values, dict):
+            raise StoryboardError(f"{name} must be a table of keys and values, not {_kind(values)}")
+        return cls(values, owner)
+
+    def refuse_unknown(self, known: Iterable[str]) -> None:
+        for key in self.values:
+            if key not in known:
+                hint = nearest(key, known) or f"; the keys are {', '.join(known)}"
+                raise StoryboardError(f"the key {key!r}{self.owner} is not known{hint}")
+
+    def text(self, key: str) -> str | None:
+        if key not in self.values:
+            return None
+        value = self.values[key]
+        if not isinstance(value, str):
+            raise self._wrong(key, "a text in quotes", value)
+        return value
+
+    def whole_number(self, key: str) -> int | None:
+        return _whole(self.values[key], f"{key!r}{self.owner}") if key in self.values else None
+
+    def number(self, key: str) -> float | None:
+        if key not in self.values:
+            return None
+        value = self.values[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, "a number", value)
+        if not (abs(value) < 1e300 and math.isfinite(value)):
+            raise StoryboardError(f"{key!r}{self.owner} must be a finite number; give one such as 5.0")
+        return float(value)
+
+    def whole_numbers(self, key: str) -> tuple[int, ...] | None:
+        if key not in self.values:
+            return None
+        items = self.values[key]
+        if not isinstance(items, list):
+            raise self._wrong(key, "a list of whole numbers such as [49, 97]", items)
+        return tuple(_whole(item, f"each of {key!r}{self.owner}") for item in items)
+
+    def _wrong(self, key: str, wanted: str, value: object) -> StoryboardError:
+        return StoryboardError(f"{key!r}{self.owner} must be {wanted}, not {_kind(value)}")
+
+
+def _whole(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise StoryboardError(f"{name} must be a whole number, not {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    """Name the type of a value as a person would."""
+    kinds = {bool: "true or false", str: "a text", int: "a whole number", float: "a number with a point"}
+    kinds |= {list: "a list", dict: "a table", type(None): "null"}
+    return kinds.get(type(value), "a date or time")
+
+
+def _dump_table(values: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {_dump(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _dump(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_dump(item) for item in value) + "]"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _quoted(text: str) -> str:
+    """Write a TOML basic string: quotes, backslashes and control characters escaped."""
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(escapes.get(c) or (c if c.isprintable() else _escaped(c)) for c in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    return f"\\U{ord(character):08X}" if ord(character) > 0xFFFF else f"\\u{ord(character):04X}"

@@ -1,0 +1,102 @@
+"""The umt5-xxl text encoder, without its vocabulary in memory.
+
+The network is transformers' `UMT5EncoderModel`; `holo_lite.text_encoder_files` finds its weights.
+
+A fifth of the file, 2 GB in bf16, is the token embedding, of which a prompt needs at most 512 rows. Those
+are looked up in the mapped file; the table itself is neither copied nor put on the device.
+
+Padding is never computed. The encoder masks it, so the real tokens' rows do not depend on it, and the
+transformer gets zeros there anyway (`pad_rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import UMT5Config, UMT5EncoderModel
+
+from holo_lite.errors import CheckpointError
+from holo_lite.text_encoder_files import WHAT, EncoderSizes, open_encoder
+from holo_lite.weights.fill import check, fill, module_shapes
+from holo_lite.windows import TEXT_LENGTH
+
+
+class TextEncoder:
+    """Token ids to text embeddings. `load` it; it computes in one dtype on one device."""
+
+    def __init__(self, module: Any, embedding: Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._module = module
+        self._embedding = embedding  # (vocabulary, d_model) on the CPU, mapped, in the file's dtype
+        self.dtype = dtype
+        self.device = device
+
+    @classmethod
+    def load(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+        """Load a ``.pth``, a safetensors file, a shard index or a diffusers ``text_encoder/`` folder.
+
+        On the CPU in the file's own dtype nothing is copied. Raises `CheckpointError`, as
+        `check_text_encoder` does, before any tensor is read.
+        """
+        source = open_encoder(path)
+        module = _build(source.sizes)
+        fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
+        return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in the order in which they run."""
+        blocks: nn.ModuleList = self._module.encoder.block
+        return blocks
+
+    @torch.no_grad()
+    def encode(self, ids: Sequence[int]) -> Tensor:
+        """Encode n token ids, the end-of-sequence token included and no padding, as (n, d_model).
+
+        Raises `CheckpointError` for an id that the embedding lacks: tokenizer and encoder do not match.
+        """
+        if max(ids) >= len(self._embedding):
+            raise CheckpointError(
+                f"the tokenizer gives id {max(ids)}, the text encoder knows {len(self._embedding)} tokens; "
+                "take both from the same model"
+            )
+        rows = self._embedding[torch.tensor(ids)].to(device=self.device, dtype=self.dtype)
+        encoded: Tensor = self._module(inputs_embeds=rows[None]).last_hidden_state
+        return encoded[0]
+
+
+def check_text_encoder(path: Path) -> None:
+    """Check a text encoder by names and shapes alone, in any layout that `TextEncoder.load` takes.
+
+    Raises `CheckpointError` for a missing or damaged file, for tensors that are missing, superfluous or of
+    another shape, and for a ``config.json`` of another kind of encoder.
+    """
+    source = open_encoder(path)
+    check(module_shapes(_build(source.sizes)), source.layers, source.renames, what=WHAT)
+
+
+def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
+    """Append zeros to (n, d), n ≤ `length`, up to (length, d): the transformer sees padding as zeros."""
+    assert len(rows) <= length, f"{len(rows)} rows do not fit {length}"
+    return functional.pad(rows, (0, 0, 0, length - len(rows)))
+
+
+def _build(sizes: EncoderSizes) -> Any:
+    """The network without memory, and without an embedding: it is fed with rows, not ids."""
+    config = UMT5Config(
+        vocab_size=sizes.vocabulary,
+        d_model=sizes.d_model,
+        d_ff=sizes.d_ff,
+        d_kv=sizes.d_kv,
+        num_heads=sizes.heads,
+        num_layers=sizes.layers,
+        relative_attention_num_buckets=sizes.buckets,
+    )
+    with torch.device("meta"):
+        module = UMT5EncoderModel(config)
+    module.set_input_embeddings(nn.Identity())
+    return module.eval()

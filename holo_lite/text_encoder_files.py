@@ -1,0 +1,159 @@
+"""Text encoder files: three layouts, one naming.
+
+People hold umt5-xxl as the original ``models_t5_umt5-xxl-enc-bf16.pth``, as safetensors in the same names,
+or as a diffusers ``text_encoder/`` folder in transformers' names, whole or in shards. `open_encoder` makes
+them one: every tensor by its name in transformers' `UMT5EncoderModel`, and the sizes of the network read
+off the shapes. Only headers are read here, so a wrong file is told before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from holo_lite.errors import CheckpointError
+from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.header import TensorEntry
+
+WHAT = "a umt5 text encoder"
+FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")
+EMBEDDING_NAMES = ("token_embedding.weight", "shared.weight", "encoder.embed_tokens.weight")
+FIXED = {  # what shapes cannot tell; a config.json beside the weights must agree
+    "model_type": "umt5",
+    "feed_forward_proj": "gated-gelu",
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
+RENAMES = (  # original names to transformers'
+    (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
+    (r"^blocks\.(\d+)\.attn\.([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
+    (
+        r"^blocks\.(\d+)\.pos_embedding\.embedding\.",
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias.",
+    ),
+    (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
+    (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+    (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+    (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+    (r"^norm\.", r"encoder.final_layer_norm."),
+)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """A weight file seen without its token embedding, which is no part of the module."""
+
+    file: WeightFile
+    entries: Mapping[str, TensorEntry]
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.file.path
+
+    @property
+    def fingerprint(self) -> str:
+        """The whole file's fingerprint."""
+        return self.file.fingerprint
+
+    def load(self, name: str) -> Tensor:
+        """Map one tensor."""
+        return self.file.load(name)
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """The sizes of the network, as the shapes tell them."""
+
+    vocabulary: int
+    d_model: int
+    d_ff: int
+    d_kv: int
+    heads: int
+    layers: int
+    buckets: int
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """An opened text encoder: its layers and their names in the module, its embedding's name, its sizes."""
+
+    layers: LayerFile
+    renames: Mapping[str, str]
+    embedding: str
+    sizes: EncoderSizes
+
+
+def encoder_file(path: Path) -> Path:
+    """Return the file that holds, or indexes, the weights of a text encoder given as a file or a folder.
+
+    Raises `CheckpointError` for a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    for name in FOLDER_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path}: holds no {' or '.join(FOLDER_FILES)}; name the text_encoder folder")
+
+
+def open_encoder(path: Path) -> EncoderSource:
+    """Open a text encoder in any layout: a file, a shard index, or a diffusers folder.
+
+    Raises `CheckpointError` for a missing or damaged file, for one that is no umt5 encoder, and for a
+    ``config.json`` of another kind of encoder.
+    """
+    file = open_weights(encoder_file(path))
+    embeddings = [name for name in EMBEDDING_NAMES if name in file.entries]
+    if not embeddings:
+        raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks {' or '.join(EMBEDDING_NAMES[:2])}")
+    layers = LayerFile(file, {name: entry for name, entry in file.entries.items() if name not in embeddings})
+    renames = {name: _module_name(name) for name in layers.entries}
+    shapes = {renames[name]: entry.shape for name, entry in layers.entries.items()}
+    sizes = _sizes(file.path, file.entries[embeddings[0]].shape, shapes)
+    if path.is_dir():
+        _check_config(path / "config.json")
+    return EncoderSource(layers, renames, embeddings[0], sizes)
+
+
+def _module_name(name: str) -> str:
+    """The name in transformers' module of a tensor in either naming."""
+    for original, ours in RENAMES:
+        name = re.sub(original, ours, name)
+    return name
+
+
+def _sizes(path: Path, embedding: tuple[int, ...], shapes: Shapes) -> EncoderSizes:
+    """Read the sizes off the embedding (vocabulary, d_model) and the first block."""
+    attention = "encoder.block.0.layer.0.SelfAttention."
+    bias = shapes.get(attention + "relative_attention_bias.weight", ())  # (buckets, heads)
+    query = shapes.get(attention + "q.weight", ())  # (heads · d_kv, d_model)
+    gate = shapes.get("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", ())  # (d_ff, d_model)
+    if not all(len(shape) == 2 and min(shape) > 0 for shape in (embedding, bias, query, gate)):
+        raise CheckpointError(f"{path}: is not {WHAT}: its first block is incomplete")
+    if query[0] % bias[1]:
+        raise CheckpointError(f"{path}: is not {WHAT}: {query[0]} channels cannot be {bias[1]} heads")
+    blocks = {match[1] for name in shapes if (match := re.match(r"encoder\.block\.(\d+)\.", name))}
+    vocabulary, d_model = embedding
+    buckets, heads = bias
+    return EncoderSizes(vocabulary, d_model, gate[0], query[0] // heads, heads, len(blocks), buckets)
+
+
+def _check_config(path: Path) -> None:
+    """Compare a diffusers ``config.json``, where there is one, with what this encoder is."""
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON; download it again") from error
+    for name, value in FIXED.items():
+        if not isinstance(config, dict) or config.get(name, value) != value:
+            raise CheckpointError(f"{path}: is not the config of {WHAT}: {name} is not {value}")

@@ -1,0 +1,1 @@
+"""Files of weights: opened lazily, checked before use, found by name."""

@@ -1,0 +1,1 @@
+"""Profiles: what a machine may spend on a run."""

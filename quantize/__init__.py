@@ -1,0 +1,1 @@
+"""Quantization: checkpoints become 8-bit or 4-bit models."""
