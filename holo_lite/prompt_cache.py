@@ -75,10 +75,11 @@ def encoder_identity(path: Path) -> str:
     Raises `CheckpointError` when the weights cannot be opened.
     """
     main = encoder_file(path)
+    fingerprint = open_weights(main).fingerprint
     sharded = main.name.endswith(".index.json")
     files = [main, *sorted(main.parent.glob("*.safetensors"))] if sharded else [main]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return _digest([facts, open_weights(main).fingerprint])
+    return _digest([facts, fingerprint])
 
 
 def cache_key(prompt: Prompt, identity: str, dtype: torch.dtype) -> str:

@@ -61,6 +61,7 @@ class Storyboard:
             _check_characters(text or "")
         if self.raw is None:
             _check_captions(self.global_caption, self.shots)
+            _split_prompt(self.prompt)  # cleaned as a whole, a caption of broken Unicode can vanish yet
         elif self.shots or self.global_caption is not None:
             raise StoryboardError("a whole prompt and separate captions are given; keep one of the two")
         else:
@@ -118,7 +119,7 @@ def _check_captions(scene: str | None, shots: tuple[Shot, ...]) -> None:
 
 def _check_caption(caption: str, owner: str) -> None:
     _check_characters(caption)
-    text = clean(caption)
+    text = clean(_one_line(caption))
     if not text:
         raise StoryboardError(f"{owner} has an empty caption; describe what is seen in it")
     if tag := TAG.search(text):

@@ -111,7 +111,7 @@ def _is_prompt(source: str) -> bool:
 
 def _read(path: Path) -> str:
     """Return the text of a storyboard file, without the byte-order mark some editors put first."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise StoryboardError("this is a directory; name the storyboard file in it")
     if path.suffix.lower() not in SUFFIXES:
         raise StoryboardError(f"this is no storyboard; name a {', '.join(SUFFIXES)} file or write a prompt")
@@ -121,8 +121,10 @@ def _read(path: Path) -> str:
         raise StoryboardError("there is no such file; check the name") from None
     except UnicodeDecodeError as error:
         raise StoryboardError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    except (OSError, ValueError) as error:
-        raise StoryboardError(f"the file cannot be read: {error}; check the name and its rights") from None
+    except OSError as error:
+        raise StoryboardError(f"{error.strerror}; check the name and the rights of the file") from None
+    except ValueError:
+        raise StoryboardError("no file can have this name; check it") from None
     if not text.strip():
         raise StoryboardError("the file is empty; write a storyboard into it")
     return text

@@ -1,16 +1,16 @@
-"""Frames to an mp4 that either is whole or is not there.
+"""Frames to an mp4 that is either whole or not there.
 
-The film is written under a temporary name in its own folder and renamed when it is complete, so that nobody
-ever finds half a video under the name they asked for. How it was made travels inside, as JSON in the mp4's
-``comment`` tag.
+The film is written under a temporary name in its own folder and renamed when it is complete, so nobody finds
+half a video under the name they asked for. How it was made travels inside, as JSON in the ``comment`` tag.
 
-RGB becomes BT.709 with the tags that say so. Left alone, swscale converts by BT.601 and says nothing, and
-players take that for BT.709 and shift the colours.
+RGB becomes BT.709, with the tags that say so. Left alone, swscale converts by BT.601 and says nothing, and
+players that take the film for BT.709 shift its colours.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -23,7 +23,164 @@ from typing import Any, Self
 
 import av
 import numpy as np
+import numpy.typing as npt
 import torch
-from av.video.reformatter import ColorRange, Colorspace, ColorPrimaries, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from holo_lite.errors import OutputError
+
+CRF = "18"  # constant quality: to the eye like the source
+BT709 = {
+    "dst_colorspace": Colorspace.ITU709,
+    "dst_color_range": ColorRange.MPEG,
+    "dst_color_primaries": ColorPrimaries.BT709,
+    "dst_color_trc": ColorTrc.BT709,
+}
+
+Pixels = torch.Tensor | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself. `fps` in frames per second, `duration` in seconds."""
+
+    frames: int
+    width: int
+    height: int
+    fps: Fraction
+    duration: float
+
+
+class VideoWriter:
+    """Write H.264 (yuv420p, index in front) frame by frame; a context manager.
+
+    `width` and `height` in pixels must be even; an `fps` such as 23.976 is taken as the nearest fraction with
+    a denominator up to 1001. `metadata` is a JSON object of any length. The file appears under `path` only
+    when the ``with`` block ends well; after any exception, Ctrl-C included, nothing is left. Entering, adding
+    and leaving raise `OutputError` when the file cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, *, width: int, height: int, fps: float | Fraction, metadata: str | None = None
+    ) -> None:
+        self.path = path
+        self._size = (width, height)
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._metadata = metadata
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._frames = 0
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> Self:
+        check_writable(self.path)
+        with _writing(self.path):
+            self._container = av.open(
+                str(self._partial), "w", format="mp4", options={"movflags": "faststart"}
+            )
+        if self._metadata is not None:
+            self._container.metadata["comment"] = self._metadata
+        self._stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": CRF})
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        _tag_bt709(self._stream.codec_context)
+        return self
+
+    def add(self, frame: Pixels) -> None:
+        """Append one frame: (height, width, 3), uint8 RGB, a NumPy array or a CPU tensor."""
+        pixels = np.ascontiguousarray(frame.numpy() if isinstance(frame, torch.Tensor) else frame)
+        assert pixels.shape == (self._size[1], self._size[0], 3), f"a frame of shape {pixels.shape}"
+        picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", **BT709)
+        picture.pts, picture.time_base = self._frames, 1 / self._fps
+        self._frames += 1
+        with _writing(self.path):
+            self._container.mux(self._stream.encode(picture))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        with _writing(self.path):
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            os.replace(self._partial, self.path)
+
+    def _discard(self) -> None:
+        """Remove the temporary file, if it still bears its name. The disk may be full: closing may fail."""
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._container.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before any work, that a video can be written at `path`; its folder is created.
+
+    Raises `OutputError` for another suffix than .mp4, for a folder, and where no file can be created.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise OutputError(f"{path}: a video is written as .mp4; name it {path.with_suffix('.mp4').name}")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def read_metadata(path: Path) -> str:
+    """Return the JSON that `VideoWriter` put into a video.
+
+    Raises `OutputError` when the file is missing, is no video, or holds no such JSON.
+    """
+    with _reading(path) as container:
+        comment = str(container.metadata.get("comment", ""))
+    try:
+        if isinstance(json.loads(comment), dict):
+            return comment
+    except ValueError as error:
+        raise OutputError(f"{path}: carries no holo-lite metadata") from error
+    raise OutputError(f"{path}: carries no holo-lite metadata")
+
+
+def probe(path: Path) -> VideoInfo:
+    """Return a video's measures without decoding it. Raises `OutputError` as `read_metadata` does."""
+    with _reading(path) as container:
+        if not container.streams.video:
+            raise OutputError(f"{path}: holds no video")
+        stream = container.streams.video[0]
+        fps = Fraction(stream.average_rate or stream.base_rate or 0)
+        duration = float((stream.duration or 0) * stream.time_base)
+        return VideoInfo(stream.frames, stream.width, stream.height, fps, duration)
+
+
+def _tag_bt709(codec: Any) -> None:
+    codec.colorspace, codec.color_range = int(Colorspace.ITU709), int(ColorRange.MPEG)
+    codec.color_primaries, codec.color_trc = int(ColorPrimaries.BT709), int(ColorTrc.BT709)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system or FFmpeg says about a failed write into one line."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(f"{path}: the disk of {path.parent} is full; free some space") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
+    except av.FFmpegError as error:
+        raise OutputError(f"{path}: is not a video, or is damaged") from error

@@ -1,4 +1,4 @@
-"""Frames, cuts and the places of shots: against the reference's rows, and as properties over hand-picked cases."""
+"""Frames, cuts and the places of shots: the reference's rows, and what must hold for all others."""
 
 import json
 from fractions import Fraction

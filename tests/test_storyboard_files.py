@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from holo_lite.errors import StoryboardError
-from holo_lite.prompt import clean
 from holo_lite.storyboard import Shot, Storyboard
 from holo_lite.storyboard_files import dump_toml, load_storyboard, parse_json, parse_toml
 from holo_lite.timeline import resolve_timeline
@@ -17,7 +16,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").iterdir())
 SHOT = "[[shot]]\ncaption = 'c'\n"
 
 text = st.text(st.characters(codec="utf-8"))
-caption = st.text(st.characters(codec="utf-8", exclude_characters="[]&"), min_size=1).filter(clean)
+caption = st.text(st.characters(codec="utf-8"), min_size=1)
 whole = st.integers(-(2**63), 2**63 - 1)
 number = st.floats(-1e299, 1e299)
 settings = {
@@ -37,15 +36,22 @@ def one_line(action):
     return message
 
 
+def well_formed(*parts, **keys):
+    try:
+        return Storyboard(*parts, **keys)
+    except StoryboardError:
+        reject()
+
+
 @given(caption, shots, optional)
 def test_any_storyboard_survives_being_written(scene, shots, keys):
-    storyboard = Storyboard(scene, tuple(shots), **keys)
+    storyboard = well_formed(scene, tuple(shots), **keys)
     assert parse_toml(dump_toml(storyboard), "x.toml") == storyboard
 
 
 @given(caption, optional)
 def test_any_whole_prompt_survives_being_written(raw, keys):
-    storyboard = Storyboard(None, (), raw=raw, **keys)
+    storyboard = well_formed(None, (), raw=raw, **keys)
     assert parse_toml(dump_toml(storyboard), "x.toml") == storyboard
 
 
@@ -132,7 +138,7 @@ def test_byte_order_mark_and_upper_case_suffix_are_accepted(tmp_path):
         ("x.md", b"text", "no storyboard"),
         ("x.txt", b"a [shot cut] b", "[global caption]"),
         ("x.toml", b"global = 'G'\n\ncuts = [49,,]", "line 3"),
-        ("x.toml", b"global = 'G'\nglobal = 'H'", "line 2"),
+        ("x.toml", b"global = 'G'\nglobal = 'H'\n", "line 2"),
         ("x.json", b'{\n"global": }', "line 2"),
         ("x.json", b'{"global": "G", "global": "H"}', "'global' is there twice"),
         ("x.json", b"[" * 100_000, "not valid JSON"),
@@ -221,4 +227,5 @@ def test_no_text_breaks_the_readers(content):
         try:
             parse(content, "x")
         except StoryboardError as error:
-            assert str(error).splitlines() == [str(error)]
+            lines = str(error).splitlines()
+            assert len(lines) == 1

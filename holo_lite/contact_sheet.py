@@ -1,0 +1,154 @@
+"""A film at a glance: one row of frames for every shot, its caption below.
+
+What to look for in a multi-shot clip is whether people and places stay the same across cuts and whether each
+shot shows what its caption says. Both are seen on one picture. The sheet is fed while the film is decoded and
+keeps only thumbnails of the few frames it shows.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from holo_lite.errors import OutputError
+
+COLUMNS = 4
+BOX = (300, 340)  # largest thumbnail: landscape films fill the width, portrait films the height
+MARGIN, GAP, ROW_GAP = 40, 10, 44
+HEADER_SIZE, CAPTION_SIZE = 15, 17
+HEADER_HEIGHT, CAPTION_LINE = 30, 25
+CAPTION_LINES = 3
+BACKGROUND, EMPTY = (22, 22, 24), (38, 38, 41)
+BRIGHT, TEXT, DIM = (240, 240, 238), (196, 196, 194), (128, 128, 130)
+
+# Widest coverage first, so that captions in Chinese or Russian are not boxes; Pillow looks in system folders.
+FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Pixels = torch.Tensor | npt.NDArray[np.uint8]
+
+
+class ContactSheet:
+    """Collects thumbnails while frames pass by, and draws the sheet.
+
+    `shots` are (first frame, one past the last) in video frames counted from 0, `captions` one text a shot,
+    `fps` frames per second.
+    """
+
+    def __init__(self, shots: Sequence[tuple[int, int]], captions: Sequence[str], *, fps: float) -> None:
+        assert shots, "a film has a shot"
+        assert len(shots) == len(captions), "every shot has a caption, be it empty"
+        self._shots = tuple(shots)
+        self._captions = tuple(captions)
+        self._fps = fps
+        self._picked = [_spread(first, end) for first, end in shots]
+        self._wanted = {index for row in self._picked for index in row}
+        self._thumbnails: dict[int, Image.Image] = {}
+
+    def add(self, index: int, frame: Pixels) -> None:
+        """Offer frame `index`: (height, width, 3), uint8 RGB, a NumPy array or a CPU tensor."""
+        if index in self._wanted:
+            pixels = frame.numpy() if isinstance(frame, torch.Tensor) else frame
+            self._thumbnails[index] = _thumbnail(np.ascontiguousarray(pixels))
+
+    def draw(self) -> Image.Image:
+        """Draw the sheet. Frames that never came, of a film cut short, stay empty."""
+        thumb = next(iter(self._thumbnails.values())).size if self._thumbnails else BOX
+        width = COLUMNS * thumb[0] + (COLUMNS - 1) * GAP
+        caption_font = _font(CAPTION_SIZE)
+        captions = [_wrap(text, caption_font.getlength, width) for text in self._captions]
+        heights = [HEADER_HEIGHT + thumb[1] + _caption_height(lines) for lines in captions]
+        total = sum(heights) + ROW_GAP * (len(heights) - 1)
+        sheet = Image.new("RGB", (width + 2 * MARGIN, total + 2 * MARGIN), BACKGROUND)
+        pen, y = ImageDraw.Draw(sheet), MARGIN
+        for number, lines in enumerate(captions):
+            self._draw_header(pen, number, y)
+            self._draw_frames(sheet, number, y + HEADER_HEIGHT, thumb)
+            _draw_lines(pen, lines, caption_font, y + HEADER_HEIGHT + thumb[1] + GAP)
+            y += heights[number] + ROW_GAP
+        return sheet
+
+    def save(self, path: Path) -> None:
+        """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self.draw().save(partial, format="PNG")
+            os.replace(partial, path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}); choose another place"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
+        first, end = self._shots[number]
+        font, name = _font(HEADER_SIZE), f"shot {number + 1}"
+        place = f"  ·  frames {first}–{end - 1}  ·  {(end - first) / self._fps:.1f} s"
+        pen.text((MARGIN, y), name, BRIGHT, font)
+        pen.text((MARGIN + font.getlength(name), y), place, DIM, font)
+
+    def _draw_frames(self, sheet: Image.Image, number: int, y: int, size: tuple[int, int]) -> None:
+        for column, index in enumerate(self._picked[number]):
+            picture = self._thumbnails.get(index) or Image.new("RGB", size, EMPTY)
+            sheet.paste(picture, (MARGIN + column * (size[0] + GAP), y))
+
+
+def _spread(first: int, end: int) -> list[int]:
+    """Up to four frames of a shot, evenly spaced, the first and the last among them."""
+    count = min(COLUMNS, end - first)
+    steps = max(count - 1, 1)
+    return [first + round(i * (end - 1 - first) / steps) for i in range(count)]
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    height, width, _ = pixels.shape
+    scale = min(BOX[0] / width, BOX[1] / height)
+    size = (round(width * scale), round(height * scale))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def _font(size: int) -> Font:
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)
+
+
+def _wrap(text: str, measure: Callable[[str], float], width: float) -> list[str]:
+    """Break a caption into lines, at spaces where there are any, and end it with … where it is too long."""
+    text = " ".join(text.split())
+    lines: list[str] = []
+    while text and len(lines) < CAPTION_LINES:
+        fits = _fitting(text, measure, width)
+        space = text.rfind(" ", 0, fits + 1)
+        cut = space if fits < len(text) and space > 0 else fits
+        lines.append(text[:cut])
+        text = text[cut:].lstrip()
+    if text:
+        lines[-1] = lines[-1][: _fitting(lines[-1], measure, width - measure("…"))].rstrip(" ,.;:") + "…"
+    return lines
+
+
+def _fitting(text: str, measure: Callable[[str], float], width: float) -> int:
+    """How many characters fit into `width` pixels; at least one."""
+    lengths = range(1, len(text) + 1)
+    return max(1, bisect.bisect_right(lengths, width, key=lambda length: measure(text[:length])))
+
+
+def _caption_height(lines: list[str]) -> int:
+    return GAP + CAPTION_LINE * len(lines) if lines else 0
+
+
+def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[str], font: Font, y: int) -> None:
+    for number, line in enumerate(lines):
+        pen.text((MARGIN, y + number * CAPTION_LINE), line, TEXT, font)

@@ -1,0 +1,57 @@
+"""What a run tells whoever drives it, in the order in which it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from holo_lite.sampler import Progress
+from holo_lite.settings import RunSettings
+
+Phase = Literal["text", "denoise", "decode"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The run is decided, and everything that can be checked without weights is. `notes` are for people."""
+
+    settings: RunSettings
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase begins; `total` is the number of events it will send (0: it sends none)."""
+
+    phase: Phase
+    total: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A denoising step is done."""
+
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class FrameDone:
+    """A frame is decoded and written. pixels: (H, W, 3) uint8 on the CPU."""
+
+    index: int
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The video and its contact sheet stand under their final names."""
+
+    video: Path
+    sheet: Path
+    settings: RunSettings
+
+
+Event = Resolved | PhaseStarted | StepDone | FrameDone | Finished

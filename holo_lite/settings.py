@@ -1,0 +1,174 @@
+"""All that determines a run, in one frozen record that travels inside the video.
+
+`RunSettings` holds every choice as it was resolved: nothing in it says "default" or "auto". Two runs with
+equal settings on the same device make the same video, so a video that carries its settings can be made
+again. The record is versioned: a later version reads all earlier ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holo_lite.config import ATTENTIONS, Attention
+from holo_lite.errors import OutputError, SettingsError, nearest
+from holo_lite.schedule import MOST_STEPS
+from holo_lite.shots import PIXELS_PER_TOKEN, ShotLayout
+from holo_lite.storyboard import Shot, Storyboard
+from holo_lite.timeline import resolve_timeline
+
+VERSION = 1
+MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
+MOST_FPS = 240
+
+# The negative prompt HoloCine and Wan 2.2 were published with.
+PUBLISHED_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
+    "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model makes when nobody says otherwise. Sizes in pixels, length in frames."""
+
+    frames: int = 241
+    height: int = 480
+    width: int = 832
+    fps: float = 15.0
+    steps: int = 50
+    cfg: float = 5.0
+    negative: str = PUBLISHED_NEGATIVE
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person says beside the storyboard, and before it. None: not said."""
+
+    frames: int | None = None
+    cuts: tuple[int, ...] | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    seed: int | None = None
+    negative: str | None = None
+    attention: Attention | None = None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A run, wholly determined. Frames and cuts are of the form 4t+1, sizes in pixels."""
+
+    storyboard: Storyboard
+    frames: int
+    cuts: tuple[int, ...]
+    height: int
+    width: int
+    fps: float
+    steps: int
+    cfg: float
+    seed: int
+    negative: str
+    attention: Attention
+    dtype: str
+    device: str
+    model: str  # fingerprint of the weights
+    made_with: str = ""  # versions of holo-lite and torch
+    version: int = VERSION
+
+    @property
+    def layout(self) -> ShotLayout:
+        """The clip's shots among its latent frames and tokens."""
+        return ShotLayout.from_frames(self.frames, self.cuts, self.height, self.width)
+
+    @property
+    def shot_frames(self) -> list[tuple[int, int]]:
+        """First frame and the one after the last, of each shot."""
+        return list(zip((0, *self.cuts), (*self.cuts, self.frames), strict=True))
+
+    def to_json(self) -> str:
+        """Write the record as JSON on one line."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSettings:
+        """Read a record back. Raises `OutputError` if it is none, or of a later version."""
+        try:
+            found = json.loads(text)
+            version = found["version"]
+            if version != VERSION:
+                raise OutputError(f"these settings are of version {version}; update holo-lite to read them")
+            return _rebuild(found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError("these are not the settings of a holo-lite run") from error
+
+
+def resolve(
+    storyboard: Storyboard, options: Options, defaults: Defaults, **machine: Any
+) -> tuple[RunSettings, tuple[str, ...]]:
+    """Decide everything about a run: options go before the storyboard, that before the model's defaults.
+
+    `machine` gives attention, dtype, device, model and made_with as resolved by the caller. Returns the
+    settings and the notes the person must see. Raises `StoryboardError` or `SettingsError`.
+    """
+
+    def choose(name: str) -> Any:
+        said = getattr(options, name)
+        written = getattr(storyboard, name)
+        return next(value for value in (said, written, getattr(defaults, name, 0)) if value is not None)
+
+    fps = _check_number("fps", choose("fps"), low=0.1, high=MOST_FPS)
+    timeline = resolve_timeline(
+        storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
+    )
+    settings = RunSettings(
+        storyboard=dataclasses.replace(storyboard, source=None),
+        frames=timeline.num_frames,
+        cuts=timeline.cuts,
+        height=_check_side("height", choose("height")),
+        width=_check_side("width", choose("width")),
+        fps=fps,
+        steps=int(_check_number("steps", choose("steps"), low=1, high=MOST_STEPS)),
+        cfg=_check_number("cfg", choose("cfg"), low=1, high=100),
+        seed=int(_check_number("seed", choose("seed"), low=0, high=2**63 - 1)),
+        negative=choose("negative"),
+        **machine,
+    )
+    return settings, timeline.notes
+
+
+def _check_side(name: str, pixels: int) -> int:
+    if pixels % PIXELS_PER_TOKEN or not PIXELS_PER_TOKEN <= pixels <= MOST_PIXELS:
+        near = PIXELS_PER_TOKEN * round(pixels / PIXELS_PER_TOKEN)
+        near = min(max(near, PIXELS_PER_TOKEN), MOST_PIXELS)
+        raise SettingsError(f"{name} {pixels}: must be a multiple of 16 up to {MOST_PIXELS}; the nearest is {near}")
+    return pixels
+
+
+def _check_number(name: str, value: float, *, low: float, high: float) -> float:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
+    return value
+
+
+def check_attention(name: str) -> Attention:
+    """Return the attention of that name, or raise `SettingsError`."""
+    for attention in ATTENTIONS:
+        if name == attention:
+            return attention
+    raise SettingsError(f"attention '{name}': give one of {', '.join(ATTENTIONS)}{nearest(name, ATTENTIONS)}")
+
+
+def _rebuild(found: Mapping[str, Any]) -> RunSettings:
+    written = found["storyboard"]
+    shots = tuple(Shot(**shot) for shot in written["shots"])
+    cuts = tuple(written["cuts"]) if written["cuts"] is not None else None
+    storyboard = Storyboard(**{**written, "shots": shots, "cuts": cuts})
+    return RunSettings(**{**found, "storyboard": storyboard, "cuts": tuple(found["cuts"])})

@@ -1,0 +1,179 @@
+"""A film is whole or absent, says how it was made, and keeps its colours."""
+
+import errno
+import json
+import os
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from holo_lite import video
+from holo_lite.errors import OutputError
+from holo_lite.video import VideoWriter, check_writable, probe, read_metadata
+
+WIDTH, HEIGHT = 112, 64
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (128, 128, 128)]
+METADATA = json.dumps(
+    {"prompt": 'Zwölf "Boxkämpfer", 镜头 🎬 = ; # \\ \n ' * 300, "seed": 7}, ensure_ascii=False
+)
+
+
+def flat(colour):
+    return np.broadcast_to(np.array(colour, np.uint8), (HEIGHT, WIDTH, 3))
+
+
+def write(path, *, frames=5, fps=15, metadata=METADATA, raises=None):
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, fps=fps, metadata=metadata) as writer:
+        for index in range(frames):
+            writer.add(flat(COLOURS[index % len(COLOURS)]))
+        if raises is not None:
+            raise raises
+    return path
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.fixture
+def film(tmp_path):
+    return write(tmp_path / "film.mp4")
+
+
+@pytest.mark.parametrize("frames", [1, 5, 49])
+def test_every_frame_is_there_and_counted(tmp_path, frames):
+    film = write(tmp_path / "film.mp4", frames=frames)
+    info = probe(film)
+    assert (info.frames, info.width, info.height, info.fps) == (frames, WIDTH, HEIGHT, 15)
+    assert info.duration == pytest.approx(frames / 15, rel=1e-3)
+    assert len(decode(film)) == frames
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [(16.0, 16), (23.976, Fraction(2997, 125)), (Fraction(30000, 1001), Fraction(30000, 1001)), (12.5, 12.5)],
+)
+def test_frame_rates_need_not_be_whole(tmp_path, fps, expected):
+    info = probe(write(tmp_path / "film.mp4", frames=30, fps=fps))
+    assert info.fps == expected
+    assert info.duration == pytest.approx(30 / fps, rel=1e-3)
+
+
+def test_colours_survive_and_say_they_are_bt709(film):
+    for colour, picture in zip(COLOURS, decode(film), strict=True):
+        middle = picture.to_ndarray(format="rgb24")[HEIGHT // 2, WIDTH // 2].astype(int)
+        assert np.abs(middle - colour).max() <= 3
+        assert picture.colorspace == picture.color_primaries == picture.color_trc == 1
+        assert picture.format.name == "yuv420p"
+
+
+def test_rows_and_columns_are_not_swapped(tmp_path):
+    frame = torch.zeros(HEIGHT, WIDTH, 3, dtype=torch.uint8)
+    frame[:16, 64:] = 255
+    with VideoWriter(tmp_path / "film.mp4", width=WIDTH, height=HEIGHT, fps=15) as writer:
+        writer.add(frame)
+    (picture,) = decode(tmp_path / "film.mp4")
+    assert np.abs(picture.to_ndarray(format="rgb24").astype(int) - frame.numpy()).mean() < 3
+
+
+def test_metadata_comes_back_to_the_letter(film):
+    assert read_metadata(film) == METADATA
+
+
+def test_the_index_stands_in_front(film):
+    content = film.read_bytes()
+    assert 0 < content.find(b"moov") < content.find(b"mdat")
+
+
+@pytest.mark.parametrize("thrown", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("frames", [0, 60])
+def test_nothing_is_left_when_the_work_breaks_off(tmp_path, thrown, frames):
+    with pytest.raises(thrown):
+        write(tmp_path / "film.mp4", frames=frames, raises=thrown)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_film_stays_until_the_new_one_is_whole(film):
+    before = film.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write(film, frames=9, raises=KeyboardInterrupt)
+    assert film.read_bytes() == before
+    write(film, frames=9)
+    assert probe(film).frames == 9
+    assert list(film.parent.iterdir()) == [film]
+
+
+def test_nothing_bears_the_final_name_while_it_is_written(tmp_path):
+    with VideoWriter(tmp_path / "film.mp4", width=WIDTH, height=HEIGHT, fps=15) as writer:
+        writer.add(flat(COLOURS[0]))
+        assert not (tmp_path / "film.mp4").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def replace(_source, _target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(video.os, "replace", replace)
+    with pytest.raises(OutputError, match=rf"the disk of {tmp_path} is full"):
+        write(tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ffmpegs_own_error_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "CRF", "no number")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame_of_another_size_is_our_mistake(tmp_path):
+    with (
+        pytest.raises(AssertionError, match="shape"),
+        VideoWriter(tmp_path / "film.mp4", width=HEIGHT, height=WIDTH, fps=15) as writer,
+    ):
+        writer.add(flat(COLOURS[0]))
+
+
+def test_missing_folders_are_made(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "film.mp4")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, named in (
+        (tmp_path / "film.avi", r"film\.mp4"),
+        (tmp_path / "film", r"film\.mp4"),
+        (tmp_path / "folder.mp4", "is a folder"),
+        (tmp_path / "file" / "film.mp4", "cannot be written"),
+        (tmp_path / "file" / "deeper" / "film.mp4", "cannot be written"),
+    ):
+        with pytest.raises(OutputError, match=named):
+            check_writable(path)
+        with pytest.raises(OutputError, match=named):
+            write(path)
+
+
+@pytest.mark.parametrize("read", [probe, read_metadata])
+def test_what_is_no_video_is_told_in_one_line(tmp_path, film, read):
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "torn.mp4").write_bytes(film.read_bytes()[:700])
+    for name in ("text.mp4", "empty.mp4", "torn.mp4", "missing.mp4", "."):
+        with pytest.raises(OutputError) as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [None, "a comment of someone else's", "[1, 2]"])
+def test_foreign_videos_carry_no_metadata(tmp_path, metadata):
+    film = write(tmp_path / "film.mp4", metadata=metadata)
+    assert probe(film).frames == 5
+    with pytest.raises(OutputError, match="carries no holo-lite metadata"):
+        read_metadata(film)
