@@ -83,9 +83,7 @@ class ContactSheet:
             self.draw().save(partial, format="PNG")
             os.replace(partial, path)
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}); choose another place"
-            ) from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()

@@ -11,7 +11,7 @@ closing it cancels the run and leaves nothing half-written.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from holo_lite import __version__
+from holo_lite.config import Attention
 from holo_lite.contact_sheet import ContactSheet
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.events import Event, Finished, FrameDone, PhaseStarted, Resolved, StepDone
@@ -38,6 +39,9 @@ from holo_lite.video import VideoWriter, check_writable
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder
 from holo_lite.windows import Prompt, PromptTokenizer, read_prompt
+
+DEFAULT_CHUNKS = Chunks()
+NOTHING_SAID = Options()
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Pipeline:
     dtype: torch.dtype
     fingerprint: str
     is_toy: bool = False
-    chunks: Chunks = Chunks()
+    chunks: Chunks = DEFAULT_CHUNKS
 
     @classmethod
     def load(
@@ -69,7 +73,7 @@ class Pipeline:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        attention: str | None = None,
+        attention: Attention | None = None,
     ) -> Pipeline:
         """Open a model folder and check every file in it by names and shapes; no weight is read yet.
 
@@ -92,7 +96,7 @@ class Pipeline:
             is_toy=model is None,
         )
 
-    def prepare(self, storyboard: Storyboard, options: Options = Options()) -> Job:  # noqa: B008
+    def prepare(self, storyboard: Storyboard, options: Options = NOTHING_SAID) -> Job:
         """Decide everything about a run and check it: timing, sizes, captions, tokens.
 
         Raises `StoryboardError`, `PromptError` or `SettingsError`; reads no weight.
@@ -115,7 +119,7 @@ class Pipeline:
         self,
         storyboard: Storyboard,
         out: str | Path,
-        options: Options = Options(),  # noqa: B008
+        options: Options = NOTHING_SAID,
     ) -> Iterator[Event]:
         """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel."""
         return self.run(self.prepare(storyboard, options), Path(out))
@@ -158,20 +162,22 @@ class Pipeline:
             return None
         return tuple(torch.tensor(prompt.windows.rows(shot), device=self.device) for shot in range(prompt.shots))
 
-    def _denoise(self, settings: RunSettings, guidance: Guidance) -> Iterator[Event]:
+    def _denoise(self, settings: RunSettings, guidance: Guidance) -> Generator[Event, None, Tensor]:
         clip = Clip(settings.layout, settings.attention, self.chunks)
         experts = FileExperts(self.folder.high_noise, self.folder.low_noise, self.dtype, self.device)
         latents = initial_noise(clip, settings.seed).to(self.device)
         for progress in sample(experts, latents, guidance, Schedule.of(settings.steps), clip):
             latents = progress.latents
             yield StepDone(progress)
-        return latents  # noqa: B901
+        return latents
 
     def _decode(self, settings: RunSettings, latents: Tensor, out: Path) -> Iterator[Event]:
         vae = load_vae(self.folder.vae, dtype=self.dtype, device=self.device)
         sheet = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
-        size = {"width": settings.width, "height": settings.height, "fps": settings.fps}
-        with VideoWriter(out, **size, metadata=settings.to_json()) as video:
+        writer = VideoWriter(
+            out, width=settings.width, height=settings.height, fps=settings.fps, metadata=settings.to_json()
+        )
+        with writer as video:
             for index, frame in enumerate(decode_frames(vae, latents)):
                 pixels = to_uint8(frame)
                 video.add(pixels)
@@ -193,7 +199,9 @@ def pick_device(name: str) -> torch.device:
         raise SettingsError(f"device '{name}': give auto, cpu, cuda or cuda:0")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise SettingsError(f"device '{name}': PyTorch sees {count} CUDA cards here; give cpu, or install its CUDA build")
+        raise SettingsError(
+            f"device '{name}': PyTorch sees {count} CUDA cards here; give cpu, or install its CUDA build"
+        )
     return device
 
 

@@ -47,9 +47,8 @@ class Guidance:
 
     def combine(self, velocities: list[Tensor]) -> Tensor:
         """One velocity from those of the branches."""
-        if len(velocities) == 1:
-            return velocities[0]
-        return guide(*velocities, self.scale)
+        positive, *negative = velocities
+        return guide(positive, negative[0], self.scale) if negative else positive
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,7 @@ def _check_cut(cut: object, num_frames: int) -> None:
     last = num_frames - FRAMES_PER_LATENT
     if not 0 < cut < num_frames or round_frames(cut) > last:
         raise StoryboardError(
-            f"cut {_short(cut)} leaves a shot without frames in a video of {num_frames}; "
-            f"cuts go from 1 to {last}"
+            f"cut {_short(cut)} leaves a shot without frames in a video of {num_frames}; cuts go from 1 to {last}"
         )
 
 

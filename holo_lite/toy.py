@@ -117,7 +117,7 @@ def _tokenizer() -> Tokenizer:
     """Whole words and single marks; a word it does not know is <unk>."""
     special = ["<pad>", "</s>", "<unk>", "[", "]", ".", ",", "-"]
     words = {word: index for index, word in enumerate([*special, *WORDS.split()])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

@@ -212,9 +212,7 @@ def _config_from_json(path: Path) -> VaeConfig:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); a diffusers VAE needs it"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a diffusers VAE needs it") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: is not JSON; download it again") from error
     if not isinstance(found, dict):

@@ -129,7 +129,6 @@ def _ramps(length: int, overlap: int, *, before: bool, after: bool) -> torch.Ten
     if before and overlap:
         weight[:overlap] = ramp
     if after and overlap:
-        weight[length - overlap :] = ramp.flip(
-            0
-        )  # where ramps meet, the later one holds, as in the reference
+        # Where two ramps meet on a narrow tile, this one holds, as in the reference.
+        weight[length - overlap :] = ramp.flip(0)
     return weight

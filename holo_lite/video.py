@@ -75,9 +75,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         check_writable(self.path)
         with _writing(self.path):
-            self._container = av.open(
-                str(self._partial), "w", format="mp4", options={"movflags": "faststart"}
-            )
+            self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
         if self._metadata is not None:
             self._container.metadata["comment"] = self._metadata
         self._stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": CRF})

@@ -167,9 +167,7 @@ def test_every_layout_gives_the_same_frames(weights, reference, frames, tmp_path
 
 
 def test_encoder_weights_are_checked_but_not_loaded(vae, weights):
-    loaded = {
-        name for name, tensor in vae.model.state_dict().items() if tensor.device != torch.device("meta")
-    }
+    loaded = {name for name, tensor in vae.model.state_dict().items() if tensor.device != torch.device("meta")}
     assert not any(name.startswith(("encoder", "quant_conv")) for name in vae.model.state_dict())
     assert len(loaded) == sum(name.startswith(("decoder.", "conv2.")) for name in weights)
 
@@ -255,9 +253,7 @@ def test_pixels_are_rounded_and_clamped():
 
 @pytest.mark.parametrize("cache_device", [None, CPU])
 def test_tiled_frames_equal_the_reference(vae, reference, cache_device):
-    decoding = decode_frames_tiled(
-        vae, reference["latents"], tile=(6, 6), stride=(3, 3), cache_device=cache_device
-    )
+    decoding = decode_frames_tiled(vae, reference["latents"], tile=(6, 6), stride=(3, 3), cache_device=cache_device)
     expected = reference["video_tiled_6x6_stride_3x3"]
     assert relative_error(torch.stack(list(decoding), dim=1), expected) <= 1e-5
 

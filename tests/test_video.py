@@ -16,9 +16,7 @@ from holo_lite.video import VideoWriter, check_writable, probe, read_metadata
 
 WIDTH, HEIGHT = 112, 64
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (128, 128, 128)]
-METADATA = json.dumps(
-    {"prompt": 'Zwölf "Boxkämpfer", 镜头 🎬 = ; # \\ \n ' * 300, "seed": 7}, ensure_ascii=False
-)
+METADATA = json.dumps({"prompt": 'Zwölf "Boxkämpfer", 镜头 🎬 = ; # \\ \n ' * 300, "seed": 7}, ensure_ascii=False)
 
 
 def flat(colour):

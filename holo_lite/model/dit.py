@@ -98,9 +98,7 @@ class WanDiT(nn.Module):
         embedded = self.time_embedding(sinusoid(rounded, self.config.freq_dim).to(self.dtype))
         return embedded, self.time_projection(embedded).view(6, -1)
 
-    def forward(
-        self, latents: Tensor, timestep: Tensor, texts: Sequence[TextRows], clip: Clip
-    ) -> list[Tensor]:
+    def forward(self, latents: Tensor, timestep: Tensor, texts: Sequence[TextRows], clip: Clip) -> list[Tensor]:
         """Velocity for each prompt.
 
         latents: (16, F, h, w), any float dtype; timestep: scalar on the same device; texts: one per
@@ -123,9 +121,7 @@ class WanDiT(nn.Module):
                 x[tokens] = embedded
         return streams
 
-    def _project(
-        self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions
-    ) -> Tensor:
+    def _project(self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions) -> Tensor:
         shift, scale = self.head.modulation[0] + embedded
         project: Affine = self.head.head.ready()
         velocity = torch.empty_like(latents)

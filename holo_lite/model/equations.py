@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def sinusoid(timestep: Tensor, width: int) -> Tensor:
-    """e = [cos, sin](t · 10000^(-i/h)), i < h = width/2. Scalar t → (width,), float64."""
+    """E = [cos, sin](t · 10000^(-i/h)), i < h = width/2. Scalar t → (width,), float64."""
     half = width // 2
     exponent = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
     angle = timestep.to(torch.float64) * torch.pow(10000.0, -exponent)
@@ -34,7 +34,7 @@ def layer_norm(x: Tensor, eps: float, weight: Tensor | None = None, bias: Tensor
 
 
 def rms_norm_(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """X / sqrt(mean(x²) + eps) · weight, over all of d and not per head; the root in fp32. x: (n, d)."""
+    """x / sqrt(mean(x²) + eps) · weight, over all of d and not per head; the root in fp32. x: (n, d)."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return x.mul_(length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
 
@@ -46,7 +46,7 @@ def rope_parts(head_dim: int) -> tuple[int, int, int]:
 
 
 def rope_angles(positions: int, part: int) -> Tensor:
-    """position · 10000^(-2i/part) for i < part/2. → (positions, part/2), float64."""
+    """Position · 10000^(-2i/part) for i < part/2. → (positions, part/2), float64."""
     frequency = torch.pow(10000.0, -torch.arange(0, part, 2, dtype=torch.float64) / part)
     return torch.outer(torch.arange(positions, dtype=torch.float64), frequency)
 
@@ -72,17 +72,17 @@ def gelu_(x: Tensor) -> Tensor:
 
 
 def gated_add_(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
-    """X += gate · update. x, update: (n, d); gate: (d,)."""
+    """x += gate · update. x, update: (n, d); gate: (d,)."""
     return x.addcmul_(update, gate)
 
 
 def euler(latents: Tensor, velocity: Tensor, sigma: float, sigma_next: float) -> Tensor:
-    """X + v · (σ_next - σ): one step along the flow."""
+    """x + v · (σ_next - σ): one step along the flow."""
     return latents + velocity * (sigma_next - sigma)
 
 
 def clean_estimate(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
-    """X - σ · v: where the flow would end if it went straight on from here."""
+    """x - σ · v: where the flow would end if it went straight on from here."""
     return latents - sigma * velocity
 
 

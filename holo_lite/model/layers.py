@@ -112,7 +112,7 @@ class ReadyAttention:
         return self._split(self.v(x))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
+        return x.view(len(x), self.heads, -1)
 
 
 class RMSScale(nn.Module):
@@ -211,7 +211,11 @@ def self_attention_(
 
 
 def cross_attention_(
-    streams: Sequence[Tensor], texts: Sequence[TextRows], layer: AttentionLayer, norm: nn.LayerNorm, clip: Clip
+    streams: Sequence[Tensor],
+    texts: Sequence[TextRows],
+    layer: AttentionLayer,
+    norm: nn.LayerNorm,
+    clip: Clip,
 ) -> None:
     """x += CrossAttn(LN_affine(x), text), each shot seeing the rows of its own window."""
     weights = layer.ready()

@@ -42,7 +42,7 @@ class Positions:
         return frame_row // self.rows, frame_row % self.rows, index % self.columns
 
     def rotations(self, tokens: slice) -> tuple[Tensor, Tensor]:
-        """cos and sin of each token's angles. → two (n, 1, D/2) fp32."""
+        """Cos and sin of each token's angles. → two (n, 1, D/2) fp32."""
         grid = self.grid(tokens)
         return self._gather(self.cos, grid), self._gather(self.sin, grid)
 

@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -51,7 +51,7 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._header: Header = read_header(path)
-        self._open = safe_open(path, framework="pt", device="cpu")
+        self._open: Any = safe_open(path, framework="pt", device="cpu")
 
     @property
     def entries(self) -> Mapping[str, TensorEntry]:
@@ -102,7 +102,8 @@ class ShardedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         weight_map = _read_index(path)
-        self._shards = {name: SafetensorsFile(path.parent / name) for name in sorted(set(weight_map.values()))}
+        shards = sorted(set(weight_map.values()))
+        self._shards = {name: SafetensorsFile(path.parent / name) for name in shards}
         self._home = {name: self._shards[shard] for name, shard in weight_map.items()}
         lost = [name for name, shard in self._home.items() if name not in shard.entries]
         if lost:
@@ -138,7 +139,7 @@ def open_weights(path: Path) -> WeightFile:
         return SafetensorsFile(path)
     if path.suffix in {".pth", ".pt", ".bin"}:
         return PickledFile(path)
-    raise CheckpointError(f"{path}: is not a kind of weight file known here (.safetensors, .pth, .index.json)")
+    raise CheckpointError(f"{path}: is no kind of weight file known here (.safetensors, .pth, .index.json)")
 
 
 def _samples(path: Path) -> Iterator[bytes]:

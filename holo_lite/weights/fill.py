@@ -57,8 +57,6 @@ def fill(
     Raises `CheckpointError` as `check` does, before any tensor is read.
     """
     check(module_shapes(module), file, renames, what=what)
-    tensors = {
-        renames.get(name, name): file.load(name).to(device=device, dtype=dtype) for name in file.entries
-    }
+    tensors = {renames.get(name, name): file.load(name).to(device=device, dtype=dtype) for name in file.entries}
     module.load_state_dict(tensors, strict=True, assign=True)
     module.requires_grad_(False)

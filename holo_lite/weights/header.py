@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     header = _parse(path, raw)
-    metadata = header.pop("__metadata__", {})
+    metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
     start = 8 + len(raw)
     entries = {name: _entry(path, name, value, start, size) for name, value in header.items()}
     _check_cover(path, entries, start, size)
@@ -105,10 +105,10 @@ def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size:
     if dtype is None:
         raise CheckpointError(f"{path}: tensor {name} has the unknown dtype {value.get('dtype')}")
     if shape is None or offsets is None or len(offsets) != 2:
-        raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download the file again")
+        raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download it again")
     entry = TensorEntry(shape, dtype, start + offsets[0])
     if offsets[1] - offsets[0] != entry.nbytes:
-        raise CheckpointError(f"{path}: the size of tensor {name} contradicts its shape; download the file again")
+        raise CheckpointError(f"{path}: the size of tensor {name} contradicts its shape; download it again")
     if start + offsets[1] > size:
         raise CheckpointError(
             f"{path}: is cut short: tensor {name} ends at byte {start + offsets[1]}, the file at {size}; "

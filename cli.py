@@ -1,0 +1,159 @@
+"""The command line: a thin skin over `holo_lite`.
+
+It parses, calls, and turns the library's errors into one line and exit code 2. Nothing heavy is imported
+before a command needs it, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite import __version__
+from holo_lite.errors import HoloError, SettingsError
+
+if TYPE_CHECKING:
+    from holo_lite.pipeline import Pipeline
+    from holo_lite.storyboard import Storyboard
+
+INTERRUPTED = 130
+MISTAKE = 2
+TOY_NOTICE = (
+    "No --model was given: this is the built-in toy, with random weights. It goes the whole way of the real "
+    "model and shows coloured noise, not your story. README.md says how to get the real weights."
+)
+
+
+def main() -> None:
+    """Run the command line; the process's exit code says how it went."""
+    try:
+        code = holo_lite.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = MISTAKE
+    except HoloError as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        code = MISTAKE
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted; nothing half-written was left", err=True)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="holo-lite")
+def holo_lite() -> None:
+    """Whole multi-shot scenes from a storyboard, on the graphics card you have."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    for noisy in ("bitsandbytes", "diffusers", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _cuts(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(f"--cuts '{text}': give frame numbers such as 49,97,145") from None
+
+
+def _machine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where and how to compute."""
+    for option in (
+        click.option("--dtype", default="auto", show_default=True, help="auto, bf16 or fp32."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    ):
+        command = option(command)
+    return command
+
+
+@holo_lite.command()
+@click.argument("storyboard")
+@click.option("--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: a toy]")
+@click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
+@click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made.")
+@click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97.")
+@click.option("--height", type=int, help="In pixels, a multiple of 16.")
+@click.option("--width", type=int, help="In pixels, a multiple of 16.")
+@click.option("--fps", type=float, help="Frames per second of the video.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
+@click.option("--seed", type=int, help="The same seed and settings give the same video.  [default: 0]")
+@click.option("--negative", help="What should not be seen.  [default: the model's published one]")
+@click.option("--attention", help="sparse or full.  [default: that of the model's files]")
+@_machine_options
+def generate(storyboard: str, model: Path | None, out: Path | None, device: str, dtype: str, **said: Any) -> None:
+    """Make a video of STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
+
+    What is said here goes before the storyboard, and that before the model's defaults.
+    """
+    from holo_lite.settings import Options, check_attention
+    from holo_lite.storyboard_files import load_storyboard
+
+    attention = check_attention(said["attention"]) if said["attention"] is not None else None
+    board = load_storyboard(storyboard)
+    if model is None:
+        click.echo(TOY_NOTICE, err=True)
+    pipeline = _load(model, device=device, dtype=dtype, attention=attention)
+    _run(pipeline, board, out or _named_after(storyboard), Options(**{**said, "attention": attention}))
+
+
+@holo_lite.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def inspect(path: Path) -> None:
+    """Say what PATH is: a checkpoint, a model folder, a storyboard or a video.
+
+    Of a video it prints the storyboard and the command that make it again.
+    """
+    from holo_lite.inspection import inspect as describe
+
+    for line in describe(path):
+        click.echo(line)
+
+
+@holo_lite.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder to write into.",
+)
+@_machine_options
+def demo(out: Path, device: str, dtype: str) -> None:
+    """Make a three-shot video and its contact sheet with the built-in toy model."""
+    from holo_lite.demo import storyboard
+    from holo_lite.settings import Options
+
+    click.echo(TOY_NOTICE, err=True)
+    _run(_load(None, device=device, dtype=dtype), storyboard(), out / "demo.mp4", Options())
+
+
+def _load(model: Path | None, **options: Any) -> Pipeline:
+    from holo_lite.pipeline import Pipeline
+
+    return Pipeline.load(model, **options)
+
+
+def _run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
+    from holo_lite.console import display, show
+
+    with display(Console(stderr=True)) as view:
+        for event in pipeline.generate(board, out, options):
+            show(event, view)
+
+
+def _named_after(storyboard: str) -> Path:
+    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in."""
+    return Path(Path(storyboard).stem + ".mp4") if Path(storyboard).is_file() else Path("video.mp4")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What a person sees while a run goes on: a live display in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from holo_lite.events import Event, Finished, FrameDone, Phase, PhaseStarted, Resolved, StepDone
+
+TITLES: dict[Phase, str] = {
+    "text": "reading the prompt",
+    "denoise": "denoising",
+    "decode": "decoding and writing",
+}
+LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
+
+
+class Display(Protocol):
+    """Something that shows a phase's progress."""
+
+    def begin(self, phase: str, total: int) -> None:
+        """A phase of `total` parts begins (0: one part, of unknown length)."""
+
+    def advance(self, done: int, detail: str) -> None:
+        """`done` parts of the phase are done."""
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+
+
+@contextmanager
+def display(console: Console) -> Iterator[Display]:
+    """A live display if the console is a terminal, else one that prints plain lines."""
+    if not console.is_terminal:
+        yield PlainDisplay(console)
+        return
+    with LiveDisplay(console) as live:
+        yield live
+
+
+def show(event: Event, view: Display) -> None:
+    """Show one event of a run."""
+    match event:
+        case Resolved(settings, notes):
+            size = f"{settings.width}x{settings.height}, {settings.frames} frames"
+            shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
+            view.say(f"{shots}, {size}, {settings.steps} steps, seed {settings.seed}")
+            for note in notes:
+                view.say(f"note: {note}")
+        case PhaseStarted(phase, total):
+            view.begin(TITLES[phase], total)
+        case StepDone(progress):
+            view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-"))
+        case FrameDone(index, _):
+            view.advance(index + 1, "frames")
+        case Finished(video, sheet, _):
+            view.say(f"video          {video}")
+            view.say(f"contact sheet  {sheet}")
+
+
+class Clock:
+    """Seconds a part takes and seconds left, from the parts done so far."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def estimate(self, done: int, total: int) -> str:
+        """For example ``12.3 s each, 4:10 left``."""
+        each = (time.monotonic() - self.started) / done
+        left = round(each * (total - done))
+        pace = f"{each:.1f} s each" if each >= 1 else f"{1 / max(each, 1e-9):.1f} a second"
+        return f"{pace}, {left // 60}:{left % 60:02} left"
+
+
+class PlainDisplay:
+    """Lines for logs and pipes: one when a phase begins, then at most one every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._title, self._total, self._clock, self._last = "", 0, Clock(), 0.0
+
+    def begin(self, phase: str, total: int) -> None:
+        """Print that a phase begins."""
+        self._title, self._total, self._clock, self._last = phase, total, Clock(), time.monotonic()
+        self.say(phase)
+
+    def advance(self, done: int, detail: str) -> None:
+        """Print how far it is, if it is time to."""
+        if done < self._total and time.monotonic() - self._last < LINE_EVERY:
+            return
+        self._last = time.monotonic()
+        self.say(f"{self._title} {done}/{self._total} {detail}, {self._clock.estimate(done, self._total)}")
+
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveDisplay:
+    """A bar with phase, parts, pace and time left, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:22}", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._task: TaskID | None = None
+        self._total, self._clock = 0, Clock()
+
+    def __enter__(self) -> LiveDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, phase: str, total: int) -> None:
+        """Start a new bar; the last one stays, stopped."""
+        self._close()
+        self._total, self._clock = total, Clock()
+        self._task = self._progress.add_task(phase, total=total or None, detail="")
+
+    def advance(self, done: int, detail: str) -> None:
+        """Move the bar."""
+        assert self._task is not None, "a phase begins before it advances"
+        text = f"{detail}, {self._clock.estimate(done, self._total)}"
+        self._progress.update(self._task, completed=done, detail=text)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._close()
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._task is not None and not self._total:
+            self._progress.update(self._task, total=1, completed=1)
+        if self._task is not None:
+            self._progress.stop_task(self._task)

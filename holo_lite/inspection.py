@@ -1,0 +1,151 @@
+"""What a file is, said for a person: a checkpoint, a model folder, a storyboard, or a video.
+
+Returns lines; printing them is the command line's business.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from holo_lite.errors import CheckpointError, HoloError, OutputError
+from holo_lite.settings import Defaults, RunSettings
+from holo_lite.storyboard import Storyboard
+from holo_lite.storyboard_files import SUFFIXES as STORYBOARD_SUFFIXES
+from holo_lite.storyboard_files import dump_toml, load_storyboard
+from holo_lite.timeline import Timeline, resolve_timeline
+
+WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pth", ".pt", ".bin")
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def inspect(path: Path) -> Iterator[str]:
+    """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind."""
+    if path.is_dir():
+        return _folder(path)
+    if path.name.endswith(WEIGHT_SUFFIXES):
+        return _weights(path)
+    if path.suffix.lower() in STORYBOARD_SUFFIXES:
+        return _storyboard(load_storyboard(path))
+    if path.suffix.lower() in {".mp4", ".mov", ".mkv"}:
+        return _video(path)
+    if not path.exists():
+        raise OutputError(f"{path}: there is no such file; check the name")
+    raise OutputError(f"{path}: is no model, checkpoint, storyboard or video known here")
+
+
+def _folder(path: Path) -> Iterator[str]:
+    from holo_lite.weights.folder import open_folder
+
+    folder = open_folder(path)
+    yield f"model folder {path}, {folder.attention} attention"
+    parts = {
+        "high-noise expert": folder.high_noise,
+        "low-noise expert": folder.low_noise,
+        "text encoder": folder.text_encoder,
+        "VAE": folder.vae,
+    }
+    for role, part in parts.items():
+        yield f"  {role:18} {part.relative_to(path)}"
+        for line in _weights(_main_file(part)):
+            yield f"  {'':18} {line}"
+    yield f"  {'tokenizer':18} {folder.tokenizer.relative_to(path)}"
+
+
+def _main_file(part: Path) -> Path:
+    """The weights of a diffusers folder, or the file itself."""
+    if part.is_file():
+        return part
+    found = [*sorted(part.glob("*.safetensors.index.json")), *sorted(part.glob("*.safetensors"))]
+    if not found:
+        raise CheckpointError(f"{part}: holds no safetensors; download the folder again")
+    return found[0]
+
+
+def _weights(path: Path) -> Iterator[str]:
+    from holo_lite.weights.files import open_weights
+
+    file = open_weights(path)
+    entries = file.entries.values()
+    yield _kind({name: entry.shape for name, entry in file.entries.items()}, path)
+    size = sum(entry.nbytes for entry in entries)
+    numbers = sum(entry.nbytes // entry.dtype.itemsize for entry in entries)
+    dtypes = sorted({str(entry.dtype).removeprefix("torch.") for entry in entries})
+    yield f"{len(entries)} tensors, {numbers / 1e9:.3f} billion numbers, {size / 1e9:.3f} GB, {', '.join(dtypes)}"
+
+
+def _kind(shapes: Shapes, path: Path) -> str:
+    """Say which network has tensors of these names."""
+    from holo_lite.config import dit_config
+    from holo_lite.model.load import PREFIXES
+
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in shapes):
+            shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    if "patch_embedding.weight" in shapes:
+        c = dit_config(shapes, path)
+        return f"expert: width {c.dim}, {c.num_heads} heads, {c.num_layers} blocks, feed-forward {c.ffn_dim}"
+    if "token_embedding.weight" in shapes or "shared.weight" in shapes:
+        return "umt5 text encoder"
+    if "conv2.weight" in shapes or "post_quant_conv.weight" in shapes:
+        return "Wan 2.1 VAE"
+    return "weights of a network not known here"
+
+
+def _storyboard(storyboard: Storyboard) -> Iterator[str]:
+    fps = storyboard.fps or Defaults().fps
+    timeline = resolve_timeline(storyboard, default_frames=Defaults().frames, fps=fps)
+    yield f"storyboard {storyboard.title or ''}".rstrip() + f": {_length(timeline.num_frames, fps)}"
+    yield from (f"note: {note}" for note in timeline.notes)
+    yield from _shots(storyboard, timeline, fps)
+    yield ""
+    yield storyboard.prompt
+
+
+def _shots(storyboard: Storyboard, timeline: Timeline, fps: float) -> Iterator[str]:
+    edges = (0, *timeline.cuts, timeline.num_frames)
+    for number, caption in enumerate(storyboard.shot_captions(), start=1):
+        first, end = edges[number - 1 : number + 1]
+        yield f"  shot {number:2}  frames {first:4}-{end - 1:4}  {(end - first) / fps:5.1f} s  {caption}"
+
+
+def _length(frames: int, fps: float) -> str:
+    return f"{frames} frames, {frames / fps:.1f} s at {fps:g} fps"
+
+
+def _video(path: Path) -> Iterator[str]:
+    from holo_lite.video import probe, read_metadata
+
+    settings, info = _settings(path, read_metadata(path)), probe(path)
+    yield f"# {path.name}: {info.width}x{info.height}, {_length(info.frames, float(info.fps))}"
+    yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
+    yield "# save what follows as storyboard.toml, then type:"
+    yield f"#   {command(settings)}"
+    yield ""
+    yield from dump_toml(settings.storyboard).splitlines()
+
+
+def _settings(path: Path, metadata: str) -> RunSettings:
+    try:
+        return RunSettings.from_json(metadata)
+    except HoloError as error:
+        raise OutputError(f"{path}: {error}") from error
+
+
+def command(settings: RunSettings) -> str:
+    """The command that makes the same video from the storyboard in `settings`, saved as storyboard.toml."""
+    timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
+    timing = [] if timed else [f"--frames {settings.frames}"]
+    if settings.cuts and not timed:
+        timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
+    words = [
+        "holo-lite generate storyboard.toml",
+        *timing,
+        f"--height {settings.height} --width {settings.width} --fps {settings.fps:g}",
+        f"--steps {settings.steps} --cfg {settings.cfg:g} --seed {settings.seed}",
+        f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
+    ]
+    if settings.negative != Defaults().negative:
+        words.append(f"--negative {shlex.quote(settings.negative)}")
+    return " ".join(words)
