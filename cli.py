@@ -20,7 +20,7 @@ from holo_lite.errors import HoloError, SettingsError
 
 if TYPE_CHECKING:
     from holo_lite.pipeline import Pipeline
-    from holo_lite.storyboard import Storyboard
+    from holo_lite.story.storyboard import Storyboard
 
 INTERRUPTED = 130
 MISTAKE = 2
@@ -95,7 +95,7 @@ def generate(storyboard: str, model: Path | None, out: Path | None, device: str,
     What is said here goes before the storyboard, and that before the model's defaults.
     """
     from holo_lite.settings import Options, check_attention
-    from holo_lite.storyboard_files import load_storyboard
+    from holo_lite.story.files import load_storyboard
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     board = load_storyboard(storyboard)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from holo_lite.errors import HoloError
     from holo_lite.pipeline import Pipeline
     from holo_lite.settings import Options, RunSettings
-    from holo_lite.storyboard import Shot, Storyboard
-    from holo_lite.storyboard_files import load_storyboard
+    from holo_lite.story.files import load_storyboard
+    from holo_lite.story.storyboard import Shot, Storyboard
 
 __version__ = "0.1.0"
 __all__ = ["HoloError", "Options", "Pipeline", "RunSettings", "Shot", "Storyboard", "load_storyboard"]
@@ -29,9 +29,9 @@ _HOMES = {
     "Options": "settings",
     "Pipeline": "pipeline",
     "RunSettings": "settings",
-    "Shot": "storyboard",
-    "Storyboard": "storyboard",
-    "load_storyboard": "storyboard_files",
+    "Shot": "story.storyboard",
+    "Storyboard": "story.storyboard",
+    "load_storyboard": "story.files",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holo_lite.storyboard import Shot, Storyboard
+from holo_lite.story.storyboard import Shot, Storyboard
 
 
 def storyboard() -> Storyboard:

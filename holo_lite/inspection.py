@@ -11,10 +11,10 @@ from pathlib import Path
 
 from holo_lite.errors import CheckpointError, HoloError, OutputError
 from holo_lite.settings import Defaults, RunSettings
-from holo_lite.storyboard import Storyboard
-from holo_lite.storyboard_files import SUFFIXES as STORYBOARD_SUFFIXES
-from holo_lite.storyboard_files import dump_toml, load_storyboard
-from holo_lite.timeline import Timeline, resolve_timeline
+from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES
+from holo_lite.story.files import dump_toml, load_storyboard
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.story.timeline import Timeline, resolve_timeline
 
 WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pth", ".pt", ".bin")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -115,7 +115,7 @@ def _length(frames: int, fps: float) -> str:
 
 
 def _video(path: Path) -> Iterator[str]:
-    from holo_lite.video import probe, read_metadata
+    from holo_lite.film.video import probe, read_metadata
 
     settings, info = _settings(path, read_metadata(path)), probe(path)
     yield f"# {path.name}: {info.width}x{info.height}, {_length(info.frames, float(info.fps))}"

@@ -20,25 +20,25 @@ from torch import Tensor
 
 from holo_lite import __version__
 from holo_lite.config import Attention
-from holo_lite.contact_sheet import ContactSheet
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.events import Event, Finished, FrameDone, PhaseStarted, Resolved, StepDone
 from holo_lite.experts import FileExperts
+from holo_lite.film.contact_sheet import ContactSheet
+from holo_lite.film.vae import check_vae, decode_frames, load_vae, to_uint8
+from holo_lite.film.video import VideoWriter, check_writable
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.load import check_expert
 from holo_lite.places import cache_folder
-from holo_lite.prompt_cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.schedule import Schedule
 from holo_lite.settings import Options, RunSettings, resolve
-from holo_lite.storyboard import Storyboard
-from holo_lite.text_encoder import TextEncoder, check_text_encoder, pad_rows
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
+from holo_lite.text.encoder import TextEncoder, check_text_encoder, pad_rows
+from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.toy import toy_model
-from holo_lite.vae import check_vae, decode_frames, load_vae, to_uint8
-from holo_lite.video import VideoWriter, check_writable
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder
-from holo_lite.windows import Prompt, PromptTokenizer, read_prompt
 
 DEFAULT_CHUNKS = Chunks()
 NOTHING_SAID = Options()

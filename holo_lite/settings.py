@@ -17,9 +17,9 @@ from typing import Any
 from holo_lite.config import ATTENTIONS, Attention
 from holo_lite.errors import OutputError, SettingsError, nearest
 from holo_lite.schedule import MOST_STEPS
-from holo_lite.shots import PIXELS_PER_TOKEN, ShotLayout
-from holo_lite.storyboard import Shot, Storyboard
-from holo_lite.timeline import resolve_timeline
+from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
+from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.story.timeline import resolve_timeline
 
 VERSION = 1
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from holo_lite.config import DiTConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.dit import WanDiT
-from holo_lite.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout
 
 TEXT_DIM = 24
 

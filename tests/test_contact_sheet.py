@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from holo_lite import contact_sheet
-from holo_lite.contact_sheet import BACKGROUND, BOX, COLUMNS, GAP, HEADER_HEIGHT, MARGIN, ContactSheet
 from holo_lite.errors import OutputError
+from holo_lite.film import contact_sheet
+from holo_lite.film.contact_sheet import BACKGROUND, BOX, COLUMNS, GAP, HEADER_HEIGHT, MARGIN, ContactSheet
 
 LONG = "A woman in a red coat walks along a rainy street at night, neon reflected in the puddles. " * 12
 

@@ -11,7 +11,7 @@ from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.memory import working_set
-from holo_lite.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout
 
 WINDOW = 300
 

@@ -9,7 +9,7 @@ from small_model import TEXT_DIM, clips, config_of, random_model, window_sets
 
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
-from holo_lite.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout
 
 ROWS = 20
 TIMESTEP = torch.tensor(903.7)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holo_lite.errors import PromptError
-from holo_lite.prompt import caption_spans, clean
+from holo_lite.text.prompt import caption_spans, clean
 
 
 def captions(cleaned):

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from holo_lite.errors import CheckpointError
 from holo_lite.places import cache_folder
-from holo_lite.prompt_cache import PromptCache, cache_key, encode_prompts, encoder_identity
-from holo_lite.windows import Prompt
+from holo_lite.text.cache import PromptCache, cache_key, encode_prompts, encoder_identity
+from holo_lite.text.windows import Prompt
 
 KEY = "0" * 64
 
@@ -199,9 +199,7 @@ def test_the_identity_is_the_same_for_an_untouched_encoder(tmp_path, write):
     [
         lambda folder: os.utime(folder / "umt5.safetensors", ns=(1, 1)),
         lambda folder: keep_time(folder / "umt5.safetensors", lambda: write_safetensors(folder, columns=8)),
-        lambda folder: keep_time(
-            folder / "umt5.safetensors", lambda: write_safetensors(folder, "derahs.weight")
-        ),
+        lambda folder: keep_time(folder / "umt5.safetensors", lambda: write_safetensors(folder, "derahs.weight")),
     ],
     ids=["time", "size", "header"],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holo_lite.shots import ShotLayout, even_cuts, first_latent_frame, latent_frames, round_frames
+from holo_lite.story.shots import ShotLayout, even_cuts, first_latent_frame, latent_frames, round_frames
 
 ROWS = json.loads((Path(__file__).parent / "parity_data" / "shots.json").read_text())
 row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['frames_requested']}x{row['shots']}")
@@ -103,9 +103,7 @@ def test_a_layout_with_an_empty_shot_is_our_bug(starts, frames):
         ShotLayout(starts, frames, 2, 2)
 
 
-@pytest.mark.parametrize(
-    "arguments", [(80, (), 32, 32), (81, (40,), 32, 32), (81, (), 40, 32), (81, (), 32, 8)]
-)
+@pytest.mark.parametrize("arguments", [(80, (), 32, 32), (81, (40,), 32, 32), (81, (), 40, 32), (81, (), 32, 8)])
 def test_unrounded_frames_or_pixels_never_reach_a_layout(arguments):
     with pytest.raises(AssertionError):
         ShotLayout.from_frames(*arguments)

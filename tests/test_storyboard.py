@@ -10,10 +10,10 @@ from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from holo_lite.errors import StoryboardError
-from holo_lite.prompt import caption_spans, clean
-from holo_lite.shots import round_frames
-from holo_lite.storyboard import Shot, Storyboard
-from holo_lite.timeline import MOST_FRAMES, SAFE_SPACING, Timeline, resolve_timeline
+from holo_lite.story.shots import round_frames
+from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.story.timeline import MOST_FRAMES, SAFE_SPACING, Timeline, resolve_timeline
+from holo_lite.text.prompt import caption_spans, clean
 
 ROWS = json.loads((Path(__file__).parent / "parity_data" / "shots.json").read_text())
 row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['frames_requested']}x{row['shots']}")
@@ -55,9 +55,7 @@ def test_shot_count_sentence_is_not_said_twice():
 
 
 def test_line_breaks_of_a_file_do_not_reach_the_prompt():
-    assert Storyboard("G\n g ", (Shot("\na\n b"),)).prompt.endswith(
-        "contains 1 shots. [per shot caption] a b"
-    )
+    assert Storyboard("G\n g ", (Shot("\na\n b"),)).prompt.endswith("contains 1 shots. [per shot caption] a b")
 
 
 @given(WORDS, st.lists(WORDS, min_size=1, max_size=13))

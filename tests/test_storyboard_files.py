@@ -8,9 +8,9 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from holo_lite.errors import StoryboardError
-from holo_lite.storyboard import Shot, Storyboard
-from holo_lite.storyboard_files import dump_toml, load_storyboard, parse_json, parse_toml
-from holo_lite.timeline import resolve_timeline
+from holo_lite.story.files import dump_toml, load_storyboard, parse_json, parse_toml
+from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.story.timeline import resolve_timeline
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").iterdir())
 SHOT = "[[shot]]\ncaption = 'c'\n"
@@ -104,9 +104,7 @@ def test_documented_example_shows_every_key():
 # --- files and prompts -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "raw", ["a fox in snow", "[global caption]G", "[global caption] G [per shot caption] a"]
-)
+@pytest.mark.parametrize("raw", ["a fox in snow", "[global caption]G", "[global caption] G [per shot caption] a"])
 def test_words_that_are_no_file_are_a_prompt(raw):
     assert load_storyboard(f" {raw}\n") == Storyboard(None, (), raw=raw)
 

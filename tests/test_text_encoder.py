@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
-from holo_lite.text_encoder import TextEncoder, check_text_encoder, pad_rows
+from holo_lite.text.encoder import TextEncoder, check_text_encoder, pad_rows
 from holo_lite.weights.files import SafetensorsFile
 
 DATA = Path(__file__).parent / "parity_data"
@@ -234,9 +234,7 @@ def reshaped(name, *shape):
         (reshaped("token_embedding.weight", 512), "its first block is incomplete"),
     ],
 )
-def test_wrong_names_and_shapes_are_told_before_anything_is_read(
-    spoil, telling, weights, tmp_path, monkeypatch
-):
+def test_wrong_names_and_shapes_are_told_before_anything_is_read(spoil, telling, weights, tmp_path, monkeypatch):
     spoilt = dict(weights)
     spoil(spoilt)
     save_file(spoilt, tmp_path / "umt5.safetensors")

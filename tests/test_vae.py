@@ -10,10 +10,10 @@ from diffusers import AutoencoderKLWan
 from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 
-from holo_lite import vae as vae_module
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.vae import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae, decode_frames, load_vae, to_uint8
-from holo_lite.vae_tiles import decode_frames_tiled
+from holo_lite.film import vae as vae_module
+from holo_lite.film.vae import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae, decode_frames, load_vae, to_uint8
+from holo_lite.film.vae_tiles import decode_frames_tiled
 
 DATA = Path(__file__).parent / "parity_data"
 CPU = torch.device("cpu")

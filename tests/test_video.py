@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from holo_lite import video
 from holo_lite.errors import OutputError
-from holo_lite.video import VideoWriter, check_writable, probe, read_metadata
+from holo_lite.film import video
+from holo_lite.film.video import VideoWriter, check_writable, probe, read_metadata
 
 WIDTH, HEIGHT = 112, 64
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (128, 128, 128)]

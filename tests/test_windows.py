@@ -13,8 +13,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from holo_lite.errors import CheckpointError, PromptError
-from holo_lite.prompt import caption_spans, clean
-from holo_lite.windows import (
+from holo_lite.text.prompt import caption_spans, clean
+from holo_lite.text.windows import (
     TEXT_LENGTH,
     PromptTokenizer,
     TokenizedPrompt,
@@ -138,9 +138,7 @@ def slow_mask(spans, tokenized, shot):
     owners = [owner(offset, ordered) for offset in tokenized.offsets]
     if set(range(len(ordered))) - set(owners):
         return None
-    tokens = [
-        [token for token, span in enumerate(owners) if span == number] for number in range(len(ordered))
-    ]
+    tokens = [[token for token, span in enumerate(owners) if span == number] for number in range(len(ordered))]
     ends = [max(mine) + 1 for mine in tokens]
     own = shot + 1 if spans.shot_spans else 0
     mask = [False] * TEXT_LENGTH

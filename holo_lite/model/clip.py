@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holo_lite.config import Attention
-from holo_lite.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ and Xie 2022; RMSNorm: Zhang and Sennrich 2019).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.model.equations import rope_angles, rope_parts
-from holo_lite.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ HoloCine shows each shot only its own caption and the global one, so the place o
 sees what. The tags are looked for in the *cleaned* string, the one that is tokenised: cleaning turns two
 spaces into one and ``&amp;`` into ``&``, and spans found before it would slip by as many characters.
 
-Nothing here knows of tokens or tensors; `holo_lite.windows` goes on from characters to tokens.
+Nothing here knows of tokens or tensors; `holo_lite.text.windows` goes on from characters to tokens.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from holo_lite.text_encoder_files import encoder_file
+from holo_lite.text.encoder_files import encoder_file
+from holo_lite.text.windows import Prompt
 from holo_lite.weights.files import open_weights
-from holo_lite.windows import Prompt
 
 if TYPE_CHECKING:
-    from holo_lite.text_encoder import TextEncoder
+    from holo_lite.text.encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 

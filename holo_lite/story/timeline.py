@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from holo_lite.errors import StoryboardError
-from holo_lite.shots import FRAMES_PER_LATENT, even_cuts, latent_frames, round_frames
-from holo_lite.storyboard import Shot, Storyboard, naming
+from holo_lite.story.shots import FRAMES_PER_LATENT, even_cuts, latent_frames, round_frames
+from holo_lite.story.storyboard import Shot, Storyboard, naming
 
 TRAINED_FRAMES = 241
 MOST_FRAMES = 14_401  # 16 minutes: six million tokens at 480x832, beyond any one card

@@ -1,6 +1,6 @@
 """The umt5-xxl text encoder, without its vocabulary in memory.
 
-The network is transformers' `UMT5EncoderModel`; `holo_lite.text_encoder_files` finds its weights.
+The network is transformers' `UMT5EncoderModel`; `holo_lite.text.encoder_files` finds its weights.
 
 A fifth of the file, 2 GB in bf16, is the token embedding, of which a prompt needs at most 512 rows. Those
 are looked up in the mapped file; the table itself is neither copied nor put on the device.
@@ -21,9 +21,9 @@ from torch.nn import functional
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
-from holo_lite.text_encoder_files import WHAT, EncoderSizes, open_encoder
+from holo_lite.text.encoder_files import WHAT, EncoderSizes, open_encoder
+from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.fill import check, fill, module_shapes
-from holo_lite.windows import TEXT_LENGTH
 
 
 class TextEncoder:

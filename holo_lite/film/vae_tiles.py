@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from holo_lite.errors import SettingsError
-from holo_lite.vae import Cache, Vae
+from holo_lite.film.vae import Cache, Vae
 
 SPATIAL = 8  # pixels per latent row and column
 TEMPORAL = 4  # video frames per latent frame; the first has one

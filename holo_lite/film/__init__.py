@@ -1,0 +1,1 @@
+"""From latents to something to look at: frames, an mp4, a contact sheet."""
