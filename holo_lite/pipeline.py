@@ -83,10 +83,7 @@ class Pipeline:
         """
         path = Path(model) if model is not None else toy_model(cache_folder())
         folder = open_folder(path, attention)
-        check_expert(folder.high_noise)
-        check_expert(folder.low_noise)
-        check_text_encoder(folder.text_encoder)
-        check_vae(folder.vae)
+        _check_parts(folder)
         return cls(
             folder=folder,
             tokenizer=PromptTokenizer(folder.tokenizer),
@@ -185,6 +182,22 @@ class Pipeline:
                 yield FrameDone(index, pixels)
         sheet.save(out.with_suffix(".png"))
         yield Finished(out, out.with_suffix(".png"), settings)
+
+
+def _check_parts(folder: ModelFolder) -> None:
+    """Check every network by names and shapes, and that they belong together."""
+    high, low = check_expert(folder.high_noise), check_expert(folder.low_noise)
+    if high != low:
+        raise CheckpointError(
+            f"{folder.low_noise}: has other sizes than {folder.high_noise.name}; use one model's files"
+        )
+    width = check_text_encoder(folder.text_encoder)
+    if width != high.text_dim:
+        raise CheckpointError(
+            f"{folder.text_encoder}: gives rows of {width} numbers, the experts read {high.text_dim}; "
+            "use the text encoder the experts came with"
+        )
+    check_vae(folder.vae)
 
 
 def pick_device(name: str) -> torch.device:

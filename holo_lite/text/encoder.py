@@ -69,14 +69,17 @@ class TextEncoder:
         return encoded[0]
 
 
-def check_text_encoder(path: Path) -> None:
+def check_text_encoder(path: Path) -> int:
     """Check a text encoder by names and shapes alone, in any layout that `TextEncoder.load` takes.
+
+    Returns the width of its rows.
 
     Raises `CheckpointError` for a missing or damaged file, for tensors that are missing, superfluous or of
     another shape, and for a ``config.json`` of another kind of encoder.
     """
     source = open_encoder(path)
     check(module_shapes(_build(source.sizes)), source.layers, source.renames, what=WHAT)
+    return source.sizes.d_model
 
 
 def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
