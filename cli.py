@@ -7,8 +7,10 @@ before a command needs it, so that help is instant.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from holo_lite.errors import HoloError, SettingsError
 if TYPE_CHECKING:
     from holo_lite.pipeline import Pipeline
     from holo_lite.story.storyboard import Storyboard
+    from quantize.convert import Conversion
 
 INTERRUPTED = 130
 MISTAKE = 2
@@ -33,17 +36,31 @@ TOY_NOTICE = (
 def main() -> None:
     """Run the command line; the process's exit code says how it went."""
     try:
-        code = holo_lite.main(standalone_mode=False)
-    except click.ClickException as error:
+        code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = MISTAKE
+    except click.ClickException as error:
+        code = _mistake(f"{error.format_message()} {_where_to_read(error)}")
     except HoloError as error:
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        code = MISTAKE
+        code = _mistake(str(error))
+    except OSError as error:
+        code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; nothing half-written was left", err=True)
+        click.echo("interrupted; nothing half-written was left", err=True)
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _mistake(message: str) -> int:
+    """Say on one line what is wrong."""
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return MISTAKE
+
+
+def _where_to_read(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"See '{context.command_path if context else 'holo-lite'} --help'."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,7 +76,7 @@ def _cuts(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise SettingsError(f"--cuts '{text}': give frame numbers such as 49,97,145") from None
 
@@ -99,8 +116,6 @@ def generate(storyboard: str, model: Path | None, out: Path | None, device: str,
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     board = load_storyboard(storyboard)
-    if model is None:
-        click.echo(TOY_NOTICE, err=True)
     pipeline = _load(model, device=device, dtype=dtype, attention=attention)
     _run(pipeline, board, out or _named_after(storyboard), Options(**{**said, "attention": attention}))
 
@@ -132,8 +147,75 @@ def demo(out: Path, device: str, dtype: str) -> None:
     from holo_lite.demo import storyboard
     from holo_lite.settings import Options
 
-    click.echo(TOY_NOTICE, err=True)
     _run(_load(None, device=device, dtype=dtype), storyboard(), out / "demo.mp4", Options())
+
+
+def _adapters(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[Path, float]]]:
+    """Adapters by expert, from options such as high=FILE:0.8."""
+    found: dict[str, list[tuple[Path, float]]] = {}
+    for text in texts:
+        from quantize.lora import parse_lora_option
+
+        noise, _sign, file = text.partition("=")
+        if noise not in {"high", "low"} or not file:
+            raise SettingsError(f"--lora '{text}': write high=FILE or low=FILE, with :STRENGTH behind it if not 1")
+        found.setdefault(f"{noise}_noise", []).append(parse_lora_option(file))
+    return found
+
+
+@holo_lite.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--scheme", help="bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
+@click.option("--recipe", type=click.Path(path_type=Path), help="TOML with schemes by component and tensor.")
+@click.option(
+    "--lora", "loras", multiple=True, callback=_adapters, help="high=FILE[:STRENGTH] or low=…; repeatable."
+)
+@click.option("--attention", help="sparse or full experts, where both are there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--verify", is_flag=True, help="Hash the files of a finished model again instead.")
+def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> None:
+    """Convert the released files in SOURCE, once, to a smaller model in the folder OUT.
+
+    Cut off at any moment, the same command goes on where it was.
+    """
+    from holo_lite.console import display
+    from quantize.convert import verify as hash_again
+    from quantize.job import run
+    from quantize.view import show
+
+    if out is None and not verify:
+        raise click.UsageError("give the folder to write into, behind the one with the released files.")
+    events = hash_again(out or source) if verify else run(_plan(source, out or source, **said))
+    with closing(events), display(Console(stderr=True)) as view:
+        for event in events:
+            show(event, view)
+
+
+def _plan(
+    source: Path,
+    out: Path,
+    *,
+    scheme: str | None,
+    recipe: Path | None,
+    attention: str | None,
+    device: str,
+    **said: Any,
+) -> Conversion:
+    """Decide a conversion, and say what it will read and write."""
+    from holo_lite.device import pick_device
+    from holo_lite.settings import check_attention
+    from holo_lite.weights.folder import open_folder
+    from quantize.inputs import plan_conversion
+    from quantize.job import preflight
+    from quantize.recipe import Recipe, load_recipe
+
+    variant = check_attention(attention) if attention is not None else None
+    chosen = load_recipe(recipe, scheme) if recipe is not None else Recipe(scheme or "nf4")
+    conversion = plan_conversion(open_folder(source, variant), out, chosen, device=pick_device(device), **said)
+    for line in preflight(conversion):
+        click.echo(line, err=True)
+    return conversion
 
 
 def _load(model: Path | None, **options: Any) -> Pipeline:
@@ -145,14 +227,16 @@ def _load(model: Path | None, **options: Any) -> Pipeline:
 def _run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
     from holo_lite.console import display, show
 
-    with display(Console(stderr=True)) as view:
-        for event in pipeline.generate(board, out, options):
+    with closing(pipeline.generate(board, out, options)) as events, display(Console(stderr=True)) as view:
+        if pipeline.is_toy:
+            view.say(TOY_NOTICE)
+        for event in events:
             show(event, view)
 
 
 def _named_after(storyboard: str) -> Path:
     """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in."""
-    return Path(Path(storyboard).stem + ".mp4") if Path(storyboard).is_file() else Path("video.mp4")
+    return Path(Path(storyboard).stem + ".mp4") if os.path.isfile(storyboard) else Path("video.mp4")
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from live_bytes import LiveBytes
 from small_model import random_model
 
 from holo_lite.config import DiTConfig
+from holo_lite.device import pick_device
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
-from holo_lite.pipeline import pick_device
 from holo_lite.story.shots import ShotLayout, even_cuts, round_frames
 
 TEXT_ROWS = 512

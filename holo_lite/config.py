@@ -2,7 +2,7 @@
 
 HoloCine adds no parameters to Wan 2.2 T2V A14B, so its shape follows from the tensors themselves. Only the
 number of heads leaves no trace there: the released models have heads of 128, and a smaller model says
-otherwise in a ``dit_config.json`` beside its weights.
+otherwise in a ``dit_config.json`` beside its weights, with eps if it is another one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 RELEASED_HEAD_DIM = 128
 PATCH = 2  # latent rows and columns that make one token; one latent frame at a time
+FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,20 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
     """
     try:
         config = _from_shapes(shapes)
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: no usable {error}") from error
-    config = dataclasses.replace(config, **_beside(source))
+    except KeyError as error:
+        raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: it lacks {error}") from error
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{source}: is not a Wan 2.2 T2V A14B expert: its tensors have other shapes"
+        ) from error
+    config = _beside(config, source.parent / "dit_config.json")
     if config.num_heads < 1 or config.dim % config.num_heads or config.head_dim % 2:
         raise CheckpointError(
-            f"{source}: width {config.dim} does not divide into {config.num_heads} heads; "
+            f"{source}: width {config.dim} does not divide into {config.num_heads or 'the released'} heads; "
             "give num_heads in a dit_config.json beside it"
         )
+    if config.freq_dim % 2:
+        raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: freq_dim {config.freq_dim} is odd")
     return config
 
 
@@ -70,9 +77,9 @@ def _from_shapes(shapes: Shapes) -> DiTConfig:
     blocks = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
     return DiTConfig(
         dim=dim,
-        num_heads=dim // RELEASED_HEAD_DIM,
+        num_heads=dim // RELEASED_HEAD_DIM if dim % RELEASED_HEAD_DIM == 0 else 0,
         ffn_dim=shapes["blocks.0.ffn.0.weight"][0],
-        num_layers=max(blocks) + 1,
+        num_layers=len(blocks),
         in_dim=in_dim,
         out_dim=shapes["head.head.weight"][0] // PATCH**2,
         text_dim=shapes["text_embedding.0.weight"][1],
@@ -80,18 +87,25 @@ def _from_shapes(shapes: Shapes) -> DiTConfig:
     )
 
 
-def _beside(source: Path) -> dict[str, int]:
-    """What ``dit_config.json`` says that shapes cannot: the heads, and the same sizes again."""
-    path = source.parent / "dit_config.json"
+def _beside(config: DiTConfig, path: Path) -> DiTConfig:
+    """Take the heads and eps from ``dit_config.json``; the sizes it repeats must be those of the weights."""
     if not path.is_file():
-        return {}
+        return config
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
-    known = {field.name for field in dataclasses.fields(DiTConfig)} | {"patch_size", "text_len"}
-    for name in found:
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: is not a JSON table; mend or remove it")
+    known = {**dataclasses.asdict(config), **FIXED}
+    for name, value in found.items():
         if name not in known:
             raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
-    heads = found.get("num_heads")
-    return {"num_heads": heads} if isinstance(heads, int) else {}
+        if name not in {"num_heads", "eps"} and value != known[name]:
+            raise CheckpointError(f"{path}: {name} is {value!r}, but the weights have {known[name]}")
+    heads, eps = found.get("num_heads", config.num_heads), found.get("eps", config.eps)
+    if "num_heads" in found and (type(heads) is not int or heads < 1):
+        raise CheckpointError(f"{path}: num_heads {heads!r}: give a whole number from 1")
+    if type(eps) is not float or not 0 < eps < 1:
+        raise CheckpointError(f"{path}: eps {eps!r}: give a number between 0 and 1")
+    return dataclasses.replace(config, num_heads=heads, eps=eps)

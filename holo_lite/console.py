@@ -10,7 +10,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -19,6 +18,7 @@ from rich.progress import (
 )
 
 from holo_lite.events import Event, Finished, FrameDone, Phase, PhaseStarted, Resolved, StepDone
+from holo_lite.units import bytes_text
 
 TITLES: dict[Phase, str] = {
     "text": "reading the prompt",
@@ -31,8 +31,8 @@ LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
 class Display(Protocol):
     """Something that shows a phase's progress."""
 
-    def begin(self, phase: str, total: int) -> None:
-        """A phase of `total` parts begins (0: one part, of unknown length)."""
+    def begin(self, phase: str, pace: Pace) -> None:
+        """A phase begins; its pace has no total if it is one part of unknown length."""
 
     def advance(self, done: int, detail: str) -> None:
         """`done` parts of the phase are done."""
@@ -57,11 +57,12 @@ def show(event: Event, view: Display) -> None:
         case Resolved(settings, notes):
             size = f"{settings.width}x{settings.height}, {settings.frames} frames"
             shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
-            view.say(f"{shots}, {size}, {settings.steps} steps, seed {settings.seed}")
+            steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
+            view.say(f"{shots}, {size}, {steps}, seed {settings.seed}")
             for note in notes:
                 view.say(f"note: {note}")
         case PhaseStarted(phase, total):
-            view.begin(TITLES[phase], total)
+            view.begin(TITLES[phase], Pace(total))
         case StepDone(progress):
             view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-"))
         case FrameDone(index, _):
@@ -71,18 +72,35 @@ def show(event: Event, view: Display) -> None:
             view.say(f"contact sheet  {sheet}")
 
 
-class Clock:
-    """Seconds a part takes and seconds left, from the parts done so far."""
+class Pace:
+    """How far a phase is, how fast it goes and how long it has left.
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
+    `total` and `start` (what was done before the phase began) are parts, or bytes.
+    """
 
-    def estimate(self, done: int, total: int) -> str:
-        """For example ``12.3 s each, 4:10 left``."""
-        each = (time.monotonic() - self.started) / done
-        left = round(each * (total - done))
-        pace = f"{each:.1f} s each" if each >= 1 else f"{1 / max(each, 1e-9):.1f} a second"
-        return f"{pace}, {left // 60}:{left % 60:02} left"
+    def __init__(self, total: int = 0, start: int = 0, *, in_bytes: bool = False) -> None:
+        self.total, self._start, self._in_bytes = total, start, in_bytes
+        self._began = time.monotonic()
+
+    def count(self, done: int) -> str:
+        """For example ``3/8``, or ``1.20 GB of 7.73 GB``."""
+        if self._in_bytes:
+            return f"{bytes_text(done)} of {bytes_text(self.total)}"
+        return f"{done}/{self.total}"
+
+    def estimate(self, done: int) -> str:
+        """For example ``12.3 s each, 4:10 left``; nothing before the first part."""
+        fresh = done - self._start
+        if fresh <= 0:
+            return "checked"
+        each = max(time.monotonic() - self._began, 1e-9) / fresh
+        left = round(each * (self.total - done))
+        return f"{self._speed(each)}, {left // 60}:{left % 60:02} left"
+
+    def _speed(self, each: float) -> str:
+        if self._in_bytes:
+            return f"{1e-6 / each:.0f} MB/s"
+        return f"{each:.1f} s each" if each >= 1 else f"{1 / each:.1f} a second"
 
 
 class PlainDisplay:
@@ -90,23 +108,23 @@ class PlainDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._title, self._total, self._clock, self._last = "", 0, Clock(), 0.0
+        self._title, self._pace, self._last = "", Pace(), 0.0
 
-    def begin(self, phase: str, total: int) -> None:
+    def begin(self, phase: str, pace: Pace) -> None:
         """Print that a phase begins."""
-        self._title, self._total, self._clock, self._last = phase, total, Clock(), time.monotonic()
+        self._title, self._pace, self._last = phase, pace, time.monotonic()
         self.say(phase)
 
     def advance(self, done: int, detail: str) -> None:
         """Print how far it is, if it is time to."""
-        if done < self._total and time.monotonic() - self._last < LINE_EVERY:
+        if done < self._pace.total and time.monotonic() - self._last < LINE_EVERY:
             return
         self._last = time.monotonic()
-        self.say(f"{self._title} {done}/{self._total} {detail}, {self._clock.estimate(done, self._total)}")
+        self.say(f"{self._title} {self._pace.count(done)} {detail}, {self._pace.estimate(done)}")
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class LiveDisplay:
@@ -117,13 +135,12 @@ class LiveDisplay:
             SpinnerColumn(),
             TextColumn("{task.description:22}", markup=False),
             BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
+            TextColumn("{task.fields[count]} {task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
         )
         self._progress = Progress(*columns, console=console)
         self._task: TaskID | None = None
-        self._total, self._clock = 0, Clock()
+        self._pace = Pace()
 
     def __enter__(self) -> LiveDisplay:
         self._progress.start()
@@ -132,25 +149,25 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, phase: str, total: int) -> None:
+    def begin(self, phase: str, pace: Pace) -> None:
         """Start a new bar; the last one stays, stopped."""
         self._close()
-        self._total, self._clock = total, Clock()
-        self._task = self._progress.add_task(phase, total=total or None, detail="")
+        self._pace = pace
+        self._task = self._progress.add_task(phase, total=pace.total or None, count="", detail="")
 
     def advance(self, done: int, detail: str) -> None:
         """Move the bar."""
         assert self._task is not None, "a phase begins before it advances"
-        text = f"{detail}, {self._clock.estimate(done, self._total)}"
-        self._progress.update(self._task, completed=done, detail=text)
+        text = f"{detail}, {self._pace.estimate(done)}"
+        self._progress.update(self._task, completed=done, count=self._pace.count(done), detail=text)
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         self._close()
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _close(self) -> None:
-        if self._task is not None and not self._total:
+        if self._task is not None and not self._pace.total:
             self._progress.update(self._task, total=1, completed=1)
         if self._task is not None:
             self._progress.stop_task(self._task)

@@ -5,18 +5,25 @@ Returns lines; printing them is the command line's business.
 
 from __future__ import annotations
 
-import shlex
+import dataclasses
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import Defaults, RunSettings
+from holo_lite.settings import TOY, Defaults, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES
 from holo_lite.story.files import dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
+from holo_lite.units import bytes_text, count_text
 
-WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".pth", ".pt", ".bin")
+if TYPE_CHECKING:
+    from holo_lite.weights.manifest import Manifest
+
+WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".index.json", ".pth", ".pt", ".bin")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -37,8 +44,12 @@ def inspect(path: Path) -> Iterator[str]:
 
 def _folder(path: Path) -> Iterator[str]:
     from holo_lite.weights.folder import open_folder
+    from holo_lite.weights.manifest import FILE_NAME, read_manifest
 
     folder = open_folder(path)
+    if (path / FILE_NAME).is_file():
+        yield from _converted(path, read_manifest(path))
+        return
     yield f"model folder {path}, {folder.attention} attention"
     parts = {
         "high-noise expert": folder.high_noise,
@@ -51,6 +62,23 @@ def _folder(path: Path) -> Iterator[str]:
         for line in _weights(_main_file(part)):
             yield f"  {'':18} {line}"
     yield f"  {'tokenizer':18} {folder.tokenizer.relative_to(path)}"
+
+
+def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
+    """A manifest as a person would want it."""
+    total = sum(component.nbytes for component in manifest.components.values())
+    yield f"converted model {path}: {manifest.scheme}, {manifest.attention} attention, {bytes_text(total)}"
+    for role, component in manifest.components.items():
+        counts = Counter(tensor.scheme for tensor in component.tensors.values())
+        stored = ", ".join(f"{count} tensors {scheme}" for scheme, count in sorted(counts.items()))
+        shards = "1 file" if len(component.shards) == 1 else f"{len(component.shards)} files"
+        yield f"  {role:13} {bytes_text(component.nbytes):>10} in {shards}: {stored}"
+    for role, adapters in manifest.loras.items():
+        yield f"  merged into {role}: {', '.join(adapters)}"
+    for source in manifest.sources:
+        yield f"  made from {source.file}, {bytes_text(source.nbytes)}, sha256 {source.sha256[:16]}…"
+    yield f"  made with {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}"
+    yield f"  licence: {manifest.licence}"
 
 
 def _main_file(part: Path) -> Path:
@@ -69,20 +97,19 @@ def _weights(path: Path) -> Iterator[str]:
     file = open_weights(path)
     entries = file.entries.values()
     yield _kind({name: entry.shape for name, entry in file.entries.items()}, path)
-    size = sum(entry.nbytes for entry in entries)
-    numbers = sum(entry.nbytes // entry.dtype.itemsize for entry in entries)
+    size = bytes_text(sum(entry.nbytes for entry in entries))
+    numbers = count_text(sum(math.prod(entry.shape) for entry in entries))
     dtypes = sorted({str(entry.dtype).removeprefix("torch.") for entry in entries})
-    yield f"{len(entries)} tensors, {numbers / 1e9:.3f} billion numbers, {size / 1e9:.3f} GB, {', '.join(dtypes)}"
+    yield f"{len(entries)} tensors, {numbers} numbers, {size}, {', '.join(dtypes)}"
 
 
 def _kind(shapes: Shapes, path: Path) -> str:
     """Say which network has tensors of these names."""
     from holo_lite.config import dit_config
-    from holo_lite.model.load import PREFIXES
+    from holo_lite.weights.names import own_names
 
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in shapes):
-            shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    own = own_names(shapes)
+    shapes = {own[name]: shape for name, shape in shapes.items()}
     if "patch_embedding.weight" in shapes:
         c = dit_config(shapes, path)
         return f"expert: width {c.dim}, {c.num_heads} heads, {c.num_layers} blocks, feed-forward {c.ffn_dim}"
@@ -120,10 +147,13 @@ def _video(path: Path) -> Iterator[str]:
     settings, info = _settings(path, read_metadata(path)), probe(path)
     yield f"# {path.name}: {info.width}x{info.height}, {_length(info.frames, float(info.fps))}"
     yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    yield "# save what follows as storyboard.toml, then type:"
+    folder = "" if settings.model.startswith(TOY) else ", with the FOLDER of this model"
+    yield f"# save what follows as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
     yield ""
-    yield from dump_toml(settings.storyboard).splitlines()
+    # The negative prompt goes into the file: not every shell can quote it.
+    board = dataclasses.replace(settings.storyboard, negative=settings.negative)
+    yield from dump_toml(board).splitlines()
 
 
 def _settings(path: Path, metadata: str) -> RunSettings:
@@ -134,18 +164,25 @@ def _settings(path: Path, metadata: str) -> RunSettings:
 
 
 def command(settings: RunSettings) -> str:
-    """The command that makes the same video from the storyboard in `settings`, saved as storyboard.toml."""
+    """The command that makes the same video from the storyboard that `inspect` prints.
+
+    It leaves nothing to a default; only the model's folder must be filled in.
+    """
     timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
     timing = [] if timed else [f"--frames {settings.frames}"]
     if settings.cuts and not timed:
         timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
     words = [
         "holo-lite generate storyboard.toml",
+        *([] if settings.model.startswith(TOY) else ["--model FOLDER"]),
         *timing,
-        f"--height {settings.height} --width {settings.width} --fps {settings.fps:g}",
-        f"--steps {settings.steps} --cfg {settings.cfg:g} --seed {settings.seed}",
+        f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
+        f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",
         f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
     ]
-    if settings.negative != Defaults().negative:
-        words.append(f"--negative {shlex.quote(settings.negative)}")
     return " ".join(words)
+
+
+def _exact(number: float) -> str:
+    """All digits that tell it from other numbers, and no ``.0``."""
+    return repr(number).removesuffix(".0")

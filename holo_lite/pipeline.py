@@ -11,7 +11,7 @@ closing it cancels the run and leaves nothing half-written.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from holo_lite import __version__
 from holo_lite.config import Attention
-from holo_lite.errors import CheckpointError, SettingsError
+from holo_lite.device import pick_device
+from holo_lite.errors import CheckpointError, OutputError, PromptError, SettingsError
 from holo_lite.events import Event, Finished, FrameDone, PhaseStarted, Resolved, StepDone
 from holo_lite.experts import FileExperts
 from holo_lite.film.contact_sheet import ContactSheet
@@ -31,7 +32,7 @@ from holo_lite.model.load import check_expert
 from holo_lite.places import cache_folder
 from holo_lite.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.schedule import Schedule
-from holo_lite.settings import Options, RunSettings, resolve
+from holo_lite.settings import TOY, Options, RunSettings, resolve
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, check_text_encoder, pad_rows
@@ -42,6 +43,9 @@ from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder
 
 DEFAULT_CHUNKS = Chunks()
 NOTHING_SAID = Options()
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+Events = Generator[Event, None, None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Pipeline:
             tokenizer=PromptTokenizer(folder.tokenizer),
             device=pick_device(device),
             dtype=pick_dtype(dtype, folder.high_noise),
-            fingerprint=fingerprint(_identity(file) for file in folder.weight_paths),
+            fingerprint=(TOY if model is None else "") + fingerprint(map(_identity, folder.weight_paths)),
             is_toy=model is None,
         )
 
@@ -98,42 +102,52 @@ class Pipeline:
 
         Raises `StoryboardError`, `PromptError` or `SettingsError`; reads no weight.
         """
+        attention = self.folder.attention
+        if options.attention not in {None, attention}:
+            raise SettingsError(
+                f"attention '{options.attention}': the experts loaded are for {attention}; "
+                "give attention to Pipeline.load, which finds the others"
+            )
         settings, notes = resolve(
             storyboard,
             options,
             self.folder.defaults,
-            attention=options.attention or self.folder.attention,
-            dtype=str(self.dtype).removeprefix("torch."),
+            attention=attention,
+            dtype=next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
             device=self.device.type,
             model=self.fingerprint,
             made_with=f"holo-lite {__version__}, torch {torch.__version__}",
         )
         prompt = read_prompt(storyboard.prompt, self.tokenizer)
         assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
-        return Job(settings, notes, prompt, read_prompt(settings.negative, self.tokenizer))
+        return Job(settings, notes, prompt, _read_negative(settings.negative, self.tokenizer))
 
-    def generate(
-        self,
-        storyboard: Storyboard,
-        out: str | Path,
-        options: Options = NOTHING_SAID,
-    ) -> Iterator[Event]:
-        """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel."""
+    def generate(self, storyboard: Storyboard, out: str | Path, options: Options = NOTHING_SAID) -> Events:
+        """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
+
+        Raises what `prepare` and `run` raise, before the first event is asked for.
+        """
         return self.run(self.prepare(storyboard, options), Path(out))
 
-    def run(self, job: Job, out: Path) -> Iterator[Event]:
+    def run(self, job: Job, out: Path) -> Events:
         """Run a prepared job into the mp4 `out`, and a contact sheet of the same name beside it.
 
-        Raises `OutputError` before any weight is read if `out` cannot be written.
+        Raises `OutputError` at once, before any weight is read, if `out` cannot be written.
         """
         check_writable(out)
+        sheet = out.with_suffix(".png")
+        if sheet.is_dir():
+            raise OutputError(f"{sheet}: is a folder, where the contact sheet goes; name the video otherwise")
+        return self._events(job, out, sheet)
+
+    def _events(self, job: Job, out: Path, sheet: Path) -> Events:
         yield Resolved(job.settings, job.notes)
         yield PhaseStarted("text", 0)
         guidance = self._guidance(job)
         yield PhaseStarted("denoise", job.settings.steps)
         latents = yield from self._denoise(job.settings, guidance)
         yield PhaseStarted("decode", job.settings.frames)
-        yield from self._decode(job.settings, latents, out)
+        yield from self._decode(job.settings, latents, out, sheet)
 
     def _guidance(self, job: Job) -> Guidance:
         guided = job.settings.cfg != 1
@@ -168,9 +182,9 @@ class Pipeline:
             yield StepDone(progress)
         return latents
 
-    def _decode(self, settings: RunSettings, latents: Tensor, out: Path) -> Iterator[Event]:
+    def _decode(self, settings: RunSettings, latents: Tensor, out: Path, sheet: Path) -> Events:
         vae = load_vae(self.folder.vae, dtype=self.dtype, device=self.device)
-        sheet = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
+        contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
         writer = VideoWriter(
             out, width=settings.width, height=settings.height, fps=settings.fps, metadata=settings.to_json()
         )
@@ -178,10 +192,10 @@ class Pipeline:
             for index, frame in enumerate(decode_frames(vae, latents)):
                 pixels = to_uint8(frame)
                 video.add(pixels)
-                sheet.add(index, pixels)
+                contacts.add(index, pixels)
                 yield FrameDone(index, pixels)
-        sheet.save(out.with_suffix(".png"))
-        yield Finished(out, out.with_suffix(".png"), settings)
+        contacts.save(sheet)
+        yield Finished(out, sheet, settings)
 
 
 def _check_parts(folder: ModelFolder) -> None:
@@ -200,29 +214,21 @@ def _check_parts(folder: ModelFolder) -> None:
     check_vae(folder.vae)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the first CUDA card, or the CPU. Raises `SettingsError`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:
+    """Read the negative prompt, which every shot sees whole. Raises `PromptError`."""
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingsError(f"device '{name}': give auto, cpu, cuda or cuda:0") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise SettingsError(f"device '{name}': give auto, cpu, cuda or cuda:0")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise SettingsError(
-            f"device '{name}': PyTorch sees {count} CUDA cards here; give cpu, or install its CUDA build"
-        )
-    return device
+        prompt = read_prompt(text, tokenizer)
+    except PromptError as error:
+        raise PromptError(f"the negative prompt: {error}") from error
+    if prompt.windows is not None:
+        raise PromptError("the negative prompt: it has no shots of its own; remove the tags in brackets")
+    return prompt
 
 
 def pick_dtype(name: str, expert: Path) -> torch.dtype:
     """Return the compute dtype: fp32 where asked for or where the expert is stored so, else bf16."""
-    chosen = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    if name in chosen:
-        return chosen[name]
+    if name in DTYPES:
+        return DTYPES[name]
     if name != "auto":
         raise SettingsError(f"dtype '{name}': give auto, bf16 or fp32")
     stored = {entry.dtype for entry in open_weights(expert).entries.values()}

@@ -91,6 +91,7 @@ def sample(
     `joint` serves both guidance branches in one visit of each block; otherwise they run one after the
     other, in half the memory, with the same result. `first` goes on from the state after step first - 1.
     """
+    assert 0 <= first <= len(schedule), f"first: {first}"
     remaining = schedule.steps[first:]
     for expert in dict.fromkeys(step.expert for step in remaining):
         with experts.lend(expert) as model:
@@ -100,6 +101,7 @@ def sample(
                 clean = clean_estimate(latents, velocity, step.sigma)
                 latents = euler(latents, velocity, step.sigma, step.sigma_next)
                 yield Progress(step, len(schedule), latents, clean)
+            del model, texts  # or this expert would stand beside the next one while that is opened
 
 
 def _velocities(

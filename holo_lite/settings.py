@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from holo_lite.story.timeline import resolve_timeline
 VERSION = 1
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 MOST_FPS = 240
+TOY = "toy-"  # what the fingerprint of the built-in toy begins with
 
 # The negative prompt HoloCine and Wan 2.2 were published with.
 PUBLISHED_NEGATIVE = (
@@ -79,7 +79,7 @@ class RunSettings:
     attention: Attention
     dtype: str
     device: str
-    model: str  # fingerprint of the weights
+    model: str  # fingerprint of the weights; the toy's begins with TOY
     made_with: str = ""  # versions of holo-lite and torch
     version: int = VERSION
 
@@ -138,7 +138,7 @@ def resolve(
         steps=int(_check_number("steps", choose("steps"), low=1, high=MOST_STEPS)),
         cfg=_check_number("cfg", choose("cfg"), low=1, high=100),
         seed=int(_check_number("seed", choose("seed"), low=0, high=2**63 - 1)),
-        negative=choose("negative"),
+        negative=_check_text("negative", choose("negative")),
         **machine,
     )
     return settings, timeline.notes
@@ -146,16 +146,24 @@ def resolve(
 
 def _check_side(name: str, pixels: int) -> int:
     if pixels % PIXELS_PER_TOKEN or not PIXELS_PER_TOKEN <= pixels <= MOST_PIXELS:
-        near = PIXELS_PER_TOKEN * round(pixels / PIXELS_PER_TOKEN)
-        near = min(max(near, PIXELS_PER_TOKEN), MOST_PIXELS)
+        near = PIXELS_PER_TOKEN * round(min(max(pixels, PIXELS_PER_TOKEN), MOST_PIXELS) / PIXELS_PER_TOKEN)
         raise SettingsError(f"{name} {pixels}: must be a multiple of 16 up to {MOST_PIXELS}; the nearest is {near}")
     return pixels
 
 
 def _check_number(name: str, value: float, *, low: float, high: float) -> float:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # true of NaN, too
         raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
     return value
+
+
+def _check_text(name: str, text: str) -> str:
+    """Refuse what no file can hold: the bytes of another encoding, as a terminal may hand them on."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"{name}: {text[error.start]!a} is not UTF-8; write it as UTF-8") from None
+    return text
 
 
 def check_attention(name: str) -> Attention:

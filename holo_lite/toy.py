@@ -23,10 +23,12 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.config import DiTConfig
+from holo_lite.errors import OutputError
 from holo_lite.model.dit import WanDiT
+from holo_lite.places import CACHE_VARIABLE
 from holo_lite.settings import Defaults
 
-VERSION = 1
+VERSION = 2
 DEFAULTS = Defaults(frames=49, height=64, width=112, fps=15.0, steps=8, cfg=3.0, negative="")
 DIT = DiTConfig(dim=96, num_heads=3, ffn_dim=192, num_layers=3, text_dim=64, freq_dim=64)
 WORDS = (
@@ -39,13 +41,19 @@ WORDS = (
 
 
 def toy_model(cache: Path) -> Path:
-    """Give the folder of the toy model under `cache`, made there if it is not there yet."""
+    """Give the folder of the toy model under `cache`, made there if it is not there yet.
+
+    Raises `OutputError` where it cannot be written.
+    """
     folder = cache / f"toy-{VERSION}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=cache, prefix="toy-"))
-        make_toy(draft)
-        _publish(draft, folder)
+    try:
+        if not folder.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            _make_whole(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{cache}: the toy model cannot be written ({error.strerror}); set {CACHE_VARIABLE} to another folder"
+        ) from error
     return folder
 
 
@@ -53,7 +61,7 @@ def make_toy(folder: Path) -> None:
     """Write the toy model's files into an existing folder."""
     for seed, noise in enumerate(("high_noise", "low_noise")):
         expert = _randomise(WanDiT(DIT), seed)
-        save_file(expert, folder / f"sparse_{noise}.safetensors")
+        save_file(expert, folder / f"dit_{noise}.safetensors")  # a name that serves either attention
     (folder / "dit_config.json").write_text(json.dumps({"num_heads": DIT.num_heads}))
     _write_text_encoder(folder / "text_encoder")
     _write_vae(folder / "vae")
@@ -61,14 +69,17 @@ def make_toy(folder: Path) -> None:
     (folder / "defaults.json").write_text(json.dumps(dataclasses.asdict(DEFAULTS)))
 
 
-def _publish(draft: Path, folder: Path) -> None:
-    """Move a finished folder to its place; another process may have been faster, with the same content."""
+def _make_whole(folder: Path) -> None:
+    """Make the toy in a draft and move it to its place; another process may be faster, with the same content."""
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix="toy-"))
     try:
+        make_toy(draft)
         os.replace(draft, folder)
     except OSError:
-        shutil.rmtree(draft)
         if not folder.is_dir():
             raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _randomise(module: nn.Module, seed: int) -> dict[str, Tensor]:

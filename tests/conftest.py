@@ -1,9 +1,21 @@
 """Fixtures that several test files share."""
 
 import lzma
+import os
+import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+# Threads that wait for each other at every turn make these small networks thirty times slower as soon as
+# another process wants a core. Set before torch comes in; the processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from whole_models import write_published_model
+
+import cli
+from holo_lite.places import CACHE_VARIABLE
 
 DATA = Path(__file__).parent / "parity_data"
 
@@ -14,3 +26,52 @@ def umt5_tokenizer_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("umt5-xxl") / "tokenizer.json"
     path.write_bytes(lzma.decompress((DATA / "umt5-xxl" / "tokenizer.json.xz").read_bytes()))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """One cache for all tests, so that the toy is made once and nobody's own cache is touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        for terminal in ("FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"):
+            patch.delenv(terminal, raising=False)
+        yield folder
+
+
+@pytest.fixture
+def toy_copy(cache, tmp_path):
+    """The toy's files in a folder of one's own, to be spoilt."""
+    from holo_lite.toy import toy_model
+
+    return Path(shutil.copytree(toy_model(cache), tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def published_model(tmp_path_factory, umt5_tokenizer_path):
+    """A small model in the original files' names, folders and formats, with the real vocabulary."""
+    return write_published_model(tmp_path_factory.mktemp("models"), umt5_tokenizer_path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command went."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process, standing in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["holo-lite", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return Outcome(caught.value.code or 0, *capsys.readouterr())
+
+    return run

@@ -13,7 +13,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
 from holo_lite.text.encoder import TextEncoder, check_text_encoder, pad_rows
-from holo_lite.weights.files import SafetensorsFile
+from holo_lite.weights.safetensors_file import SafetensorsFile
 
 DATA = Path(__file__).parent / "parity_data"
 ORIGINAL = DATA / "text_encoder.safetensors"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,10 +32,11 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.files import WeightFile, open_weights
-from holo_lite.weights.fill import check, fill, module_shapes
+from holo_lite.weights.fill import check, fill
 from holo_lite.weights.header import TensorEntry
 
 WHAT = "the Wan 2.1 VAE"
+VAE_NAME = "AutoencoderKLWan"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 DECODER_PARTS = ("decoder.", "post_quant_conv.")
 Z_DIM = 16
@@ -53,7 +54,7 @@ LATENTS_STD = (
 
 # What a diffusers config may say and this decoder takes for granted. Wan 2.2's 5B VAE differs here.
 ARCHITECTURE: Mapping[str, object] = {
-    "_class_name": "AutoencoderKLWan",
+    "_class_name": VAE_NAME,
     "z_dim": Z_DIM,
     "dim_mult": [1, 2, 4, 4],
     "num_res_blocks": 2,
@@ -128,7 +129,7 @@ def load_vae(path: Path, *, dtype: torch.dtype, device: torch.device) -> Vae:
     are checked but never read. Raises `CheckpointError` as `check_vae` does.
     """
     config, file, model = _inspect(path)
-    renames = _renames(file)
+    renames = diffusers_names(file.entries)
     model.encoder = model.quant_conv = None
     decoder_names = {name for name in file.entries if renames[name].startswith(DECODER_PARTS)}
     fill(model, _Part(file, decoder_names), renames, dtype=dtype, device=device, what=WHAT)
@@ -142,7 +143,7 @@ def vae_config(path: Path, file: WeightFile) -> VaeConfig:
     """
     if path.is_dir():
         return _config_from_json(path / "config.json")
-    shapes = {new: file.entries[old].shape for old, new in _renames(file).items()}
+    shapes = {new: file.entries[old].shape for old, new in diffusers_names(file.entries).items()}
     head, latent = (shapes.get(name, ()) for name in ("decoder.norm_out.gamma", "post_quant_conv.bias"))
     if not head or not latent:
         raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks decoder.norm_out or post_quant_conv")
@@ -194,17 +195,22 @@ class _Part:
 
 def _inspect(path: Path) -> tuple[VaeConfig, WeightFile, Any]:
     """Open the file and compare it with the whole network, built without memory."""
-    file = open_weights(path / DIFFUSERS_WEIGHTS if path.is_dir() else path)
+    file = open_weights(vae_file(path))
     config = vae_config(path, file)
     with torch.device("meta"):
         model = AutoencoderKLWan(base_dim=config.base_dim, z_dim=Z_DIM)
-    check(module_shapes(model), file, _renames(file), what=WHAT)
+    check(model, file, diffusers_names(file.entries), what=WHAT)
     return config, file, model
 
 
-def _renames(file: WeightFile) -> dict[str, str]:
-    """Names in the file to diffusers' names. Its converter moves values unseen, so it can move names."""
-    converted: dict[str, str] = convert_wan_vae_to_diffusers({name: name for name in file.entries})
+def vae_file(path: Path) -> Path:
+    """The file with the weights of a VAE given as a file or a diffusers folder."""
+    return path / DIFFUSERS_WEIGHTS if path.is_dir() else path
+
+
+def diffusers_names(names: Iterable[str]) -> dict[str, str]:
+    """Names in a file to diffusers' names. Its converter moves values unseen, so it can move names."""
+    converted: dict[str, str] = convert_wan_vae_to_diffusers({name: name for name in names})
     return {old: new for new, old in converted.items()}
 
 

@@ -30,6 +30,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from holo_lite.errors import OutputError
 
 CRF = "18"  # constant quality: to the eye like the source
+# x264's macroblock tree gives other bits from run to run, at every size; without it a film can be made again.
+X264 = "mbtree=0"
 BT709 = {
     "dst_colorspace": Colorspace.ITU709,
     "dst_color_range": ColorRange.MPEG,
@@ -78,7 +80,9 @@ class VideoWriter:
             self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
         if self._metadata is not None:
             self._container.metadata["comment"] = self._metadata
-        self._stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": CRF})
+        self._stream = self._container.add_stream(
+            "libx264", rate=self._fps, options={"crf": CRF, "x264-params": X264}
+        )
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         _tag_bt709(self._stream.codec_context)
@@ -123,7 +127,7 @@ def check_writable(path: Path) -> None:
     Raises `OutputError` for another suffix than .mp4, for a folder, and where no file can be created.
     """
     if path.suffix.lower() != ".mp4":
-        raise OutputError(f"{path}: a video is written as .mp4; name it {path.with_suffix('.mp4').name}")
+        raise OutputError(f"{path}: a video is written as .mp4; name it {path.stem or 'video'}.mp4")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file in it")
     with _writing(path):

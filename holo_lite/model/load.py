@@ -1,43 +1,67 @@
 """From a file of weights to an expert that can run.
 
-The original names are the model's own names. Files saved from other tools carry a prefix before each; it
-is dropped here.
+The original names are the model's own names. Files saved from other tools carry a prefix before each, or
+diffusers' names; `holo_lite.weights.names` knows them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from holo_lite.config import DiTConfig, dit_config
+from holo_lite.errors import CheckpointError
 from holo_lite.model.dit import WanDiT
+from holo_lite.model.linear import pack_linears
+from holo_lite.weights import names
+from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import check, fill, module_shapes
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
+PREFIXES = names.PREFIXES
 WHAT = "a Wan 2.2 T2V A14B expert"
 
 
 def own_names(file: WeightFile) -> dict[str, str]:
-    """Map the names in a file to the model's, dropping the prefix that all of them share."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in file.entries):
-            return {name: name.removeprefix(prefix) for name in file.entries}
-    return {name: name for name in file.entries}
+    """Map the names in a file to the model's, whatever prefix or naming they carry."""
+    if isinstance(file, ConvertedFile):
+        return {}
+    return names.own_names(file.entries)
 
 
 def expert_config(file: WeightFile) -> DiTConfig:
     """Read an expert's sizes off its tensors. Raises `CheckpointError`."""
-    names = own_names(file)
-    return dit_config({names[name]: entry.shape for name, entry in file.entries.items()}, file.path)
+    if isinstance(file, ConvertedFile):
+        return _manifest_config(file)
+    own = own_names(file)
+    return dit_config({own[name]: entry.shape for name, entry in file.entries.items()}, file.path)
+
+
+def _manifest_config(file: ConvertedFile) -> DiTConfig:
+    try:
+        return DiTConfig(**file.component.config)
+    except TypeError as error:
+        raise CheckpointError(f"{file.path}: its manifest describes no expert; convert the model again") from error
+
+
+def describe_expert(file: WeightFile) -> tuple[DiTConfig, tuple[str, ...]]:
+    """The sizes of an expert, and the names of its tensors in the order in which they are used.
+
+    Raises `CheckpointError` if names or shapes are not an expert's.
+    """
+    config = expert_config(file)
+    model = _skeleton(config, {})
+    check(model, file, own_names(file), what=WHAT)
+    return config, tuple(module_shapes(model))
 
 
 def check_expert(path: Path) -> DiTConfig:
     """Look at names and shapes only. Raises `CheckpointError` if this is no expert, else its sizes."""
     file = open_weights(path)
     config = expert_config(file)
-    check(module_shapes(_skeleton(config)), file, own_names(file), what=WHAT)
+    check(skeleton(file), file, own_names(file), what=WHAT)
     return config
 
 
@@ -47,11 +71,18 @@ def load_expert(path: Path, *, dtype: torch.dtype, device: torch.device) -> WanD
     Raises `CheckpointError` for a file that is damaged or not an expert.
     """
     file = open_weights(path)
-    model = _skeleton(expert_config(file))
+    model = skeleton(file)
     fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT)
     return model.eval()
 
 
-def _skeleton(config: DiTConfig) -> WanDiT:
+def skeleton(file: WeightFile) -> WanDiT:
+    """The expert a file holds, without memory: packed where the file's weights are. Raises `CheckpointError`."""
+    return _skeleton(expert_config(file), packed_schemes(file))
+
+
+def _skeleton(config: DiTConfig, schemes: Mapping[str, str]) -> WanDiT:
     with torch.device("meta"):
-        return WanDiT(config)
+        model = WanDiT(config)
+        pack_linears(model, schemes)
+    return model

@@ -40,6 +40,8 @@ def load_storyboard(source: str | Path) -> Storyboard:
         return Storyboard(None, (), raw=source.strip())
     path = Path(source)
     where = str(source)
+    if not where.strip():
+        raise StoryboardError("no storyboard is named; give a file, or a prompt in quotes")
     with naming(where):
         text = _read(path)
     match path.suffix.lower():

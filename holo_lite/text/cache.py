@@ -16,6 +16,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,10 +104,10 @@ def encode_prompts(
     known = {key: rows for key in keys if (rows := cache.get(key)) is not None}
     missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
     if missing:
-        encoder = load_encoder()
-        for key, prompt in missing.items():
-            known[key] = encoder.encode(prompt.ids).cpu()
-            cache.put(key, known[key])
+        with closing(load_encoder()) as encoder:
+            for key, prompt in missing.items():
+                known[key] = encoder.encode(prompt.ids).cpu()
+                cache.put(key, known[key])
     return [known[key] for key in keys]
 
 
@@ -134,6 +135,6 @@ def _replace(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(temporary).replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C included
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -11,7 +11,7 @@ transformer gets zeros there anyway (`pad_rows`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,33 @@ from torch.nn import functional
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, open_encoder
+from holo_lite.model.linear import pack_linears
+from holo_lite.streaming.blocks import BlockStream
+from holo_lite.streaming.hooks import install
+from holo_lite.streaming.image import network_images
+from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, open_encoder
 from holo_lite.text.windows import TEXT_LENGTH
+from holo_lite.weights.converted import packed_schemes
+from holo_lite.weights.files import WeightFile
 from holo_lite.weights.fill import check, fill, module_shapes
+
+BLOCKS = "encoder.block"
 
 
 class TextEncoder:
     """Token ids to text embeddings. `load` it; it computes in one dtype on one device."""
 
-    def __init__(self, module: Any, embedding: Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        module: Any,
+        embedding: Tensor,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        blocks: BlockStream | None = None,
+    ) -> None:
         self._module = module
+        self._stream = blocks
         self._embedding = embedding  # (vocabulary, d_model) on the CPU, mapped, in the file's dtype
         self.dtype = dtype
         self.device = device
@@ -43,9 +60,30 @@ class TextEncoder:
         `check_text_encoder` does, before any tensor is read.
         """
         source = open_encoder(path)
-        module = _build(source.sizes)
+        module = _build(source.sizes, packed_schemes(source.layers.file))
         fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
+
+    @classmethod
+    def stream(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+        """Open an encoder whose blocks come to the device one after the other; `close` it.
+
+        Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`.
+        """
+        source = open_encoder(path)
+        module = _build(source.sizes, packed_schemes(source.layers.file))
+        check(module, source.layers, source.renames, what=WHAT)
+        rest = [name for name, own in source.renames.items() if not own.startswith(f"{BLOCKS}.")]
+        tensors = {source.renames[name]: source.layers.load(name).to(device) for name in rest}
+        install(module, tensors, dtype)
+        images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
+        blocks = BlockStream(module.encoder.block, images.blocks, dtype=dtype, device=device)
+        return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device, blocks=blocks)
+
+    def close(self) -> None:
+        """Give back what streaming holds."""
+        if self._stream is not None:
+            self._stream.close()
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -78,8 +116,20 @@ def check_text_encoder(path: Path) -> int:
     another shape, and for a ``config.json`` of another kind of encoder.
     """
     source = open_encoder(path)
-    check(module_shapes(_build(source.sizes)), source.layers, source.renames, what=WHAT)
+    module = _build(source.sizes, packed_schemes(source.layers.file))
+    check(module, source.layers, source.renames, what=WHAT)
     return source.sizes.d_model
+
+
+def describe_text_encoder(file: WeightFile) -> tuple[EncoderSizes, tuple[str, ...]]:
+    """The sizes of an encoder, and the names of its layers' tensors in the order in which they are used.
+
+    Raises `CheckpointError` as `check_text_encoder` does.
+    """
+    source = describe_encoder(file)
+    module = _build(source.sizes, {})
+    check(module, source.layers, source.renames, what=WHAT)
+    return source.sizes, tuple(module_shapes(module))
 
 
 def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
@@ -88,7 +138,7 @@ def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
     return functional.pad(rows, (0, 0, 0, length - len(rows)))
 
 
-def _build(sizes: EncoderSizes) -> Any:
+def _build(sizes: EncoderSizes, schemes: Mapping[str, str]) -> Any:
     """The network without memory, and without an embedding: it is fed with rows, not ids."""
     config = UMT5Config(
         vocab_size=sizes.vocabulary,
@@ -102,4 +152,5 @@ def _build(sizes: EncoderSizes) -> Any:
     with torch.device("meta"):
         module = UMT5EncoderModel(config)
     module.set_input_embeddings(nn.Identity())
+    pack_linears(module, schemes)
     return module.eval()

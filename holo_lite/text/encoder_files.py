@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError
+from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.manifest import is_converted
 
 WHAT = "a umt5 text encoder"
 FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")
-EMBEDDING_NAMES = ("token_embedding.weight", "shared.weight", "encoder.embed_tokens.weight")
+EMBEDDING = "shared.weight"  # in transformers' naming
+EMBEDDING_NAMES = ("token_embedding.weight", EMBEDDING, "encoder.embed_tokens.weight")
 FIXED = {  # what shapes cannot tell; a config.json beside the weights must agree
     "model_type": "umt5",
     "feed_forward_proj": "gated-gelu",
@@ -96,7 +99,7 @@ def encoder_file(path: Path) -> Path:
 
     Raises `CheckpointError` for a folder without one.
     """
-    if not path.is_dir():
+    if not path.is_dir() or is_converted(path):
         return path
     for name in FOLDER_FILES:
         if (path / name).is_file():
@@ -110,17 +113,28 @@ def open_encoder(path: Path) -> EncoderSource:
     Raises `CheckpointError` for a missing or damaged file, for one that is no umt5 encoder, and for a
     ``config.json`` of another kind of encoder.
     """
-    file = open_weights(encoder_file(path))
-    embeddings = [name for name in EMBEDDING_NAMES if name in file.entries]
+    source = describe_encoder(open_weights(encoder_file(path)))
+    if path.is_dir():
+        _check_config(path / "config.json")
+    return source
+
+
+def describe_encoder(file: WeightFile) -> EncoderSource:
+    """Find layers, embedding and sizes in a file of weights. Raises `CheckpointError` if it is no umt5 encoder."""
+    logical = stored_shapes(file)
+    embeddings = [name for name in EMBEDDING_NAMES if name in logical]
     if not embeddings:
         raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks {' or '.join(EMBEDDING_NAMES[:2])}")
     layers = LayerFile(file, {name: entry for name, entry in file.entries.items() if name not in embeddings})
     renames = {name: _module_name(name) for name in layers.entries}
-    shapes = {renames[name]: entry.shape for name, entry in layers.entries.items()}
-    sizes = _sizes(file.path, file.entries[embeddings[0]].shape, shapes)
-    if path.is_dir():
-        _check_config(path / "config.json")
+    shapes = {_module_name(name): shape for name, shape in logical.items()}
+    sizes = _sizes(file.path, logical[embeddings[0]], shapes)
     return EncoderSource(layers, renames, embeddings[0], sizes)
+
+
+def module_names(names: Iterable[str]) -> dict[str, str]:
+    """Map the names in a file, in either naming, to transformers' names."""
+    return {name: EMBEDDING if name in EMBEDDING_NAMES else _module_name(name) for name in names}
 
 
 def _module_name(name: str) -> str:

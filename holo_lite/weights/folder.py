@@ -6,6 +6,9 @@ People keep the released files as they came, in whatever folders. They are found
     text encoder   models_t5_umt5-xxl-enc-bf16 (.pth or .safetensors), or a folder text_encoder/
     VAE            Wan2.1_VAE (.pth or .safetensors), or a folder vae/
     tokenizer      tokenizer.json
+
+An expert may also be a diffusers folder (transformer/ and transformer_2/), or any one file with high_noise or
+low_noise in its name, GGUF among them. A folder with a ``model.json`` is one that was converted.
 """
 
 from __future__ import annotations
@@ -13,15 +16,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.config import Attention
-from holo_lite.errors import CheckpointError, nearest
+from holo_lite.errors import CheckpointError, first_three, nearest
 from holo_lite.settings import Defaults
+from holo_lite.weights.manifest import FILE_NAME, Manifest, read_manifest
 
-SUFFIXES = (".safetensors", ".safetensors.index.json", ".pth", ".pt")
+SUFFIXES = (".safetensors.index.json", ".safetensors", ".pth", ".pt", ".gguf")
+DIFFUSERS_EXPERTS = {"high_noise": "transformer", "low_noise": "transformer_2"}
 TEXT_ENCODER_NAMES = ("models_t5_umt5-xxl-enc-bf16", "text_encoder")
 VAE_NAMES = ("Wan2.1_VAE", "vae")
 WHERE = {
@@ -57,7 +63,9 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the folder that holds the model's files")
-    files = sorted(found for found in path.rglob("*") if not found.name.startswith("."))
+    if (path / FILE_NAME).is_file():
+        return _converted(path, read_manifest(path), attention)
+    files = sorted(found for found in path.rglob("*") if not _is_hidden(found.relative_to(path)))
     variant = attention or _variant(files)
     return ModelFolder(
         path=path,
@@ -69,6 +77,29 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
         tokenizer=_tokenizer(path, files),
         defaults=_defaults(path / "defaults.json"),
     )
+
+
+def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> ModelFolder:
+    """A folder that `holo-lite quantize` wrote."""
+    for role in ("high_noise", "low_noise", "text_encoder", "vae"):
+        if role not in manifest.components:
+            raise CheckpointError(f"{path}: was converted without its {role}; convert the model again")
+    if not (path / "tokenizer.json").is_file():
+        raise CheckpointError(f"{path}: its tokenizer.json is gone; convert the model again")
+    return ModelFolder(
+        path=path,
+        attention=attention or manifest.attention,
+        high_noise=path / "high_noise",
+        low_noise=path / "low_noise",
+        text_encoder=path / "text_encoder",
+        vae=path / "vae",
+        tokenizer=path / "tokenizer.json",
+        defaults=manifest.defaults,
+    )
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _variant(files: Iterable[Path]) -> Attention:
@@ -86,8 +117,18 @@ def _stem(file: Path) -> str:
 
 def _expert(path: Path, files: list[Path], variant: str, noise: str) -> Path:
     names = (f"{variant}_{noise}", f"dit_{noise}")
-    if found := _first(files, names):
+    if found := _first(files, names) or _first_in(files, DIFFUSERS_EXPERTS[noise]):
         return found
+    spelled, other = noise.replace("_", ""), "full_" if variant == "sparse" else "sparse_"
+    stems = {file: _stem(file).lower() for file in files if not _stem(file).startswith(other)}
+    similar = [file for file, stem in stems.items() if spelled in re.sub("[-_ ]", "", stem)]
+    if len(similar) > 1:
+        found_names = [file.name for file in similar]
+        raise CheckpointError(
+            f"{path}: has several {noise} experts, {first_three(found_names)}; keep one of them there"
+        )
+    if similar:
+        return similar[0]
     raise CheckpointError(f"{path}: has no {variant}_{noise}.safetensors; {WHERE['expert']}")
 
 
@@ -98,6 +139,12 @@ def _network(path: Path, files: list[Path], names: tuple[str, ...], what: str) -
     if single := _first(files, names):
         return single
     raise CheckpointError(f"{path}: has no {what}, {names[0]}.pth or {names[1]}/; {WHERE['other']}")
+
+
+def _first_in(files: list[Path], folder: str) -> Path | None:
+    """The weights of a diffusers expert: an index of shards, or one file."""
+    inside = [file for file in files if file.parent.name == folder and _stem(file) == "diffusion_pytorch_model"]
+    return min(inside, key=lambda file: not file.name.endswith(".index.json"), default=None)
 
 
 def _first(files: list[Path], names: Iterable[str]) -> Path | None:
@@ -118,16 +165,24 @@ def _tokenizer(path: Path, files: list[Path]) -> Path:
 def _defaults(path: Path) -> Defaults:
     if not path.is_file():
         return Defaults()
-    known = [field.name for field in dataclasses.fields(Defaults)]
+    known = dataclasses.asdict(Defaults())
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        unknown = [name for name in found if name not in known]
-        if unknown:
-            hint = nearest(unknown[0], known)
-            raise CheckpointError(f"{path}: unknown key '{unknown[0]}'{hint}")
-        return Defaults(**found)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it")
+    for name, value in found.items():
+        if name not in known:
+            raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
+        if not _suits(value, known[name]):
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}; give a value like {known[name]!r:.40}")
+    return Defaults(**found)
+
+
+def _suits(value: object, default: object) -> bool:
+    """Whether a value can stand where `default` does; whole numbers may stand for any."""
+    return type(value) is type(default) or (type(value) is int and isinstance(default, float))
 
 
 def fingerprint(identities: Iterable[str]) -> str:

@@ -19,7 +19,9 @@ import torch
 
 from holo_lite.errors import CheckpointError
 
+FILLER = "filler."  # begins the names of tensors that only fill a gap, in files written here
 LARGEST_HEADER = 100_000_000
+LARGEST_NUMBER = 2**63 - 1
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -91,21 +93,33 @@ def _read_raw(path: Path) -> bytes:
 
 def _parse(path: Path, raw: bytes) -> dict[str, dict[str, object]]:
     try:
-        header = json.loads(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its safetensors header is damaged; download it again") from error
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_table)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its safetensors header is damaged ({error}); download it again") from error
     if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):
         raise CheckpointError(f"{path}: its safetensors header is damaged; download it again")
     return header
+
+
+def _table(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object as a dict; `json` itself would take the last of two equal names."""
+    table: dict[str, object] = {}
+    for name, value in pairs:
+        if name in table or not name.isprintable():
+            raise ValueError(f"the name {name!a} {'comes twice' if name in table else 'cannot be printed'}")
+        table[name] = value
+    return table
 
 
 def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size: int) -> TensorEntry:
     dtype = DTYPES.get(str(value.get("dtype")))
     shape, offsets = _integers(value.get("shape")), _integers(value.get("data_offsets"))
     if dtype is None:
-        raise CheckpointError(f"{path}: tensor {name} has the unknown dtype {value.get('dtype')}")
+        raise CheckpointError(f"{path}: tensor {name} has the unknown dtype {value.get('dtype')!a:.40}")
     if shape is None or offsets is None or len(offsets) != 2:
         raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download it again")
+    if math.prod(max(size, 1) for size in shape) > LARGEST_NUMBER:
+        raise CheckpointError(f"{path}: the size of tensor {name} is beyond any computer; download it again")
     entry = TensorEntry(shape, dtype, start + offsets[0])
     if offsets[1] - offsets[0] != entry.nbytes:
         raise CheckpointError(f"{path}: the size of tensor {name} contradicts its shape; download it again")
@@ -119,7 +133,7 @@ def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size:
 
 def _integers(value: object) -> tuple[int, ...] | None:
     """A list of non-negative integers as a tuple, or None for anything else."""
-    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+    if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= LARGEST_NUMBER for item in value):
         return None
     return tuple(value)
 

@@ -1,0 +1,90 @@
+"""Graphics cards that people have, as their vendor describes them.
+
+`tflops` is the dense bf16 rate of the tensor cores with fp32 accumulation, in 10^12 operations a second: not the rate
+with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It and the bandwidths stand in
+the appendices of NVIDIA's architecture whitepapers; a card that is in none of them has its memory here and no rate,
+and a plan for it gives no time.
+
+    GA102     Ampere GA102 GPU Architecture, V2.0, tables 2 (RTX 3080) and 9 (RTX 3090)
+    Ada       Ada GPU Architecture, V2.02, appendix A (RTX 4090, table 2), and those of the AD103 and AD104
+    Blackwell RTX Blackwell GPU Architecture, table 3 (RTX 5090), appendix B (RTX 5080, 5070 Ti), C (RTX 5070)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from holo_lite.errors import SettingsError, nearest
+
+PCIE_LANES = 16
+ENCODING = 128 / 130  # PCIe 3.0 and later send 130 bits for 128
+TRANSFERS = {4: 16e9, 5: 32e9}  # a second and lane (PCI-SIG, base specifications 4.0 and 5.0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card: memory in GB as sold (2^30 bytes), dense bf16 TFLOPS, memory bandwidth in GB/s, PCIe generation.
+
+    The last three are None where no source is known here. All cards with a rate have 16 lanes.
+    """
+
+    name: str
+    memory_gib: int
+    tflops: float | None = None
+    bandwidth: float | None = None
+    pcie: int | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory."""
+        return self.memory_gib * 2**30
+
+    @property
+    def link(self) -> float | None:
+        """Bytes a second over PCIe in one direction, at its theoretical best."""
+        return TRANSFERS[self.pcie] * PCIE_LANES * ENCODING / 8 if self.pcie else None
+
+
+CARDS = (
+    Card("RTX 3050 6 GB", 6),
+    Card("RTX 3060", 12),
+    Card("RTX 3060 Ti", 8),
+    Card("RTX 3070", 8),
+    Card("RTX 3080", 10, 59.5, 760, 4),  # GA102: 59.5/119 dense/sparse
+    Card("RTX 3080 Ti", 12),
+    Card("RTX 3090", 24, 71, 936, 4),  # GA102: 71/142
+    Card("RTX 3090 Ti", 24),
+    Card("RTX 4060", 8),
+    Card("RTX 4060 Ti", 8),
+    Card("RTX 4060 Ti 16 GB", 16),
+    Card("RTX 4070", 12),
+    Card("RTX 4070 SUPER", 12),
+    Card("RTX 4070 Ti", 12, 80.2, 504, 4),  # Ada, AD104
+    Card("RTX 4070 Ti SUPER", 16),
+    Card("RTX 4080", 16, 97.5, 717, 4),  # Ada, AD103
+    Card("RTX 4080 SUPER", 16),
+    Card("RTX 4090", 24, 165.2, 1008, 4),  # Ada: 165.2/330.4
+    Card("RTX 5060", 8),
+    Card("RTX 5060 Ti", 8),
+    Card("RTX 5060 Ti 16 GB", 16),
+    Card("RTX 5070", 12, 61.7, 672, 5),  # Blackwell: 61.7/123.5
+    Card("RTX 5070 Ti", 16, 87.9, 896, 5),  # Blackwell: 87.9/175.8
+    Card("RTX 5080", 16, 112.6, 960, 5),  # Blackwell: 112.6/225.1
+    Card("RTX 5090", 32, 209.5, 1792, 5),  # Blackwell: 209.5/419
+)
+
+
+def find_card(name: str) -> Card:
+    """Give the card of that name, written anyhow: ``rtx4090``, ``NVIDIA GeForce RTX 4090``. Raises `SettingsError`."""
+    known = {_short(card.name): card for card in CARDS}
+    if _short(name) in known:
+        return known[_short(name)]
+    close = nearest(f"rtx{_short(name).removeprefix('rtx')}", known)
+    for short, card in known.items():
+        close = close.replace(f"'{short}'", f"'{card.name}'")
+    raise SettingsError(f"graphics card '{name}': is not known here{close or '; give --profile instead'}")
+
+
+def _short(name: str) -> str:
+    return re.sub(r"nvidia|geforce|graphics|[\s_-]", "", name.lower())

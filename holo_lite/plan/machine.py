@@ -1,0 +1,75 @@
+"""What a machine has: its card's free memory and its own.
+
+Free memory on a card has two witnesses. CUDA knows its own world, and on Windows overlooks what other programs hold;
+NVML, the driver's own monitor, sees them. The smaller word counts. NVML is asked if it is installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from holo_lite.plan.cards import Card
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Bytes of memory. None: not known, and then a profile's word is taken.
+
+    `card` and `free` are of the graphics card, before CUDA's context has taken its part; `ram` is all of the main
+    memory, `ram_free` what programs can still have of it.
+    """
+
+    name: str = ""
+    card: int | None = None
+    free: int | None = None
+    ram: int | None = None
+    ram_free: int | None = None
+
+    @property
+    def has_card(self) -> bool:
+        """Whether there is a graphics card to compute on."""
+        return self.card is not None
+
+
+UNKNOWN = Machine()
+
+
+def machine_with(card: Card) -> Machine:
+    """A machine that has this card, all of it free, and an unknown amount of main memory."""
+    return Machine(name=card.name, card=card.memory, free=card.memory)
+
+
+def this_machine(index: int = 0) -> Machine:
+    """Look at this machine: its CUDA card of that index, if any, and its main memory."""
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    main = {"ram": int(memory.total), "ram_free": int(memory.available)}
+    if not torch.cuda.is_available():
+        return Machine(name="this CPU", **main)
+    cuda_free, total = torch.cuda.mem_get_info(index)
+    properties: Any = torch.cuda.get_device_properties(index)
+    return Machine(
+        name=properties.name, card=total, free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))), **main
+    )
+
+
+def smaller_free(cuda: int, nvml: int | None) -> int:
+    """The smaller of what CUDA and NVML say is free, in bytes."""
+    return cuda if nvml is None else min(cuda, nvml)
+
+
+def _nvml_free(uuid: str) -> int | None:
+    """What NVML says is free on the card with that id, if it can be asked: cards are numbered otherwise there."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+    except pynvml.NVMLError:
+        return None

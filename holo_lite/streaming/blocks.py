@@ -1,0 +1,54 @@
+"""The blocks of one module, streamed round and round.
+
+For a network that is run a number of times nobody knows beforehand: the text encoder, once a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+
+import torch
+from accelerate.hooks import add_hook_to_module, remove_hook_from_module
+from torch import nn
+
+from holo_lite.streaming.hooks import StreamHook
+from holo_lite.streaming.image import BlockImage, largest
+from holo_lite.streaming.lanes import lane_for
+from holo_lite.streaming.streamer import Streamer
+
+
+class BlockStream:
+    """Hooks on a module's blocks, and the streamer that serves them. `close` it when the module is done with."""
+
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module],
+        images: Sequence[BlockImage],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        slots: int = 2,
+        ring: int = 2,
+    ) -> None:
+        self._blocks = list(blocks)
+        self._lane = lane_for(device)
+        size = largest(images)
+        self._ring = [self._lane.host_buffer(size) for _ in range(ring)]
+        self._streamer: Streamer[int] = Streamer(
+            cycle(range(len(images))),
+            dict(enumerate(images)),
+            self._lane,
+            slots=[self._lane.device_buffer(size) for _ in range(slots)],
+            ring=self._ring,
+        )
+        for index, block in enumerate(self._blocks):
+            add_hook_to_module(block, StreamHook(self._streamer, index, dtype))
+
+    def close(self) -> None:
+        """Take the hooks off and give the memory back."""
+        for block in self._blocks:
+            remove_hook_from_module(block)
+        self._streamer.close()
+        for buffer in self._ring:
+            self._lane.free_host(buffer)

@@ -1,0 +1,131 @@
+"""Blocks on their way, ahead of their use.
+
+    disk ──reader──▶ ring of host buffers ──copier──▶ slots on the device ──▶ take … give_back
+
+The order in which blocks will be wanted is known for the whole run, the second expert included, so nobody asks
+for a block: two threads walk that itinerary as fast as free buffers and slots let them, and whoever computes takes
+what comes. A block that is kept on the host (`cached`) is not read again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from holo_lite.streaming.channel import Channel, ClosedError
+from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.image import BlockImage
+from holo_lite.streaming.lanes import Buffer, Lane
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Arrival(Generic[Key]):
+    """A block that has come, or is about to: its key, its image, the slot it is in."""
+
+    key: Key
+    image: BlockImage
+    slot: Buffer
+
+
+class Streamer(Generic[Key]):
+    """Brings the blocks of an itinerary, in its order.
+
+    `images` are all blocks by key, `slots` and `ring` the numbers of device and host buffers. `close` it. Errors
+    of its threads are raised by `take`.
+    """
+
+    def __init__(
+        self,
+        itinerary: Iterable[Key],
+        images: Mapping[Key, BlockImage],
+        lane: Lane,
+        *,
+        slots: list[Buffer],
+        ring: list[Buffer],
+        cached: Mapping[Key, Buffer] | None = None,
+    ) -> None:
+        self._itinerary, self._images, self._lane = itinerary, images, lane
+        self._cached = cached or {}
+        self._free_host: Channel[Buffer] = Channel()
+        self._read: Channel[tuple[Key, Buffer]] = Channel()
+        self._free_slots: Channel[Buffer] = Channel()
+        self._arrived: Channel[Arrival[Key] | BaseException] = Channel()
+        for buffer in ring:
+            self._free_host.put(buffer)
+        for slot in slots:
+            self._free_slots.put(slot)
+        self.waited = 0.0  # seconds `take` has waited on the host
+        self._threads = [self._start(self._read_all), self._start(self._copy_all)]
+
+    def take(self, key: Key) -> Arrival[Key]:
+        """The next block, which must be `key`. Computation that follows waits for its bytes."""
+        start = time.perf_counter()
+        arrival = self._arrived.get()
+        self.waited += time.perf_counter() - start
+        if isinstance(arrival, BaseException):
+            raise arrival
+        assert arrival.key == key, f"{arrival.key} came, {key} was wanted"
+        self._lane.await_filled(arrival.slot)
+        return arrival
+
+    def give_back(self, arrival: Arrival[Key]) -> None:
+        """The computation that used a block has been queued: its slot may be filled again after it."""
+        self._lane.release(arrival.slot)
+        self._free_slots.put(arrival.slot)
+
+    def close(self) -> None:
+        """Stop both threads and wait for copies under way; buffers may then be used by others."""
+        for channel in (self._free_host, self._read, self._free_slots, self._arrived):
+            channel.close()
+        for thread in self._threads:
+            thread.join()
+        self._lane.drain()
+
+    def _start(self, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guard, args=(work,), daemon=True)
+        thread.start()
+        return thread
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; what goes wrong is raised where blocks are taken."""
+        try:
+            work()
+        except ClosedError:
+            return
+        except Exception as error:  # noqa: BLE001 - handed on whole to the thread that takes
+            self._hand_on(error)
+
+    def _hand_on(self, error: BaseException) -> None:
+        try:
+            self._arrived.put(error)
+        except ClosedError:
+            return
+
+    def _read_all(self) -> None:
+        disk = DiskReader()
+        try:
+            for key in self._itinerary:
+                self._read.put((key, self._cached[key] if key in self._cached else self._read_one(disk, key)))
+        finally:
+            disk.close()
+
+    def _read_one(self, disk: DiskReader, key: Key) -> Buffer:
+        buffer = self._free_host.get()
+        self._lane.await_copied(buffer)
+        disk.read(self._images[key], buffer.data)
+        return buffer
+
+    def _copy_all(self) -> None:
+        while True:
+            key, host = self._read.get()
+            slot = self._free_slots.get()
+            image = self._images[key]
+            self._lane.copy(host, slot, image.nbytes)
+            if key not in self._cached:
+                self._free_host.put(host)
+            self._arrived.put(Arrival(key, image, slot))

@@ -1,0 +1,43 @@
+"""A large file as memory, and enough of its data to tell it from another.
+
+Mapping costs no memory of its own: pages are read when they are touched, and the system may drop them again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from holo_lite.errors import CheckpointError
+
+SAMPLES = 16  # places at which a file's data is sampled for its fingerprint
+SAMPLE_BYTES = 65_536
+MAP_NORESERVE = 0x4000  # Linux; Python's mmap module does not name it
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file: read when touched, copied where written to, never changed on disk.
+
+    Raises `CheckpointError` when it cannot be opened, is empty, or the memory limits forbid it.
+    """
+    try:
+        with path.open("rb") as file:
+            if sys.platform == "linux":
+                flags = mmap.MAP_PRIVATE | MAP_NORESERVE
+                return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be mapped ({error}); check the file and the memory limits"
+        ) from error
+
+
+def samples(path: Path) -> Iterator[bytes]:
+    """Yield sixteen pieces of a file, spread evenly from its beginning to its end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for index in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+            yield file.read(SAMPLE_BYTES)

@@ -1,0 +1,90 @@
+"""A pickled checkpoint, which must be a plain dict of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+import torch
+
+from holo_lite.errors import CheckpointError
+from holo_lite.weights.header import TensorEntry
+
+NOT_A_DICT = "is not a plain dict of tensors, so it is not opened"
+DAMAGED_PICKLE = (  # what PyTorch's unpickler raises on bytes it cannot make sense of
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+class PickledFile:
+    """A ``.pth`` that must hold a plain dict of tensors; no code in it is ever run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tensors = _load_pickle(path)
+
+    @cached_property
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """Shape and dtype of every tensor."""
+        return {name: TensorEntry(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The archive's own table, which holds a checksum of every tensor."""
+        with ZipFile(self.path) as archive:
+            table = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
+        return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+    def load(self, name: str) -> torch.Tensor:
+        """Give one tensor, still mapped from the file."""
+        return self._tensors[name].detach()
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Map a pickle of tensors. ``weights_only`` refuses everything that could run code."""
+    try:
+        with ZipFile(path) as archive:
+            if any(entry.compress_type != ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError(f"{path}: was compressed, so it cannot be mapped; download it again")
+        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except BadZipFile as error:
+        raise CheckpointError(f"{path}: is cut short or not a PyTorch file; download it again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except DAMAGED_PICKLE as error:
+        small = "unable to mmap" in str(error)
+        reason = "cannot be mapped: it is larger than this computer's memory" if small else NOT_A_DICT
+        raise CheckpointError(f"{path}: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: {NOT_A_DICT}")
+    for name, value in loaded.items():
+        if not (isinstance(name, str) and name.isprintable() and _is_plain(value)):
+            raise CheckpointError(f"{path}: {NOT_A_DICT}: see {name!a:.80}")
+    return loaded
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor whose numbers lie in the file as they are."""
+    return (
+        isinstance(value, torch.Tensor)
+        and not value.is_nested
+        and not value.is_quantized
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+    )

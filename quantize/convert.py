@@ -1,0 +1,317 @@
+"""Carrying out a conversion, shard by shard, so that it can be cut off anywhere and gone on with.
+
+A tensor is read, checked for NaN and Inf, packed under its scheme, compared with what it was, and written; then
+its pages are given back. At most one tensor stands in memory, whatever the checkpoint's size. The manifest is
+written last: a folder without one is not a model yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from holo_lite.errors import CheckpointError, OutputError
+from holo_lite.schemes.registry import find
+from holo_lite.settings import Defaults
+from holo_lite.units import bytes_text
+from holo_lite.weights.manifest import (
+    FILE_NAME,
+    PLAIN,
+    Component,
+    Manifest,
+    Shard,
+    SourceFile,
+    StoredTensor,
+    read_manifest,
+)
+from holo_lite.weights.shard import ShardWriter, partial_name, write_whole
+from quantize.journal import FILE_NAME as JOURNAL_NAME
+from quantize.journal import Journal, hash_file
+from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint
+from quantize.quality import relative_error
+from quantize.recipe import Recipe
+from quantize.source import row_slices
+
+Phase = Literal["check", "convert", "hash"]
+SPARE = 64 * 2**20  # bytes of disk left free beside what is written
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A conversion that is decided: what from, where to, how."""
+
+    out: Path
+    components: tuple[ComponentPlan, ...]
+    recipe: Recipe
+    sources: tuple[Path, ...]
+    extras: dict[str, bytes]  # small files written as they are: tokenizer, configs
+    facts: dict[str, Any]  # attention, defaults, loras, licence: what the manifest says beside
+    device: torch.device
+    tools: dict[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to write."""
+        return sum(component.nbytes for component in self.components) + sum(map(len, self.extras.values()))
+
+    @property
+    def source_nbytes(self) -> int:
+        """Bytes of all source files."""
+        return sum(path.stat().st_size for path in self.sources)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the result but the machine."""
+        return plan_fingerprint(self.components, [self.recipe.as_dict(), self.facts, self.files])
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Hashes of the small files."""
+        return {name: hashlib.sha256(content).hexdigest() for name, content in self.extras.items()}
+
+    @property
+    def shards(self) -> dict[str, ShardPlan]:
+        """All files to write, by name."""
+        return {shard.file: shard for component in self.components for shard in component.shards}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A phase begins, of `total` bytes; `done` of them were finished by an earlier run."""
+
+    phase: Phase
+    total: int
+    done: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """`done` bytes of the phase have passed; `detail` is the file they belong to."""
+
+    done: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the person should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The model stands. `errors` are relative, by component and tensor."""
+
+    manifest: Manifest
+    errors: dict[str, dict[str, float]]
+
+
+Event = Begun | Advanced | Note | Converted
+
+
+def convert(conversion: Conversion) -> Iterator[Event]:
+    """Write everything but the manifest, or go on where an earlier run was cut off.
+
+    Ends with `Converted`; `finish` then makes the folder a model. Raises `CheckpointError` for NaN or Inf in a
+    tensor, `OutputError` for a folder that holds another model, and for a full disk.
+    """
+    journal = yield from take_up(conversion)
+    total = sum(component.nbytes for component in conversion.components)
+    done = sum(record["nbytes"] for record in journal.shards.values())
+    yield Begun("convert", total, done)
+    for component in conversion.components:
+        for shard in component.shards:
+            if shard.file not in journal.shards:
+                journal.finish_shard(write_shard(conversion, component, shard))
+                done += shard.nbytes
+                yield Advanced(done, shard.file)
+    yield from _hash_sources(conversion, journal)
+    yield Converted(_manifest(conversion, journal), {c.role: _errors(c, journal) for c in conversion.components})
+
+
+def _hash_sources(conversion: Conversion, journal: Journal) -> Iterator[Event]:
+    left = [path for path in conversion.sources if str(path) not in journal.sources]
+    done = conversion.source_nbytes - sum(path.stat().st_size for path in left)
+    yield Begun("hash", conversion.source_nbytes, done)
+    for path in left:
+        size = path.stat().st_size
+        journal.finish_source({"file": str(path), "nbytes": size, "sha256": hash_file(path)})
+        done += size
+        yield Advanced(done, path.name)
+
+
+def finish(conversion: Conversion, manifest: Manifest) -> None:
+    """Write the small files and, last of all, the manifest; then the journal is no longer needed."""
+    out = conversion.out
+    for name, content in conversion.extras.items():
+        write_whole(out / name, content)
+    write_whole(out / FILE_NAME, manifest.to_json().encode())
+    (out / JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
+    """Take up the journal of an interrupted run of the same conversion, or begin one; what stands is checked.
+
+    Raises `OutputError` if the folder holds anything else, or the disk is too small for the rest.
+    """
+    out, begun = conversion.out, {"plan": conversion.fingerprint, **_circumstances(conversion)}
+    journal = Journal.read(out)
+    if journal is None:
+        _check_empty(out)
+        _check_disk(conversion, 0)
+        return Journal.start(out, begun)
+    if journal.begun["plan"] != begun["plan"]:
+        raise OutputError(
+            f"{out}: holds an unfinished conversion of something else; remove it or name another folder"
+        )
+    if journal.begun == begun:
+        yield from _check_finished(conversion, journal)
+        _check_disk(conversion, sum(record["nbytes"] for record in journal.shards.values()))
+        return journal
+    changed = [key for key in begun if journal.begun.get(key) != begun[key]]
+    yield Note(f"begun with other {' and '.join(changed)}, so bits may differ; starting over")
+    for file in conversion.shards:
+        (out / file).unlink(missing_ok=True)
+    _check_disk(conversion, 0)
+    return Journal.start(out, begun)
+
+
+def _circumstances(conversion: Conversion) -> dict[str, Any]:
+    """What may decide the last bits beside the plan."""
+    device = conversion.device
+    on_card = device.type == "cuda"
+    unit = torch.cuda.get_device_name(device) if on_card else torch.backends.cpu.get_cpu_capability()
+    return {"device": f"{device.type} {unit}", "threads": torch.get_num_threads(), "tools": conversion.tools}
+
+
+def _check_finished(conversion: Conversion, journal: Journal) -> Iterator[Event]:
+    """Hash the shards that were finished; those that changed since will be written again."""
+    planned = conversion.shards
+    total = sum(record["nbytes"] for record in journal.shards.values())
+    yield Begun("check", total, 0)
+    done = 0
+    for file, record in list(journal.shards.items()):
+        path = conversion.out / file
+        done += record["nbytes"]
+        if file not in planned or not path.is_file() or hash_file(path) != record["sha256"]:
+            del journal.shards[file]
+            yield Note(f"{file} changed since it was written; writing it again")
+        yield Advanced(done, file)
+    yield Note(f"going on: {len(journal.shards)} of {len(planned)} files stand")
+
+
+def _check_empty(out: Path) -> None:
+    if out.is_file():
+        raise OutputError(f"{out}: is a file; name a folder")
+    if (out / FILE_NAME).is_file():
+        raise OutputError(f"{out}: holds a finished model; name another folder, or --verify to check it")
+    begun = partial_name(out / JOURNAL_NAME)  # killed before its first line stood
+    if out.is_dir() and any(path != begun for path in out.iterdir()):
+        raise OutputError(f"{out}: is not empty and holds no unfinished conversion; name another folder")
+
+
+def _check_disk(conversion: Conversion, written: int) -> None:
+    needed = conversion.nbytes - written + SPARE
+    place = next(path for path in (conversion.out, *conversion.out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OutputError(
+            f"{conversion.out}: needs {bytes_text(needed)} of disk, {bytes_text(free)} are free; "
+            "free some space or name a folder on another disk"
+        )
+
+
+def write_shard(conversion: Conversion, component: ComponentPlan, shard: ShardPlan) -> dict[str, Any]:
+    """Write one shard and return its record for the journal."""
+    errors: dict[str, float] = {}
+    with ShardWriter(conversion.out / shard.file, shard.specs) as writer:
+        for tensor in shard.tensors:
+            error = write_tensor(writer, component, tensor, conversion.device)
+            if error is not None:
+                errors[tensor.name] = error
+    return {"file": shard.file, "nbytes": writer.layout.nbytes, "sha256": writer.sha256, "errors": errors}
+
+
+def write_tensor(
+    writer: ShardWriter, component: ComponentPlan, plan: TensorPlan, device: torch.device
+) -> float | None:
+    """Read a tensor, pack it under its scheme and write it. Returns its relative error if it was packed."""
+    if plan.scheme == PLAIN:
+        for rows in _plain(component, plan):
+            writer.add(rows)
+            component.source.release(rows)
+        return None
+    scheme, weight = find(plan.scheme), component.source.load(plan.name)
+    placed = weight.to(device)
+    parts = scheme.pack(placed)
+    for part in parts.values():
+        writer.add(part)
+    error = relative_error(scheme, parts, placed)
+    component.source.release(weight)
+    return error
+
+
+def _plain(component: ComponentPlan, plan: TensorPlan) -> Iterator[Tensor]:
+    """A tensor stored as it is; a large one in slices of rows, since it may have to be computed."""
+    slices = list(row_slices(plan.shape))
+    if len(slices) < 2:
+        yield component.source.load(plan.name)
+        return
+    for rows in slices:
+        yield component.source.load_rows(plan.name, rows.start, rows.stop)
+
+
+def _errors(component: ComponentPlan, journal: Journal) -> dict[str, float]:
+    return {name: e for shard in component.shards for name, e in journal.shards[shard.file]["errors"].items()}
+
+
+def _manifest(conversion: Conversion, journal: Journal) -> Manifest:
+    records = (journal.sources[str(path)] for path in conversion.sources)
+    return Manifest(
+        scheme=conversion.recipe.scheme,
+        components={component.role: _component(component, journal) for component in conversion.components},
+        sources=tuple(SourceFile(Path(r["file"]).name, r["nbytes"], r["sha256"]) for r in records),
+        files=conversion.files,
+        recipe={**conversion.recipe.as_dict(), "fingerprint": conversion.fingerprint},
+        tools=conversion.tools,
+        **{**conversion.facts, "defaults": Defaults(**conversion.facts["defaults"])},
+    )
+
+
+def _component(plan: ComponentPlan, journal: Journal) -> Component:
+    records = [(shard, journal.shards[shard.file]) for shard in plan.shards]
+    shards = tuple(Shard(s.file, r["nbytes"], r["sha256"], s.block) for s, r in records)
+    tensors = {
+        t.name: StoredTensor(t.scheme, t.shape, str(t.dtype).removeprefix("torch."))
+        for shard in plan.shards
+        for t in shard.tensors
+    }
+    return Component(dict(plan.config), shards, tensors)
+
+
+def verify(folder: Path) -> Generator[Event, None, None]:
+    """Hash all files of a finished model again. Raises `CheckpointError` that names the first that changed."""
+    manifest = read_manifest(folder)
+    shards = [shard for component in manifest.components.values() for shard in component.shards]
+    yield Begun("hash", sum(shard.nbytes for shard in shards), 0)
+    for file, sha256 in manifest.files.items():
+        _check_hash(folder / file, sha256)
+    done = 0
+    for shard in shards:
+        _check_hash(folder / shard.file, shard.sha256)
+        done += shard.nbytes
+        yield Advanced(done, shard.file)
+    yield Note(f"all {len(shards) + len(manifest.files)} files are as they were written")
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    if not path.is_file() or hash_file(path) != sha256:
+        raise CheckpointError(f"{path}: is missing or changed since it was written; convert the model again")

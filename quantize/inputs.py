@@ -1,0 +1,161 @@
+"""From a folder of released files to a conversion: what each network is, and in what order its tensors go.
+
+The networks are described by the runtime's own modules, built without memory, so the converter cannot disagree
+with the runtime about what belongs to a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from holo_lite import __version__
+from holo_lite.errors import CheckpointError, OutputError
+from holo_lite.film.vae import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
+from holo_lite.model.load import describe_expert
+from holo_lite.text.encoder import describe_text_encoder
+from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
+from holo_lite.weights.files import open_weights
+from holo_lite.weights.folder import ModelFolder
+from holo_lite.weights.sharded_file import ShardedFile
+from quantize.convert import Conversion
+from quantize.lora import Lora, open_lora
+from quantize.plan import ComponentPlan, Inputs, plan_component
+from quantize.recipe import Recipe
+from quantize.source import Source
+
+ROLES = ("high_noise", "low_noise", "text_encoder", "vae")
+LICENCE = (
+    "The HoloCine experts in this folder are licensed CC BY-NC-SA 4.0: for research and other non-commercial use, "
+    "with attribution, and shared alike; quantizing them makes an adaptation under the same licence. The umt5-xxl "
+    "text encoder, its tokenizer and the Wan 2.1 VAE are licensed Apache-2.0."
+)
+
+
+def plan_conversion(
+    folder: ModelFolder,
+    out: Path,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    loras: Mapping[str, Sequence[tuple[Path, float]]] | None = None,
+    roles: Sequence[str] = ROLES,
+) -> Conversion:
+    """Decide a conversion and check all that can be checked without reading weights.
+
+    `loras` are files and strengths by expert; `roles` picks components. Raises `CheckpointError` for a source
+    that is not what it should be, `OutputError` for an output folder inside the source.
+    """
+    _check_apart(folder.path, out)
+    adapters = {role: [open_lora(*lora) for lora in given] for role, given in (loras or {}).items()}
+    components = [_component(role, folder, recipe, adapters.get(role, ())) for role in roles]
+    _check_parts({component.role: component for component in components})
+    return Conversion(
+        out=out,
+        components=tuple(components),
+        recipe=recipe,
+        sources=tuple(
+            dict.fromkeys((*_files(folder, roles), *(lora.path for given in adapters.values() for lora in given)))
+        ),
+        extras=_extras(folder, roles),
+        facts={
+            "attention": folder.attention,
+            "defaults": dataclasses.asdict(folder.defaults),
+            "loras": {role: tuple(_describe(lora) for lora in given) for role, given in adapters.items()},
+            "licence": LICENCE,
+        },
+        device=device,
+        tools=tool_versions(),
+    )
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """What is written into the source would be found there the next time."""
+    source, place = source.resolve(), out.resolve()
+    if place == source:
+        raise OutputError(f"{out}: is the source; name another folder to write into")
+    if source in place.parents:
+        raise OutputError(f"{out}: lies inside the source; name a folder beside it")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of everything that has a say in the bytes of a converted model."""
+    tools = {"holo-lite": __version__, "torch": torch.__version__}
+    for package in ("bitsandbytes", "optimum-quanto", "gguf"):
+        try:
+            tools[package] = version(package)
+        except PackageNotFoundError:
+            tools[package] = "not installed"
+    return tools
+
+
+def _component(role: str, folder: ModelFolder, recipe: Recipe, loras: Sequence[Lora]) -> ComponentPlan:
+    if role == "vae":
+        inputs = _vae(folder.vae)
+    elif role == "text_encoder":
+        inputs = _text_encoder(folder.text_encoder)
+    else:
+        inputs = _expert(getattr(folder, role), loras)
+    return plan_component(role, inputs, recipe)
+
+
+def _expert(path: Path, loras: Sequence[Lora]) -> Inputs:
+    source = Source(open_weights(path), loras=loras)
+    config, order = describe_expert(source)
+    return Inputs(source, dataclasses.asdict(config), order)
+
+
+def _text_encoder(path: Path) -> Inputs:
+    source = Source(open_weights(encoder_file(path)), module_names)
+    sizes, order = describe_text_encoder(source)
+    return Inputs(source, dataclasses.asdict(sizes), (EMBEDDING, *order))
+
+
+def _vae(path: Path) -> Inputs:
+    config = check_vae(path)
+    source = Source(open_weights(vae_file(path)), diffusers_names)
+    order = tuple(source.entries)
+    return Inputs(source, dataclasses.asdict(config), order, plain_dtype=None, single_file=DIFFUSERS_WEIGHTS)
+
+
+def _check_parts(components: Mapping[str, ComponentPlan]) -> None:
+    """The experts must be of one model, and read what the text encoder writes."""
+    high, low, text = (components.get(role) for role in ("high_noise", "low_noise", "text_encoder"))
+    if high and low and high.config != low.config:
+        raise CheckpointError(
+            f"{low.source.path}: has other sizes than {high.source.path.name}; use one model's files"
+        )
+    if high and text and high.config["text_dim"] != text.config["d_model"]:
+        raise CheckpointError(
+            f"{text.source.path}: gives rows of {text.config['d_model']} numbers, the experts read "
+            f"{high.config['text_dim']}; use the text encoder the experts came with"
+        )
+
+
+def _files(folder: ModelFolder, roles: Sequence[str]) -> Iterator[Path]:
+    """The files a model is read from, for the record: those of each component, an index and its shards, once."""
+    for role in roles:
+        path: Path = getattr(folder, role)
+        main = vae_file(path) if role == "vae" else encoder_file(path) if role == "text_encoder" else path
+        file = open_weights(main)
+        yield main
+        if isinstance(file, ShardedFile):
+            yield from file.shard_paths
+
+
+def _extras(folder: ModelFolder, roles: Sequence[str]) -> dict[str, bytes]:
+    """Small files that go along: the tokenizer, and the VAE's configuration."""
+    extras = {"tokenizer.json": folder.tokenizer.read_bytes()}
+    if "vae" in roles:
+        config = {"_class_name": VAE_NAME, **dataclasses.asdict(check_vae(folder.vae))}
+        extras["vae/config.json"] = (json.dumps(config, indent=1) + "\n").encode()
+    return extras
+
+
+def _describe(lora: Lora) -> str:
+    return f"{lora.path.name}:{lora.strength:g}"

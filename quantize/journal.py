@@ -1,0 +1,119 @@
+"""What a conversion has finished, kept so that it can be killed at any moment.
+
+The journal is a file of JSON lines in the output folder: first what decides the result (plan, device, versions),
+then a line for every shard that stands whole under its name, and for every source that has been hashed. It
+begins whole, under a temporary name; a line is on the disk before the next piece of work begins, and a line torn
+by a crash is as if it had not been written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holo_lite.errors import OutputError
+from holo_lite.weights.shard import write_whole, writing
+
+FILE_NAME = "journal.jsonl"
+HASH_PIECE = 16 * 2**20
+
+
+@dataclass
+class Journal:
+    """The lines of a journal. `begun` is its first line."""
+
+    path: Path
+    begun: Mapping[str, Any]
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, folder: Path, begun: Mapping[str, Any]) -> Journal:
+        """Begin a journal, in place of any that is there."""
+        journal = cls(folder / FILE_NAME, begun)
+        write_whole(journal.path, _line({"begun": begun}))
+        return journal
+
+    @classmethod
+    def read(cls, folder: Path) -> Journal | None:
+        """Read the journal of a conversion that was cut off, or None if there is none.
+
+        A torn line at its end is cut off the file. Raises `OutputError` for a file that is something else.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            return None
+        lines, whole = _whole_lines(path)
+        begun = lines[0].get("begun") if lines else None
+        if not isinstance(begun, dict) or "plan" not in begun:
+            raise OutputError(f"{path}: is not the journal of a conversion; name another folder")
+        with writing(path):
+            os.truncate(path, whole)
+        shards = [line["shard"] for line in lines if _is_record(line.get("shard"), errors=dict)]
+        sources = [line["source"] for line in lines if _is_record(line.get("source"))]
+        return cls(path, begun, {each["file"]: each for each in shards}, {each["file"]: each for each in sources})
+
+    def finish_shard(self, record: dict[str, Any]) -> None:
+        """Note a shard that stands whole under its name: file, nbytes, sha256, and what was measured."""
+        self.shards[record["file"]] = record
+        self._append({"shard": record})
+
+    def finish_source(self, record: dict[str, Any]) -> None:
+        """Note a source file's hash."""
+        self.sources[record["file"]] = record
+        self._append({"source": record})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with writing(self.path), self.path.open("ab") as file:
+            file.write(_line(line))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Lines up to the first that a crash tore, and how many bytes they are."""
+    lines: list[dict[str, Any]] = []
+    whole = 0
+    for raw in path.read_bytes().splitlines(keepends=True):
+        try:
+            line = json.loads(raw)
+        except (ValueError, RecursionError):
+            break
+        if not raw.endswith(b"\n") or not isinstance(line, dict):
+            break
+        lines.append(line)
+        whole += len(raw)
+    return lines, whole
+
+
+def _is_record(found: Any, **more: type) -> bool:
+    kinds = {"file": str, "nbytes": int, "sha256": str, **more}
+    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, read in pieces. Raises `OutputError` if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(HASH_PIECE):
+                digest.update(piece)
+            forget(file.fileno())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+    return digest.hexdigest()
+
+
+def forget(handle: int) -> None:
+    """Tell the system that a file's pages need not stay in memory, where it listens."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

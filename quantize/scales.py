@@ -1,0 +1,87 @@
+"""8-bit floats and the scales beside them.
+
+A weight in float8 has 3 bits after the point and little range, so tools divide it by a scale first and store
+that: ``X.scale_weight`` or ``X.weight_scale`` beside ``X.weight``, one number for all, one per row, or one per
+block of a row. Beside those stand things that only matter to arithmetic in 8 bits, and markers that say how
+the file was made; a converter passes over them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from holo_lite.errors import CheckpointError
+from holo_lite.weights.files import WeightFile
+
+SCALES = ("scale_weight", "weight_scale")
+PASSED_OVER = ("scale_input", "input_scale", "scaled_fp8", "comfy_quant", "spiece_model")
+MARKER = "comfy_quant"
+KNOWN_FORMATS = ("float8_e4m3fn", "float8_e5m2")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A weight's scale: shape (), (1,), (rows,), (rows, 1) or (rows, blocks, 1), on the CPU."""
+
+    scale: Tensor
+
+    def apply(self, weight: Tensor, rows: slice) -> Tensor:
+        """Multiply out `rows` of a weight, (n, columns) of any float dtype, in float32."""
+        scale = self.scale.float()
+        if scale.numel() == 1:
+            return weight.float() * scale.reshape(())
+        scale = scale[rows].reshape(weight.shape[0], -1, 1)
+        return (weight.float().view(weight.shape[0], scale.shape[1], -1) * scale).view(weight.shape)
+
+
+def find_scalings(file: WeightFile) -> tuple[list[str], dict[str, Scaling]]:
+    """Tell a file's weights from what stands beside them.
+
+    Returns the weights' names and, for those that have one, their scaling. A scale without a weight counts as
+    a weight, so that it is found superfluous. Raises `CheckpointError` for a scale that does not fit.
+    """
+    scalings: dict[str, Scaling] = {}
+    beside = set()
+    for name in file.entries:
+        module, _, leaf = name.rpartition(".")
+        weight = f"{module}.weight" if module else "weight"
+        if leaf in SCALES and weight in file.entries:
+            scalings[weight] = _scaling(file, name, weight)
+            beside.add(name)
+        elif leaf in PASSED_OVER:
+            _check_marker(file, name, leaf)
+            beside.add(name)
+    return [name for name in file.entries if name not in beside], scalings
+
+
+def _scaling(file: WeightFile, name: str, weight: str) -> Scaling:
+    scale, shape = file.entries[name], file.entries[weight].shape
+    count = len(scale.shape)
+    single = all(size == 1 for size in scale.shape)
+    rows = 1 <= count <= 2 and scale.shape in ((shape[:1]), (*shape[:1], 1))
+    blocks = count == 3 and len(shape) == 2 and scale.shape[0] == shape[0] and scale.shape[2] == 1
+    if not (single or rows or (blocks and scale.shape[1] and shape[1] % scale.shape[1] == 0)):
+        raise CheckpointError(
+            f"{file.path}: the scale {name} of {list(scale.shape)} is of no kind known here; take the bf16 file"
+        )
+    return Scaling(file.load(name))
+
+
+def _check_marker(file: WeightFile, name: str, leaf: str) -> None:
+    """A marker may name formats that look like 8-bit floats and are not; those cannot be read."""
+    if leaf != MARKER:
+        return
+    marker = file.load(name)
+    text = bytes(marker.flatten().to(torch.uint8).tolist())
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file.path}: the marker {name} is damaged; download it again") from error
+    kind = found.get("format") if isinstance(found, Mapping) else found
+    if kind not in KNOWN_FORMATS:
+        raise CheckpointError(f"{file.path}: {name} says the format is {kind!a:.40}; take the bf16 or fp8 file")

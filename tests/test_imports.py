@@ -1,0 +1,175 @@
+"""Imports point one way, help costs nothing, and no module speaks for itself."""
+
+import ast
+import json
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("holo_lite", "quantize", "profiles")
+
+# From the ground up. A module may import from its own layer and those above it in this list; a package's
+# name stands for all its modules that are not named themselves.
+LAYERS = (
+    ("holo_lite.errors", "holo_lite.places", "holo_lite.units"),
+    ("holo_lite.config", "holo_lite.schedule", "holo_lite.text.prompt", "holo_lite.story.shots"),
+    ("holo_lite.story",),
+    ("holo_lite.text.windows", "holo_lite.settings", "profiles"),
+    ("holo_lite.schemes",),
+    ("holo_lite.weights",),
+    ("holo_lite.model",),
+    ("holo_lite.plan",),
+    ("holo_lite.streaming",),
+    ("holo_lite.sampler", "holo_lite.experts", "holo_lite.device", "holo_lite.text", "holo_lite.film"),
+    ("holo_lite.toy", "holo_lite.events", "quantize"),
+    ("holo_lite.pipeline",),
+    ("holo_lite.console", "holo_lite.inspection", "holo_lite.demo"),
+    ("quantize.view",),
+    ("cli",),
+)
+TORCH_FREE = (
+    "holo_lite",
+    "holo_lite.config",
+    "holo_lite.demo",
+    "holo_lite.errors",
+    "holo_lite.inspection",
+    "holo_lite.model.clip",
+    "holo_lite.model.memory",
+    "holo_lite.places",
+    "holo_lite.schedule",
+    "holo_lite.settings",
+    "holo_lite.story.files",
+    "holo_lite.story.shots",
+    "holo_lite.story.storyboard",
+    "holo_lite.story.timeline",
+    "holo_lite.text.prompt",
+    "holo_lite.text.windows",
+    "holo_lite.weights.folder",
+    "cli",
+)
+HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av")
+
+MOVED_IN_THE_MODEL = {"rope_angles(size, part).to(device)"}  # a table made from numbers, no weight
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path
+    for path in [ROOT / "cli.py", *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
+}
+
+
+def tree(module):
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+def imports(module):
+    """Every module of the project that this one names in an import, wherever the import stands."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in SOURCES else node.module for name in full]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in {*PACKAGES, "cli"})
+
+
+def layer(module):
+    names = [name for names in LAYERS for name in names]
+    fitting = [name for name in names if module == name or module.startswith(name + ".")]
+    assert fitting, f"{module} has no place in LAYERS: say on which modules it may build"
+    return next(index for index, names in enumerate(LAYERS) if max(fitting, key=len) in names)
+
+
+# The packages' own __init__ hold nothing (tested below) but holo_lite's, which looks names up when asked.
+MODULES = [module for module, path in SOURCES.items() if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    upwards = [name for name in imports(module) if name != "holo_lite" and layer(name) > layer(module)]
+    assert upwards == []
+
+
+def test_there_is_no_cycle():
+    graph = {module: {name for name in imports(module) if name != "holo_lite"} for module in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError and names the cycle
+
+
+def test_only_the_version_comes_from_the_top_package():
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ImportFrom) and node.module == "holo_lite":
+                assert [alias.name for alias in node.names] == ["__version__"], module
+
+
+def test_packages_are_empty_but_the_facade():
+    for module, path in SOURCES.items():
+        if path.name == "__init__.py" and module != "holo_lite":
+            assert [node for node in tree(module).body if not is_text(node)] == [], module
+
+
+def is_text(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def test_the_facade_gives_every_name_it_promises():
+    import holo_lite
+
+    assert {getattr(holo_lite, name).__name__ for name in holo_lite.__all__} == set(holo_lite.__all__)
+    wrong = "pipelines"
+    with pytest.raises(AttributeError, match="'holo_lite' has no attribute 'pipelines'"):
+        getattr(holo_lite, wrong)
+
+
+def test_the_light_modules_load_nothing_heavy():
+    """One process a module would cost a second; one process that looks after each import does not."""
+    script = (
+        "import importlib, json, sys\n"
+        "found = {}\n"
+        f"for name in {TORCH_FREE!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    found[name] = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout) == {name: [] for name in TORCH_FREE}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_module_prints(module):
+    calls = [node.func for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+    assert [call for call in calls if isinstance(call, ast.Name) and call.id == "print"] == []
+    written = {ast.unparse(call) for call in calls if isinstance(call, ast.Attribute)}
+    assert written & {"sys.stdout.write", "sys.stderr.write"} == set()
+    if module != "cli":
+        assert not any(call.startswith("click.") for call in written)
+
+
+def moves(call):
+    """Whether a call of a method may bring a tensor to another device."""
+    given = [*map(ast.unparse, call.args), *(keyword.arg or "" for keyword in call.keywords)]
+    return call.func.attr in {"cuda", "cpu"} or (
+        call.func.attr == "to" and any("device" in word or "cuda" in word or "cpu" in word for word in given)
+    )
+
+
+def test_the_model_moves_nothing_between_devices():
+    """Where weights stand is the loader's and the experts' business; the model takes them where they are."""
+    model = [module for module in MODULES if module.startswith("holo_lite.model.")]
+    nodes = [node for module in model for node in ast.walk(tree(module))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
