@@ -105,8 +105,19 @@ def _machine_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--seed", type=int, help="The same seed and settings give the same video.  [default: 0]")
 @click.option("--negative", help="What should not be seen.  [default: the model's published one]")
 @click.option("--attention", help="sparse or full.  [default: that of the model's files]")
+@click.option(
+    "--profile", default="auto", show_default=True, help="auto, a name that `profiles` lists, or a TOML file."
+)
 @_machine_options
-def generate(storyboard: str, model: Path | None, out: Path | None, device: str, dtype: str, **said: Any) -> None:
+def generate(
+    storyboard: str,
+    model: Path | None,
+    out: Path | None,
+    device: str,
+    dtype: str,
+    profile: str,
+    **said: Any,
+) -> None:
     """Make a video of STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
 
     What is said here goes before the storyboard, and that before the model's defaults.
@@ -116,7 +127,7 @@ def generate(storyboard: str, model: Path | None, out: Path | None, device: str,
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     board = load_storyboard(storyboard)
-    pipeline = _load(model, device=device, dtype=dtype, attention=attention)
+    pipeline = _load(model, device=device, dtype=dtype, attention=attention, profile=profile)
     _run(pipeline, board, out or _named_after(storyboard), Options(**{**said, "attention": attention}))
 
 
@@ -148,6 +159,61 @@ def demo(out: Path, device: str, dtype: str) -> None:
     from holo_lite.settings import Options
 
     _run(_load(None, device=device, dtype=dtype), storyboard(), out / "demo.mp4", Options())
+
+
+@holo_lite.command()
+def profiles() -> None:
+    """List the profiles, with what each can run of HoloCine-14B."""
+    from holo_lite.plan.machine import this_machine
+    from holo_lite.plan.report import abilities
+    from holo_lite.plan.view import ability_lines
+
+    for line in ability_lines(abilities(this_machine())):
+        click.echo(line)
+
+
+@holo_lite.command()
+@click.argument("storyboard")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: HoloCine-14B]"
+)
+@click.option(
+    "--profile", default="auto", show_default=True, help="auto, a name that `profiles` lists, or a TOML file."
+)
+@click.option("--gpu", help="A card to plan for instead of this machine, such as 'RTX 4090'.")
+@click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made.")
+@click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97.")
+@click.option("--height", type=int, help="In pixels, a multiple of 16.")
+@click.option("--width", type=int, help="In pixels, a multiple of 16.")
+@click.option("--fps", type=float, help="Frames per second of the video.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
+@click.option("--attention", help="sparse or full.  [default: that of the model's files]")
+def plan(storyboard: str, model: Path | None, profile: str, gpu: str | None, **said: Any) -> None:
+    """Say what a run of STORYBOARD would need, how long it may take, and what else would fit.
+
+    Needs no graphics card and loads no weights.
+    """
+    from holo_lite.places import cache_folder
+    from holo_lite.plan.machine import this_machine
+    from holo_lite.plan.report import report
+    from holo_lite.plan.view import report_lines
+    from holo_lite.settings import Options, check_attention
+    from holo_lite.story.files import load_storyboard
+
+    attention = check_attention(said["attention"]) if said["attention"] is not None else None
+    options = Options(**{**said, "attention": attention})
+    found = report(
+        load_storyboard(storyboard),
+        options,
+        this_machine(),
+        model=model,
+        profile=profile,
+        gpu=gpu,
+        rates=cache_folder(),
+    )
+    for line in report_lines(found):
+        click.echo(line)
 
 
 def _adapters(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[Path, float]]]:
@@ -225,11 +291,14 @@ def _load(model: Path | None, **options: Any) -> Pipeline:
 
 
 def _run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
+    import torch
+
     from holo_lite.console import display, show
 
     with closing(pipeline.generate(board, out, options)) as events, display(Console(stderr=True)) as view:
         if pipeline.is_toy:
             view.say(TOY_NOTICE)
+            torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
         for event in events:
             show(event, view)
 

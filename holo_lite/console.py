@@ -17,7 +17,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from holo_lite.events import Event, Finished, FrameDone, Phase, PhaseStarted, Resolved, StepDone
+from holo_lite.events import (
+    Event,
+    Finished,
+    FrameDone,
+    Phase,
+    PhaseStarted,
+    Resolved,
+    StepDone,
+    SteppedDown,
+)
+from holo_lite.plan.fit import Plan
 from holo_lite.units import bytes_text
 
 TITLES: dict[Phase, str] = {
@@ -54,22 +64,34 @@ def display(console: Console) -> Iterator[Display]:
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case Resolved(settings, notes):
+        case Resolved(settings, notes, plan, why):
             size = f"{settings.width}x{settings.height}, {settings.frames} frames"
             shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
             steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
             view.say(f"{shots}, {size}, {steps}, seed {settings.seed}")
             for note in notes:
                 view.say(f"note: {note}")
+            view.say(why)
+            view.say(_planned(plan))
         case PhaseStarted(phase, total):
             view.begin(TITLES[phase], Pace(total))
-        case StepDone(progress):
-            view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-"))
+        case StepDone(progress, memory):
+            used = f", {bytes_text(memory)} of VRAM" if memory is not None else ""
+            view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-") + used)
+        case SteppedDown(_, change):
+            view.say(f"memory ran out: going on with {change}")
         case FrameDone(index, _):
             view.advance(index + 1, "frames")
         case Finished(video, sheet, _):
             view.say(f"video          {video}")
             view.say(f"contact sheet  {sheet}")
+
+
+def _planned(plan: Plan) -> str:
+    """What a plan takes, on one line."""
+    branches = "both guidance branches at once" if plan.joint else "one guidance branch at a time"
+    kept = f"{plan.resident} of {plan.blocks} blocks resident"
+    return f"plan: at most {bytes_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
 
 
 class Pace:

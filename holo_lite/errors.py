@@ -5,7 +5,8 @@
     ├── PromptError              the text: tags, windows, the 512-token limit
     ├── SettingsError            a size, a step count, a scale, an option
     ├── CheckpointError          a file of weights: missing, torn, wrong names or shapes
-    └── OutputError              a place that cannot be written, a video that cannot be read
+    ├── OutputError              a place that cannot be written, a video that cannot be read
+    └── RoomError                memory that ran out and cannot be made do with
 
 A message is one line: what is wrong, where, and how to mend it. Our own mistakes are assertions,
 never one of these.
@@ -39,6 +40,10 @@ class CheckpointError(HoloError):
 
 class OutputError(HoloError):
     """A file cannot be written or read where the person asked for it."""
+
+
+class RoomError(HoloError):
+    """Memory ran out, on the device or of the pinned kind, and nothing smaller is left to try."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from holo_lite.plan.fit import Plan
 from holo_lite.sampler import Progress
 from holo_lite.settings import RunSettings
 
@@ -16,10 +17,15 @@ Phase = Literal["text", "denoise", "decode"]
 
 @dataclass(frozen=True)
 class Resolved:
-    """The run is decided, and everything that can be checked without weights is. `notes` are for people."""
+    """The run is decided, and everything that can be checked without weights is.
+
+    `notes` are for people; `why` says, on one line, why the plan's profile was chosen.
+    """
 
     settings: RunSettings
     notes: tuple[str, ...]
+    plan: Plan
+    why: str
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,18 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A denoising step is done."""
+    """A denoising step is done. memory: most bytes tensors have held on the card so far; None on a CPU."""
 
     progress: Progress
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class SteppedDown:
+    """Memory ran out; the run goes on with a smaller plan. `change` says what is smaller, for a person."""
+
+    plan: Plan
+    change: str
 
 
 @dataclass(frozen=True)
@@ -54,4 +69,4 @@ class Finished:
     settings: RunSettings
 
 
-Event = Resolved | PhaseStarted | StepDone | FrameDone | Finished
+Event = Resolved | PhaseStarted | StepDone | SteppedDown | FrameDone | Finished

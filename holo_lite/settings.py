@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holo_lite.config import ATTENTIONS, Attention
@@ -81,6 +81,7 @@ class RunSettings:
     device: str
     model: str  # fingerprint of the weights; the toy's begins with TOY
     made_with: str = ""  # versions of holo-lite and torch
+    plan: Mapping[str, Any] = field(default_factory=dict)  # chunks, branches, tiles: as they were in the end
     version: int = VERSION
 
     @property

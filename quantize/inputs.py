@@ -22,6 +22,7 @@ from holo_lite.text.encoder import describe_text_encoder
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
+from holo_lite.weights.manifest import FILE_NAME
 from holo_lite.weights.sharded_file import ShardedFile
 from quantize.convert import Conversion
 from quantize.lora import Lora, open_lora
@@ -52,6 +53,8 @@ def plan_conversion(
     that is not what it should be, `OutputError` for an output folder inside the source.
     """
     _check_apart(folder.path, out)
+    if (folder.path / FILE_NAME).is_file():
+        raise CheckpointError(f"{folder.path}: was converted already; give the folder with the released files")
     adapters = {role: [open_lora(*lora) for lora in given] for role, given in (loras or {}).items()}
     components = [_component(role, folder, recipe, adapters.get(role, ())) for role in roles]
     _check_parts({component.role: component for component in components})

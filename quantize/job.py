@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def judge(conversion: Conversion, converted: Converted) -> Quality:
 def _reader(conversion: Conversion, component: ComponentPlan) -> Callable[[str], Tensor]:
     """Map stored tensors of a component whose manifest is not written yet."""
     homes = {spec.name: shard.file for shard in component.shards for spec in shard.specs}
-    return lambda name: SafetensorsFile(conversion.out / homes[name]).load(name)
+    opened = functools.cache(lambda file: SafetensorsFile(conversion.out / file))
+    return lambda name: opened(homes[name]).load(name)
 
 
 def preflight(conversion: Conversion) -> Iterator[str]:

@@ -254,9 +254,10 @@ def no_weights(monkeypatch):
     def explode(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("holo_lite.experts.load_expert", explode)
-    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.load", explode)
-    monkeypatch.setattr("holo_lite.pipeline.load_vae", explode)
+    monkeypatch.setattr("holo_lite.denoise.StreamedExperts", explode)
+    monkeypatch.setattr("holo_lite.denoise.FileExperts", explode)
+    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
+    monkeypatch.setattr("holo_lite.decode.load_vae", explode)
 
 
 SHOT = "[[shot]]\ncaption = 'c'\n"

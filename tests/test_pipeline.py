@@ -20,7 +20,8 @@ from holo_lite.film.vae import check_vae
 from holo_lite.film.video import probe, read_metadata
 from holo_lite.model.load import check_expert
 from holo_lite.settings import PUBLISHED_NEGATIVE
-from holo_lite.text.encoder import check_text_encoder
+from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.text.encoder import TextEncoder, check_text_encoder
 
 TESTS = Path(__file__).parent
 PROMPTS = json.loads((TESTS / "parity_data" / "prompts.json").read_text(encoding="utf-8"))
@@ -151,7 +152,7 @@ def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, tmp_path
     def explode(*_, **__):
         raise AssertionError("the text encoder was loaded")
 
-    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.load", explode)
+    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
     generate(Pipeline.load(), tmp_path / "b.mp4")
     assert same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
     with pytest.raises(AssertionError, match="was loaded"):
@@ -163,22 +164,21 @@ def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, tmp_path
 @pytest.mark.parametrize(("cfg", "branches"), [(1.0, 1), (1.5, 2)])
 def test_scale_1_runs_one_branch(toy, tmp_path, monkeypatch, cfg, branches):
     seen = []
-    load_expert = __import__("holo_lite.experts", fromlist=["load_expert"]).load_expert
+    build = StreamedExperts._build
 
-    def watched(*args, **keywords):
-        model = load_expert(*args, **keywords)
+    def watched(*args):
+        model = build(*args)
         model.register_forward_pre_hook(lambda _, given: seen.append(len(given[2])))
         return model
 
-    monkeypatch.setattr("holo_lite.experts.load_expert", watched)
+    monkeypatch.setattr(StreamedExperts, "_build", watched)
     generate(toy, tmp_path / "a.mp4", options=changed(cfg=cfg))
     assert seen == [branches] * 3
 
 
 def test_one_network_stands_in_memory_at_a_time(toy, tmp_path, monkeypatch):
     """At 14 billion parameters two of them are one too many."""
-    import holo_lite.experts
-    import holo_lite.pipeline
+    import holo_lite.decode
 
     loaded = []
 
@@ -193,11 +193,11 @@ def test_one_network_stands_in_memory_at_a_time(toy, tmp_path, monkeypatch):
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(holo_lite.pipeline.TextEncoder, "load")
-    watch(holo_lite.experts, "load_expert")
-    watch(holo_lite.pipeline, "load_vae")
+    watch(TextEncoder, "open")
+    watch(StreamedExperts, "_build")
+    watch(holo_lite.decode, "load_vae")
     generate(toy, tmp_path / "a.mp4", options=changed(negative="never said before", steps=8))
-    assert [name for name, _ in loaded] == ["load", "load_expert", "load_expert", "load_vae"]
+    assert [name for name, _ in loaded] == ["open", "_build", "_build", "load_vae"]
 
 
 # --- what the video says of itself -----------------------------------------------------------------

@@ -23,6 +23,9 @@ class StandIn:
     def __init__(self):
         self.encoded = []
 
+    def close(self):
+        self.closed = True
+
     def encode(self, ids):
         self.encoded.append(tuple(ids))
         return torch.tensor(ids, dtype=torch.float32)[:, None].repeat(1, 4)
@@ -65,6 +68,7 @@ def test_the_encoder_is_loaded_once_and_encodes_only_what_is_missing(tmp_path):
 
     rows = encode([prompt(6, 1), prompt(5, 1), prompt(7, 1), prompt(6, 1)], load, tmp_path)
     assert [encoder.encoded for encoder in loaded] == [[(6, 1), (7, 1)]]
+    assert loaded[0].closed, "a streaming encoder holds threads and pinned memory until it is closed"
     assert [int(row[0, 0]) for row in rows] == [6, 5, 7, 6]
 
 

@@ -117,8 +117,8 @@ def test_a_tensor_that_is_not_the_layouts_leaves_no_file(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == []
 
 
-def stopped(path, error, specs=(WEIGHT, TensorSpec("b", (1,), torch.int8))):
-    with ShardWriter(path, specs) as writer:
+def stopped(path, error):
+    with ShardWriter(path, [WEIGHT, TensorSpec("b", (1,), torch.int8)]) as writer:
         writer.add(ALL_IN_IT["w"])
         raise error
 

@@ -1,13 +1,13 @@
 """Graphics cards that people have, as their vendor describes them.
 
-`tflops` is the dense bf16 rate of the tensor cores with fp32 accumulation, in 10^12 operations a second: not the rate
-with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It and the bandwidths stand in
-the appendices of NVIDIA's architecture whitepapers; a card that is in none of them has its memory here and no rate,
-and a plan for it gives no time.
+`tflops` is the dense bf16 rate of the tensor cores with fp32 accumulation, in 10^12 operations a second: not
+the rate with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It and the
+bandwidths stand in the appendices of NVIDIA's architecture whitepapers; a card that is in none of them has its
+memory here and no rate, and a plan for it gives no time.
 
-    GA102     Ampere GA102 GPU Architecture, V2.0, tables 2 (RTX 3080) and 9 (RTX 3090)
-    Ada       Ada GPU Architecture, V2.02, appendix A (RTX 4090, table 2), and those of the AD103 and AD104
-    Blackwell RTX Blackwell GPU Architecture, table 3 (RTX 5090), appendix B (RTX 5080, 5070 Ti), C (RTX 5070)
+    GA102      NVIDIA Ampere GA102 GPU Architecture, V2.0: tables of the RTX 3080 and 3090
+    Ada        NVIDIA Ada GPU Architecture, V2.02: appendices on the RTX 4090 (table 2), 4080 and 4070 Ti
+    Blackwell  NVIDIA RTX Blackwell GPU Architecture: table 3 (RTX 5090), appendices on the 5080, 5070 Ti and 5070
 """
 
 from __future__ import annotations
@@ -76,15 +76,14 @@ CARDS = (
 
 
 def find_card(name: str) -> Card:
-    """Give the card of that name, written anyhow: ``rtx4090``, ``NVIDIA GeForce RTX 4090``. Raises `SettingsError`."""
+    """Give the card of that name, written as one likes (``rtx4090``). Raises `SettingsError`."""
     known = {_short(card.name): card for card in CARDS}
     if _short(name) in known:
         return known[_short(name)]
-    close = nearest(f"rtx{_short(name).removeprefix('rtx')}", known)
-    for short, card in known.items():
-        close = close.replace(f"'{short}'", f"'{card.name}'")
-    raise SettingsError(f"graphics card '{name}': is not known here{close or '; give --profile instead'}")
+    hint = nearest(name.upper(), [card.name for card in CARDS])
+    raise SettingsError(f"graphics card '{name}': is not known here{hint or '; give --profile instead'}")
 
 
 def _short(name: str) -> str:
-    return re.sub(r"nvidia|geforce|graphics|[\s_-]", "", name.lower())
+    short = re.sub(r"nvidia|geforce|[\s_-]", "", name.lower())
+    return short if short.startswith("rtx") else f"rtx{short}"

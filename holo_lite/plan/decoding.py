@@ -9,9 +9,9 @@ With base width b (96), a frame of h x w latents, and e bytes a number:
     operations      (234112 b² + 44928 b + 512) hw + 16 b (hw)²                   a latent frame
                     (74496 b² + 13824 b + 512) hw + 16 b (hw)²                    the first, which is one frame
 
-The last stage runs at full size and sets the peak: hence everything grows with the area; h + w and the constant are
-the padding around it. `tests/test_plan.py` runs the real decoder without data and finds these numbers again. What a
-card's convolution kernels use as workspace comes on top.
+The last stage runs at full size and sets the peak: hence everything grows with the area; h + w and the constant
+are the padding around it. `tests/test_plan.py` runs the real decoder without data and finds these numbers
+again. What a card's convolution kernels use as workspace comes on top.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Decoder:
         return max(last_stage * self.bytes_per_number, scores) + LATENT_CHANNELS * area * self.bytes_per_number
 
     def tiled(self, height: int, width: int, tile: Tile) -> int:
-        """The same in tiles of so many latents whose caches wait on the host: one tile, and the frames it goes into."""
+        """The same in tiles whose caches wait on the host: one tile, and the frames it goes into."""
         canvas = (FRAMES * RGB + 1) * height * width * PIXELS**2 * FP32
         return self.frame(min(height, tile[0]), min(width, tile[1])) + canvas
 

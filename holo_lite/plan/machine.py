@@ -1,7 +1,7 @@
 """What a machine has: its card's free memory and its own.
 
-Free memory on a card has two witnesses. CUDA knows its own world, and on Windows overlooks what other programs hold;
-NVML, the driver's own monitor, sees them. The smaller word counts. NVML is asked if it is installed.
+Free memory on a card has two witnesses. CUDA knows its own world, and on Windows overlooks what other programs
+hold; NVML, the driver's own monitor, sees them. The smaller word counts. NVML is asked if it is installed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Machine:
 
 
 UNKNOWN = Machine()
+THIS_CPU = "this CPU"
 
 
 def machine_with(card: Card) -> Machine:
@@ -48,7 +49,7 @@ def this_machine(index: int = 0) -> Machine:
     memory = psutil.virtual_memory()
     main = {"ram": int(memory.total), "ram_free": int(memory.available)}
     if not torch.cuda.is_available():
-        return Machine(name="this CPU", **main)
+        return Machine(name=THIS_CPU, **main)
     cuda_free, total = torch.cuda.mem_get_info(index)
     properties: Any = torch.cuda.get_device_properties(index)
     return Machine(

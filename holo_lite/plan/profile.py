@@ -1,8 +1,8 @@
 """Profiles: what a machine may spend on a run, as a person can read and change it.
 
-A profile is a budget, not a recipe. It says how large the card is and what of it is spoken for, which schemes suit,
-and between which bounds the plan may choose; the rest follows from the clip. The shipped ones are the TOML files in
-``profiles/``, and a person's own is taken by its path.
+A profile is a budget, not a recipe. It says how large the card is and what of it is spoken for, which schemes
+suit, and between which bounds the plan may choose; the rest follows from the clip. The shipped ones are the
+TOML files in ``profiles/``, and a person's own is taken by its path.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ STATISTICS_BLOCK = 256  # absmaxes that share one scale when they are quantized 
 SMALLEST = 1e-36  # below this, 127 / absmax leaves float32
 
 
+@cache
 def _functional() -> Any:
     """Import the library at first use, without its remark about an optional package."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from holo_lite.errors import SettingsError
+from holo_lite.errors import RoomError
 
 
 @dataclass
@@ -97,10 +97,10 @@ class CudaLane:
         self._stream = self._cuda.Stream(device)
 
     def host_buffer(self, nbytes: int) -> Buffer:
-        """Pinned memory of exactly this size. Raises `SettingsError` if the system refuses it."""
+        """Pinned memory of exactly this size. Raises `RoomError` if the system refuses it."""
         data = torch.empty(nbytes, dtype=torch.uint8)
         if int(self._cuda.cudart().cudaHostRegister(data.data_ptr(), nbytes, 0)) != 0:
-            raise SettingsError(
+            raise RoomError(
                 f"the system pins no {nbytes / 1e9:.2f} GB more; give a profile with less pinned memory"
             )
         return Buffer(data)

@@ -24,11 +24,11 @@ from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.hooks import install
-from holo_lite.streaming.image import network_images
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, open_encoder
+from holo_lite.streaming.image import PlacedFile, network_images
+from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, encoder_file, open_encoder
 from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.converted import packed_schemes
-from holo_lite.weights.files import WeightFile
+from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import check, fill, module_shapes
 
 BLOCKS = "encoder.block"
@@ -63,6 +63,13 @@ class TextEncoder:
         module = _build(source.sizes, packed_schemes(source.layers.file))
         fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
+
+    @classmethod
+    def open(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+        """Stream an encoder if its file allows it, else load it whole. Raises as `load`."""
+        if isinstance(open_weights(encoder_file(path)), PlacedFile):
+            return cls.stream(path, dtype=dtype, device=device)
+        return cls.load(path, dtype=dtype, device=device)
 
     @classmethod
     def stream(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:

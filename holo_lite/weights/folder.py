@@ -23,6 +23,7 @@ from pathlib import Path
 
 from holo_lite.config import Attention
 from holo_lite.errors import CheckpointError, first_three, nearest
+from holo_lite.schedule import Expert
 from holo_lite.settings import Defaults
 from holo_lite.weights.manifest import FILE_NAME, Manifest, read_manifest
 
@@ -48,6 +49,11 @@ class ModelFolder:
     vae: Path
     tokenizer: Path
     defaults: Defaults
+
+    @property
+    def experts(self) -> dict[Expert, Path]:
+        """The two experts' files."""
+        return {"high_noise": self.high_noise, "low_noise": self.low_noise}
 
     @property
     def weight_paths(self) -> tuple[Path, ...]:

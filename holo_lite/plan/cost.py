@@ -1,0 +1,136 @@
+"""How much arithmetic a run is, and how long it may take.
+
+Counted are multiplications and additions of matrix products and attention, two operations each. With n tokens,
+width d, inner width f, and m rows of text, a block has
+
+    linear      2n (4d² + 2d² + 2df) + 4 m d²    self-attention, cross-attention, feed-forward; the text's k and v
+    attention   4d (Σ nₛ kₛ + n m)               nₛ tokens of shot s see kₛ rows of keys: their own and every
+                                                 shot's first frame (sparse), or all n (full)
+
+and the forward has as much again as it has blocks, the embeddings and the head. At 480x832 with 241 frames in
+five shots that is 2.3 PFLOP linear, and 2.1 sparse or 7.4 full attention. A prompt is embedded once an expert,
+which is not counted.
+
+Time is operations over a rate, and the rate's origin is always said with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holo_lite.config import PATCH, Attention, DiTConfig
+from holo_lite.model.memory import TEXT_ROWS
+from holo_lite.plan import encoding
+from holo_lite.plan.cards import Card
+from holo_lite.plan.decoding import Decoder
+from holo_lite.plan.fit import Plan
+from holo_lite.plan.phases import PROMPTS, ClipRequest
+from holo_lite.plan.sizes import ModelSizes
+from holo_lite.schedule import Schedule
+from holo_lite.story.shots import ShotLayout
+
+ASSUMED_SHARE = 0.5  # of a vendor's peak: an assumption, no measurement
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations."""
+
+    linear: int = 0
+    attention: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.linear + self.attention
+
+    def times(self, count: int) -> Operations:
+        """So many times as much."""
+        return Operations(self.linear * count, self.attention * count)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Operations a second in matrix products and in attention, and where the figures come from."""
+
+    linear: float
+    attention: float
+    basis: str
+
+    def seconds(self, operations: Operations) -> float:
+        """How long so many operations take."""
+        return operations.linear / self.linear + operations.attention / self.attention
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """A phase: how often its step is repeated, and the operations of one."""
+
+    steps: int
+    step: Operations
+
+    def seconds(self, rate: Rate) -> float:
+        """How long the phase takes if nothing but arithmetic takes time."""
+        return rate.seconds(self.step.times(self.steps))
+
+
+def forward_operations(
+    config: DiTConfig, layout: ShotLayout, attention: Attention, text_rows: int = TEXT_ROWS
+) -> Operations:
+    """Operations of one forward for one guidance branch, whose tokens see at most `text_rows` rows of text."""
+    n, d, f = layout.tokens, config.dim, config.ffn_dim
+    block = 2 * n * (6 * d * d + 2 * d * f) + 4 * TEXT_ROWS * d * d
+    ends = 2 * n * d * PATCH**2 * (config.in_dim + config.out_dim) + 2 * d * (config.freq_dim + d + 6 * d)
+    scores = attended_pairs(layout, attention) + n * text_rows
+    return Operations(config.num_layers * block + ends, config.num_layers * 4 * d * scores)
+
+
+def attended_pairs(layout: ShotLayout, attention: Attention) -> int:
+    """Pairs of a query and a key in one layer's self-attention."""
+    if attention == "full":
+        return layout.tokens**2
+    shared = layout.shots * layout.frame_tokens
+    sizes = [len(layout.token_span(shot)) for shot in range(layout.shots)]
+    return sum(size * (shared + size) for size in sizes)
+
+
+def decode_operations(decoder: Decoder, request: ClipRequest, plan: Plan) -> Operations:
+    """Operations of decoding the clip as the plan says."""
+    height, width = request.latents
+    frames = request.layout.latent_frames
+    if plan.tile is None:
+        return Operations(decoder.operations(height, width, frames))
+    return Operations(decoder.tiled_operations(height, width, frames, plan.tile))
+
+
+def phase_costs(sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int) -> dict[str, PhaseCost]:
+    """Operations of every phase of a run of so many steps. A step of the text phase is a prompt of 512 tokens."""
+    high = Schedule.of(steps).first_low_noise_step
+    forward = forward_operations(sizes.config, request.layout, request.attention).times(request.branches)
+    return {
+        "text": PhaseCost(PROMPTS if request.guided else 1, Operations(encoding.operations(sizes.encoder))),
+        "high_noise": PhaseCost(high, forward),
+        "low_noise": PhaseCost(steps - high, forward),
+        "decode": PhaseCost(1, decode_operations(sizes.decoder, request, plan)),
+    }
+
+
+def vendor_rate(card: Card) -> Rate | None:
+    """The rate of a card by its vendor's peak and the assumed share of it; None where no peak is known."""
+    if card.tflops is None:
+        return None
+    rate = card.tflops * 1e12 * ASSUMED_SHARE
+    basis = (
+        f"an estimate: {ASSUMED_SHARE:.0%} (assumed, not measured) of the {card.tflops:g} TFLOPS "
+        f"that NVIDIA states for the {card.name}"
+    )
+    return Rate(rate, rate, basis)
+
+
+def needed_rate(plan: Plan, costs: dict[str, PhaseCost], rate: Rate) -> tuple[float, float]:
+    """Bytes a second that must come to the device, and of them from disk, to hide behind the arithmetic of a step.
+
+    The larger of the two experts' needs.
+    """
+    found = [(plan.phases[name], rate.seconds(costs[name].step)) for name in ("high_noise", "low_noise")]
+    return max(p.streamed / s for p, s in found), max(p.from_disk / s for p, s in found)

@@ -1,0 +1,63 @@
+"""What to give up when memory runs out all the same, one rung at a time.
+
+A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, a workspace nobody
+documents. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
+fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles. None of them changes the
+mathematics of denoising.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holo_lite.model.clip import Chunks
+from holo_lite.plan.decoding import Tile
+from holo_lite.plan.fit import Plan
+
+SMALLEST = Chunks(256, 128)
+LEAST_TILE = 8  # latents a side; below, tiles are nothing but overlap
+
+
+def smaller_plan(plan: Plan) -> tuple[Plan, str] | None:
+    """The next rung for denoising and what it changes, for a person; None at the lowest."""
+    chunks = plan.chunks
+    if chunks != SMALLEST and (
+        chunks.attention > SMALLEST.attention or chunks.feed_forward > SMALLEST.feed_forward
+    ):
+        halved = Chunks(
+            max(chunks.attention // 2, min(chunks.attention, SMALLEST.attention)),
+            max(chunks.feed_forward // 2, min(chunks.feed_forward, SMALLEST.feed_forward)),
+        )
+        return replace(plan, chunks=halved), f"chunks of {halved.attention} and {halved.feed_forward} tokens"
+    if plan.resident:
+        kept = plan.resident // 2
+        return replace(plan, resident=kept, resident_other=0), f"{kept} resident blocks"
+    if plan.joint:
+        return replace(plan, joint=False), "one guidance branch after the other"
+    return None
+
+
+def with_less_pinned(plan: Plan) -> tuple[Plan, str] | None:
+    """The next rung when the host gives no more pinned memory; None when nothing is kept there."""
+    if not plan.pinned_cache_blocks:
+        return None
+    kept = plan.pinned_cache_blocks // 2
+    return replace(plan, pinned_cache_blocks=kept), f"{kept} blocks kept in pinned memory"
+
+
+def smaller_tile(tile: Tile | None, latents: tuple[int, int]) -> Tile | None:
+    """The next smaller tile for a frame of so many rows and columns of latents; None if there is no smaller one."""
+    rows, columns = tile or latents
+    smaller = (max(LEAST_TILE, -(-rows // 2)), max(LEAST_TILE, -(-columns // 2)))
+    return smaller if smaller != (rows, columns) and min(smaller) >= LEAST_TILE else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or a library's workspace on it, got no memory."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    known = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(words in text for words in known)

@@ -1,0 +1,135 @@
+"""How much memory each phase of a run holds on the device at its worst moment.
+
+The runtime allocates by these sums, in bytes, with e bytes a number:
+
+    text        slots · largest text block + rest + activations + unpacked + 2 prompts' rows
+    an expert   rest + slots · largest block of either expert + resident blocks
+                + streams + text rows + latents + the worst of: a layer with its weights unpacked, the head
+    decode      latents + decoder's weights + a frame in work with its feature cache (or a tile, and its canvas)
+
+**Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
+both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the current ones,
+a velocity a branch, the combined one, the clean estimate and the next. **Unpacked** is what a packed layer's
+weights are once dense; the peak is taken layer by layer, for the hungriest layer's working set and the largest
+weights need not meet. On a card come the workspaces of its matrix library, on a CPU the ring of host buffers,
+which is the same memory there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from holo_lite.config import PATCH, Attention
+from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.memory import FP32, TEXT_ROWS, WorkingSet, working_set
+from holo_lite.plan.decoding import FRAMES, Decoder, Tile
+from holo_lite.plan.encoding import activations
+from holo_lite.plan.profile import MIB, Device
+from holo_lite.plan.sizes import ModelSizes, StackSizes
+from holo_lite.story.shots import ShotLayout
+
+UNPACKING = 25 * 10**6  # bytes a scheme needs on top of what it unpacks to, at most
+WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
+PROMPTS = 2
+LATENT_PIXELS = 2  # rows and columns of latents in a token
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """What a clip asks of the memory: its shots and size, who attends to whom, and whether there is guidance."""
+
+    layout: ShotLayout
+    attention: Attention = "sparse"
+    guided: bool = True
+
+    @property
+    def branches(self) -> int:
+        """Guidance branches of a step."""
+        return 2 if self.guided else 1
+
+    @property
+    def frames(self) -> int:
+        """Video frames."""
+        return FRAMES * (self.layout.latent_frames - 1) + 1
+
+    @property
+    def latents(self) -> tuple[int, int]:
+        """Rows and columns of latents in a frame."""
+        return self.layout.rows * LATENT_PIXELS, self.layout.columns * LATENT_PIXELS
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The sums of one model, clip and device."""
+
+    sizes: ModelSizes
+    request: ClipRequest
+    device: Device
+    slots: int
+
+    @property
+    def latents(self) -> int:
+        """Bytes of one set of latents, fp32."""
+        return self.request.layout.tokens * self.sizes.config.in_dim * PATCH**2 * FP32
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of libraries' workspaces."""
+        return WORKSPACE if self.device == "cuda" else 0
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder as it computes on this device: a CPU decodes in fp32."""
+        return (
+            dataclasses.replace(self.sizes.decoder, bytes_per_number=FP32)
+            if self.device == "cpu"
+            else self.sizes.decoder
+        )
+
+    def ring(self, slot: int, buffers: int) -> int:
+        """Bytes of host buffers that count as the device's: on a CPU all of them."""
+        return buffers * slot if self.device == "cpu" else 0
+
+    def text(self, buffers: int) -> int:
+        """Peak while prompts are read."""
+        stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
+        rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
+        work = activations(encoder, e) + _unpacked(stack.dense(), e) + rows
+        return stack.rest + self.slots * stack.slot + self.ring(stack.slot, buffers) + work + self.workspace
+
+    def denoise(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> int:
+        """Peak while an expert works, without resident blocks."""
+        request, e = self.request, self.sizes.bytes_per_number
+        at_once = request.branches if joint else 1
+        clip = Clip(request.layout, request.attention, chunks)
+        work = working_set(self.sizes.config, clip, bytes_per_number=e, branches=at_once)
+        head = work.head - at_once * self.latents  # its velocities are among the latents
+        held = stack.rest + self.slots * self.sizes.slot + self.ring(self.sizes.slot, buffers) + self.workspace
+        return held + work.streams + self._texts() + self._all_latents() + max(self._layers(work, stack), head)
+
+    def decode(self, tile: Tile | None) -> int:
+        """Peak while frames are decoded."""
+        height, width = self.request.latents
+        decoder = self.decoder
+        frame = decoder.frame(height, width) if tile is None else decoder.tiled(height, width, tile)
+        return self.latents + decoder.weights + frame + self.workspace
+
+    def _texts(self) -> int:
+        """Rows of all branches, as the encoder left them and as the expert embeds them."""
+        config = self.sizes.config
+        return self.request.branches * TEXT_ROWS * (config.text_dim + config.dim) * self.sizes.bytes_per_number
+
+    def _all_latents(self) -> int:
+        """Current, next, clean estimate, a velocity a branch, and, of two, the combined one."""
+        velocities = 3 if self.request.guided else 1
+        return (3 + velocities) * self.latents
+
+    def _layers(self, work: WorkingSet, stack: StackSizes) -> int:
+        e = self.sizes.bytes_per_number
+        layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
+        return max(own + _unpacked(stack.dense(name), e) for name, own in layers.items())
+
+
+def _unpacked(numbers: int, bytes_per_number: int) -> int:
+    return numbers * bytes_per_number + UNPACKING if numbers else 0

@@ -1,0 +1,170 @@
+"""The search for the best way to run a clip within a budget.
+
+It goes by what costs most time. Chunks are as large as fit, for the matrix library's sake. Then both guidance
+branches share a visit of every block (`joint`) where that reads fewer bytes a step than giving the second
+residual stream's room to resident blocks would: usually it does. What is left becomes resident blocks, first of
+the expert in use, then of the one that comes next. Blocks become resident only once chunks are at their
+largest; what smaller chunks leave over is less than a block of the released model.
+
+More budget thus never gives smaller chunks nor more bytes read a step, and within one way of guidance never
+fewer resident blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from holo_lite.model.clip import Chunks
+from holo_lite.plan.decoding import Tile
+from holo_lite.plan.machine import UNKNOWN, Machine
+from holo_lite.plan.phases import Arithmetic, ClipRequest
+from holo_lite.plan.profile import Profile
+from holo_lite.plan.sizes import ModelSizes, StackSizes
+from holo_lite.plan.spread import evenly
+from holo_lite.schedule import Expert
+
+RING = 2  # host buffers that a block passes through on its way
+TILES: tuple[Tile, ...] = ((30, 52), (20, 36), (14, 26))  # in latents; the first are the reference's
+RAM_SHARE = 2  # no more than one part in so many is pinned
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the steps: its chunks, its guidance, and how many blocks there is room for."""
+
+    chunks: Chunks
+    joint: bool
+    resident: int
+    resident_other: int
+    streamed: int  # bytes a step, both experts together
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A clip to be fitted into a machine under a profile."""
+
+    profile: Profile
+    sizes: ModelSizes
+    request: ClipRequest
+    machine: Machine = UNKNOWN
+
+    @property
+    def budget(self) -> int:
+        """Bytes of device memory that may be taken; 0 if there are none.
+
+        On a card what the profile leaves, or what is free less CUDA's context, if that is less. On a CPU the free
+        main memory less the headroom.
+        """
+        profile, machine = self.profile, self.machine
+        if profile.device == "cpu":
+            return max(0, (machine.ram_free or 0) - profile.headroom)
+        own = profile.card - profile.headroom
+        return own if machine.free is None else max(0, min(own, machine.free - profile.context))
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be planned: the budget less the allocator's part."""
+        return self.budget * 100 // (100 + self.profile.spare_percent)
+
+    @property
+    def pinned(self) -> int:
+        """Bytes of host memory that may be pinned."""
+        ram = self.machine.ram
+        return self.profile.pinned if ram is None else min(self.profile.pinned, ram // RAM_SHARE)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """The sums for this clip."""
+        return Arithmetic(self.sizes, self.request, self.profile.device, self.profile.slots)
+
+    @property
+    def experts(self) -> Mapping[Expert, StackSizes]:
+        """The stacks of both experts."""
+        return {"high_noise": self.sizes.high_noise, "low_noise": self.sizes.low_noise}
+
+    def least(self) -> Mapping[str, int]:
+        """The least peak of every phase: no resident blocks, smallest chunks and tiles, one branch at a time."""
+        sums, smallest = self.arithmetic, self.profile.rungs[-1]
+        joint = self.profile.cfg == "joint"
+        return {
+            "text": sums.text(RING),
+            **{name: sums.denoise(stack, smallest, RING, joint=joint) for name, stack in self.experts.items()},
+            "decode": min(sums.decode(tile) for tile in self.tiles),
+        }
+
+    def fits(self) -> bool:
+        """Whether the clip runs at all."""
+        return max(self.least().values()) <= self.room
+
+    @property
+    def tiles(self) -> tuple[Tile | None, ...]:
+        """Ways to decode, the best first."""
+        whole: tuple[Tile | None, ...] = () if self.profile.tiling == "always" else (None,)
+        return whole if self.profile.tiling == "never" else (*whole, *TILES)
+
+    def way(self) -> Way:
+        """The best way to run the steps. The clip must fit."""
+        for chunks in self.profile.rungs:
+            ways = list(self._ways(chunks))
+            if ways:
+                return min(ways, key=lambda way: (way.streamed, not way.joint))
+        raise AssertionError("a clip that fits can be run in some way")
+
+    def _ways(self, chunks: Chunks) -> Iterator[Way]:
+        modes = {"auto": (True, False), "joint": (True,), "sequential": (False,)}[self.profile.cfg]
+        for joint in modes if self.request.guided else (True,):
+            left = {
+                name: self.room - self.arithmetic.denoise(stack, chunks, RING, joint=joint)
+                for name, stack in self.experts.items()
+            }
+            if min(left.values()) >= 0:
+                yield self._filled(chunks, left, joint=joint)
+
+    def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Way:
+        """Fill what is left with blocks, if the chunks are the largest."""
+        high, low = self.experts["high_noise"], self.experts["low_noise"]
+        largest = chunks == self.profile.largest
+        resident = min(most_blocks(stack, left[name]) for name, stack in self.experts.items()) if largest else 0
+        whole = resident == len(high.blocks) == len(low.blocks)
+        other = most_blocks(low, left["high_noise"] - high.total) if whole else 0
+        visits = 1 if joint else self.request.branches
+        streamed = visits * sum(streamed_bytes(stack, resident) for stack in (high, low))
+        return Way(chunks, joint, resident, other, streamed)
+
+    def cached(self, resident: int) -> int:
+        """How many streaming blocks of each expert can stay in pinned memory, both experts' at once."""
+        if self.profile.device == "cpu":
+            return 0
+        room, stacks = self.pinned - RING * self.sizes.slot, self.experts.values()
+        most = max(len(streaming_blocks(stack, resident)) for stack in stacks)
+        fitting = (k for k in range(most, 0, -1) if sum(kept_bytes(each, resident, k) for each in stacks) <= room)
+        return next(fitting, 0)
+
+
+def most_blocks(stack: StackSizes, room: int) -> int:
+    """How many blocks, spread evenly, fit into so many bytes."""
+    count = len(stack.blocks)
+    return next(k for k in range(count, -1, -1) if k == 0 or resident_bytes(stack, k) <= room)
+
+
+def resident_bytes(stack: StackSizes, count: int) -> int:
+    """Bytes of `count` blocks spread evenly."""
+    return sum(stack.blocks[index] for index in evenly(count, len(stack.blocks)))
+
+
+def streamed_bytes(stack: StackSizes, resident: int) -> int:
+    """Bytes of the blocks that are not resident."""
+    return stack.total - resident_bytes(stack, resident)
+
+
+def streaming_blocks(stack: StackSizes, resident: int) -> list[int]:
+    """Bytes of each block that is not resident, in order."""
+    stay = set(evenly(resident, len(stack.blocks)))
+    return [nbytes for index, nbytes in enumerate(stack.blocks) if index not in stay]
+
+
+def kept_bytes(stack: StackSizes, resident: int, cached: int) -> int:
+    """Bytes of `cached` of the streaming blocks, spread evenly among them."""
+    streaming = streaming_blocks(stack, resident)
+    return sum(streaming[place] for place in evenly(min(cached, len(streaming)), len(streaming)))

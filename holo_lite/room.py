@@ -1,0 +1,73 @@
+"""The device's memory: whose it is, how much of it is used, and giving it back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from holo_lite.plan.choose import choose_profile
+from holo_lite.plan.fit import Plan
+from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
+from holo_lite.plan.profile import Profile, find_profile
+
+AUTO = "auto"
+
+
+def pick_profile(name: str, device: torch.device, scheme: str | None) -> tuple[Profile, Machine, str]:
+    """The profile of that name (``auto``: what suits the device), the machine it counts on, and why, on one line.
+
+    Raises `SettingsError` for an unknown profile.
+    """
+    here = this_machine(device.index or 0)
+    machine = here if device.type == "cuda" else Machine(here.name, ram=here.ram, ram_free=here.ram_free)
+    if name == AUTO:
+        profile, why = choose_profile(machine, scheme)
+        return profile, machine, why
+    profile = find_profile(name)
+    counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
+    return profile, counts, f"profile {profile.name}: as asked"
+
+
+@contextmanager
+def capped(device: torch.device, budget: int) -> Iterator[None]:
+    """Hold the allocator to a budget in bytes.
+
+    Without a cap a Windows driver moves what does not fit to main memory, silently and at a tenth of the speed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def most_used(device: torch.device) -> int | None:
+    """The most bytes tensors have held on a card so far; None on a CPU, where nobody counts."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def clear(device: torch.device) -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def plan_record(plan: Plan) -> Mapping[str, Any]:
+    """What of a plan bears on a run's bits and its memory, as the run's settings keep it."""
+    return {
+        "profile": plan.profile,
+        "chunks": [plan.chunks.attention, plan.chunks.feed_forward],
+        "joint": plan.joint,
+        "resident": plan.resident,
+        "tile": list(plan.tile) if plan.tile else None,
+    }

@@ -1,0 +1,171 @@
+"""`holo-lite profiles` and `holo-lite plan` from outside."""
+
+import re
+
+import pytest
+
+from holo_lite.plan import rate as rate_module
+from holo_lite.plan.machine import Machine
+from holo_lite.plan.profile import GIB
+from holo_lite.plan.view import duration_text
+from holo_lite.toy import toy_model
+
+BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
+PHASES = ["text", "high-noise", "low-noise", "decode"]
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine without a card, and no benchmark."""
+    found = Machine("this CPU", None, None, 64 * GIB, 40 * GIB)
+    monkeypatch.setattr("holo_lite.plan.machine.this_machine", lambda: found)
+    monkeypatch.setattr(rate_module, "measure", lambda _: (1e12, 5e11))
+
+
+def lines(outcome):
+    assert (outcome.code, outcome.err) == (0, "")
+    found = outcome.out.splitlines()
+    assert all(len(line) <= 100 for line in found)
+    return found
+
+
+def mistake(outcome):
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    return line
+
+
+def table(found):
+    return {
+        line.split()[0]: re.split(r"\s{2,}", line.strip())
+        for line in found
+        if line.split()[:1] and line.split()[0] in PHASES
+    }
+
+
+def test_profiles_lists_what_each_can_run(run):
+    found = lines(run("profiles"))
+    assert [line.split()[0] for line in found[2:9]] == ["6gb", "8gb", "12gb", "16gb", "24gb", "32gb", "cpu"]
+    assert found[3].split() == ["8gb", "7.0", "GiB", "nf4", "joint", "16/40", "1065", "frames", "469", "frames"]
+    assert "16/40" in found[3]
+
+
+def test_profiles_on_a_machine_without_memory(run, monkeypatch):
+    monkeypatch.setattr(
+        "holo_lite.plan.machine.this_machine", lambda: Machine("this CPU", ram=4 * GIB, ram_free=GIB)
+    )
+    assert "too little memory is free" in lines(run("profiles"))[8]
+
+
+def test_a_plan_for_a_named_card(run):
+    found = lines(run("plan", BOARD, "--gpu", "rtx 4090"))
+    assert found[0] == "profile 24gb: 24.0 of 24.0 GiB free on RTX 4090, RAM not known, int8 preferred"
+    assert found[1] == "HoloCine-14B sparse in int8: 241 frames at 480x832 in 2 shots, 50 steps"
+    rows = table(found)
+    assert list(rows) == PHASES
+    assert [rows[name][1] for name in PHASES] == ["2", "21", "29", "1"]
+    text = " ".join(found)
+    for said in (
+        "40 of 40 blocks",
+        "an estimate: 50% (assumed, not measured) of the 165.2 TFLOPS",
+        "most that fits: ",
+    ):
+        assert said in text
+
+
+def test_streaming_is_compared_with_the_link(run):
+    text = " ".join(line.strip() for line in lines(run("plan", BOARD, "--gpu", "5070", "--profile", "6gb")))
+    assert re.search(
+        r"hidden if weights come at \d\.\d\d GB/s \(PCIe gives at most 63\.0\), \d\.\d\d GB/s of it from disk", text
+    )
+
+
+def test_a_card_without_a_cited_rate_gets_no_time(run):
+    found = lines(run("plan", BOARD, "--gpu", "RTX 4060"))
+    assert found[0].startswith("profile 8gb: ")
+    assert all(row[-1] == "-" for row in table(found).values())
+    assert "time: no rate is known for this card" in " ".join(found)
+
+
+def test_a_machine_without_a_card_plans_for_its_processor(run):
+    found = lines(run("plan", BOARD))
+    assert found[0] == "profile cpu: no CUDA card here, 68.72 GB of RAM, nf4 preferred"
+    assert any("peak RAM" in line for line in found)
+    assert "measured on this CPU: 1 TFLOPS linear, 0.5 attention" in " ".join(found)
+
+
+def test_a_named_profile_without_a_card_gives_memory_and_no_time(run):
+    found = lines(run("plan", BOARD, "--profile", "16gb"))
+    assert found[0] == "profile 16gb: as asked"
+    assert "time: no rate is known" in " ".join(found)
+
+
+def test_a_machine_with_a_card_is_measured(run, monkeypatch):
+    own = Machine("GeForce", 12 * GIB, 11 * GIB, 32 * GIB, 30 * GIB)
+    monkeypatch.setattr("holo_lite.plan.machine.this_machine", lambda: own)
+    found = lines(run("plan", BOARD))
+    assert found[0].startswith("profile 12gb: 11.0 of 12.0 GiB free on GeForce")
+    assert "measured on GeForce" in " ".join(found)
+    assert "measured on this CPU" in " ".join(lines(run("plan", BOARD, "--profile", "cpu")))
+
+
+def test_every_option_reaches_the_plan(run):
+    words = (
+        "--frames",
+        121,
+        "--cuts",
+        "61",
+        "--height",
+        320,
+        "--width",
+        512,
+        "--fps",
+        12,
+        "--steps",
+        8,
+        "--cfg",
+        1,
+    )
+    found = lines(run("plan", BOARD, "--gpu", "3090", *words, "--attention", "full"))
+    assert found[1] == "HoloCine-14B full in int8: 121 frames at 320x512 in 2 shots, 8 steps without guidance"
+    assert [row[1] for row in table(found).values()] == ["1", "4", "4", "1"]
+
+
+def test_a_model_of_ones_own(run, cache):
+    found = lines(run("plan", BOARD, "--model", toy_model(cache), "--profile", "8gb", "--gpu", "4090"))
+    assert found[1] == f"{toy_model(cache).name} sparse in fp32: 49 frames at 64x112 in 2 shots, 8 steps"
+    assert "3 of 3 blocks and 3 of the next expert's" in " ".join(found)
+
+
+def test_tiles_are_said_with_their_memory(run, tmp_path):
+    from test_profiles import own_file
+
+    found = " ".join(lines(run("plan", BOARD, "--gpu", "4090", "--profile", own_file(tmp_path, tiling='"always"'))))
+    assert (
+        "decode: in overlapping tiles of 30x52 latents, blended; their caches take 4.25 GB of main memory" in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--profile", "8gbb"), "did you mean '8gb'?"),
+        (("--gpu", "RTX 9090"), "is not known here"),
+        (("--attention", "spars"), "did you mean 'sparse'?"),
+        (("--profile", "6gb", "--frames", 2401), "2401 frames at 480x832 need "),
+        (("--model", "nowhere"), "no such folder"),
+        (("--height", 481), "the nearest is 480"),
+    ],
+)
+def test_what_cannot_be_is_told_on_one_line(run, words, said):
+    assert said in mistake(run("plan", BOARD, *words))
+
+
+def test_times_as_people_write_them():
+    assert [duration_text(s) for s in (0.2, 61, 3725, 200_000)] == ["0:00", "1:01", "1:02:05", "2.3 days"]
+
+
+def test_a_plan_loads_no_weights(run, cache, monkeypatch):
+    model = toy_model(cache)
+    monkeypatch.setattr("holo_lite.weights.safetensors_file.SafetensorsFile.load", None)
+    lines(run("plan", BOARD, "--model", model))
