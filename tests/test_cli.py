@@ -115,11 +115,13 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
-    assert lines[4:6] == ["reading the prompt", "denoising"]
-    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[6])
-    assert lines[7] == "decoding and writing"
-    assert re.fullmatch(r"decoding and writing 9/9 frames, \S+ (s each|a second), 0:00 left", lines[8])
-    assert lines[9:] == ["video          video.mp4", "contact sheet  video.png"]
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in fp32", lines[4])
+    assert re.fullmatch(r"plan: at most \S+ MB of cpu memory, 3 of 3 blocks resident, both .*", lines[5])
+    assert lines[6:8] == ["reading the prompt", "denoising"]
+    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[8])
+    assert lines[9] == "decoding and writing"
+    assert re.fullmatch(r"decoding and writing 9/9 frames, \S+ (s each|a second), 0:00 left", lines[10])
+    assert lines[11:] == ["video          video.mp4", "contact sheet  video.png"]
 
 
 def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
@@ -566,7 +568,7 @@ def test_ctrl_c_while_the_toy_is_made_leaves_no_draft(run, tmp_path, monkeypatch
 def events_of(tmp_path):
     job = Pipeline.load().prepare(load_storyboard("a road"), Options(frames=9, height=16, width=16, steps=4))
     empty = torch.zeros(1)
-    yield Resolved(job.settings, ("cut 50 → 49",))
+    yield Resolved(job.settings, ("cut 50 → 49",), job.plan, "profile cpu: as asked")
     yield PhaseStarted("text", 0)
     yield PhaseStarted("denoise", 4)
     yield from (StepDone(Progress(step, 4, empty, empty)) for step in Schedule.of(4))

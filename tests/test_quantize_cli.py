@@ -55,11 +55,8 @@ def test_it_says_what_it_will_do_then_does_it_and_reports(run, source, tmp_path)
     assert lines[0] == f"reads   {bytes_text(reads):>10} from 4 files"
     for line, (role, part) in zip(lines[1:5], manifest.components.items(), strict=True):
         files = "1 file" if role == "vae" else f"{len(part.shards)} files"
-        stored = "as it is" if role == "vae" else "as it is, int8"
-        assert (
-            line
-            == f"writes  {bytes_text(part.nbytes):>10} {role}: {files}, {', '.join(sorted(stored.split(', ')))}"
-        )
+        stored = "as it is" if role == "vae" else "int8, as it is"
+        assert line == f"writes  {bytes_text(part.nbytes):>10} {role}: {files}, {stored}"
     written = sum(
         len(content) for name, content in contents(tmp_path / "out").items() if not name.endswith("y.json")
     )
@@ -72,18 +69,7 @@ def test_it_says_what_it_will_do_then_does_it_and_reports(run, source, tmp_path)
     assert lines[8] == "hashing"
     assert re.fullmatch(rf"hashing \S+ MB of \S+ MB Wan2.1_VAE.pth, {speed}", lines[9])
     assert lines[10] == "comparing with the source"
-    assert lines[11].split() == [
-        "component",
-        "tensors",
-        "mean",
-        "error",
-        "largest",
-        "error",
-        "of",
-        "a",
-        "block's",
-        "output",
-    ]
+    assert lines[11].endswith("largest   error of a block's output")
     assert re.fullmatch(r"high_noise +20 +0\.00\d\d +0\.00\d\d   0: 0\.0\d+, 1: 0\.0\d+", lines[12])
     assert all(re.fullmatch(r"  0\.00\d\d  \w+/\S+\.weight", line) for line in lines[15:25])
     assert lines[25:] == ["model          out", "next           holo-lite generate STORYBOARD --model out"]
@@ -136,14 +122,14 @@ def test_inspect_shows_the_manifest_to_a_person(run, source, tmp_path):
 # --- what it makes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["auto", "fp32"])
+@pytest.mark.parametrize("dtype", ["auto", "bf16"])
 def test_a_video_from_the_folder(run, toy_in_int8, tmp_path, dtype):
     words = ("generate", "[global caption] A house. [per shot caption] a [shot cut] b", *TINY, "--dtype", dtype)
     outcome = run(*words, "--model", toy_in_int8, "--out", "a.mp4")
     assert (outcome.code, outcome.out) == (0, "")
     assert probe(tmp_path / "a.mp4").frames == 9
     settings = RunSettings.from_json(read_metadata(tmp_path / "a.mp4"))
-    assert settings.dtype == {"auto": "bf16", "fp32": "fp32"}[dtype]
+    assert settings.dtype == {"auto": "fp32", "bf16": "bf16"}[dtype]  # auto: that of the files it was made from
     assert settings.fps == 15.0  # a default of the toy's, kept in the manifest
     assert not settings.model.startswith("toy")
 

@@ -65,9 +65,9 @@ class Part:
 
 @dataclass
 class StreamedExperts:
-    """Lends experts whose blocks stream. `forwards` counts the forwards each will run, in the order of use.
+    """Lends experts whose blocks stream; a context manager, which holds the memory.
 
-    Close it, or use it as a context manager, when the run ends.
+    `forwards` counts the forwards each expert will run, in the order of use.
     """
 
     paths: Mapping[Expert, Path]
@@ -81,11 +81,19 @@ class StreamedExperts:
         self._lane: Lane = lane_for(self.device)
         self._parts = {expert: Part.open(self.paths[expert]) for expert in self.forwards}
         self._held: dict[Visit, Buffer] = {}
+        self._cached: dict[Visit, Buffer] = {}
+        self._slots: list[Buffer] = []
+        self._ring: list[Buffer] = []
         self._streamer: Streamer[Visit] | None = None
+
+    def _allocate(self) -> None:
+        """Slots, ring and cache, once for the whole run."""
         size = largest(image for part in self._parts.values() for image in part.images)
-        self._slots = [self._lane.device_buffer(size) for _ in range(self.residency.slots)]
-        self._ring = [self._lane.host_buffer(size) for _ in range(self.residency.ring)]
-        self._cached = self._fill_cache()
+        for _ in range(self.residency.slots):
+            self._slots.append(self._lane.device_buffer(size))
+        for _ in range(self.residency.ring):
+            self._ring.append(self._lane.host_buffer(size))
+        self._fill_cache()
 
     @contextmanager
     def lend(self, expert: Expert) -> Iterator[WanDiT]:
@@ -115,6 +123,11 @@ class StreamedExperts:
         self._cached, self._held = {}, {}
 
     def __enter__(self) -> StreamedExperts:
+        try:
+            self._allocate()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,15 +198,14 @@ class StreamedExperts:
         self._lane.await_copied(host)
         return slot
 
-    def _fill_cache(self) -> dict[Visit, Buffer]:
+    def _fill_cache(self) -> None:
         """Read the blocks that stay in host memory."""
-        disk, cached = DiskReader(), {}
+        disk = DiskReader()
         for expert, part in self._parts.items():
             streamed = self._streamed(expert)
             for place in evenly(min(self.residency.cached, len(streamed)), len(streamed)):
                 index = streamed[place]
                 buffer = self._lane.host_buffer(part.images[index].nbytes)
+                self._cached[expert, index] = buffer
                 disk.read(part.images[index], buffer.data)
-                cached[expert, index] = buffer
         disk.close()
-        return cached
