@@ -8,7 +8,7 @@ where they meet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Decoding:
     vae: Path
     dtype: torch.dtype
     device: torch.device
+    keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, out: Path, sheet: Path
@@ -58,6 +59,7 @@ class Decoding:
             frames.close()
             clear(self.device)
             plan, change = _one_down(plan, latents)
+            self.keep(plan)
             yield SteppedDown(plan, change)
 
     def _make(

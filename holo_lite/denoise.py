@@ -7,7 +7,7 @@ handled keeps its frames alive, and these keep the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ class Denoiser:
     paths: Mapping[Expert, Path]
     dtype: torch.dtype
     device: torch.device
+    keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
 
     def run(
         self, settings: RunSettings, guidance: Guidance, latents: Tensor, plan: Plan
@@ -60,6 +61,7 @@ class Denoiser:
             steps.close()
             clear(self.device)
             plan, change = _one_down(plan, failure)
+            self.keep(plan)
             yield SteppedDown(plan, change)
 
     def _steps(

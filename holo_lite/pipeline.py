@@ -34,6 +34,7 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
+from holo_lite.plan.remembered import Remembered
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.room import capped, pick_profile, plan_record
 from holo_lite.sampler import Context, Guidance, initial_noise
@@ -59,6 +60,7 @@ class Job:
     prompt: Prompt
     negative: Prompt
     plan: Plan
+    remembered: Remembered
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,10 @@ class Pipeline:
         assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
         negative = _read_negative(settings.negative, self.tokenizer)
         request = ClipRequest(settings.layout, attention, guided=settings.cfg != 1)
-        plan = make_plan(self.profile, self.sizes, request, self.machine)
+        remembered = Remembered.of(cache_folder(), self.machine.name, self.sizes.scheme, request)
+        plan = remembered.apply(make_plan(self.profile, self.sizes, request, self.machine))
         planned = dataclasses.replace(settings, plan=plan_record(plan))
-        return Job(planned, notes, prompt, negative, plan)
+        return Job(planned, notes, prompt, negative, plan, remembered)
 
     def generate(self, storyboard: Storyboard, out: str | Path, options: Options = NOTHING_SAID) -> Events:
         """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
@@ -168,10 +171,10 @@ class Pipeline:
             guidance = self._guidance(job)
             yield PhaseStarted("denoise", job.settings.steps)
             latents = initial_noise(Clip(job.settings.layout), job.settings.seed).to(self.device)
-            denoiser = Denoiser(self.folder.experts, self.dtype, self.device)
+            denoiser = Denoiser(self.folder.experts, self.dtype, self.device, job.remembered.keep)
             latents, plan = yield from denoiser.run(job.settings, guidance, latents, job.plan)
             yield PhaseStarted("decode", job.settings.frames)
-            decoding = Decoding(self.folder.vae, self.dtype, self.device)
+            decoding = Decoding(self.folder.vae, self.dtype, self.device, job.remembered.keep)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
     def _guidance(self, job: Job) -> Guidance:

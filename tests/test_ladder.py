@@ -20,8 +20,11 @@ from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.fit import PhasePlan, Plan
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.remembered import Remembered
 from holo_lite.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
+from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 
 CPU, FP32 = torch.device("cpu"), torch.float32
@@ -193,6 +196,29 @@ def test_the_ladder_ends_and_every_rung_is_smaller(attention, feed_forward, resi
         plan, rungs = smaller, rungs + 1
         assert rungs < 40
     assert (plan.resident, plan.joint) == (0, False)
+
+
+def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
+    request = ClipRequest(SETTINGS.layout)
+    here = Remembered.of(tmp_path, "a card", "nf4", request)
+    assert here.apply(PLAN) == PLAN
+    held = replace(PLAN, chunks=Chunks(512, 256), joint=False, resident=1, resident_other=0, tile=(8, 8))
+    here.keep(held)
+    assert Remembered.of(tmp_path, "a card", "nf4", request).apply(PLAN) == held
+    poorer = replace(PLAN, chunks=Chunks(256, 256), resident=0, resident_other=0)
+    assert here.apply(poorer).chunks == Chunks(256, 256), "there may be less memory today"
+    longer = ClipRequest(ShotLayout((0,), 9, 4, 6))
+    for other in (("another card", "nf4", request), ("a card", "int8", request), ("a card", "nf4", longer)):
+        assert Remembered.of(tmp_path, *other).apply(PLAN) == PLAN
+
+
+def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
+    here = Remembered.of(tmp_path, "a card", "nf4", ClipRequest(SETTINGS.layout))
+    for text in ("", "[]", "null", f'{{"{here.key}": {{"chunks": 3}}}}', f'{{"{here.key}": 3}}'):
+        here.path.write_text(text)
+        assert here.apply(PLAN) == PLAN
+    here.keep(PLAN)
+    assert here.apply(PLAN) == PLAN
 
 
 def test_refused_pinned_memory_costs_kept_blocks_first():

@@ -1,12 +1,12 @@
 """Graphics cards that people have, as their vendor describes them.
 
 `tflops` is the dense bf16 rate of the tensor cores with fp32 accumulation, in 10^12 operations a second: not
-the rate with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It and the
-bandwidths stand in the appendices of NVIDIA's architecture whitepapers; a card that is in none of them has its
-memory here and no rate, and a plan for it gives no time.
+the rate with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It
+stands in NVIDIA's architecture whitepapers; a card whose rate could not be traced to one has its memory here and no
+rate, and a plan for it gives no time.
 
     GA102      NVIDIA Ampere GA102 GPU Architecture, V2.0: tables of the RTX 3080 and 3090
-    Ada        NVIDIA Ada GPU Architecture, V2.02: appendices on the RTX 4090 (table 2), 4080 and 4070 Ti
+    Ada        NVIDIA Ada GPU Architecture: the appendix on the RTX 4090
     Blackwell  NVIDIA RTX Blackwell GPU Architecture: table 3 (RTX 5090), appendices on the 5080, 5070 Ti and 5070
 """
 
@@ -24,15 +24,14 @@ TRANSFERS = {4: 16e9, 5: 32e9}  # a second and lane (PCI-SIG, base specification
 
 @dataclass(frozen=True)
 class Card:
-    """A card: memory in GB as sold (2^30 bytes), dense bf16 TFLOPS, memory bandwidth in GB/s, PCIe generation.
+    """A card: memory in GB as sold (2^30 bytes), dense bf16 TFLOPS, PCIe generation.
 
-    The last three are None where no source is known here. All cards with a rate have 16 lanes.
+    The last two are None where no source is known here. All cards with a rate have 16 lanes.
     """
 
     name: str
     memory_gib: int
     tflops: float | None = None
-    bandwidth: float | None = None
     pcie: int | None = None
 
     @property
@@ -51,27 +50,27 @@ CARDS = (
     Card("RTX 3060", 12),
     Card("RTX 3060 Ti", 8),
     Card("RTX 3070", 8),
-    Card("RTX 3080", 10, 59.5, 760, 4),  # GA102: 59.5/119 dense/sparse
+    Card("RTX 3080", 10, 59.5, 4),  # GA102: 59.5/119 dense/sparse
     Card("RTX 3080 Ti", 12),
-    Card("RTX 3090", 24, 71, 936, 4),  # GA102: 71/142
+    Card("RTX 3090", 24, 71, 4),  # GA102: 71/142
     Card("RTX 3090 Ti", 24),
     Card("RTX 4060", 8),
     Card("RTX 4060 Ti", 8),
     Card("RTX 4060 Ti 16 GB", 16),
     Card("RTX 4070", 12),
     Card("RTX 4070 SUPER", 12),
-    Card("RTX 4070 Ti", 12, 80.2, 504, 4),  # Ada, AD104
+    Card("RTX 4070 Ti", 12),
     Card("RTX 4070 Ti SUPER", 16),
-    Card("RTX 4080", 16, 97.5, 717, 4),  # Ada, AD103
+    Card("RTX 4080", 16),
     Card("RTX 4080 SUPER", 16),
-    Card("RTX 4090", 24, 165.2, 1008, 4),  # Ada: 165.2/330.4
+    Card("RTX 4090", 24, 165.2, 4),  # Ada: 165.2/330.4
     Card("RTX 5060", 8),
     Card("RTX 5060 Ti", 8),
     Card("RTX 5060 Ti 16 GB", 16),
-    Card("RTX 5070", 12, 61.7, 672, 5),  # Blackwell: 61.7/123.5
-    Card("RTX 5070 Ti", 16, 87.9, 896, 5),  # Blackwell: 87.9/175.8
-    Card("RTX 5080", 16, 112.6, 960, 5),  # Blackwell: 112.6/225.1
-    Card("RTX 5090", 32, 209.5, 1792, 5),  # Blackwell: 209.5/419
+    Card("RTX 5070", 12, 61.7, 5),  # Blackwell: 61.7/123.5
+    Card("RTX 5070 Ti", 16, 87.9, 5),  # Blackwell: 87.9/175.8
+    Card("RTX 5080", 16, 112.6, 5),  # Blackwell: 112.6/225.1
+    Card("RTX 5090", 32, 209.5, 5),  # Blackwell: 209.5/419
 )
 
 
