@@ -8,10 +8,14 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """`peak` is the most bytes alive at once in storages that were made while this mode was active."""
+    """`peak` is the most bytes alive at once in storages that were made while this mode was active.
 
-    def __init__(self):
+    `without_meta`: those of modules built without memory are not counted, as they are where they stand for real ones.
+    """
+
+    def __init__(self, *, without_meta=False):
         super().__init__()
+        self.without_meta = without_meta
         self.now = self.peak = 0
         self._known = weakref.WeakSet()
 
@@ -32,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def _count(self, storage):
-        if storage in self._known:
+        if storage in self._known or (self.without_meta and storage.device.type == "meta"):
             return
         self._known.add(storage)
         size = storage.nbytes()

@@ -257,6 +257,19 @@ def test_a_torn_line_is_as_if_it_was_not_written(source, small, tmp_path, torn):
     assert contents(out) == small
 
 
+def test_what_is_noted_behind_a_torn_line_is_found_again(source, small, tmp_path):
+    """Cut off a second time: the torn line must be gone, or it hides what came after it."""
+    out = tmp_path / "out"
+    cut_off(source, out, count=1)
+    with (out / JOURNAL_NAME).open("ab") as file:
+        file.write(b'{"shard": {"file": "te')
+    list(convert_module.convert(plan(source, out, roles=SMALL)))
+    assert len(journalled(out)) == SHARDS
+    wrote, said = go_on(source, out, SMALL)
+    assert (wrote, said) == ([], [f"going on: {SHARDS} of {SHARDS} files stand"])
+    assert contents(out) == small
+
+
 def test_the_last_whole_line_torn_costs_one_shard(source, small, tmp_path):
     out = tmp_path / "out"
     cut_off(source, out)

@@ -24,7 +24,7 @@ from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.nearest import largest, longest, longest_in_shots, resized, stretched, with_layout
 from holo_lite.plan.opened import folder_sizes
-from holo_lite.plan.phases import UNPACKING, WORKSPACE, Arithmetic, ClipRequest
+from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import released_sizes
@@ -201,7 +201,7 @@ def test_an_experts_peak_is_the_sum_of_its_parts():
     sums = Arithmetic(sizes, FIVE, "cuda", 2)
     d, tokens, rows = 5120, 95160, (13 + 5) * 1560
     latents = 95160 * 256
-    self_attention = 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48) + 4 * d * d * 2 + UNPACKING
+    self_attention = 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48) + 4 * d * d * 2
     expected = (
         sizes.high_noise.rest
         + 2 * sizes.slot

@@ -11,7 +11,8 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
 both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the current ones,
 a velocity a branch, the combined one, the clean estimate and the next. **Unpacked** is what a packed layer's
 weights are once dense; the peak is taken layer by layer, for the hungriest layer's working set and the largest
-weights need not meet. On a card come the workspaces of its matrix library, on a CPU the ring of host buffers,
+weights need not meet. Before a layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number
+of a slice at most: two tensors in fp32. On a card come the workspaces of its matrix library, on a CPU the ring of host buffers,
 which is the same memory there.
 """
 
@@ -27,9 +28,10 @@ from holo_lite.plan.decoding import FRAMES, Decoder, Tile
 from holo_lite.plan.encoding import activations
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
+from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
 from holo_lite.story.shots import ShotLayout
 
-UNPACKING = 25 * 10**6  # bytes a scheme needs on top of what it unpacks to, at most
+UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
 PROMPTS = 2
 LATENT_PIXELS = 2  # rows and columns of latents in a token
@@ -95,7 +97,8 @@ class Arithmetic:
         """Peak while prompts are read."""
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
         rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
-        work = activations(encoder, e) + _unpacked(stack.dense(), e) + rows
+        work = activations(encoder, e) + rows
+        work += max((self._unpacking(stack, layer) for layer in stack.unpacked), default=0)  # with all else alive
         return stack.rest + self.slots * stack.slot + self.ring(stack.slot, buffers) + work + self.workspace
 
     def denoise(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> int:
@@ -126,10 +129,14 @@ class Arithmetic:
         return (3 + velocities) * self.latents
 
     def _layers(self, work: WorkingSet, stack: StackSizes) -> int:
-        e = self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
-        return max(own + _unpacked(stack.dense(name), e) for name, own in layers.items())
+        return max(
+            max(own + stack.dense(name) * self.sizes.bytes_per_number, self._unpacking(stack, name))
+            for name, own in layers.items()
+        )
 
-
-def _unpacked(numbers: int, bytes_per_number: int) -> int:
-    return numbers * bytes_per_number + UNPACKING if numbers else 0
+    def _unpacking(self, stack: StackSizes, layer: str) -> int:
+        """A layer's weights dense, and the last of them just being unpacked."""
+        slice_ = SLICE * (CUDA_SLICES if self.device == "cuda" else 1)
+        scratch = UNPACKING * min(stack.heaviest.get(layer, 0), slice_)
+        return stack.dense(layer) * self.sizes.bytes_per_number + scratch

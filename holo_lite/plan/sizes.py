@@ -53,12 +53,14 @@ class StackSizes:
     """A network that is a stack of blocks, in bytes.
 
     `rest` belongs to no block and stays; `unpacked` gives, by layer, the numbers that stand dense at once when
-    the layer of the largest block is unpacked. Without packed weights it is empty.
+    the layer of the largest block is unpacked, and `heaviest` those of the largest weight among them, since weights
+    are unpacked one after the other. Without packed weights both are empty.
     """
 
     rest: int
     blocks: tuple[int, ...]
     unpacked: Mapping[str, int] = field(default_factory=dict)
+    heaviest: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def slot(self) -> int:
@@ -105,17 +107,19 @@ def released_sizes(scheme: str, config: DiTConfig = HOLOCINE_14B, encoder: Encod
 def stack_sizes(tensors: Iterable[StoredWeight], block: re.Pattern[str]) -> StackSizes:
     """Add tensors up by block. The pattern's first group is the block's number, its second the layer."""
     rest, blocks, dense = 0, defaultdict[int, int](int), defaultdict[tuple[int, str], int](int)
+    heaviest = defaultdict[str, int](int)
     for tensor in tensors:
         if match := block.match(tensor.name):
             blocks[int(match[1])] += tensor.nbytes
             dense[int(match[1]), match[2]] += tensor.packed_numbers
+            heaviest[match[2]] = max(heaviest[match[2]], tensor.packed_numbers)
         else:
             rest += tensor.nbytes
     unpacked = {layer: max(n for (_, name), n in dense.items() if name == layer) for _, layer in dense}
     return StackSizes(
         rest,
         tuple(-(-blocks[index] // PAGE) * PAGE for index in sorted(blocks)),
-        {layer: numbers for layer, numbers in unpacked.items() if numbers},
+        *({layer: n for layer, n in found.items() if n} for found in (unpacked, heaviest)),
     )
 
 

@@ -8,6 +8,7 @@ for). On a CPU all of it is a plain copy, and there is nothing to wait for.
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ class CudaLane:
 
     def host_buffer(self, nbytes: int) -> Buffer:
         """Pinned memory of exactly this size. Raises `RoomError` if the system refuses it."""
-        data = torch.empty(nbytes, dtype=torch.uint8)
+        data = torch.frombuffer(mmap.mmap(-1, nbytes), dtype=torch.uint8)  # pages of its own, shared with nobody
         if int(self._cuda.cudart().cudaHostRegister(data.data_ptr(), nbytes, 0)) != 0:
             raise RoomError(
                 f"the system pins no {nbytes / 1e9:.2f} GB more; give a profile with less pinned memory"
@@ -106,8 +107,13 @@ class CudaLane:
         return Buffer(data)
 
     def device_buffer(self, nbytes: int) -> Buffer:
-        """Memory on the card."""
-        return Buffer(torch.empty(nbytes, dtype=torch.uint8, device=self._device))
+        """Memory on the card.
+
+        The allocator orders reuse on the computing stream alone: what it hands out here may still be read there, so
+        the first copy has to wait for that stream as it is now.
+        """
+        data = torch.empty(nbytes, dtype=torch.uint8, device=self._device)
+        return Buffer(data, self._cuda.current_stream(self._device).record_event())
 
     def copy(self, host: Buffer, slot: Buffer, nbytes: int) -> None:
         """Queue the copy behind the computation that last used the slot."""
@@ -124,11 +130,11 @@ class CudaLane:
 
     def await_filled(self, slot: Buffer) -> None:
         """Let the current stream wait for the copy; the host goes on."""
-        torch.cuda.current_stream(self._device).wait_event(slot.event)
+        self._cuda.current_stream(self._device).wait_event(slot.event)
 
     def release(self, slot: Buffer) -> None:
         """Record where the current stream is."""
-        slot.event = torch.cuda.current_stream(self._device).record_event()
+        slot.event = self._cuda.current_stream(self._device).record_event()
 
     def drain(self) -> None:
         """Wait for the copy stream."""
