@@ -75,8 +75,8 @@ def show(event: Event, view: Display) -> None:
             view.say(_planned(plan))
         case PhaseStarted(phase, total):
             view.begin(TITLES[phase], Pace(total))
-        case StepDone(progress, memory):
-            used = f", {bytes_text(memory)} of VRAM" if memory is not None else ""
+        case StepDone(progress, memory, planned):
+            used = f", {bytes_text(memory)} of {bytes_text(planned)} VRAM" if memory is not None else ""
             view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-") + used)
         case SteppedDown(_, change):
             view.say(f"memory ran out: going on with {change}")

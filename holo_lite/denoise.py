@@ -8,7 +8,6 @@ handled keeps its frames alive, and these keep the tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +16,14 @@ from torch import Tensor
 
 from holo_lite.errors import HoloError, RoomError
 from holo_lite.events import Event, StepDone, SteppedDown
-from holo_lite.experts import FileExperts
 from holo_lite.model.clip import Clip
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, with_less_pinned
 from holo_lite.room import clear, most_used
-from holo_lite.sampler import Experts, Guidance, Progress, sample
+from holo_lite.sampler import Guidance, Progress, sample
 from holo_lite.schedule import Expert, Schedule
 from holo_lite.settings import RunSettings
-from holo_lite.streaming.experts import Residency, StreamedExperts, can_stream
+from holo_lite.streaming.experts import Residency, StreamedExperts
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class Denoiser:
             try:
                 for progress in steps:
                     latents, done = progress.latents, progress.step.index + 1
-                    yield StepDone(progress, most_used(self.device))
+                    planned = plan.peak[progress.step.expert]
+                    yield StepDone(progress, most_used(self.device), planned)
                 return latents, plan
             except (RuntimeError, RoomError) as error:
                 if not (isinstance(error, RoomError) or is_out_of_memory(error)):
@@ -78,11 +77,8 @@ class Denoiser:
         with self._experts(schedule, first, passes, plan) as experts:
             yield from sample(experts, latents, guidance, schedule, clip, joint=plan.joint, first=first)
 
-    def _experts(self, schedule: Schedule, first: int, passes: int, plan: Plan) -> AbstractContextManager[Experts]:
-        """Streamed where the files allow it; pickles and GGUF are loaded whole."""
-        if not all(can_stream(path) for path in self.paths.values()):
-            whole = FileExperts(self.paths["high_noise"], self.paths["low_noise"], self.dtype, self.device)
-            return nullcontext(whole)
+    def _experts(self, schedule: Schedule, first: int, passes: int, plan: Plan) -> StreamedExperts:
+        """The experts for the steps that are left, held as the plan says."""
         forwards: dict[Expert, int] = {}
         for step in schedule.steps[first:]:
             forwards[step.expert] = forwards.get(step.expert, 0) + passes

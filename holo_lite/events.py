@@ -38,10 +38,14 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A denoising step is done. memory: most bytes tensors have held on the card so far; None on a CPU."""
+    """A denoising step is done.
+
+    memory: most bytes tensors have held on the card so far, None on a CPU; planned: what the plan allows them.
+    """
 
     progress: Progress
     memory: int | None = None
+    planned: int = 0
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,8 @@ def command(settings: RunSettings) -> str:
     """
     timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
     timing = [] if timed else [f"--frames {settings.frames}"]
+    if profile := settings.plan.get("profile"):
+        timing.append(f"--profile {profile}")
     if settings.cuts and not timed:
         timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
     words = [

@@ -13,6 +13,7 @@ import torch
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film.vae import check_vae
 from holo_lite.model.load import check_expert
+from holo_lite.streaming.image import PlacedFile
 from holo_lite.text.encoder import check_text_encoder
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
@@ -29,6 +30,9 @@ def check_parts(folder: ModelFolder) -> None:
         raise CheckpointError(
             f"{folder.low_noise}: has other sizes than {folder.high_noise.name}; use one model's files"
         )
+    for path in (folder.high_noise, folder.low_noise):
+        if not isinstance(open_weights(path), PlacedFile):
+            raise CheckpointError(f"{path}: is packed in a way that cannot run; convert it with holo-lite quantize")
     width = check_text_encoder(folder.text_encoder)
     if width != high.text_dim:
         raise CheckpointError(

@@ -23,13 +23,14 @@ from holo_lite.config import Attention
 from holo_lite.decode import Decoding
 from holo_lite.denoise import Denoiser
 from holo_lite.device import pick_device
-from holo_lite.errors import OutputError, PromptError, SettingsError
+from holo_lite.errors import OutputError, PromptError, RoomError, SettingsError
 from holo_lite.events import Event, PhaseStarted, Resolved
 from holo_lite.film.video import check_writable
 from holo_lite.model.clip import Clip
 from holo_lite.parts import DTYPES, check_parts, model_fingerprint, pick_dtype
 from holo_lite.places import cache_folder
 from holo_lite.plan.fit import Plan, make_plan
+from holo_lite.plan.ladder import is_out_of_memory
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
@@ -168,14 +169,26 @@ class Pipeline:
         yield Resolved(job.settings, job.notes, job.plan, self.why)
         with capped(self.device, job.plan.budget):
             yield PhaseStarted("text", 0)
-            guidance = self._guidance(job)
+            guidance = self._read(job)
             yield PhaseStarted("denoise", job.settings.steps)
             latents = initial_noise(Clip(job.settings.layout), job.settings.seed).to(self.device)
             denoiser = Denoiser(self.folder.experts, self.dtype, self.device, job.remembered.keep)
             latents, plan = yield from denoiser.run(job.settings, guidance, latents, job.plan)
             yield PhaseStarted("decode", job.settings.frames)
-            decoding = Decoding(self.folder.vae, self.dtype, self.device, job.remembered.keep)
+            precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
+            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
+
+    def _read(self, job: Job) -> Guidance:
+        """Encode the prompts. Raises `RoomError` when memory runs out: there is nothing smaller to try."""
+        try:
+            return self._guidance(job)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RoomError(
+                "memory ran out while reading the prompt; close other programs and try again"
+            ) from error
 
     def _guidance(self, job: Job) -> Guidance:
         guided = job.settings.cfg != 1

@@ -257,7 +257,6 @@ def no_weights(monkeypatch):
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("holo_lite.denoise.StreamedExperts", explode)
-    monkeypatch.setattr("holo_lite.denoise.FileExperts", explode)
     monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
     monkeypatch.setattr("holo_lite.decode.load_vae", explode)
 

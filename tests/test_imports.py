@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -180,3 +181,10 @@ def test_the_model_moves_nothing_between_devices():
     nodes = [node for module in model for node in ast.walk(tree(module))]
     calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
+
+
+def test_every_package_is_in_the_distribution():
+    """An editable install finds them all the same; a wheel does not."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {module_name(path) for name in PACKAGES for path in (ROOT / name).rglob("__init__.py")}
+    assert set(declared) == found

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from conversions import contents, convert, copied, write_source
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensor_files import refusal
 
@@ -230,6 +230,7 @@ PLACES = [place for place in places(json.loads(FULL.to_json())) if place]
 
 
 @settings(deadline=None, max_examples=300)
+@example(("sources", 0), {"\x1f": None})
 @given(st.sampled_from(PLACES), JSON)
 def test_no_change_of_a_manifest_crashes_its_reader(tmp_path_factory, place, value):
     found = json.loads(FULL.to_json())

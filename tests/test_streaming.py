@@ -120,10 +120,53 @@ def test_a_converted_block_is_one_read(converted):
         assert all(view.place % ALIGNMENT == 0 for view in image.views)
 
 
-def test_pickles_say_that_they_must_be_converted(tmp_path):
-    torch.save(random_model(config_of()).state_dict(), tmp_path / "x.pth")
+def test_a_pickle_is_read_in_place(tmp_path):
+    """The released text encoder is one: its records lie uncompressed in the archive."""
+    model = random_model(config_of())
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    file = open_weights(tmp_path / "x.pth")
+    images = network_images(file, {}, "blocks", 2)
+    reader = DiskReader()
+    for index, image in enumerate(images.blocks):
+        buffer = torch.empty(image.nbytes, dtype=torch.uint8)
+        reader.read(image, buffer)
+        found = image.tensors(buffer)
+        assert found.keys() == model.blocks[index].state_dict().keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in model.blocks[index].state_dict().items())
+
+
+def test_gguf_says_that_it_must_be_converted():
+    class Packed:
+        path, entries = Path("x.gguf"), {}
+
     with pytest.raises(CheckpointError, match="convert it with holo-lite quantize"):
-        network_images(open_weights(tmp_path / "x.pth"), {}, "blocks", 2)
+        network_images(Packed(), {}, "blocks", 2)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_what_was_cast_of_a_block_goes_when_the_block_goes(tmp_path, stored):
+    """Kept, the casts of all blocks would be the whole model in memory."""
+    paths = {}
+    (tmp_path / "dit_config.json").write_text('{"num_heads": 4}')
+    for seed, expert in enumerate(EXPERTS):
+        paths[expert] = tmp_path / f"{expert}.safetensors"
+        save_file(random_model(CONFIG, seed, stored).state_dict(), paths[expert])
+    with StreamedExperts(paths, forwards(), FP32, CPU) as experts, experts.lend("high_noise") as model:
+        text = TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))
+        model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
+        assert all(tensor.is_meta for block in model.blocks for tensor in block.state_dict().values())
+
+
+def test_more_forwards_than_were_announced_are_an_error_and_no_standstill(paths):
+    with StreamedExperts(paths, {"high_noise": 1}, FP32, CPU) as experts, pytest.raises(AssertionError):
+        run_forwards(experts, 2)
+
+
+def run_forwards(experts, count):
+    with experts.lend("high_noise") as model:
+        text = TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))
+        for _ in range(count):
+            model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,7 +5,7 @@ With base width b (96), a frame of h x w latents, and e bytes a number:
     weights         7932 b² + 2021 b + 275                                        numbers
     feature cache   (1576 b + 32) hw                                              numbers
     whole frame     (2360 b + 48) hw + 48 b (h + w) + 12 b                        numbers, the cache among them
-    attention       8 (hw)² bytes of scores, and 5408 hw·e: where it is more, on large frames only
+    attention       8 (hw)² bytes of scores, and (56 b + 32) hw·e: where it is more, on large frames only
     operations      (234112 b² + 44928 b + 512) hw + 16 b (hw)²                   a latent frame
                     (74496 b² + 13824 b + 512) hw + 16 b (hw)²                    the first, which is one frame
 
@@ -48,7 +48,7 @@ class Decoder:
         """Most bytes alive while a frame of so many latents is decoded, its input and the cache included."""
         area, b = height * width, self.base_dim
         last_stage = (2360 * b + 48) * area + 48 * b * (height + width) + 12 * b
-        scores = self.cache(height, width) + 8 * area**2 + 5408 * area * self.bytes_per_number
+        scores = self.cache(height, width) + 8 * area**2 + (56 * b + 32) * area * self.bytes_per_number
         return max(last_stage * self.bytes_per_number, scores) + LATENT_CHANNELS * area * self.bytes_per_number
 
     def tiled(self, height: int, width: int, tile: Tile) -> int:

@@ -2,9 +2,9 @@
 
 With n tokens, width d, inner width f, all heads' width k, H heads and e bytes a number:
 
-    attention     5 n·d·e + H·n² (3e + 8)    bias and scores; their softmax in fp32, and its result in e
-                  (fp32: 6 n·d·e + 16 H·n²)
-    feed-forward  3 n·d·e + 4 n·f·e          gate, its GELU, the other half, the product
+    positions     (2d + 3k) n·e + 53 n² + 16 n        which of the biases a pair of tokens has, in int64
+    attention     (2d + 4k) n·e + 2 H·n²·e + 4 H·n    the biases, twice; the scores are never whole in memory
+    feed-forward  3 n·d·e + 4 n·f·e                   gate, its GELU, the other half, the product
     operations    L · (8 n·d·k + 6 n·d·f + 4 n²·k)
 
 Padding is not computed, so n is at most 512. `tests/test_plan.py` counts the real layers without data.
@@ -14,20 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holo_lite.model.memory import FP32, TEXT_ROWS
+from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.text.encoder_files import EncoderSizes
 
 UMT5_XXL = EncoderSizes(vocabulary=256384, d_model=4096, d_ff=10240, d_kv=64, heads=64, layers=24, buckets=32)
 
 
-def activations(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
-    """Most bytes alive in a layer above the weights, for one prompt of so many tokens."""
-    rows, pairs = tokens * sizes.d_model * bytes_per_number, sizes.heads * tokens**2
-    if bytes_per_number == FP32:
-        attention = 6 * rows + 16 * pairs
-    else:
-        attention = 5 * rows + (3 * bytes_per_number + 2 * FP32) * pairs
-    return max(attention, 3 * rows + 4 * tokens * sizes.d_ff * bytes_per_number)
+def attention(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
+    """Most bytes alive above the weights while a prompt of so many tokens looks at itself, no weight in use."""
+    e, inner = bytes_per_number, sizes.heads * sizes.d_kv
+    positions = (2 * sizes.d_model + 3 * inner) * tokens * e + 53 * tokens**2 + 16 * tokens
+    biases = 2 * sizes.heads * tokens**2 * e + 4 * sizes.heads * tokens
+    return max(positions, (2 * sizes.d_model + 4 * inner) * tokens * e + biases)
+
+
+def linears(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
+    """Most bytes alive above the weights while one of the linear layers works."""
+    inner = sizes.heads * sizes.d_kv
+    widest = max(3 * sizes.d_model + 4 * sizes.d_ff, 2 * sizes.d_model + 4 * inner)
+    return widest * tokens * bytes_per_number
 
 
 def operations(sizes: EncoderSizes, tokens: int = TEXT_ROWS) -> int:

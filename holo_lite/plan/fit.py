@@ -14,7 +14,7 @@ from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.nearest import refusal
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
-from holo_lite.plan.search import RING, Problem, Way, kept_bytes, resident_bytes, streamed_bytes
+from holo_lite.plan.search import RING, Problem, Way, held_bytes, kept_bytes, streamed_bytes
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 
 
@@ -95,7 +95,7 @@ def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine
 def _plan(problem: Problem, way: Way) -> Plan:
     sums, profile, sizes = problem.arithmetic, problem.profile, problem.sizes
     cached = problem.cached(way.resident)
-    other = resident_bytes(sizes.low_noise, way.resident_other)
+    other = held_bytes(sizes.low_noise, way.resident_other)
     tile = next(tile for tile in problem.tiles if sums.decode(tile) <= problem.room)
     text_ring = RING * sizes.text.slot if profile.device == "cuda" else 0
     return Plan(
@@ -120,7 +120,7 @@ def _plan(problem: Problem, way: Way) -> Plan:
 
 
 def _denoise(problem: Problem, way: Way, stack: StackSizes, *, other: int, cached: int) -> PhasePlan:
-    held = resident_bytes(stack, way.resident) + other
+    held = held_bytes(stack, way.resident) + other
     visits = 1 if way.joint else problem.request.branches
     streamed = streamed_bytes(stack, way.resident)
     kept = kept_bytes(stack, way.resident, cached)

@@ -15,6 +15,14 @@ from holo_lite.plan.decoding import Tile
 from holo_lite.plan.fit import Plan
 
 SMALLEST = Chunks(256, 128)
+NO_MEMORY = (  # what the driver, its libraries and the system's allocators say
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "not enough memory",
+)
 LEAST_TILE = 8  # latents a side; below, tiles are nothing but overlap
 
 
@@ -59,5 +67,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
-    known = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(words in text for words in known)
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)

@@ -33,6 +33,7 @@ class Machine:
 
 
 UNKNOWN = Machine()
+CONTEXT = 512 * 2**20  # what asking has just taken, as the shipped profiles count it
 THIS_CPU = "this CPU"
 
 
@@ -53,7 +54,10 @@ def this_machine(index: int = 0) -> Machine:
     cuda_free, total = torch.cuda.mem_get_info(index)
     properties: Any = torch.cuda.get_device_properties(index)
     return Machine(
-        name=properties.name, card=total, free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))), **main
+        name=properties.name,
+        card=total,
+        free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))) + CONTEXT,
+        **main,
     )
 
 

@@ -24,6 +24,7 @@ from holo_lite.text.encoder_files import EMBEDDING, EncoderSizes, describe_encod
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
+from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 from holo_lite.weights.weight_file import WeightFile
 
@@ -40,12 +41,12 @@ def folder_sizes(folder: ModelFolder, bytes_per_number: int | None = None) -> Mo
     """
     high = open_weights(folder.high_noise)
     computed = bytes_per_number or (FP32 if _is_fp32(high) else BF16)
-    encoder, text = _encoder(folder.text_encoder)
+    encoder, text = _encoder(folder.text_encoder, computed)
     return ModelSizes(
         scheme=_scheme(folder.path, high),
         config=expert_config(high),
-        high_noise=_expert(high),
-        low_noise=_expert(open_weights(folder.low_noise)),
+        high_noise=_expert(high, computed),
+        low_noise=_expert(open_weights(folder.low_noise), computed),
         encoder=encoder,
         text=text,
         decoder=Decoder(_vae_width(folder.vae), computed),
@@ -63,27 +64,37 @@ def _scheme(folder: Path, expert: WeightFile) -> str:
     return "fp32" if _is_fp32(expert) else PLAIN_SCHEME
 
 
-def _expert(file: WeightFile) -> StackSizes:
-    return stack_sizes(_weights(file, own_names(file)), EXPERT_BLOCK)
+def _expert(file: WeightFile, computed: int) -> StackSizes:
+    return stack_sizes(_weights(file, own_names(file), computed), EXPERT_BLOCK)
 
 
-def _encoder(path: Path) -> tuple[EncoderSizes, StackSizes]:
+def _encoder(path: Path, computed: int) -> tuple[EncoderSizes, StackSizes]:
     """The token embedding is left out: it stays on the host."""
     file = open_weights(encoder_file(path))
-    weights = (weight for weight in _weights(file, module_names(file.entries)) if weight.name != EMBEDDING)
+    found = _weights(file, module_names(file.entries), computed)
+    weights = (weight for weight in found if weight.name != EMBEDDING)
     return describe_encoder(file).sizes, stack_sizes(weights, ENCODER_BLOCK)
 
 
-def _weights(file: WeightFile, renames: Mapping[str, str]) -> Iterator[StoredWeight]:
+def _weights(file: WeightFile, renames: Mapping[str, str], computed: int) -> Iterator[StoredWeight]:
     """The stored tensors by the model's names; the parts of a packed one come as one."""
     packed = packed_schemes(file)
     owners = {f"{name}.": name for name in packed}
-    parts: dict[str, list[int]] = {}
+    parts: dict[str, list[TensorEntry]] = {}
     for name, entry in file.entries.items():
         owner = owners.get(f"{name.rpartition('.')[0]}.", name)
-        parts.setdefault(owner, []).append(entry.nbytes)
-    for name, sizes in parts.items():
-        yield StoredWeight(renames.get(name, name), tuple(sizes), _numbers(file, name) if name in packed else 0)
+        parts.setdefault(owner, []).append(entry)
+    for name, entries in parts.items():
+        sizes = tuple(entry.nbytes for entry in entries)
+        numbers = _numbers(file, name) if name in packed else 0
+        cast = 0 if numbers else _cast(entries[0], computed)
+        yield StoredWeight(renames.get(name, name), sizes, numbers, cast)
+
+
+def _cast(entry: TensorEntry, computed: int) -> int:
+    """Bytes of a plain tensor in the computing dtype; 0 if it is stored in that."""
+    stored = entry.dtype.itemsize
+    return 0 if stored == computed else entry.nbytes // stored * computed
 
 
 def _numbers(file: WeightFile, name: str) -> int:

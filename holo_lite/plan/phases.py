@@ -5,14 +5,17 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
     text        slots · largest text block + rest + activations + unpacked + 2 prompts' rows
     an expert   rest + slots · largest block of either expert + resident blocks
                 + streams + text rows + latents + the worst of: a layer with its weights unpacked, the head
-    decode      latents + decoder's weights + a frame in work with its feature cache (or a tile, and its canvas)
+    decode      latents + decoder's weights + a frame in work with its feature cache (or a tile, and its canvas; on a
+                CPU the other tiles' caches, too, which elsewhere wait in main memory)
 
 **Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
 both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the current ones,
 a velocity a branch, the combined one, the clean estimate and the next. **Unpacked** is what a packed layer's
 weights are once dense; the peak is taken layer by layer, for the hungriest layer's working set and the largest
 weights need not meet. Before a layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number
-of a slice at most: two tensors in fp32. On a card come the workspaces of its matrix library, on a CPU the ring of host buffers,
+of a slice at most: two tensors in fp32. Weights that are stored
+in another dtype than the computing one are **cast**, and stand in both while their block is in use, or resident. On a
+card come the workspaces of its matrix library, on a CPU the ring of host buffers,
 which is the same memory there.
 """
 
@@ -25,7 +28,7 @@ from holo_lite.config import PATCH, Attention
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.memory import FP32, TEXT_ROWS, WorkingSet, working_set
 from holo_lite.plan.decoding import FRAMES, Decoder, Tile
-from holo_lite.plan.encoding import activations
+from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
@@ -97,8 +100,8 @@ class Arithmetic:
         """Peak while prompts are read."""
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
         rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
-        work = activations(encoder, e) + rows
-        work += max((self._unpacking(stack, layer) for layer in stack.unpacked), default=0)  # with all else alive
+        unpacking = max((self._unpacking(stack, layer) for layer in stack.unpacked), default=0)
+        work = max(attention(encoder, e), linears(encoder, e) + unpacking) + stack.cast + rows
         return stack.rest + self.slots * stack.slot + self.ring(stack.slot, buffers) + work + self.workspace
 
     def denoise(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> int:
@@ -108,7 +111,7 @@ class Arithmetic:
         clip = Clip(request.layout, request.attention, chunks)
         work = working_set(self.sizes.config, clip, bytes_per_number=e, branches=at_once)
         head = work.head - at_once * self.latents  # its velocities are among the latents
-        held = stack.rest + self.slots * self.sizes.slot + self.ring(self.sizes.slot, buffers) + self.workspace
+        held = stack.rest + stack.cast + self.slots * self.sizes.slot + self.ring(self.sizes.slot, buffers) + self.workspace
         return held + work.streams + self._texts() + self._all_latents() + max(self._layers(work, stack), head)
 
     def decode(self, tile: Tile | None) -> int:
@@ -116,7 +119,8 @@ class Arithmetic:
         height, width = self.request.latents
         decoder = self.decoder
         frame = decoder.frame(height, width) if tile is None else decoder.tiled(height, width, tile)
-        return self.latents + decoder.weights + frame + self.workspace
+        waiting = 0 if tile is None or self.device != "cpu" else decoder.host_caches(height, width, tile)
+        return self.latents + decoder.weights + frame + waiting + self.workspace
 
     def _texts(self) -> int:
         """Rows of all branches, as the encoder left them and as the expert embeds them."""

@@ -70,8 +70,9 @@ class Problem:
     @property
     def pinned(self) -> int:
         """Bytes of host memory that may be pinned."""
-        ram = self.machine.ram
-        return self.profile.pinned if ram is None else min(self.profile.pinned, ram // RAM_SHARE)
+        ram, free = self.machine.ram, self.machine.ram_free
+        most = self.profile.pinned if ram is None else min(self.profile.pinned, ram // RAM_SHARE)
+        return most if free is None else min(most, free // RAM_SHARE)
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -127,7 +128,7 @@ class Problem:
         largest = chunks == self.profile.largest
         resident = min(most_blocks(stack, left[name]) for name, stack in self.experts.items()) if largest else 0
         whole = resident == len(high.blocks) == len(low.blocks)
-        other = most_blocks(low, left["high_noise"] - high.total) if whole else 0
+        other = most_blocks(low, left["high_noise"] - held_bytes(high, resident)) if whole else 0
         visits = 1 if joint else self.request.branches
         streamed = visits * sum(streamed_bytes(stack, resident) for stack in (high, low))
         return Way(chunks, joint, resident, other, streamed)
@@ -145,12 +146,18 @@ class Problem:
 def most_blocks(stack: StackSizes, room: int) -> int:
     """How many blocks, spread evenly, fit into so many bytes."""
     count = len(stack.blocks)
-    return next(k for k in range(count, -1, -1) if k == 0 or resident_bytes(stack, k) <= room)
+    return next(k for k in range(count, -1, -1) if k == 0 or held_bytes(stack, k) <= room)
 
 
 def resident_bytes(stack: StackSizes, count: int) -> int:
     """Bytes of `count` blocks spread evenly."""
     return sum(stack.blocks[index] for index in evenly(count, len(stack.blocks)))
+
+
+def held_bytes(stack: StackSizes, count: int) -> int:
+    """Bytes that resident blocks take on the device, with those of their weights that are cast."""
+    cast = sum(stack.casts[index] for index in evenly(count, len(stack.casts))) if stack.casts else 0
+    return resident_bytes(stack, count) + cast
 
 
 def streamed_bytes(stack: StackSizes, resident: int) -> int:

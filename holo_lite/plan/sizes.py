@@ -36,11 +36,15 @@ PLAIN_SCHEME = "bf16"
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A tensor as it is stored: bytes of its parts, and how many numbers it unpacks to (0: it is not packed)."""
+    """A tensor as it is stored: bytes of its parts, and how many numbers it unpacks to (0: it is not packed).
+
+    `cast` is how many bytes it takes in the computing dtype, if it is stored plainly in another one.
+    """
 
     name: str
     parts: tuple[int, ...]
     packed_numbers: int = 0
+    cast: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -54,18 +58,25 @@ class StackSizes:
 
     `rest` belongs to no block and stays; `unpacked` gives, by layer, the numbers that stand dense at once when
     the layer of the largest block is unpacked, and `heaviest` those of the largest weight among them, since weights
-    are unpacked one after the other. Without packed weights both are empty.
+    are unpacked one after the other. Without packed weights both are empty. `casts` are the bytes that a block in use
+    takes beside its own for weights stored in another dtype than the computing one; none where no block has such.
     """
 
     rest: int
     blocks: tuple[int, ...]
     unpacked: Mapping[str, int] = field(default_factory=dict)
     heaviest: Mapping[str, int] = field(default_factory=dict)
+    casts: tuple[int, ...] = ()
 
     @property
     def slot(self) -> int:
         """Bytes of a buffer that holds any of the blocks."""
         return max(self.blocks)
+
+    @property
+    def cast(self) -> int:
+        """Most bytes that a block's cast weights take."""
+        return max(self.casts, default=0)
 
     @property
     def total(self) -> int:
@@ -107,19 +118,21 @@ def released_sizes(scheme: str, config: DiTConfig = HOLOCINE_14B, encoder: Encod
 def stack_sizes(tensors: Iterable[StoredWeight], block: re.Pattern[str]) -> StackSizes:
     """Add tensors up by block. The pattern's first group is the block's number, its second the layer."""
     rest, blocks, dense = 0, defaultdict[int, int](int), defaultdict[tuple[int, str], int](int)
-    heaviest = defaultdict[str, int](int)
+    heaviest, casts = defaultdict[str, int](int), defaultdict[int, int](int)
     for tensor in tensors:
         if match := block.match(tensor.name):
             blocks[int(match[1])] += tensor.nbytes
+            casts[int(match[1])] += tensor.cast
             dense[int(match[1]), match[2]] += tensor.packed_numbers
             heaviest[match[2]] = max(heaviest[match[2]], tensor.packed_numbers)
         else:
-            rest += tensor.nbytes
+            rest += tensor.cast or tensor.nbytes
     unpacked = {layer: max(n for (_, name), n in dense.items() if name == layer) for _, layer in dense}
     return StackSizes(
         rest,
         tuple(-(-blocks[index] // PAGE) * PAGE for index in sorted(blocks)),
         *({layer: n for layer, n in found.items() if n} for found in (unpacked, heaviest)),
+        tuple(casts[index] for index in sorted(casts)) if any(casts.values()) else (),
     )
 
 

@@ -12,9 +12,10 @@ import torch
 from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 from torch import nn
 
+from holo_lite.errors import RoomError
 from holo_lite.streaming.hooks import StreamHook
 from holo_lite.streaming.image import BlockImage, largest
-from holo_lite.streaming.lanes import lane_for
+from holo_lite.streaming.lanes import Buffer, lane_for
 from holo_lite.streaming.streamer import Streamer
 
 
@@ -34,7 +35,13 @@ class BlockStream:
         self._blocks = list(blocks)
         self._lane = lane_for(device)
         size = largest(images)
-        self._ring = [self._lane.host_buffer(size) for _ in range(ring)]
+        self._ring: list[Buffer] = []
+        try:
+            for _ in range(ring):
+                self._ring.append(self._lane.host_buffer(size))
+        except RoomError:
+            self._free()
+            raise
         self._streamer: Streamer[int] = Streamer(
             cycle(range(len(images))),
             dict(enumerate(images)),
@@ -50,5 +57,8 @@ class BlockStream:
         for block in self._blocks:
             remove_hook_from_module(block)
         self._streamer.close()
+        self._free()
+
+    def _free(self) -> None:
         for buffer in self._ring:
             self._lane.free_host(buffer)

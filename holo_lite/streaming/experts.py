@@ -20,7 +20,7 @@ from holo_lite.plan.spread import evenly
 from holo_lite.schedule import Expert
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.hooks import StreamHook, install
-from holo_lite.streaming.image import BlockImage, PlacedFile, largest, network_images
+from holo_lite.streaming.image import BlockImage, largest, network_images
 from holo_lite.streaming.lanes import Buffer, Lane, lane_for
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.weights.files import open_weights
@@ -28,11 +28,6 @@ from holo_lite.weights.weight_file import WeightFile
 
 BLOCKS = "blocks"
 Visit = tuple[Expert, int]
-
-
-def can_stream(path: Path) -> bool:
-    """Whether a file's tensors can be read in place: not those of pickles and GGUF."""
-    return isinstance(open_weights(path), PlacedFile)
 
 
 @dataclass(frozen=True)

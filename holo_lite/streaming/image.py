@@ -79,10 +79,12 @@ class Images:
 def network_images(file: WeightFile, renames: Mapping[str, str], prefix: str, count: int) -> Images:
     """Images of the blocks ``PREFIX.0`` … of a file, by the model's names, and of the rest.
 
-    Raises `CheckpointError` for a kind of file whose tensors cannot be read in place: pickles and GGUF.
+    Raises `CheckpointError` for a file whose tensors cannot be read in place: GGUF, whose numbers must be unpacked.
     """
     if not isinstance(file, PlacedFile):
-        raise CheckpointError(f"{file.path}: cannot be streamed as it is; convert it with holo-lite quantize")
+        raise CheckpointError(
+            f"{file.path}: its tensors cannot be read in place; convert it with holo-lite quantize"
+        )
     blocks: list[list[Tensors]] = [[] for _ in range(count)]
     rest: list[Tensors] = []
     for name, entry in file.entries.items():

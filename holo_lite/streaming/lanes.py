@@ -8,6 +8,7 @@ for). On a CPU all of it is a plain copy, and there is nothing to wait for.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import RoomError
+from holo_lite.units import bytes_text
 
 
 @dataclass
@@ -100,11 +102,17 @@ class CudaLane:
     def host_buffer(self, nbytes: int) -> Buffer:
         """Pinned memory of exactly this size. Raises `RoomError` if the system refuses it."""
         data = torch.frombuffer(mmap.mmap(-1, nbytes), dtype=torch.uint8)  # pages of its own, shared with nobody
-        if int(self._cuda.cudart().cudaHostRegister(data.data_ptr(), nbytes, 0)) != 0:
-            raise RoomError(
-                f"the system pins no {nbytes / 1e9:.2f} GB more; give a profile with less pinned memory"
-            )
+        with self._cuda.device(self._device):
+            self._pin(data, nbytes)
         return Buffer(data)
+
+    def _pin(self, data: Tensor, nbytes: int) -> None:
+        if int(self._cuda.cudart().cudaHostRegister(data.data_ptr(), nbytes, 0)) == 0:
+            return
+        with contextlib.suppress(RuntimeError):  # the refusal stays behind as CUDA's last error: take it up here
+            torch.zeros(1, device=self._device)
+        size = bytes_text(nbytes)
+        raise RoomError(f"the system pins no {size} more; give a profile with less pinned memory")
 
     def device_buffer(self, nbytes: int) -> Buffer:
         """Memory on the card.

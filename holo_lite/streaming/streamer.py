@@ -52,7 +52,7 @@ class Streamer(Generic[Key]):
         self._itinerary, self._images, self._lane = itinerary, images, lane
         self._cached = cached or {}
         self._free_host: Channel[Buffer] = Channel()
-        self._read: Channel[tuple[Key, Buffer]] = Channel()
+        self._read: Channel[tuple[Key, Buffer] | None] = Channel()  # None: the itinerary has ended
         self._free_slots: Channel[Buffer] = Channel()
         self._arrived: Channel[Arrival[Key] | BaseException] = Channel()
         for buffer in ring:
@@ -111,6 +111,7 @@ class Streamer(Generic[Key]):
         try:
             for key in self._itinerary:
                 self._read.put((key, self._cached[key] if key in self._cached else self._read_one(disk, key)))
+            self._read.put(None)
         finally:
             disk.close()
 
@@ -122,7 +123,9 @@ class Streamer(Generic[Key]):
 
     def _copy_all(self) -> None:
         while True:
-            key, host = self._read.get()
+            item = self._read.get()
+            assert item is not None, "a block was taken beyond the itinerary's end"
+            key, host = item
             slot = self._free_slots.get()
             image = self._images[key]
             self._lane.copy(host, slot, image.nbytes)

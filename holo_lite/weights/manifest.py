@@ -144,8 +144,8 @@ def _typed(kind: type[Record], found: Mapping[str, Any]) -> Record:
         name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
     }
     for name, value in values.items():
-        if name in hints and not _suits(value, hints[name]):
-            raise TypeError(f"{name} {value!a:.40}")
+        if name not in hints or not _suits(value, hints[name]):
+            raise TypeError(f"{name!a:.40}: {value!a:.40}")
     return kind(**values)
 
 

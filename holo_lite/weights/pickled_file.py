@@ -9,13 +9,15 @@ import struct
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from typing import BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import torch
 
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.header import TensorEntry
 
+LOCAL_HEADER = 30  # bytes of a record's header in a zip archive, before its name
 NOT_A_DICT = "is not a plain dict of tensors, so it is not opened"
 DAMAGED_PICKLE = (  # what PyTorch's unpickler raises on bytes it cannot make sense of
     pickle.UnpicklingError,
@@ -51,9 +53,40 @@ class PickledFile:
             table = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
         return hashlib.sha256(json.dumps(table).encode()).hexdigest()
 
+    @cached_property
+    def _records(self) -> Mapping[int, int]:
+        """Where each storage's bytes begin in the file, by their address in memory.
+
+        PyTorch maps the archive as one run of bytes, so storages follow each other in memory as their records do in
+        the file; the distances are compared, so that a mapping of any other kind is noticed.
+        """
+        addresses = sorted({tensor.untyped_storage().data_ptr() for tensor in self._tensors.values()})
+        with ZipFile(self.path) as archive, self.path.open("rb") as file:
+            records = [entry for entry in archive.infolist() if "/data/" in entry.filename and entry.file_size]
+            offsets = sorted(_data_offset(file, entry) for entry in records)
+        same = len(addresses) == len(offsets) and len({a - o for a, o in zip(addresses, offsets, strict=True)}) <= 1
+        return dict(zip(addresses, offsets, strict=True)) if same else {}
+
+    def place(self, name: str) -> tuple[Path, int]:
+        """The file, and the byte at which a tensor begins. Raises `CheckpointError` if it lies in no one piece."""
+        tensor = self._tensors[name]
+        record = self._records.get(tensor.untyped_storage().data_ptr())
+        if record is None or not tensor.is_contiguous():
+            raise CheckpointError(
+                f"{self.path}: {name} cannot be read in place; convert it with holo-lite quantize"
+            )
+        return self.path, record + int(tensor.storage_offset()) * tensor.element_size()
+
     def load(self, name: str) -> torch.Tensor:
         """Give one tensor, still mapped from the file."""
         return self._tensors[name].detach()
+
+
+def _data_offset(file: BinaryIO, entry: ZipInfo) -> int:
+    """Where a stored record's data begins: behind its local header, whose last fields are two lengths."""
+    file.seek(entry.header_offset + LOCAL_HEADER - 4)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return int(entry.header_offset + LOCAL_HEADER + name + extra)
 
 
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
