@@ -253,9 +253,13 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
     if out is None and not verify:
         raise click.UsageError("give the folder to write into, behind the one with the released files.")
     events = hash_again(out or source) if verify else run(_plan(source, out or source, **said))
-    with closing(events), display(Console(stderr=True)) as view:
-        for event in events:
-            show(event, view)
+    try:
+        with closing(events), display(Console(stderr=True)) as view:
+            for event in events:
+                show(event, view)
+    except KeyboardInterrupt:
+        click.echo("type the same command to go on from here", err=True)
+        raise
 
 
 def _plan(

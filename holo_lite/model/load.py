@@ -6,6 +6,7 @@ diffusers' names; `holo_lite.weights.names` knows them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import check, fill, module_shapes
 
 PREFIXES = names.PREFIXES
+MOST = 2**20  # of any size of an expert: larger ones are mistakes
 WHAT = "a Wan 2.2 T2V A14B expert"
 
 
@@ -40,10 +42,15 @@ def expert_config(file: WeightFile) -> DiTConfig:
 
 
 def _manifest_config(file: ConvertedFile) -> DiTConfig:
+    wrong = f"{file.path}: its manifest describes no expert; convert the model again"
     try:
-        return DiTConfig(**file.component.config)
+        config = DiTConfig(**file.component.config)
     except TypeError as error:
-        raise CheckpointError(f"{file.path}: its manifest describes no expert; convert the model again") from error
+        raise CheckpointError(wrong) from error
+    sizes = [value for name, value in dataclasses.asdict(config).items() if name != "eps"]
+    if not all(type(size) is int and 0 < size < MOST for size in sizes) or config.dim % config.num_heads:
+        raise CheckpointError(wrong)
+    return config
 
 
 def describe_expert(file: WeightFile) -> tuple[DiTConfig, tuple[str, ...]]:

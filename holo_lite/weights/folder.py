@@ -90,11 +90,15 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
     for role in ("high_noise", "low_noise", "text_encoder", "vae"):
         if role not in manifest.components:
             raise CheckpointError(f"{path}: was converted without its {role}; convert the model again")
+    if attention not in {None, manifest.attention}:
+        raise CheckpointError(
+            f"{path}: was converted from {manifest.attention} experts; convert the {attention} ones elsewhere"
+        )
     if not (path / "tokenizer.json").is_file():
         raise CheckpointError(f"{path}: its tokenizer.json is gone; convert the model again")
     return ModelFolder(
         path=path,
-        attention=attention or manifest.attention,
+        attention=manifest.attention,
         high_noise=path / "high_noise",
         low_noise=path / "low_noise",
         text_encoder=path / "text_encoder",
