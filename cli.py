@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,8 +309,13 @@ def _run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None
 
 
 def _named_after(storyboard: str) -> Path:
-    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in."""
-    return Path(Path(storyboard).stem + ".mp4") if os.path.isfile(storyboard) else Path("video.mp4")
+    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
+
+    Numbered where a video or picture of that name is there: what took hours is not written over unasked.
+    """
+    stem = Path(storyboard).stem if os.path.isfile(storyboard) else "video"
+    names = chain([Path(f"{stem}.mp4")], (Path(f"{stem}-{number}.mp4") for number in count(2)))
+    return next(name for name in names if not (name.exists() or name.with_suffix(".png").exists()))
 
 
 if __name__ == "__main__":

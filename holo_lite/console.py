@@ -65,7 +65,7 @@ def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
         case Resolved(settings, notes, plan, why):
-            size = f"{settings.width}x{settings.height}, {settings.frames} frames"
+            size = f"{settings.height}x{settings.width}, {settings.frames} frames"
             shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
             steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
             view.say(f"{shots}, {size}, {steps}, seed {settings.seed}")

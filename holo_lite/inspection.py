@@ -37,6 +37,8 @@ def inspect(path: Path) -> Iterator[str]:
         return _storyboard(load_storyboard(path))
     if path.suffix.lower() in {".mp4", ".mov", ".mkv"}:
         return _video(path)
+    if not path.exists() and len(str(path).split()) > 1:
+        return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
     raise OutputError(f"{path}: is no model, checkpoint, storyboard or video known here")
@@ -145,7 +147,7 @@ def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
     settings, info = _settings(path, read_metadata(path)), probe(path)
-    yield f"# {path.name}: {info.width}x{info.height}, {_length(info.frames, float(info.fps))}"
+    yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
     yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
     folder = "" if settings.model.startswith(TOY) else ", with the FOLDER of this model"
     yield f"# save what follows as storyboard.toml, then type{folder}:"

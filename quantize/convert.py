@@ -31,8 +31,8 @@ from holo_lite.weights.manifest import (
     StoredTensor,
     read_manifest,
 )
+from holo_lite.weights.manifest import JOURNAL as JOURNAL_NAME
 from holo_lite.weights.shard import ShardWriter, partial_name, write_whole
-from quantize.journal import FILE_NAME as JOURNAL_NAME
 from quantize.journal import Journal, hash_file
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint
 from quantize.quality import relative_error

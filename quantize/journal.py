@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import OutputError
+from holo_lite.weights.manifest import JOURNAL
 from holo_lite.weights.shard import write_whole, writing
 
-FILE_NAME = "journal.jsonl"
 HASH_PIECE = 16 * 2**20
 
 
@@ -35,7 +35,7 @@ class Journal:
     @classmethod
     def start(cls, folder: Path, begun: Mapping[str, Any]) -> Journal:
         """Begin a journal, in place of any that is there."""
-        journal = cls(folder / FILE_NAME, begun)
+        journal = cls(folder / JOURNAL, begun)
         write_whole(journal.path, _line({"begun": begun}))
         return journal
 
@@ -45,7 +45,7 @@ class Journal:
 
         A torn line at its end is cut off the file. Raises `OutputError` for a file that is something else.
         """
-        path = folder / FILE_NAME
+        path = folder / JOURNAL
         if not path.is_file():
             return None
         lines, whole = _whole_lines(path)

@@ -602,3 +602,27 @@ def test_a_log_gets_a_line_in_ten_seconds(monkeypatch):
     assert lines[:2] == ["denoising", "denoising 3/50 high-noise, 4.0 s each, 3:08 left"]
     assert lines[-1] == "denoising 50/50 low-noise, 4.0 s each, 0:00 left"
     assert len(lines) == 18  # every third step, and the last
+
+
+def test_a_video_named_by_nobody_is_never_written_over(run, tmp_path):
+    for expected in ("video.mp4", "video-2.mp4", "video-3.mp4"):
+        outcome = run("generate", "a quiet road", *TINY, "--frames", 5, "--steps", 1)
+        assert outcome.code == 0
+        assert expected in outcome.err
+    (tmp_path / "road.toml").write_text("global = 'G'\n[[shot]]\ncaption = 'c'\n")
+    (tmp_path / "road.png").write_bytes(b"a picture of my own")
+    assert "road-2.mp4" in run("generate", "road.toml", *TINY, "--frames", 5, "--steps", 1).err
+    assert (tmp_path / "road.png").read_bytes() == b"a picture of my own"
+
+
+def test_an_unfinished_conversion_says_how_to_go_on(run, toy_copy):
+    (toy_copy / "journal.jsonl").write_text("{}")
+    outcome = run("generate", "a road", "--model", toy_copy)
+    assert outcome.code == 2
+    assert "its conversion was cut off; type the same quantize command again to go on" in outcome.err
+
+
+def test_inspect_reads_a_prompt_in_quotes(run):
+    outcome = run("inspect", "[global caption] A road. [per shot caption] Wide shot. [shot cut] Close-up.")
+    assert outcome.code == 0
+    assert "shot  2" in outcome.out

@@ -16,10 +16,10 @@ from conversions import contents, convert, copied, in_child, notes, plan, write_
 
 from holo_lite.errors import OutputError
 from holo_lite.weights.manifest import FILE_NAME
+from holo_lite.weights.manifest import JOURNAL as JOURNAL_NAME
 from quantize import convert as convert_module
 from quantize import inputs
 from quantize.convert import Advanced, Begun
-from quantize.journal import FILE_NAME as JOURNAL_NAME
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("text_encoder",)

@@ -303,7 +303,7 @@ def test_the_published_prompt_runs_on_the_original_files(run, published_model, t
         *("--frames", 25, "--cuts", "13,21", "--height", 32, "--width", 48, "--steps", 4, "--seed", 1234),
     )
     assert (outcome.code, outcome.out) == (0, "")
-    assert outcome.err.splitlines()[0] == "3 shots, 48x32, 25 frames, 4 steps, seed 1234"
+    assert outcome.err.splitlines()[0] == "3 shots, 32x48, 25 frames, 4 steps, seed 1234"
     info = probe(tmp_path / "film.mp4")
     assert (info.frames, info.width, info.height, info.fps) == (25, 48, 32, 15)
     shown = frames(tmp_path / "film.mp4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from holo_lite.plan.cards import CARDS
 from holo_lite.plan.cost import needed_rate
 from holo_lite.plan.fit import PhasePlan, Plan
 from holo_lite.plan.nearest import size_text
@@ -13,7 +14,7 @@ from holo_lite.plan.report import Ability, Report
 from holo_lite.units import bytes_text
 
 WIDTH = 100
-HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "time")
+HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
 NOTHING = "-"
 
 
@@ -86,7 +87,8 @@ def _decode(plan: Plan) -> str:
 
 def _time(report: Report) -> Iterator[str]:
     if report.rate is None:
-        yield "time: no rate is known for this card; plan on the machine itself, or name another with --gpu"
+        known = ", ".join(card.name for card in CARDS if card.tflops is not None)
+        yield f"time: no rate is known for this card; plan on the machine itself, or with --gpu for one of {known}"
         return
     total = sum(cost.seconds(report.rate) for cost in report.costs.values())
     yield f"time: {duration_text(total)} of arithmetic, {report.rate.basis}; a prompt is taken as 512 tokens"

@@ -25,7 +25,7 @@ from holo_lite.config import Attention
 from holo_lite.errors import CheckpointError, first_three, nearest
 from holo_lite.schedule import Expert
 from holo_lite.settings import Defaults
-from holo_lite.weights.manifest import FILE_NAME, Manifest, read_manifest
+from holo_lite.weights.manifest import FILE_NAME, JOURNAL, Manifest, read_manifest
 
 SUFFIXES = (".safetensors.index.json", ".safetensors", ".pth", ".pt", ".gguf")
 DIFFUSERS_EXPERTS = {"high_noise": "transformer", "low_noise": "transformer_2"}
@@ -71,6 +71,8 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
         raise CheckpointError(f"{path}: no such folder; give the folder that holds the model's files")
     if (path / FILE_NAME).is_file():
         return _converted(path, read_manifest(path), attention)
+    if (path / JOURNAL).is_file():
+        raise CheckpointError(f"{path}: its conversion was cut off; type the same quantize command again to go on")
     files = sorted(found for found in path.rglob("*") if not _is_hidden(found.relative_to(path)))
     variant = attention or _variant(files)
     return ModelFolder(

@@ -20,6 +20,7 @@ from holo_lite.settings import Defaults
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"
+JOURNAL = "journal.jsonl"  # stands beside it, and it does not yet, while a conversion is unfinished
 PLAIN = "plain"  # the scheme of a tensor stored as it is
 
 
