@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 class LiveBytes(TorchDispatchMode):
     """`peak` is the most bytes alive at once in storages that were made while this mode was active.
 
-    `without_meta`: those of modules built without memory are not counted, as they are where they stand for real ones.
+    `without_meta`: those of modules built without memory are not counted, as they are where they stand for
+    real ones.
     """
 
     def __init__(self, *, without_meta=False):

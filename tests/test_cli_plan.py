@@ -46,8 +46,8 @@ def table(found):
 def test_profiles_lists_what_each_can_run(run):
     found = lines(run("profiles"))
     assert [line.split()[0] for line in found[2:9]] == ["6gb", "8gb", "12gb", "16gb", "24gb", "32gb", "cpu"]
-    assert found[3].split() == ["8gb", "7.0", "GiB", "nf4", "joint", "16/40", "1069", "frames", "469", "frames"]
-    assert "16/40" in found[3]
+    assert found[3].split() == ["8gb", "7.0", "GiB", "nf4", "joint", "17/40", "1089", "frames", "477", "frames"]
+    assert "17/40" in found[3]
 
 
 def test_profiles_on_a_machine_without_memory(run, monkeypatch):

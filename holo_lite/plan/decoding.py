@@ -51,6 +51,10 @@ class Decoder:
         scores = self.cache(height, width) + 8 * area**2 + (56 * b + 32) * area * self.bytes_per_number
         return max(last_stage * self.bytes_per_number, scores) + LATENT_CHANNELS * area * self.bytes_per_number
 
+    def pixels(self, height: int, width: int) -> int:
+        """Bytes of a frame that is decoded."""
+        return RGB * height * width * PIXELS**2 * self.bytes_per_number
+
     def tiled(self, height: int, width: int, tile: Tile) -> int:
         """The same in tiles whose caches wait on the host: one tile, and the frames it goes into."""
         canvas = (FRAMES * RGB + 1) * height * width * PIXELS**2 * FP32

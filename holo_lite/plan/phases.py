@@ -4,19 +4,22 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
 
     text        slots · largest text block + rest + activations + unpacked + 2 prompts' rows
     an expert   rest + slots · largest block of either expert + resident blocks
-                + streams + text rows + latents + the worst of: a layer with its weights unpacked, the head
-    decode      latents + decoder's weights + a frame in work with its feature cache (or a tile, and its canvas; on a
-                CPU the other tiles' caches, too, which elsewhere wait in main memory)
+                + streams + text rows + latents + tables + the worst of: a layer with its weights unpacked, the head
+    decode      latents + decoder's weights + a frame in work with its feature cache, and the one before, or a tile
+                and its canvas (on a CPU the other tiles' caches, too, which elsewhere wait in main memory)
 
 **Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
-both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the current ones,
-a velocity a branch, the combined one, the clean estimate and the next. **Unpacked** is what a packed layer's
-weights are once dense; the peak is taken layer by layer, for the hungriest layer's working set and the largest
-weights need not meet. Before a layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number
-of a slice at most: two tensors in fp32. Weights that are stored
-in another dtype than the computing one are **cast**, and stand in both while their block is in use, or resident. On a
-card come the workspaces of its matrix library, on a CPU the ring of host buffers,
-which is the same memory there.
+both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the noise that the
+run began with, the current ones, the last step's velocity and clean estimate, and, where branches run one after
+the other, the first one's velocity. **Tables** are small: angles, and the timestep's modulation.
+
+**Unpacked** is what a packed layer's weights are once dense; the peak is taken layer by layer, for the hungriest
+layer's working set and the largest weights need not meet. Before a layer works, its last weight is being unpacked,
+slice by slice, with 8 bytes a number of a slice at most: two tensors in fp32. Weights that are stored in another
+dtype than the computing one are **cast**, and stand in both while their block is in use, or resident.
+
+On a card come the workspaces of its matrix library, on a CPU the ring of host buffers, which is the same memory
+there. `tests/test_plan_measured.py` runs the real thing against these sums, `tests/test_full_size.py` at full size.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from holo_lite.story.shots import ShotLayout
 UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
 PROMPTS = 2
+TIMESTEP = 14  # rows of the model's width: embedded, the blocks' six, those with a block's own, and what is in work
 LATENT_PIXELS = 2  # rows and columns of latents in a token
 
 
@@ -110,15 +114,26 @@ class Arithmetic:
         at_once = request.branches if joint else 1
         clip = Clip(request.layout, request.attention, chunks)
         work = working_set(self.sizes.config, clip, bytes_per_number=e, branches=at_once)
-        head = work.head - at_once * self.latents  # its velocities are among the latents
-        held = stack.rest + stack.cast + self.slots * self.sizes.slot + self.ring(self.sizes.slot, buffers) + self.workspace
-        return held + work.streams + self._texts() + self._all_latents() + max(self._layers(work, stack), head)
+        held = (
+            stack.rest
+            + stack.cast
+            + self.slots * self.sizes.slot
+            + self.ring(self.sizes.slot, buffers)
+            + self.workspace
+        )
+        waiting = held + work.streams + self._texts() + self._latents_kept(at_once) + self._tables()
+        return waiting + max(self._layers(work, stack), work.head)
 
     def decode(self, tile: Tile | None) -> int:
         """Peak while frames are decoded."""
         height, width = self.request.latents
         decoder = self.decoder
-        frame = decoder.frame(height, width) if tile is None else decoder.tiled(height, width, tile)
+        if tile is None:
+            frame = decoder.frame(height, width) + decoder.pixels(
+                height, width
+            )  # the last one, while it is written
+        else:
+            frame = decoder.tiled(height, width, tile)
         waiting = 0 if tile is None or self.device != "cpu" else decoder.host_caches(height, width, tile)
         return self.latents + decoder.weights + frame + waiting + self.workspace
 
@@ -127,10 +142,15 @@ class Arithmetic:
         config = self.sizes.config
         return self.request.branches * TEXT_ROWS * (config.text_dim + config.dim) * self.sizes.bytes_per_number
 
-    def _all_latents(self) -> int:
-        """Current, next, clean estimate, a velocity a branch, and, of two, the combined one."""
-        velocities = 3 if self.request.guided else 1
-        return (3 + velocities) * self.latents
+    def _latents_kept(self, at_once: int) -> int:
+        """Noise, current ones, the last step's velocity and estimate, and a velocity of each branch done before."""
+        return (4 + self.request.branches - at_once) * self.latents
+
+    def _tables(self) -> int:
+        """Angles of all frames, rows and columns, and what the timestep makes of a block's modulation."""
+        config, layout = self.sizes.config, self.request.layout
+        angles = (layout.latent_frames + layout.rows + layout.columns) * config.head_dim * FP32
+        return angles + TIMESTEP * config.dim * self.sizes.bytes_per_number
 
     def _layers(self, work: WorkingSet, stack: StackSizes) -> int:
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}

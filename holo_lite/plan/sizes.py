@@ -58,8 +58,8 @@ class StackSizes:
 
     `rest` belongs to no block and stays; `unpacked` gives, by layer, the numbers that stand dense at once when
     the layer of the largest block is unpacked, and `heaviest` those of the largest weight among them, since weights
-    are unpacked one after the other. Without packed weights both are empty. `casts` are the bytes that a block in use
-    takes beside its own for weights stored in another dtype than the computing one; none where no block has such.
+    are unpacked one after the other. Without packed weights both are empty. `casts` are the bytes that a block in
+    use takes beside its own for weights stored in another dtype than the computing one; none where none has such.
     """
 
     rest: int
@@ -131,8 +131,9 @@ def stack_sizes(tensors: Iterable[StoredWeight], block: re.Pattern[str]) -> Stac
     return StackSizes(
         rest,
         tuple(-(-blocks[index] // PAGE) * PAGE for index in sorted(blocks)),
-        *({layer: n for layer, n in found.items() if n} for found in (unpacked, heaviest)),
-        tuple(casts[index] for index in sorted(casts)) if any(casts.values()) else (),
+        unpacked={layer: n for layer, n in unpacked.items() if n},
+        heaviest={layer: n for layer, n in heaviest.items() if n},
+        casts=tuple(casts[index] for index in sorted(casts)) if any(casts.values()) else (),
     )
 
 

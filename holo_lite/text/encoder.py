@@ -158,6 +158,6 @@ def _build(sizes: EncoderSizes, schemes: Mapping[str, str]) -> Any:
     )
     with torch.device("meta"):
         module = UMT5EncoderModel(config)
-    module.set_input_embeddings(nn.Identity())
-    pack_linears(module, schemes)
+        module.set_input_embeddings(nn.Identity())
+        pack_linears(module, schemes)
     return module.eval()
