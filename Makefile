@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check gpu clean
 
 install: .venv/installed
 
@@ -23,6 +23,12 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest
+
+# On a machine with a CUDA card: its tests, then every card's plan under that card's cap. WORK takes 23 GB of disk.
+WORK ?= work
+gpu: install
+	$(BIN)/python -m pytest tests/test_plan_measured.py tests/test_schemes.py tests/test_streaming.py
+	$(BIN)/python benchmarks/fit.py $(WORK)
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -42,12 +42,13 @@ def capped(device: torch.device, budget: int) -> Iterator[None]:
         yield
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+    index = torch.cuda.current_device() if device.index is None else device.index  # a plain "cuda" is refused below
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), index)
     torch.cuda.reset_peak_memory_stats(device)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
 def most_used(device: torch.device) -> int | None:
