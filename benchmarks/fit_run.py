@@ -1,9 +1,7 @@
 """Running steps and decodings of the real runtime under a cap, and what is measured on them.
 
-A step's time is that between two points at which the card has nothing left to do. What part of it computation
-waited for weights is asked of the card itself: an event before the computing stream waits for a copy and one
-behind, since the host is far ahead of both. Peaks are the allocator's; on a CPU, where the same code runs small to
-prove itself, tensors are counted one by one.
+A step's time, and what part of it computation waited for weights, are what the runtime says with every step. Peaks
+are the allocator's; on a CPU, where the same code runs small to prove itself, tensors are counted one by one.
 """
 
 from __future__ import annotations
@@ -38,7 +36,6 @@ from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming import streamer
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.image import BlockImage
-from holo_lite.streaming.lanes import Buffer, CudaLane
 
 STEPS = 50  # of a whole run: its first ones are measured, which are all of the high-noise expert
 TEXT_ROWS = 512
@@ -85,18 +82,16 @@ def denoise(folder: Path, film: Film, plan: Plan, device: torch.device, steps: i
     run = denoiser.run(settings, _guidance(folder, device), latents, plan)
     del latents
     seconds, waited, rungs, finite = [], [], [], True
-    with capped(device, plan.budget), counted(device) as peak, waits(device) as take_waited:
-        start = _now(device)
+    with capped(device, plan.budget), counted(device) as peak:
         for event in run:
             if isinstance(event, SteppedDown):
                 rungs.append(event.change)
                 say(f"memory ran out: {event.change}")
             elif isinstance(event, StepDone):
-                seconds.append(_now(device) - start)
-                waited.append(take_waited())
+                seconds.append(event.seconds)
+                waited.append(event.waited)
                 finite &= bool(torch.isfinite(event.progress.latents).all())
                 say(f"step {len(seconds)} of {steps}: {seconds[-1]:.3f} s, {waited[-1]:.3f} s of it waiting")
-                start = _now(device)
             if len(seconds) == steps:
                 break
         run.close()
@@ -156,56 +151,6 @@ def counted(device: torch.device) -> Iterator[Callable[[], dict[str, int | None]
         return
     with LiveBytes(without_meta=True) as live:
         yield lambda: {"allocated": live.peak, "reserved": None}
-
-
-@contextmanager
-def waits(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Give a function that says how many seconds computation has waited for weights since it was last asked."""
-    on_card = device.type == "cuda"
-    with card_waits() if on_card else host_waits() as take:
-        yield take
-
-
-@contextmanager
-def card_waits() -> Iterator[Callable[[], float]]:
-    """Count on the computing stream."""
-    original, pairs = CudaLane.await_filled, []
-
-    def timed(lane: CudaLane, slot: Buffer) -> None:
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        before.record()
-        original(lane, slot)
-        after.record()
-        pairs.append((before, after))
-
-    def take() -> float:
-        torch.cuda.synchronize()
-        milliseconds = sum(before.elapsed_time(after) for before, after in pairs)
-        pairs.clear()
-        return milliseconds / 1000
-
-    with mock.patch.object(CudaLane, "await_filled", timed):
-        yield take
-
-
-@contextmanager
-def host_waits() -> Iterator[Callable[[], float]]:
-    """Count where blocks are taken."""
-    original, seconds = streamer.Streamer.take, [0.0]
-
-    def timed(each: streamer.Streamer[Any], key: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return original(each, key)
-        finally:
-            seconds[0] += time.perf_counter() - start
-
-    def take() -> float:
-        found, seconds[0] = seconds[0], 0.0
-        return found
-
-    with mock.patch.object(streamer.Streamer, "take", timed):
-        yield take
 
 
 def evict(folder: Path) -> None:

@@ -111,7 +111,8 @@ def _disk(part: Mapping[str, Any]) -> tuple[bool | None, str]:
 
 def _against(part: Mapping[str, Any], way: str) -> str:
     seconds = [part[name]["seconds_a_step"] for name in (way, "resident")]
-    return f"{seconds[0]:.3f} s against {seconds[1]:.3f}: {part['slower']:+.1%}"
+    waited = f"{part[way]['waited_share']:.1%} of a step waiting for weights"
+    return f"{seconds[0]:.3f} s against {seconds[1]:.3f}: {part['slower']:+.1%}, {waited}"
 
 
 def table(record: Mapping[str, Any], verdicts: list[Verdict]) -> Iterator[str]:

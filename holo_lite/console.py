@@ -35,6 +35,7 @@ TITLES: dict[Phase, str] = {
     "denoise": "denoising",
     "decode": "decoding and writing",
 }
+NOTABLE = 0.05  # of a step; less is not worth a word
 LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
 
 
@@ -75,9 +76,8 @@ def show(event: Event, view: Display) -> None:
             view.say(_planned(plan))
         case PhaseStarted(phase, total):
             view.begin(TITLES[phase], Pace(total))
-        case StepDone(progress, memory, planned):
-            used = f", {bytes_text(memory)} of {bytes_text(planned)} VRAM" if memory is not None else ""
-            view.advance(progress.step.index + 1, progress.step.expert.replace("_", "-") + used)
+        case StepDone():
+            view.advance(event.progress.step.index + 1, _step(event))
         case SteppedDown(_, change):
             view.say(f"memory ran out: going on with {change}")
         case FrameDone(index, _):
@@ -85,6 +85,16 @@ def show(event: Event, view: Display) -> None:
         case Finished(video, sheet, _):
             view.say(f"video          {video}")
             view.say(f"contact sheet  {sheet}")
+
+
+def _step(event: StepDone) -> str:
+    """Which expert works, the memory it takes of what was planned, and what part of the time waits for weights."""
+    used, waiting = "", ""
+    if event.memory is not None:
+        used = f", {bytes_text(event.memory)} of {bytes_text(event.planned)} VRAM"
+    if event.waited_share >= NOTABLE:
+        waiting = f", {event.waited_share:.0%} waiting for weights"
+    return event.progress.step.expert.replace("_", "-") + used + waiting
 
 
 def _planned(plan: Plan) -> str:

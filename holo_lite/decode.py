@@ -10,22 +10,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from holo_lite.errors import RoomError
-from holo_lite.events import Event, Finished, FrameDone, SteppedDown
+from holo_lite.events import Event, Finished, FrameDone
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.film.video import VideoWriter
 from holo_lite.plan.decoding import PIXELS, Tile, stride_of
 from holo_lite.plan.fit import Plan
-from holo_lite.plan.ladder import is_out_of_memory, smaller_tile
-from holo_lite.room import clear, plan_record
+from holo_lite.plan.ladder import Shortage, smaller_tile
+from holo_lite.room import plan_record
 from holo_lite.settings import RunSettings
+from holo_lite.stepping import Stairs
 
 HOST = torch.device("cpu")
 
@@ -46,31 +48,20 @@ class Decoding:
 
         Raises `RoomError` when memory runs out with the smallest tiles, `OutputError` if a file cannot be written.
         """
-        while True:
-            made = dataclasses.replace(settings, plan=plan_record(plan))
-            frames = self._make(made, latents, plan.tile, out, sheet)
-            try:
-                yield from frames
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            else:
-                return
-            frames.close()
-            clear(self.device)
-            plan, change = _one_down(plan, latents)
-            self.keep(plan)
-            yield SteppedDown(plan, change)
+        stairs = Stairs(self.device, partial(_one_down, latents), self.keep)
+        attempt = partial(self._make, settings, latents, out, sheet)
+        yield from stairs.run(attempt, plan, lambda: "decode")
 
     def _make(
-        self, settings: RunSettings, latents: Tensor, tile: Tile | None, out: Path, sheet: Path
+        self, settings: RunSettings, latents: Tensor, out: Path, sheet: Path, plan: Plan
     ) -> Generator[Event, None, None]:
+        settings = dataclasses.replace(settings, plan=plan_record(plan))
         contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
         writer = VideoWriter(
             out, width=settings.width, height=settings.height, fps=settings.fps, metadata=settings.to_json()
         )
         with writer as video:
-            for index, frame in enumerate(self._frames(latents, tile)):
+            for index, frame in enumerate(self._frames(latents, plan.tile)):
                 pixels = to_uint8(frame)
                 video.add(pixels)
                 contacts.add(index, pixels)
@@ -85,7 +76,7 @@ class Decoding:
         return decode_frames_tiled(vae, latents, tile=tile, stride=stride_of(tile), cache_device=HOST)
 
 
-def _one_down(plan: Plan, latents: Tensor) -> tuple[Plan, str]:
+def _one_down(latents: Tensor, plan: Plan, _: Shortage) -> tuple[Plan, str]:
     tile = smaller_tile(plan.tile, (latents.shape[2], latents.shape[3]))
     if tile is None:
         raise RoomError("memory ran out while decoding in the smallest tiles; close other programs and try again")

@@ -1,29 +1,32 @@
 """Denoising under a plan: the sampler's loop, gone on with one rung down where memory runs out.
 
 A step that failed is repeated from the latents before it, so nothing is lost and nothing is computed twice but that
-step. The smaller plan is taken after the failed computation has been left entirely: an exception that is being
-handled keeps its frames alive, and these keep the tensors.
+step. The experts' memory outlives the failure: what a smaller plan keeps is not read again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from holo_lite.errors import HoloError, RoomError
-from holo_lite.events import Event, StepDone, SteppedDown
+from holo_lite.errors import RoomError
+from holo_lite.events import Event, StepDone
 from holo_lite.model.clip import Clip
 from holo_lite.plan.fit import Plan
-from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, with_less_pinned
-from holo_lite.room import clear, most_used
-from holo_lite.sampler import Guidance, Progress, sample
+from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
+from holo_lite.room import most_used
+from holo_lite.sampler import Guidance, sample
 from holo_lite.schedule import Expert, Schedule
 from holo_lite.settings import RunSettings
-from holo_lite.streaming.experts import Residency, StreamedExperts
+from holo_lite.stepping import Stairs
+from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.places import Residency
 
 
 @dataclass(frozen=True)
@@ -43,60 +46,66 @@ class Denoiser:
         Raises `RoomError` when memory runs out at the lowest rung.
         """
         schedule = Schedule.of(settings.steps)
-        done = 0
-        while True:
-            failure: HoloError | RuntimeError | None = None
-            steps = self._steps(settings, guidance, latents, schedule, plan, done)
-            try:
-                for progress in steps:
-                    latents, done = progress.latents, progress.step.index + 1
-                    planned = plan.peak[progress.step.expert]
-                    yield StepDone(progress, most_used(self.device), planned)
-                return latents, plan
-            except (RuntimeError, RoomError) as error:
-                if not (isinstance(error, RoomError) or is_out_of_memory(error)):
-                    raise
-                failure = error.with_traceback(None)
-            steps.close()
-            clear(self.device)
-            plan, change = _one_down(plan, failure)
-            self.keep(plan)
-            yield SteppedDown(plan, change)
-
-    def _steps(
-        self,
-        settings: RunSettings,
-        guidance: Guidance,
-        latents: Tensor,
-        schedule: Schedule,
-        plan: Plan,
-        first: int,
-    ) -> Generator[Progress, None, None]:
-        clip = Clip(settings.layout, settings.attention, plan.chunks)
-        passes = 1 if plan.joint else len(guidance.contexts)
-        with self._experts(schedule, first, passes, plan) as experts:
-            yield from sample(experts, latents, guidance, schedule, clip, joint=plan.joint, first=first)
-
-    def _experts(self, schedule: Schedule, first: int, passes: int, plan: Plan) -> StreamedExperts:
-        """The experts for the steps that are left, held as the plan says."""
-        forwards: dict[Expert, int] = {}
-        for step in schedule.steps[first:]:
-            forwards[step.expert] = forwards.get(step.expert, 0) + passes
-        residency = Residency(
-            resident=plan.resident,
-            resident_other=plan.resident_other,
-            slots=plan.slots,
-            cached=plan.pinned_cache_blocks,
-        )
-        return StreamedExperts(self.paths, forwards, self.dtype, self.device, residency)
+        forwards = forwards_left(schedule, 0, 1)
+        stairs = Stairs(self.device, _one_down, self.keep)
+        with StreamedExperts(self.paths, forwards, self.dtype, self.device) as experts:
+            denoising = Denoising(settings, guidance, experts, self.device, latents)
+            _, plan = yield from stairs.run(denoising.go_on, plan, lambda: f"step {denoising.done + 1}")
+        return denoising.latents, plan
 
 
-def _one_down(plan: Plan, failure: Exception) -> tuple[Plan, str]:
-    pinned = with_less_pinned(plan) if isinstance(failure, RoomError) else None
-    rung = pinned or smaller_plan(plan)
+@dataclass
+class Denoising:
+    """How far a run is: the latents after so many steps. `go_on` may fail and be called again with another plan."""
+
+    settings: RunSettings
+    guidance: Guidance
+    experts: StreamedExperts
+    device: torch.device
+    latents: Tensor
+    done: int = 0
+
+    def go_on(self, plan: Plan) -> Generator[Event, None, None]:
+        """Run the steps that are left."""
+        schedule = Schedule.of(self.settings.steps)
+        passes = 1 if plan.joint else len(self.guidance.contexts)
+        self.experts.change(forwards_left(schedule, self.done, passes), residency_of(plan))
+        clip = Clip(self.settings.layout, self.settings.attention, plan.chunks)
+        steps = sample(self.experts, self.latents, self.guidance, schedule, clip, joint=plan.joint, first=self.done)
+        with closing(steps):
+            start = time.perf_counter()
+            for progress in steps:
+                waited = self.experts.waited()  # and with it the step is done
+                seconds = time.perf_counter() - start
+                self.latents, self.done = progress.latents, progress.step.index + 1
+                yield StepDone(progress, most_used(self.device), plan.peak[progress.step.expert], seconds, waited)
+                start = time.perf_counter()
+
+
+def forwards_left(schedule: Schedule, first: int, passes: int) -> dict[Expert, int]:
+    """Forwards of each expert in the steps from `first` on, at so many a step."""
+    forwards: dict[Expert, int] = {}
+    for step in schedule.steps[first:]:
+        forwards[step.expert] = forwards.get(step.expert, 0) + passes
+    return forwards
+
+
+def residency_of(plan: Plan) -> Residency:
+    """Where a plan keeps blocks."""
+    return Residency(
+        resident=plan.resident,
+        resident_other=plan.resident_other,
+        slots=plan.slots,
+        cached=plan.pinned_cache_blocks,
+        pinned=plan.pinned_ring,
+    )
+
+
+def _one_down(plan: Plan, shortage: Shortage) -> tuple[Plan, str]:
+    rung = with_less_pinned(plan) if shortage == "pinned" else smaller_plan(plan)
     if rung is None:
         raise RoomError(
             "memory ran out with the smallest chunks, no resident blocks and one guidance branch at a time; "
             "make the clip shorter or smaller, or close other programs"
-        ) from failure
+        )
     return rung

@@ -41,11 +41,20 @@ class StepDone:
     """A denoising step is done.
 
     memory: most bytes tensors have held on the card so far, None on a CPU; planned: what the plan allows them.
+    seconds: what the step took, what was read before its first block included; waited: for how many of them
+    computation had to wait for a block's weights.
     """
 
     progress: Progress
     memory: int | None = None
     planned: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def waited_share(self) -> float:
+        """What part of the step was waiting, from 0 to 1."""
+        return self.waited / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from holo_lite.model.clip import Clip
 from holo_lite.parts import DTYPES, check_parts, model_fingerprint, pick_dtype
 from holo_lite.places import cache_folder
 from holo_lite.plan.fit import Plan, make_plan
-from holo_lite.plan.ladder import is_out_of_memory
+from holo_lite.plan.ladder import Shortage, unpinned
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
@@ -40,6 +41,7 @@ from holo_lite.plan.sizes import ModelSizes
 from holo_lite.room import capped, pick_profile, plan_record
 from holo_lite.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import TOY, Options, RunSettings, resolve
+from holo_lite.stepping import Stairs
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, pad_rows
@@ -102,7 +104,7 @@ class Pipeline:
         place = pick_device(device)
         number = pick_dtype(dtype, folder.high_noise)
         sizes = folder_sizes(folder, number.itemsize)
-        budget, machine, why = pick_profile(profile, place, sizes.scheme)
+        budget, machine, why = pick_profile(profile, place, sizes)
         return cls(
             folder=folder,
             tokenizer=PromptTokenizer(folder.tokenizer),
@@ -168,42 +170,36 @@ class Pipeline:
     def _events(self, job: Job, out: Path, sheet: Path) -> Events:
         yield Resolved(job.settings, job.notes, job.plan, self.why)
         with capped(self.device, job.plan.budget):
-            yield PhaseStarted("text", 0)
-            guidance = self._read(job)
+            guidance, plan = yield from self._read(job)
             yield PhaseStarted("denoise", job.settings.steps)
             latents = initial_noise(Clip(job.settings.layout), job.settings.seed).to(self.device)
             denoiser = Denoiser(self.folder.experts, self.dtype, self.device, job.remembered.keep)
-            latents, plan = yield from denoiser.run(job.settings, guidance, latents, job.plan)
+            latents, plan = yield from denoiser.run(job.settings, guidance, latents, plan)
             yield PhaseStarted("decode", job.settings.frames)
             precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
             decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
-    def _read(self, job: Job) -> Guidance:
-        """Encode the prompts. Raises `RoomError` when memory runs out: there is nothing smaller to try."""
-        try:
-            return self._guidance(job)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise RoomError(
-                "memory ran out while reading the prompt; close other programs and try again"
-            ) from error
+    def _read(self, job: Job) -> Generator[Event, None, tuple[Guidance, Plan]]:
+        """Encode the prompts. Raises `RoomError` when the card has no memory left: nothing is smaller."""
+        stairs = Stairs(self.device, _read_unpinned, job.remembered.keep)
+        return (yield from stairs.run(partial(self._guidance, job), job.plan, lambda: "text"))
 
-    def _guidance(self, job: Job) -> Guidance:
+    def _guidance(self, job: Job, plan: Plan) -> Generator[Event, None, Guidance]:
+        yield PhaseStarted("text", 0)
         guided = job.settings.cfg != 1
         prompts = [job.prompt, job.negative] if guided else [job.prompt]
         contexts = [
             Context(pad_rows(rows).to(self.device, self.dtype), self._windows(prompt))
-            for rows, prompt in zip(self._encode(prompts), prompts, strict=True)
+            for rows, prompt in zip(self._encode(prompts, pinned=plan.pinned_ring), prompts, strict=True)
         ]
         return Guidance(contexts[0], contexts[1] if guided else None, job.settings.cfg)
 
-    def _encode(self, prompts: list[Prompt]) -> list[Tensor]:
+    def _encode(self, prompts: list[Prompt], *, pinned: bool) -> list[Tensor]:
         path = self.folder.text_encoder
         return encode_prompts(
             prompts,
-            lambda: TextEncoder.open(path, dtype=self.dtype, device=self.device),
+            lambda: TextEncoder.open(path, dtype=self.dtype, device=self.device, pinned=pinned),
             PromptCache(cache_folder() / "prompts"),
             identity=encoder_identity(path),
             dtype=self.dtype,
@@ -213,6 +209,13 @@ class Pipeline:
         if prompt.windows is None:
             return None
         return tuple(torch.tensor(prompt.windows.rows(shot), device=self.device) for shot in range(prompt.shots))
+
+
+def _read_unpinned(plan: Plan, shortage: Shortage) -> tuple[Plan, str]:
+    """The one rung there is while prompts are read, which take two small buffers on the host."""
+    if shortage != "pinned":
+        raise RoomError("memory ran out while reading the prompt; close other programs and try again")
+    return unpinned(plan)
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

@@ -9,39 +9,36 @@ from typing import Any
 
 import torch
 
-from holo_lite.plan.choose import choose_profile
+from holo_lite.plan.choose import named_profile
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
-from holo_lite.plan.profile import Profile, find_profile
+from holo_lite.plan.profile import Profile
+from holo_lite.plan.sizes import ModelSizes
 
-AUTO = "auto"
 
-
-def pick_profile(name: str, device: torch.device, scheme: str | None) -> tuple[Profile, Machine, str]:
+def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Profile, Machine, str]:
     """The profile of that name (``auto``: what suits the device), the machine it counts on, and why, on one line.
 
     Raises `SettingsError` for an unknown profile.
     """
     here = this_machine(device.index or 0)
     machine = here if device.type == "cuda" else Machine(here.name, ram=here.ram, ram_free=here.ram_free)
-    if name == AUTO:
-        profile, why = choose_profile(machine, scheme)
-        return profile, machine, why
-    profile = find_profile(name)
+    profile, why = named_profile(name, machine, sizes)
     counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
-    return profile, counts, f"profile {profile.name}: as asked"
+    return profile, counts, why
 
 
 @contextmanager
 def capped(device: torch.device, budget: int) -> Iterator[None]:
     """Hold the allocator to a budget in bytes.
 
-    Without a cap a Windows driver moves what does not fit to main memory, silently and at a tenth of the speed.
+    Without a cap a Windows driver moves what does not fit to main memory, silently and at a tenth of the speed. It
+    bounds what this process reserves; what others hold, the budget has taken off already.
     """
     if device.type != "cuda":
         yield
         return
-    total = torch.cuda.get_device_properties(device).total_memory
+    _, total = torch.cuda.mem_get_info(device)  # what the allocator takes the part of
     index = torch.cuda.current_device() if device.index is None else device.index  # a plain "cuda" is refused below
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), index)
     torch.cuda.reset_peak_memory_stats(device)
@@ -71,4 +68,5 @@ def plan_record(plan: Plan) -> Mapping[str, Any]:
         "joint": plan.joint,
         "resident": plan.resident,
         "tile": list(plan.tile) if plan.tile else None,
+        "rungs": [{"at": rung.at, "change": rung.change} for rung in plan.rungs],
     }

@@ -7,7 +7,7 @@ of the experts only that someone lends it the right one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,7 +85,7 @@ def sample(
     *,
     joint: bool = True,
     first: int = 0,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Denoise latents (16, F, h, w), fp32, on the experts' device, yielding after each step.
 
     `joint` serves both guidance branches in one visit of each block; otherwise they run one after the

@@ -115,7 +115,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
-    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in fp32", lines[4])
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in fp32: all blocks stay", lines[4])
     assert re.fullmatch(r"plan: at most \S+ MB of cpu memory, 3 of 3 blocks resident, both .*", lines[5])
     assert lines[6:8] == ["reading the prompt", "denoising"]
     assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[8])
@@ -602,6 +602,19 @@ def test_a_log_gets_a_line_in_ten_seconds(monkeypatch):
     assert lines[:2] == ["denoising", "denoising 3/50 high-noise, 4.0 s each, 3:08 left"]
     assert lines[-1] == "denoising 50/50 low-noise, 4.0 s each, 0:00 left"
     assert len(lines) == 18  # every third step, and the last
+
+
+def test_a_step_that_waits_for_weights_says_so_and_one_that_hardly_does_not():
+    console = Console(file=io.StringIO(), width=120)
+    empty = torch.zeros(1)
+    with display(console) as view:
+        for step, waited in zip(Schedule.of(2), (0.4, 1.2), strict=True):
+            show(PhaseStarted("denoise", step.index + 1), view)
+            show(StepDone(Progress(step, 2, empty, empty), 3 * 10**9, 4 * 10**9, 10.0, waited), view)
+    _, first, _, second = console.file.getvalue().splitlines()
+    assert "high-noise, 3.00 GB of 4.00 GB VRAM, " in first
+    assert "waiting" not in first
+    assert "low-noise, 3.00 GB of 4.00 GB VRAM, 12% waiting for weights, " in second
 
 
 def test_a_video_named_by_nobody_is_never_written_over(run, tmp_path):

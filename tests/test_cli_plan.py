@@ -59,7 +59,10 @@ def test_profiles_on_a_machine_without_memory(run, monkeypatch):
 
 def test_a_plan_for_a_named_card(run):
     found = lines(run("plan", BOARD, "--gpu", "rtx 4090"))
-    assert found[0] == "profile 24gb: 24.0 of 24.0 GiB free on RTX 4090, RAM not known, int8 preferred"
+    assert (
+        found[0]
+        == "profile 24gb: 24.0 of 24.0 GiB free on RTX 4090, RAM not known, int8 preferred: all blocks stay"
+    )
     assert found[1] == "HoloCine-14B sparse in int8: 241 frames at 480x832 in 2 shots, 50 steps"
     rows = table(found)
     assert list(rows) == PHASES
@@ -80,6 +83,18 @@ def test_streaming_is_compared_with_the_link(run):
     )
 
 
+def test_a_named_card_and_a_named_profile_both_count(run):
+    """The profile's budget, and no more than the card has; the card's rates."""
+    small = " ".join(lines(run("plan", BOARD, "--gpu", "4090", "--profile", "8gb")))
+    assert small.startswith("profile 8gb: as asked, on a free RTX 4090 ")
+    assert "a budget of 7.52 GB" in small
+    assert "165.2 TFLOPS" in small
+    large = " ".join(lines(run("plan", BOARD, "--gpu", "RTX 3080", "--profile", "24gb")))
+    assert large.startswith("profile 24gb: as asked, on a free RTX 3080 ")
+    assert "a budget of 9.66 GB" in large
+    assert "59.5 TFLOPS" in large
+
+
 def test_a_card_without_a_cited_rate_gets_no_time(run):
     found = lines(run("plan", BOARD, "--gpu", "RTX 4060"))
     assert found[0].startswith("profile 8gb: ")
@@ -89,7 +104,7 @@ def test_a_card_without_a_cited_rate_gets_no_time(run):
 
 def test_a_machine_without_a_card_plans_for_its_processor(run):
     found = lines(run("plan", BOARD))
-    assert found[0] == "profile cpu: no CUDA card here, 68.72 GB of RAM, nf4 preferred"
+    assert found[0] == "profile cpu: no CUDA card here, 68.72 GB of RAM, nf4 preferred: all blocks stay"
     assert any("peak RAM" in line for line in found)
     assert "measured on this CPU: 1 TFLOPS linear, 0.5 attention" in " ".join(found)
 
@@ -150,6 +165,8 @@ def test_tiles_are_said_with_their_memory(run, tmp_path):
     ("words", "said"),
     [
         (("--profile", "8gbb"), "did you mean '8gb'?"),
+        (("--profile", "10gb"), "; the nearest is '8gb', and auto takes all that is free"),
+        (("--profile", "cpu", "--gpu", "4090"), "profile cpu: computes on no card; leave out --gpu"),
         (("--gpu", "RTX 9090"), "is not known here"),
         (("--attention", "spars"), "did you mean 'sparse'?"),
         (("--profile", "6gb", "--frames", 2401), "2401 frames at 480x832 need "),

@@ -16,7 +16,7 @@ PACKAGES = ("holo_lite", "quantize", "profiles")
 # From the ground up. A module may import from its own layer and those above it in this list; a package's
 # name stands for all its modules that are not named themselves.
 LAYERS = (
-    ("holo_lite.errors", "holo_lite.places", "holo_lite.units"),
+    ("holo_lite.errors", "holo_lite.places", "holo_lite.units", "holo_lite.whole_files"),
     ("holo_lite.config", "holo_lite.schedule", "holo_lite.text.prompt", "holo_lite.story.shots"),
     ("holo_lite.story",),
     ("holo_lite.text.windows", "holo_lite.settings", "profiles"),
@@ -28,6 +28,7 @@ LAYERS = (
     ("holo_lite.sampler", "holo_lite.experts", "holo_lite.device", "holo_lite.text", "holo_lite.film"),
     ("holo_lite.toy", "holo_lite.plan", "quantize"),
     ("holo_lite.events", "holo_lite.room", "holo_lite.parts"),
+    ("holo_lite.stepping",),
     ("holo_lite.denoise", "holo_lite.decode"),
     ("holo_lite.pipeline",),
     ("holo_lite.console", "holo_lite.inspection", "holo_lite.demo", "holo_lite.plan.view"),

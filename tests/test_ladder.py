@@ -1,6 +1,7 @@
 """Memory that runs out costs a step and some speed, never the run, and never the result."""
 
 import re
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from holo_lite.denoise import Denoiser
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.plan.fit import PhasePlan, Plan
+from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.remembered import Remembered
@@ -26,6 +27,10 @@ from holo_lite.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.lane import PinError
+from holo_lite.streaming.lanes import CpuLane
+from holo_lite.streaming.places import Places, Residency
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 DATA = Path(__file__).parent / "parity_data"
@@ -109,7 +114,7 @@ class FailAt(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and not any(result is arg for arg in args):
+        if isinstance(result, torch.Tensor) and not result.is_meta and not any(result is arg for arg in args):
             self.asked += 1
             if self.asked == self.place or (self.always and self.asked > self.place):
                 raise self.error("CUDA out of memory: Tried to allocate 1.00 GiB")
@@ -170,6 +175,8 @@ def test_what_libraries_say_when_memory_runs_out_is_understood():
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
     ]
@@ -208,6 +215,11 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
     poorer = replace(PLAN, chunks=Chunks(256, 256), resident=0, resident_other=0)
     assert here.apply(poorer).chunks == Chunks(256, 256), "there may be less memory today"
     longer = ClipRequest(ShotLayout((0,), 9, 4, 6))
+    slim, tall = replace(PLAN, tile=(8, 40)), replace(PLAN, tile=(20, 10))
+    here.keep(tall)
+    assert here.apply(slim).tile == (20, 10), "the smaller area, though the first side is larger"
+    here.keep(replace(held, pinned_ring=False))
+    assert not here.apply(PLAN).pinned_ring
     for other in (("another card", "nf4", request), ("a card", "int8", request), ("a card", "nf4", longer)):
         assert Remembered.of(tmp_path, *other).apply(PLAN) == PLAN
 
@@ -221,10 +233,151 @@ def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
     assert here.apply(PLAN) == PLAN
 
 
-def test_refused_pinned_memory_costs_kept_blocks_first():
-    plan, change = with_less_pinned(replace(PLAN, pinned_cache_blocks=9))
-    assert (plan.pinned_cache_blocks, change) == (4, "4 blocks kept in pinned memory")
-    assert with_less_pinned(PLAN) is None
+def test_refused_pinned_memory_costs_kept_blocks_first_and_then_all_of_it():
+    plan, seen = replace(PLAN, pinned_cache_blocks=9), []
+    while (rung := with_less_pinned(plan)) is not None:
+        plan, change = rung
+        seen.append((plan.pinned_cache_blocks, plan.pinned_ring, change))
+    kept = "blocks of each expert kept in pinned memory"
+    assert seen == [
+        *((count, True, f"{count} {kept}") for count in (4, 2, 1, 0)),
+        (0, False, "no pinned memory"),
+    ]
+
+
+class Refusing(CpuLane):
+    """A CPU that pins so many buffers and no more."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.pinned = limit, 0
+
+    def host_buffer(self, nbytes, *, pinned):
+        if pinned and self.pinned == self.limit:
+            raise PinError
+        self.pinned += pinned
+        return super().host_buffer(nbytes, pinned=pinned)
+
+    def free_host(self, host):
+        self.pinned -= host.pinned
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes"),
+    [
+        (5, ["1 blocks of each expert kept in pinned memory"]),
+        (2, ["1 blocks of each expert kept in pinned memory", "0 blocks of each expert kept in pinned memory"]),
+        (1, [f"{n} blocks of each expert kept in pinned memory" for n in (1, 0)] + ["no pinned memory"]),
+        (0, [f"{n} blocks of each expert kept in pinned memory" for n in (1, 0)] + ["no pinned memory"]),
+    ],
+)
+def test_a_run_goes_on_with_less_pinned_memory_bit_for_bit(denoiser, undisturbed, monkeypatch, limit, changes):
+    lane = Refusing(limit)
+    monkeypatch.setattr("holo_lite.streaming.experts.lane_for", lambda _: lane)
+    kept = []
+    wanted = replace(PLAN, resident=0, resident_other=0, pinned_cache_blocks=3)
+    found, plan, events = drive(replace(denoiser, keep=kept.append), wanted)
+    assert [event.change for event in events if isinstance(event, SteppedDown)] == changes
+    assert plan.rungs == tuple(Rung("step 1", change) for change in changes)
+    assert kept[-1] == plan
+    assert torch.equal(found, undisturbed)
+    assert lane.pinned == 0, "all of it is given back"
+
+
+def test_memory_on_the_host_that_ends_altogether_is_told(denoiser, monkeypatch):
+    def nothing(_lane, nbytes, **_):
+        raise RuntimeError(f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes.")
+
+    monkeypatch.setattr(CpuLane, "host_buffer", nothing)
+    with pytest.raises(RoomError, match=r"close other programs \(DefaultCPUAllocator: can't allocate"):
+        drive(denoiser, PLAN)
+
+
+BARE = replace(PLAN, chunks=Chunks(256, 128), resident=0, resident_other=0)
+
+# --- what is not read again ------------------------------------------------------------------------
+
+
+def reads_after_the_first_rung(monkeypatch, denoiser, plan, failing):
+    """How many reads outside of the stream a failure adds to a run, its latents, and its plan in the end."""
+    read, seen = DiskReader.read, []
+
+    def watched(reader, image, buffer):
+        if threading.current_thread() is threading.main_thread():
+            seen.append(image.nbytes)
+        return read(reader, image, buffer)
+
+    monkeypatch.setattr(DiskReader, "read", watched)
+    drive(denoiser, plan)
+    undisturbed, seen[:] = len(seen), []
+    found, last, events = drive(denoiser, plan, failing)
+    assert sum(isinstance(event, SteppedDown) for event in events) == 1
+    return len(seen) - undisturbed, found, last
+
+
+@pytest.mark.parametrize(
+    ("plan", "change", "more"),
+    [
+        (replace(PLAN, pinned_cache_blocks=1), "chunks", 0),
+        (replace(BARE, pinned_cache_blocks=3), "one guidance", 0),
+        (replace(BARE, resident=3), "1 resident blocks", -2),
+    ],
+    ids=["chunks", "branches", "residency"],
+)
+def test_a_rung_reads_nothing_again_that_stays(denoiser, undisturbed, monkeypatch, plan, change, more):
+    """Neither resident blocks nor cached ones, nor what of an expert belongs to no block.
+
+    With two fewer resident, the second expert has two fewer to read.
+    """
+    counter = FailAt(-1)
+    drive(denoiser, plan, counter)
+    place = counter.asked // 4  # within the first expert's two steps
+    difference, found, last = reads_after_the_first_rung(monkeypatch, denoiser, plan, FailAt(place))
+    assert last.rungs[0].change.startswith(change)
+    assert last.rungs[0].at in {"step 1", "step 2"}
+    assert difference == more
+    assert float((found - undisturbed).norm() / undisturbed.norm()) < 1e-5
+
+
+counts = st.integers(0, 12)
+
+
+@given(st.integers(1, 12), st.lists(st.tuples(counts, counts, counts), min_size=1, max_size=4))
+def test_blocks_that_stay_are_chosen_among_those_that_stayed(total, plans):
+    """Going down, nothing has to be read. Every block is resident or streams, and is cached only if it does."""
+    before = None
+    for resident, other, cached in sorted(plans, reverse=True):
+        found = Places.chosen(total, Residency(resident=resident, resident_other=other, cached=cached), before)
+        assert sorted((*found.stay, *found.streamed)) == list(range(total))
+        assert len(found.stay) == min(resident, total)
+        assert set(found.early) <= set(found.stay)
+        assert len(found.early) == min(other, len(found.stay))
+        assert set(found.cached) <= set(found.streamed)
+        assert len(found.cached) == min(cached, len(found.streamed))
+        if before is not None:
+            assert set(found.stay) <= set(before.stay)
+            assert set(found.cached) <= set(before.cached) or len(found.cached) > len(before.cached)
+        before = found
+
+
+# --- what is said of a step ------------------------------------------------------------------------
+
+
+def test_a_step_says_how_long_it_took_and_what_part_of_it_was_waiting(denoiser, monkeypatch):
+    def steps(resident):
+        events = drive(denoiser, replace(PLAN, resident=resident))[2]
+        return [event for event in events if isinstance(event, StepDone)]
+
+    assert all(event.waited == 0 < event.seconds for event in steps(LAYERS)), "nothing streams"
+    assert all(0 < event.waited < event.seconds for event in steps(0))
+    monkeypatch.setattr(CpuLane, "waited", lambda _: 0.001)
+    assert all(event.waited_share == 0.001 / event.seconds for event in steps(0))
+
+
+def test_a_run_within_inference_mode_is_the_same(denoiser, undisturbed):
+    """Buffers made in that mode may be written in no other, and the stream's threads have modes of their own."""
+    with torch.inference_mode():
+        assert torch.equal(drive(denoiser, PLAN)[0], undisturbed)
 
 
 @given(rows=st.integers(2, 300), columns=st.integers(2, 300))
@@ -255,6 +408,7 @@ def test_decoding_begins_anew_in_tiles_and_says_so(tmp_path):
     assert [event.index for event in after if isinstance(event, FrameDone)] == list(range(17))
     assert isinstance(after[-1], Finished)
     assert after[-1].settings.plan["tile"] == [8, 8]
+    assert after[-1].settings.plan["rungs"] == [{"at": "decode", "change": down.change}]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
 

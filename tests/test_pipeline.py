@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import weakref
 from pathlib import Path
 
@@ -12,15 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from whole_models import PUBLISHED, write_holes
 
-from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard
+from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.errors import CheckpointError, OutputError, SettingsError
-from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone
+from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone, SteppedDown
 from holo_lite.film.vae import check_vae
 from holo_lite.film.video import probe, read_metadata
 from holo_lite.model.load import check_expert
+from holo_lite.places import CACHE_VARIABLE
 from holo_lite.settings import PUBLISHED_NEGATIVE
 from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.lane import PinError
+from holo_lite.streaming.lanes import CpuLane
 from holo_lite.text.encoder import TextEncoder, check_text_encoder
 
 TESTS = Path(__file__).parent
@@ -198,6 +202,43 @@ def test_one_network_stands_in_memory_at_a_time(toy, tmp_path, monkeypatch):
     watch(holo_lite.decode, "load_vae")
     generate(toy, tmp_path / "a.mp4", options=changed(negative="never said before", steps=8))
     assert [name for name, _ in loaded] == ["open", "_build", "_build", "load_vae"]
+
+
+class Unpinning(CpuLane):
+    """A CPU that pins nothing."""
+
+    def host_buffer(self, nbytes, *, pinned):
+        if pinned:
+            raise PinError
+        return super().host_buffer(nbytes, pinned=pinned)
+
+
+def test_what_a_run_gave_up_stands_in_the_video_with_the_place_and_is_remembered(toy, tmp_path, monkeypatch):
+    """Pinned memory while the prompt is read, and chunks at the second step; frames stay what they were."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    generate(toy, tmp_path / "a.mp4")
+    calls, euler = iter(range(10)), sampler.euler
+
+    def full_once(*given):
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return euler(*given)
+
+    monkeypatch.setattr(sampler, "euler", full_once)
+    monkeypatch.setattr("holo_lite.streaming.blocks.lane_for", lambda _: Unpinning())
+    shutil.rmtree(tmp_path / "cache" / "prompts")
+    events = generate(toy, tmp_path / "b.mp4")
+    changes = [event.change for event in events if isinstance(event, SteppedDown)]
+    assert changes == ["no pinned memory", "chunks of 4096 and 2048 tokens"]
+    phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
+    assert phases == ["text", "text", "denoise", "decode"]
+    plan = RunSettings.from_json(read_metadata(tmp_path / "b.mp4")).plan
+    places = [{"at": at, "change": change} for at, change in zip(("text", "step 2"), changes, strict=True)]
+    assert plan["rungs"] == places
+    assert events[-1].settings.plan["chunks"] == [4096, 2048]
+    assert same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
+    again = toy.prepare(BOARD, SMALL)
+    assert (again.plan.pinned_ring, again.plan.chunks.attention, again.plan.rungs) == (False, 4096, ())
 
 
 # --- what the video says of itself -----------------------------------------------------------------

@@ -1,22 +1,26 @@
 """Profiles: what ships, what is refused, which one is chosen, and where resident blocks stand."""
 
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holo_lite.errors import SettingsError
+from holo_lite.errors import RoomError, SettingsError
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.cards import CARDS, find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_machine
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.plan.spread import evenly
 
 ROOT = Path(__file__).parent.parent
+SIZES = released_sizes("nf4")
 NAMES = ["6gb", "8gb", "12gb", "16gb", "24gb", "32gb", "cpu"]
 
 
@@ -82,6 +86,12 @@ def test_what_makes_no_profile_is_told_on_one_line(tmp_path, changes, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "near"), [("10gb", "8gb"), ("20 GB", "16gb"), ("48g", "32gb"), ("4gib", "6gb")])
+def test_a_size_that_is_not_shipped_is_told_the_next_smaller(name, near):
+    with pytest.raises(SettingsError, match=f"; the nearest is '{near}', and auto takes all that is free$"):
+        find_profile(name)
+
+
 def test_a_name_or_a_file_that_is_not_there():
     with pytest.raises(SettingsError, match=r"did you mean '8gb'\?"):
         find_profile("8bg")
@@ -120,15 +130,44 @@ def card(total, free=None):
     ],
 )
 def test_the_choice_goes_by_what_is_free(total, free, name):
-    profile, why = choose_profile(card(total, free))
+    profile, why = choose_profile(card(total, free), SIZES)
     assert profile.name == name
     assert profile.card - profile.headroom == pytest.approx(min(total - 1, free - 0.5) * GIB, abs=2)
     assert why.startswith(f"profile {name}: {free:.1f} of {total:.1f} GiB free on a card, 68.72 GB of RAM")
 
 
-def test_the_reason_names_the_models_scheme_on_one_line():
-    assert choose_profile(card(8), "int8")[1].endswith(", model in int8")
-    assert choose_profile(Machine(ram=GIB))[1] == "profile cpu: no CUDA card here, 1.07 GB of RAM, nf4 preferred"
+def machine(gib, ram):
+    return Machine("a card", gib * GIB, gib * GIB, ram * GIB, ram * GIB)
+
+
+@pytest.mark.parametrize(
+    ("gib", "ram", "scheme", "found"),
+    [
+        (8, 64, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
+        (8, 16, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
+        (8, 8, "nf4", "model in nf4: 17 of 40 blocks stay, 10 in RAM"),
+        (8, 64, "int8", "model in int8: 7 of 40 blocks stay, 11 in RAM"),
+        (24, 64, "nf4", "model in nf4: all blocks stay"),
+        (4, 64, "bf16", "model in bf16: 241 frames are too many"),
+    ],
+)
+def test_the_choice_is_judged_by_what_it_can_run_of_this_model_with_this_main_memory(gib, ram, scheme, found):
+    _, why = choose_profile(machine(gib, ram), released_sizes(scheme))
+    assert why.endswith(found)
+    assert "\n" not in why
+
+
+def test_a_profile_whose_rules_read_less_from_disk_is_chosen_over_a_larger_one(monkeypatch):
+    """As with one that pins nothing, though it is for a larger card."""
+    found = [replace(each, pinned=0) if each.name == "12gb" else each for each in shipped_profiles()]
+    monkeypatch.setattr("holo_lite.plan.choose.shipped_profiles", lambda: tuple(found))
+    assert choose_profile(machine(12, 64), released_sizes("int8"))[0].name == "8gb"
+    assert choose_profile(machine(12, 64))[0].name == "12gb", "without a model each would have another scheme"
+
+
+def test_the_reason_without_a_card_or_a_model():
+    told = "profile cpu: no CUDA card here, 1.07 GB of RAM, nf4 preferred: 241 frames are too many"
+    assert choose_profile(Machine(ram=GIB))[1] == told
     assert choose_profile(machine_with(find_card("RTX 4090")))[0].name == "24gb"
 
 
@@ -136,6 +175,29 @@ def test_the_smaller_word_counts():
     assert smaller_free(7, None) == 7
     assert smaller_free(7, 5) == 5
     assert smaller_free(5, 7) == 5
+
+
+class FullCard:
+    """torch.cuda on a card without room for one more context."""
+
+    name = "GeForce"
+
+    def is_available(self):
+        return True
+
+    def get_device_properties(self, _index):
+        return self
+
+    def mem_get_info(self, _index):
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+
+def test_a_card_too_full_to_be_asked_is_told_on_one_line(monkeypatch):
+    monkeypatch.setattr(torch, "cuda", FullCard())
+    with pytest.raises(RoomError) as caught:
+        this_machine()
+    told = "GeForce: cannot be asked for its memory (CUDA error: out of memory); close other programs"
+    assert str(caught.value) == told
 
 
 def test_this_machine_knows_its_main_memory():

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -146,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 
 def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path, caplog, monkeypatch):
     full = Mock(side_effect=OSError(28, "No space left on device"))
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr("holo_lite.whole_files.os.replace", full)
     PromptCache(tmp_path).put(KEY, torch.ones(2, 2))
     assert list(tmp_path.iterdir()) == []
     assert "No space left" in warnings(caplog)[0]

@@ -1,9 +1,12 @@
 """Streaming changes where weights are, and nothing else."""
 
+import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_model import config_of, random_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.errors import CheckpointError
 from holo_lite.experts import FileExperts
@@ -24,9 +28,11 @@ from holo_lite.story.shots import ShotLayout
 from holo_lite.streaming import disk
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import Residency, StreamedExperts
+from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.hooks import install
 from holo_lite.streaming.image import network_images
 from holo_lite.streaming.lanes import CpuLane
+from holo_lite.streaming.places import Residency
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights.files import open_weights
@@ -218,9 +224,9 @@ def fail_within_a_block(experts):
         raise ArithmeticError
 
     with experts.lend("high_noise") as model:
-        model.blocks[2].ffn.ready = fail
         text = TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))
-        model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
+        with patch.object(model.blocks[2].ffn, "ready", fail):
+            model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
 
 
 def test_after_a_forward_that_raised_every_slot_is_free_again(paths):
@@ -241,7 +247,7 @@ def test_cancelling_between_steps_leaves_no_thread_and_no_slot_behind(paths):
         next(steps)
         steps.close()
         assert threading.active_count() == before
-    slots = [weakref.ref(slot.data) for slot in experts._slots]
+    slots = [weakref.ref(slot.data) for slot in experts._holdings.slots]
     del steps
     assert all(slot() is None for slot in slots)
 
@@ -300,6 +306,52 @@ def test_streamed_weights_are_views_into_slots_and_never_copied(converted):
     tensors = image.tensors(buffer)
     assert tensors.keys() == model.blocks[0].state_dict().keys()
     assert all(start <= tensor.data_ptr() < start + image.nbytes for tensor in tensors.values())
+
+
+def test_a_cpu_counts_the_time_until_a_block_has_come(converted, monkeypatch):
+    read = DiskReader.read
+    monkeypatch.setattr(DiskReader, "read", lambda *given: time.sleep(0.05) or read(*given))
+    images = network_images(open_weights(converted["high_noise"]), {}, "blocks", LAYERS).blocks[:1]
+    lane, size = CpuLane(), images[0].nbytes
+    ring = [lane.host_buffer(size, pinned=True)]
+    streamer = Streamer(iter([0]), dict(enumerate(images)), lane, slots=[lane.device_buffer(size)], ring=ring)
+    streamer.give_back(streamer.take(0))
+    assert lane.waited() > 0.04
+    assert lane.waited() == 0
+    streamer.close()
+
+
+def test_a_cast_that_finds_no_memory_leaves_the_block_as_it_was():
+    """Half of a block's weights left in place would be a slot that somebody else fills."""
+    block = random_model(CONFIG).blocks[0]
+    before = {name: tensor.data_ptr() for name, tensor in block.state_dict().items()}
+    given = {name: tensor.to(torch.bfloat16) for name, tensor in block.state_dict().items()}
+
+    class Full(TorchDispatchMode):
+        left = 3
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.left -= 1
+            if not self.left:
+                raise torch.OutOfMemoryError
+            return func(*args, **(kwargs or {}))
+
+    with Full(), pytest.raises(torch.OutOfMemoryError):
+        install(block, given, FP32)
+    assert {name: tensor.data_ptr() for name, tensor in block.state_dict().items()} == before
+
+
+def test_a_block_whose_hook_is_taken_off_is_in_no_circle(paths):
+    """A circle of references would keep it, and what hangs on it, until the next collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        with StreamedExperts(paths, forwards(), FP32, CPU) as experts, experts.lend("high_noise") as model:
+            block = weakref.ref(model.blocks[0])
+            del model
+        assert block() is None
+    finally:
+        gc.enable()
 
 
 def test_a_closed_channel_ends_all_waiting():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
+from holo_lite.whole_files import draft
 
 COLUMNS = 4
 BOX = (300, 340)  # largest thumbnail: landscape films fill the width, portrait films the height
@@ -78,15 +78,11 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            self.draw().save(partial, format="PNG")
-            os.replace(partial, path)
+            with draft(path) as partial:
+                self.draw().save(partial, format="PNG")
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
 
     def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
         first, end = self._shots[number]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from holo_lite.errors import OutputError
+from holo_lite.whole_files import Draft
 
 CRF = "18"  # constant quality: to the eye like the source
 # x264's macroblock tree gives other bits from run to run, at every size; without it a film can be made again.
@@ -69,7 +69,7 @@ class VideoWriter:
         self._size = (width, height)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._metadata = metadata
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._draft = Draft(path)
         self._frames = 0
         self._container: Any = None
         self._stream: Any = None
@@ -77,7 +77,9 @@ class VideoWriter:
     def __enter__(self) -> Self:
         check_writable(self.path)
         with _writing(self.path):
-            self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
+            self._container = av.open(
+                str(self._draft.partial), "w", format="mp4", options={"movflags": "faststart"}
+            )
         if self._metadata is not None:
             self._container.metadata["comment"] = self._metadata
         self._stream = self._container.add_stream(
@@ -111,14 +113,13 @@ class VideoWriter:
         with _writing(self.path):
             self._container.mux(self._stream.encode())
             self._container.close()
-            os.replace(self._partial, self.path)
+            self._draft.keep()
 
     def _discard(self) -> None:
         """Remove the temporary file, if it still bears its name. The disk may be full: closing may fail."""
         with contextlib.suppress(av.FFmpegError, OSError):
             self._container.close()
-        with contextlib.suppress(OSError):
-            self._partial.unlink()
+        self._draft.discard()
 
 
 def check_writable(path: Path) -> None:

@@ -1,38 +1,93 @@
-"""Which profile suits a machine, and why.
+"""Which profile suits a machine and a model, and why.
 
 A shipped profile stands for a size of card. Cards come in between (10 GB, 20 GB), lend some of their memory to
-the desktop, and hold other programs; so the rules are those of the largest profile that fits what is there, and
-the budget is what is there.
+the desktop, and hold other programs; so the budget is what is there, and a profile gives the rules by which it is
+spent. Which one is judged by a trial: the trained length in five shots, planned for this model, this card and this
+main memory under each profile whose card is not too large.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
+from holo_lite.plan.fit import Plan, make_plan
 from holo_lite.plan.machine import Machine
-from holo_lite.plan.profile import GIB, Profile, shipped_profiles
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_profiles
+from holo_lite.plan.search import Problem
+from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.settings import Defaults
+from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.units import bytes_text
 
 SLACK = 100, 95  # a "24 GB" card has a little less: that many parts in the profile are as good as these here
+TRIAL_SHOTS = 5
 
 
-def choose_profile(machine: Machine, scheme: str | None = None) -> tuple[Profile, str]:
-    """Pick a profile by free VRAM, RAM and the model's scheme (None: no model), and say why on one line."""
+@dataclass(frozen=True)
+class Trial:
+    """A profile and the plan it makes of the trained clip; None if that does not fit."""
+
+    profile: Profile
+    plan: Plan | None
+
+    @property
+    def merit(self) -> tuple[bool, int, int, int]:
+        """More is better: that it fits, fewer bytes a step from disk, fewer over the bus, the larger profile."""
+        plan = self.plan
+        if plan is None:
+            return False, 0, 0, self.profile.card
+        steps = (plan.high_noise, plan.low_noise)
+        return True, -sum(p.from_disk for p in steps), -sum(p.streamed for p in steps), self.profile.card
+
+
+def named_profile(name: str, machine: Machine, sizes: ModelSizes | None) -> tuple[Profile, str]:
+    """The profile of that name, or (``auto``) the one that suits, and why, on one line. Raises `SettingsError`."""
+    if name == AUTO:
+        return choose_profile(machine, sizes)
+    profile = find_profile(name)
+    return profile, f"profile {profile.name}: as asked"
+
+
+def choose_profile(machine: Machine, sizes: ModelSizes | None = None) -> tuple[Profile, str]:
+    """Pick a profile by free VRAM, RAM and the model (None: what the profile prefers), and say why on one line."""
     profiles = shipped_profiles()
     if machine.free is None or machine.card is None:
         (profile,) = (each for each in profiles if each.device == "cpu")
-        return profile, f"profile {profile.name}: no CUDA card here, {_ram(machine)}{_scheme(profile, scheme)}"
+        trial = _try(profile, profile, machine, sizes)
+        return profile, f"profile {profile.name}: no CUDA card here, {_ram(machine)}, {_found(trial, sizes)}"
     cards = [profile for profile in profiles if profile.device == "cuda"]
     room = min(machine.card, machine.free + cards[0].desktop)
-    fitting = [each for each in cards if each.card * SLACK[1] <= room * SLACK[0]]
-    profile = fitting[-1] if fitting else cards[0]
+    fitting = [each for each in cards if each.card * SLACK[1] <= room * SLACK[0]] or cards[:1]
+    candidates = fitting if sizes is not None else fitting[-1:]  # other schemes' bytes are not to be compared
+    trials = [_try(each, dataclasses.replace(each, card=room), machine, sizes) for each in candidates]
+    best = max(trials, key=lambda trial: trial.merit)
     why = f"{machine.free / GIB:.1f} of {machine.card / GIB:.1f} GiB free on {machine.name}, {_ram(machine)}"
-    return dataclasses.replace(profile, card=room), f"profile {profile.name}: {why}{_scheme(profile, scheme)}"
+    chosen = dataclasses.replace(best.profile, card=room)
+    return chosen, f"profile {chosen.name}: {why}, {_found(best, sizes)}"
+
+
+def _try(profile: Profile, fitted: Profile, machine: Machine, sizes: ModelSizes | None) -> Trial:
+    """Plan the trained clip by a profile's rules, with what is there as its budget."""
+    model, size = sizes or released_sizes(profile.schemes[0]), Defaults()
+    cuts = even_cuts(size.frames, TRIAL_SHOTS)
+    request = ClipRequest(ShotLayout.from_frames(size.frames, cuts, size.height, size.width))
+    fits = Problem(fitted, model, request, machine).fits()
+    return Trial(profile, make_plan(fitted, model, request, machine) if fits else None)
+
+
+def _found(trial: Trial, sizes: ModelSizes | None) -> str:
+    """What the trial showed, for the model's scheme or the preferred one."""
+    scheme = f"model in {sizes.scheme}" if sizes is not None else f"{trial.profile.schemes[0]} preferred"
+    plan = trial.plan
+    if plan is None:
+        return f"{scheme}: {Defaults().frames} frames are too many"
+    if plan.resident == plan.blocks:
+        return f"{scheme}: all blocks stay"
+    kept = f", {plan.pinned_cache_blocks} in RAM" if plan.pinned_cache_blocks else ""
+    return f"{scheme}: {plan.resident} of {plan.blocks} blocks stay{kept}"
 
 
 def _ram(machine: Machine) -> str:
     return "RAM not known" if machine.ram is None else f"{bytes_text(machine.ram)} of RAM"
-
-
-def _scheme(profile: Profile, scheme: str | None) -> str:
-    return f", model in {scheme}" if scheme else f", {profile.schemes[0]} preferred"

@@ -33,13 +33,22 @@ class PhasePlan:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """What was given up when memory ran out, and where: before `step 12` was done, in `text` or in `decode`."""
+
+    at: str
+    change: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a clip is run. Sizes in bytes, `tile` and `stride` in latents (None: whole frames).
 
     `resident` blocks of the expert in use stay on the device, and `resident_other` of the one that comes next;
     `pinned_cache_blocks` of each expert's other blocks stay in pinned host memory. `budget` is all the device's
     memory that may be taken; the phases' peaks leave a few percent of it to the allocator. `tile_caches` is the
-    main memory in which the tiles' caches wait.
+    main memory in which the tiles' caches wait. `pinned_ring`: blocks on their way stand in pinned memory. `rungs`
+    are what this run has given up so far.
     """
 
     profile: str
@@ -59,6 +68,8 @@ class Plan:
     high_noise: PhasePlan
     low_noise: PhasePlan
     decode: PhasePlan
+    pinned_ring: bool = True
+    rungs: tuple[Rung, ...] = ()
 
     @property
     def stride(self) -> Tile | None:

@@ -9,17 +9,22 @@ mathematics of denoising.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
 from holo_lite.plan.fit import Plan
+from holo_lite.streaming.lane import PinError
 
+Shortage = Literal["device", "pinned"]
 SMALLEST = Chunks(256, 128)
 NO_MEMORY = (  # what the driver, its libraries and the system's allocators say
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # cuDNN 9's name for it
+    "unable to find an engine to execute this computation",  # no plan of cuDNN's got its workspace
     "can't allocate memory",
     "not enough memory",
 )
@@ -46,11 +51,16 @@ def smaller_plan(plan: Plan) -> tuple[Plan, str] | None:
 
 
 def with_less_pinned(plan: Plan) -> tuple[Plan, str] | None:
-    """The next rung when the host gives no more pinned memory; None when nothing is kept there."""
-    if not plan.pinned_cache_blocks:
-        return None
-    kept = plan.pinned_cache_blocks // 2
-    return replace(plan, pinned_cache_blocks=kept), f"{kept} blocks kept in pinned memory"
+    """The next rung when the host pins no more memory: half the cache, none of it, an unpinned ring; then None."""
+    if plan.pinned_cache_blocks:
+        kept = plan.pinned_cache_blocks // 2
+        return replace(plan, pinned_cache_blocks=kept), f"{kept} blocks of each expert kept in pinned memory"
+    return unpinned(plan) if plan.pinned_ring else None
+
+
+def unpinned(plan: Plan) -> tuple[Plan, str]:
+    """A plan without pinned memory: blocks come through the driver's own buffer, and copies hold each other up."""
+    return replace(plan, pinned_cache_blocks=0, pinned_ring=False), "no pinned memory"
 
 
 def smaller_tile(tile: Tile | None, latents: tuple[int, int]) -> Tile | None:
@@ -58,6 +68,13 @@ def smaller_tile(tile: Tile | None, latents: tuple[int, int]) -> Tile | None:
     rows, columns = tile or latents
     smaller = (max(LEAST_TILE, -(-rows // 2)), max(LEAST_TILE, -(-columns // 2)))
     return smaller if smaller != (rows, columns) and min(smaller) >= LEAST_TILE else None
+
+
+def shortage_of(error: BaseException) -> Shortage | None:
+    """What an error says there is too little of; None if it speaks of something else."""
+    if isinstance(error, PinError):
+        return "pinned"
+    return "device" if is_out_of_memory(error) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from holo_lite.errors import RoomError
 from holo_lite.plan.cards import Card
 
 
@@ -43,7 +44,10 @@ def machine_with(card: Card) -> Machine:
 
 
 def this_machine(index: int = 0) -> Machine:
-    """Look at this machine: its CUDA card of that index, if any, and its main memory."""
+    """Look at this machine: its CUDA card of that index, if any, and its main memory.
+
+    Raises `RoomError` for a card that is so full that it cannot be asked.
+    """
     import psutil
     import torch
 
@@ -51,8 +55,14 @@ def this_machine(index: int = 0) -> Machine:
     main = {"ram": int(memory.total), "ram_free": int(memory.available)}
     if not torch.cuda.is_available():
         return Machine(name=THIS_CPU, **main)
-    cuda_free, total = torch.cuda.mem_get_info(index)
     properties: Any = torch.cuda.get_device_properties(index)
+    try:
+        cuda_free, total = torch.cuda.mem_get_info(index)
+    except RuntimeError as error:  # asking takes a context, and a full card has no room for one
+        said = str(error).splitlines()[0]
+        raise RoomError(
+            f"{properties.name}: cannot be asked for its memory ({said}); close other programs"
+        ) from error
     return Machine(
         name=properties.name,
         card=total,

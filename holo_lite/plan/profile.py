@@ -7,8 +7,9 @@ TOML files in ``profiles/``, and a person's own is taken by its path.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from holo_lite.model.clip import Chunks
 
 GIB, MIB = 2**30, 2**20
 SUFFIX = ".toml"
+AUTO = "auto"  # no profile's name: the one that suits
 MOST_GIB = 1024
 CfgMode = Literal["auto", "joint", "sequential"]
 Tiling = Literal["auto", "never", "always"]
@@ -83,9 +85,10 @@ def find_profile(name: str) -> Profile:
         return known[name]
     path = Path(name)
     if path.suffix != SUFFIX:
-        known_names = ("auto", *known)
+        known_names = (AUTO, *known)
         raise SettingsError(
-            f"profile '{name}': give a {SUFFIX} file or one of {', '.join(known_names)}{nearest(name, known_names)}"
+            f"profile '{name}': give a {SUFFIX} file or one of {', '.join(known_names)}"
+            f"{_hint(name, known.values())}"
         )
     try:
         text = path.read_text(encoding="utf-8")
@@ -93,6 +96,16 @@ def find_profile(name: str) -> Profile:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{path}: cannot be read ({reason}); check the name") from error
     return _read(path.stem, text, str(path))
+
+
+def _hint(name: str, profiles: Iterable[Profile]) -> str:
+    """The nearest profile: for a size that is not shipped the next smaller, else the one written most like it."""
+    size = re.fullmatch(r"(\d{1,4})\s*gi?b?", name.lower())
+    if size is None:
+        return nearest(name, (AUTO, *(profile.name for profile in profiles)))
+    cards = [profile for profile in profiles if profile.device == "cuda"]
+    below = [profile for profile in cards if profile.card <= int(size[1]) * GIB] or cards[:1]
+    return f"; the nearest is '{below[-1].name}', and {AUTO} takes all that is free"
 
 
 def _shipped() -> list[Any]:

@@ -16,6 +16,7 @@ import torch
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.equations import attention
 from holo_lite.plan.cost import Rate
+from holo_lite.whole_files import write_whole
 
 FILE = "rates.json"
 SECONDS = 0.3  # of each of the two; the first round warms up and is not counted
@@ -77,6 +78,6 @@ def _remember(path: Path, known: dict[str, list[float]]) -> None:
     """Write what is known; a folder that cannot be written only means to measure again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        write_whole(path, json.dumps(known, indent=1).encode())
     except OSError:
         return

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from holo_lite.model.clip import Chunks
+from holo_lite.plan.decoding import Tile
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.whole_files import write_whole
 
 FILE_NAME = "rungs.json"
 logger = logging.getLogger(__name__)
@@ -52,14 +53,13 @@ class Remembered:
             "joint": plan.joint,
             "resident": plan.resident,
             "pinned_cache_blocks": plan.pinned_cache_blocks,
+            "pinned_ring": plan.pinned_ring,
             "tile": list(plan.tile) if plan.tile else None,
         }
         table = {**self._table(), self.key: record}
-        partial = self.path.with_suffix(".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(table, indent=1))
-            os.replace(partial, self.path)
+            write_whole(self.path, json.dumps(table, indent=1).encode())
         except OSError as error:
             logger.warning("the smaller plan is not remembered: %s", error)
 
@@ -84,5 +84,10 @@ def _smaller(plan: Plan, found: Mapping[str, Any]) -> Plan:
         resident=min(plan.resident, held),
         resident_other=plan.resident_other if plan.resident <= held else 0,
         pinned_cache_blocks=min(plan.pinned_cache_blocks, int(found["pinned_cache_blocks"])),
-        tile=tile if plan.tile is None else min(plan.tile, tile or plan.tile),
+        pinned_ring=plan.pinned_ring and bool(found["pinned_ring"]),
+        tile=tile if plan.tile is None else min(plan.tile, tile or plan.tile, key=_area),
     )
+
+
+def _area(tile: Tile) -> int:
+    return tile[0] * tile[1]

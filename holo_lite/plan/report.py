@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from holo_lite.config import Attention
+from holo_lite.errors import SettingsError
 from holo_lite.plan.cards import Card, find_card
-from holo_lite.plan.choose import choose_profile
+from holo_lite.plan.choose import named_profile
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs, vendor_rate
 from holo_lite.plan.fit import Plan, make_plan
 from holo_lite.plan.machine import THIS_CPU, UNKNOWN, Machine, machine_with
 from holo_lite.plan.nearest import largest, longest, longest_in_shots
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.profile import Profile, find_profile, shipped_profiles
+from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.settings import Defaults, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.weights.folder import open_folder
 
-AUTO = "auto"
 RELEASED = "HoloCine-14B"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
@@ -96,7 +96,9 @@ def report(
     place = machine_with(card) if card is not None else machine
     opened = open_folder(model, options.attention) if model is not None else None
     found = folder_sizes(opened) if opened is not None else None
-    chosen, why = _profile(profile, place, found)
+    chosen, why = named_profile(profile, place, found)
+    if card is not None and profile != AUTO:
+        chosen, why = _on_card(chosen, why, card)
     sizes = found or released_sizes(chosen.schemes[0])
     attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
     defaults = opened.defaults if opened is not None else Defaults()
@@ -121,11 +123,13 @@ def report(
     )
 
 
-def _profile(name: str, machine: Machine, sizes: ModelSizes | None) -> tuple[Profile, str]:
-    if name == AUTO:
-        return choose_profile(machine, sizes.scheme if sizes is not None else None)
-    profile = find_profile(name)
-    return profile, f"profile {profile.name}: as asked"
+def _on_card(profile: Profile, why: str, card: Card) -> tuple[Profile, str]:
+    """A profile for a card that was named: its own budget, and no more than that card has."""
+    if profile.device == "cpu":
+        raise SettingsError(
+            f"profile {profile.name}: computes on no card; leave out --gpu, or name another profile"
+        )
+    return replace(profile, card=min(profile.card, card.memory)), f"{why}, on a free {card.name}"
 
 
 def _room(profile: Profile, machine: Machine, place: Machine) -> Machine:

@@ -9,18 +9,20 @@ from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import torch
-from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 from torch import nn
 
-from holo_lite.errors import RoomError
-from holo_lite.streaming.hooks import StreamHook
+from holo_lite.streaming.hooks import StreamHook, hook, unhook
 from holo_lite.streaming.image import BlockImage, largest
-from holo_lite.streaming.lanes import Buffer, lane_for
+from holo_lite.streaming.lane import Buffer
+from holo_lite.streaming.lanes import lane_for
 from holo_lite.streaming.streamer import Streamer
 
 
 class BlockStream:
-    """Hooks on a module's blocks, and the streamer that serves them. `close` it when the module is done with."""
+    """Hooks on a module's blocks, and the streamer that serves them. `close` it when the module is done with.
+
+    Raises `PinError` if `pinned` memory is refused, and what the device says when it has no memory left.
+    """
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class BlockStream:
         device: torch.device,
         slots: int = 2,
         ring: int = 2,
+        pinned: bool = True,
     ) -> None:
         self._blocks = list(blocks)
         self._lane = lane_for(device)
@@ -38,24 +41,25 @@ class BlockStream:
         self._ring: list[Buffer] = []
         try:
             for _ in range(ring):
-                self._ring.append(self._lane.host_buffer(size))
-        except RoomError:
+                self._ring.append(self._lane.host_buffer(size, pinned=pinned))
+            device_slots = [self._lane.device_buffer(size) for _ in range(slots)]
+        except BaseException:
             self._free()
             raise
         self._streamer: Streamer[int] = Streamer(
             cycle(range(len(images))),
             dict(enumerate(images)),
             self._lane,
-            slots=[self._lane.device_buffer(size) for _ in range(slots)],
+            slots=device_slots,
             ring=self._ring,
         )
         for index, block in enumerate(self._blocks):
-            add_hook_to_module(block, StreamHook(self._streamer, index, dtype))
+            hook(block, StreamHook(self._streamer, index, dtype))
 
     def close(self) -> None:
         """Take the hooks off and give the memory back."""
         for block in self._blocks:
-            remove_hook_from_module(block)
+            unhook(block)
         self._streamer.close()
         self._free()
 

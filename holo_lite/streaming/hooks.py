@@ -2,16 +2,16 @@
 
 The model's code knows nothing of it. A hook sits on a whole block, never on a layer within: a block is one image.
 `post_forward` is not called when a forward raises; whoever drives the model then closes the streamer, which takes
-every slot back.
+every slot back, and takes the hooks off, which takes the weights off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
-from accelerate.hooks import ModelHook
+from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
 from torch import Tensor, nn
 
 from holo_lite.streaming.streamer import Arrival, Streamer
@@ -36,40 +36,68 @@ class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         """Take the weights off, with whatever was cast of them, and give the slot back."""
         assert self._arrival is not None, "a forward that was begun"
-        restore(module, self._before)
+        self.detach_hook(module)
         self._streamer.give_back(self._arrival)
-        self._arrival, self._before = None, {}
+        self._arrival = None
         return output
+
+    def detach_hook(self, module: nn.Module) -> nn.Module:
+        """Take the weights off, also those of a forward that raised."""
+        restore(module, self._before)
+        self._before = {}
+        return module
+
+
+def hook(block: nn.Module, stream_hook: StreamHook[Any]) -> None:
+    """Put a hook on a block."""
+    add_hook_to_module(block, stream_hook)
+
+
+def unhook(block: nn.Module) -> None:
+    """Take a block's hook off, if it has one.
+
+    With it goes the bound `forward` that accelerate leaves in the block: a circle, which outlives its last user.
+    """
+    remove_hook_from_module(block)
+    block.__dict__.pop("forward", None)
 
 
 def install(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Put tensors in place of a module's own, and give back what stood there.
 
-    Parameters come in `dtype`, parts of packed weights as they are.
+    Parameters come in `dtype`, parts of packed weights as they are. All or nothing: if a cast finds no memory, the
+    module is as it was.
     """
-    before: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        owner, leaf = _owner(module, name)
-        if leaf in owner._parameters:
-            before[name] = cast(Tensor, owner._parameters[leaf])
-            owner._parameters[leaf] = nn.Parameter(tensor.to(dtype), requires_grad=False)
-        else:
-            before[name] = cast(Tensor, owner._buffers[leaf])
-            owner._buffers[leaf] = tensor
+    places = {name: _place(module, name) for name in tensors}
+    ready = {name: _cast(tensor, dtype) if places[name].parameter else tensor for name, tensor in tensors.items()}
+    before = {}
+    for name, place in places.items():
+        before[name] = cast(Tensor, place.table[place.leaf])
+        place.table[place.leaf] = ready[name]
     return before
 
 
 def restore(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `install` gave."""
     for name, tensor in tensors.items():
-        owner, leaf = _owner(module, name)
-        if leaf in owner._parameters:
-            owner._parameters[leaf] = cast(nn.Parameter, tensor)
-        else:
-            owner._buffers[leaf] = tensor
+        place = _place(module, name)
+        place.table[place.leaf] = tensor
 
 
-def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module a dotted name lies in, and its last part."""
-    owner, _, leaf = name.rpartition(".")
-    return module.get_submodule(owner), leaf
+class _Place(NamedTuple):
+    """Where a module keeps a tensor: the table, and its name in it."""
+
+    table: Any
+    leaf: str
+    parameter: bool
+
+
+def _place(module: nn.Module, name: str) -> _Place:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    is_parameter = leaf in owner._parameters
+    return _Place(owner._parameters if is_parameter else owner._buffers, leaf, is_parameter)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(tensor.to(dtype), requires_grad=False)

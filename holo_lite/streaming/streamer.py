@@ -10,15 +10,16 @@ what comes. A block that is kept on the host (`cached`) is not read again.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
+
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.image import BlockImage
-from holo_lite.streaming.lanes import Buffer, Lane
+from holo_lite.streaming.lane import Buffer, Lane
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -59,31 +60,37 @@ class Streamer(Generic[Key]):
             self._free_host.put(buffer)
         for slot in slots:
             self._free_slots.put(slot)
-        self.waited = 0.0  # seconds `take` has waited on the host
+        self._taken: list[Buffer] = []  # slots that are computed from
         self._threads = [self._start(self._read_all), self._start(self._copy_all)]
 
     def take(self, key: Key) -> Arrival[Key]:
         """The next block, which must be `key`. Computation that follows waits for its bytes."""
-        start = time.perf_counter()
+        mark = self._lane.mark()
         arrival = self._arrived.get()
-        self.waited += time.perf_counter() - start
         if isinstance(arrival, BaseException):
             raise arrival
         assert arrival.key == key, f"{arrival.key} came, {key} was wanted"
-        self._lane.await_filled(arrival.slot)
+        self._lane.await_filled(arrival.slot, mark)
+        self._taken.append(arrival.slot)
         return arrival
 
     def give_back(self, arrival: Arrival[Key]) -> None:
         """The computation that used a block has been queued: its slot may be filled again after it."""
+        self._taken = [slot for slot in self._taken if slot is not arrival.slot]
         self._lane.release(arrival.slot)
         self._free_slots.put(arrival.slot)
 
     def close(self) -> None:
-        """Stop both threads and wait for copies under way; buffers may then be used by others."""
+        """Stop both threads and wait for copies under way; buffers may then be used by others.
+
+        Of a forward that was cut off, computation may still be under way: its slot is filled again only after it.
+        """
         for channel in (self._free_host, self._read, self._free_slots, self._arrived):
             channel.close()
         for thread in self._threads:
             thread.join()
+        for slot in self._taken:
+            self._lane.release(slot)
         self._lane.drain()
 
     def _start(self, work: Callable[[], None]) -> threading.Thread:
@@ -94,7 +101,8 @@ class Streamer(Generic[Key]):
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread's work; what goes wrong is raised where blocks are taken."""
         try:
-            work()
+            with torch.inference_mode():  # buffers made in that mode may be written in no other
+                work()
         except ClosedError:
             return
         except Exception as error:  # noqa: BLE001 - handed on whole to the thread that takes

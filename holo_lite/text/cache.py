@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +26,7 @@ from torch import Tensor
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.windows import Prompt
 from holo_lite.weights.files import open_weights
+from holo_lite.whole_files import write_whole
 
 if TYPE_CHECKING:
     from holo_lite.text.encoder import TextEncoder
@@ -61,7 +60,7 @@ class PromptCache:
         content: bytes = save({"rows": rows}, metadata={"sha256": _checksum(rows)})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(self._path(key), content)
+            write_whole(self._path(key), content)
         except OSError as error:
             logger.warning("the encoded prompt is not kept: %s", error)
 
@@ -126,15 +125,3 @@ def _read(path: Path) -> Tensor:
         if (file.metadata() or {}).get("sha256") != _checksum(rows):
             raise SafetensorError("its checksum does not fit its content")
     return rows
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename over it: a reader sees the old file, the new one, or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:  # Ctrl-C included
-        Path(temporary).unlink(missing_ok=True)
-        raise

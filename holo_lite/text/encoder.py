@@ -65,17 +65,18 @@ class TextEncoder:
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
 
     @classmethod
-    def open(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
-        """Stream an encoder if its file allows it, else load it whole. Raises as `load`."""
+    def open(cls, path: Path, *, dtype: torch.dtype, device: torch.device, pinned: bool = True) -> TextEncoder:
+        """Stream an encoder if its file allows it, else load it whole. Raises as `stream`."""
         if isinstance(open_weights(encoder_file(path)), PlacedFile):
-            return cls.stream(path, dtype=dtype, device=device)
+            return cls.stream(path, dtype=dtype, device=device, pinned=pinned)
         return cls.load(path, dtype=dtype, device=device)
 
     @classmethod
-    def stream(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+    def stream(cls, path: Path, *, dtype: torch.dtype, device: torch.device, pinned: bool = True) -> TextEncoder:
         """Open an encoder whose blocks come to the device one after the other; `close` it.
 
-        Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`.
+        Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`, and
+        `PinError` if host memory for blocks on their way is to be `pinned` and the system refuses.
         """
         source = open_encoder(path)
         module = _build(source.sizes, packed_schemes(source.layers.file))
@@ -84,7 +85,7 @@ class TextEncoder:
         tensors = {source.renames[name]: source.layers.load(name).to(device) for name in rest}
         install(module, tensors, dtype)
         images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
-        blocks = BlockStream(module.encoder.block, images.blocks, dtype=dtype, device=device)
+        blocks = BlockStream(module.encoder.block, images.blocks, dtype=dtype, device=device, pinned=pinned)
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device, blocks=blocks)
 
     def close(self) -> None:

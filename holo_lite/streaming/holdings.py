@@ -1,0 +1,95 @@
+"""All memory that streamed experts take, on the device and on the host.
+
+It is fitted to what a plan says before an expert is lent. What is too much goes first, what is there already stays,
+and only what is missing is allocated and read: a smaller plan is a matter of letting go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from holo_lite.schedule import Expert
+from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.image import BlockImage, largest
+from holo_lite.streaming.lane import Buffer, Lane
+from holo_lite.streaming.part import Part, Visit
+from holo_lite.streaming.places import Places, Residency
+
+
+@dataclass
+class Holdings:
+    """Slots, ring, resident and cached blocks. After an error what it holds is whole, and may be fitted anew."""
+
+    lane: Lane
+    parts: Mapping[Expert, Part]
+    slots: list[Buffer] = field(default_factory=list)
+    ring: list[Buffer] = field(default_factory=list)
+    resident: dict[Visit, Buffer] = field(default_factory=dict)
+    cached: dict[Visit, Buffer] = field(default_factory=dict)
+
+    def fit(self, residency: Residency, places: Mapping[Expert, Places], coming: Sequence[Expert]) -> None:
+        """Hold what is wanted for the experts that come, the first of which is in use.
+
+        Raises `PinError`, `CheckpointError`, and what the device says when it has no memory left.
+        """
+        resident = [(expert, block) for expert in coming[:1] for block in places[expert].stay]
+        resident += [(expert, block) for expert in coming[1:2] for block in places[expert].early]
+        cached = [(expert, block) for expert in coming for block in places[expert].cached]
+        self._let_go(residency, set(resident), set(cached))
+        self._take(residency)
+        disk = DiskReader()
+        try:
+            self._read(disk, resident, cached)
+        finally:
+            disk.close()
+
+    def bring(self, disk: DiskReader, image: BlockImage) -> Buffer:
+        """Bring one image to a buffer of its own on the device, and wait until it is there."""
+        host, slot = self.lane.host_buffer(image.nbytes, pinned=False), self.lane.device_buffer(image.nbytes)
+        disk.read(image, host.data)
+        self.lane.copy(host, slot, image.nbytes)
+        self.lane.await_copied(host)
+        return slot
+
+    def close(self) -> None:
+        """Give all of it back."""
+        self._let_go(Residency(slots=0, ring=0), set(), set())
+
+    def _let_go(self, residency: Residency, resident: set[Visit], cached: set[Visit]) -> None:
+        self.resident = {visit: buffer for visit, buffer in self.resident.items() if visit in resident}
+        del self.slots[residency.slots :]
+        while len(self.ring) > residency.ring or any(each.pinned and not residency.pinned for each in self.ring):
+            self.lane.free_host(self.ring.pop())
+        for visit in self.cached.keys() - cached:
+            self.lane.free_host(self.cached.pop(visit))
+
+    def _take(self, residency: Residency) -> None:
+        size = largest(image for part in self.parts.values() for image in part.images)
+        while len(self.slots) < residency.slots:
+            self.slots.append(self.lane.device_buffer(size))
+        while len(self.ring) < residency.ring:
+            self.ring.append(self.lane.host_buffer(size, pinned=residency.pinned))
+
+    def _read(self, disk: DiskReader, resident: Sequence[Visit], cached: Sequence[Visit]) -> None:
+        for visit in resident:
+            if visit not in self.resident:
+                self.resident[visit] = self.bring(disk, self._image(visit))
+        for visit in cached:
+            if visit not in self.cached:
+                self._keep(disk, visit)
+
+    def _keep(self, disk: DiskReader, visit: Visit) -> None:
+        """Read a block that stays in host memory; half-read it does not."""
+        image = self._image(visit)
+        buffer = self.lane.host_buffer(image.nbytes, pinned=True)
+        try:
+            disk.read(image, buffer.data)
+        except BaseException:
+            self.lane.free_host(buffer)
+            raise
+        self.cached[visit] = buffer
+
+    def _image(self, visit: Visit) -> BlockImage:
+        expert, block = visit
+        return self.parts[expert].images[block]

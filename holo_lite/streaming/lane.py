@@ -1,0 +1,63 @@
+"""The way of bytes from a host buffer to a slot on the device, and who waits for whom.
+
+A slot is filled only after the computation that last used it, computation starts only after the copy that filled
+its slot, and a host buffer is read into again only after the copy out of it. How that is kept is the device's
+business: `lanes` has a CPU's way, `cuda_lane` a card's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class PinError(Exception):
+    """The system pins no more host memory. Never reaches a person: the run goes on with less of it."""
+
+
+@dataclass
+class Buffer:
+    """Bytes on the host or on the device, and the last event they took part in."""
+
+    data: Tensor
+    event: Any = None
+    pinned: bool = False
+
+
+class Lane(Protocol):
+    """The way from host to device."""
+
+    def host_buffer(self, nbytes: int, *, pinned: bool) -> Buffer:
+        """A buffer to read into. Raises `PinError` if it cannot be pinned."""
+
+    def device_buffer(self, nbytes: int) -> Buffer:
+        """A slot to compute from."""
+
+    def copy(self, host: Buffer, slot: Buffer, nbytes: int) -> None:
+        """Begin to copy once the slot is free; mark both."""
+
+    def await_copied(self, host: Buffer) -> None:
+        """Wait, on the host, until a host buffer may be written again."""
+
+    def mark(self) -> Any:
+        """Where computation stands, before it is told to wait for a slot."""
+
+    def await_filled(self, slot: Buffer, since: Any) -> None:
+        """Make the computation that follows wait for the copy into a slot; the time since the mark was waiting."""
+
+    def waited(self) -> float:
+        """Seconds that computation has waited for copies since this was last asked.
+
+        Waits, on the host, until the computation that was queued so far is done; copies go on.
+        """
+
+    def release(self, slot: Buffer) -> None:
+        """Mark the end of the computation that used a slot."""
+
+    def drain(self) -> None:
+        """Wait for all copies that were begun."""
+
+    def free_host(self, host: Buffer) -> None:
+        """Give a host buffer back, once the last copy out of it is done."""

@@ -1,0 +1,34 @@
+"""A file is whole under its name, or it is not there, or it is the one that was."""
+
+import pytest
+
+from holo_lite.whole_files import draft, write_whole
+
+
+def test_a_file_replaces_an_older_and_leaves_nothing_beside_it(tmp_path):
+    for content in (b"first", b"second"):
+        write_whole(tmp_path / "a", content)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"second")]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_is_cut_off_leaves_the_older_one(tmp_path, error):
+    write_whole(tmp_path / "a", b"first")
+
+    def cut_off():
+        with draft(tmp_path / "a") as partial:
+            partial.write_bytes(b"sec")
+            assert partial.parent == tmp_path, "a rename is whole only within a folder"
+            raise error
+
+    with pytest.raises(error):
+        cut_off()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"first")]
+
+
+def test_a_name_that_cannot_be_taken_leaves_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "a", tmp_path / "nowhere" / "a"):
+        with pytest.raises(OSError, match=r"directory|exists"):
+            write_whole(path, b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
