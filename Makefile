@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check gpu clean
+.PHONY: install demo test check quality gpu clean
 
 install: .venv/installed
 
@@ -23,6 +23,15 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest
+
+# How well the built-in model keeps to storyboards, whole and quantized. See docs/quality.md.
+STORYBOARDS ?= 200
+quality: install build/tiny-int8 build/tiny-nf4
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --model build/tiny-int8 --baseline holo_lite/tiny/weights
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --model build/tiny-nf4 --baseline holo_lite/tiny/weights
+
+build/tiny-%: holo_lite/tiny/weights/model.json | install
+	$(BIN)/holo-lite quantize holo_lite/tiny/weights $@ --scheme $*
 
 # On a machine with a CUDA card: its tests, then every card's plan under that card's cap. WORK takes 23 GB of disk.
 WORK ?= work

@@ -22,15 +22,21 @@ from holo_lite import __version__
 from holo_lite.errors import HoloError, SettingsError
 
 if TYPE_CHECKING:
+    from holo_lite.evaluation.picture import Gallery
+    from holo_lite.evaluation.report import Names
+    from holo_lite.evaluation.run import Outcome
+    from holo_lite.evaluation.studio import Studio
     from holo_lite.pipeline import Pipeline
+    from holo_lite.settings import Options
     from holo_lite.story.storyboard import Storyboard
     from quantize.convert import Conversion
 
 INTERRUPTED = 130
 MISTAKE = 2
-TOY_NOTICE = (
-    "No --model was given: this is the built-in toy, with random weights. It goes the whole way of the real "
-    "model and shows coloured noise, not your story. README.md says how to get the real weights."
+NARROW = 512  # the width of a model whose tensors are so small that threads only wait for each other
+TINY_NOTICE = (
+    "No --model was given: this is holo-tiny, built in. It goes the whole way of the real model, but knows only "
+    "coloured shapes before a wall, as `holo-lite demo` tells them. README.md says how to get the real weights."
 )
 
 
@@ -94,7 +100,9 @@ def _machine_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @holo_lite.command()
 @click.argument("storyboard")
-@click.option("--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: a toy]")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
 @click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made.")
 @click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97.")
@@ -155,11 +163,60 @@ def inspect(path: Path) -> None:
 )
 @_machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
-    """Make a three-shot video and its contact sheet with the built-in toy model."""
-    from holo_lite.demo import storyboard
+    """Make a video of five shots and its contact sheet with the built-in model."""
+    from holo_lite.demo import asked, storyboard
     from holo_lite.settings import Options
 
-    _run(_load(None, device=device, dtype=dtype), storyboard(), out / "demo.mp4", Options())
+    board = storyboard()
+    _run(_load(None, device=device, dtype=dtype), board, out / "demo.mp4", Options())
+    click.echo("asked for:")
+    for line in asked(board):
+        click.echo(line)
+
+
+@holo_lite.command()
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
+)
+@click.option("--baseline", type=click.Path(path_type=Path), help="Another model, for scores as a ratio of its.")
+@click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and read.")
+@click.option("--ablate", help="Take out of the model: windows, representatives or double.")
+@click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
+@click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
+@click.option("--height", type=int, help="In pixels, a multiple of 16.")
+@click.option("--width", type=int, help="In pixels, a multiple of 16.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Other storyboards, other noise.")
+@_machine_options
+def evaluate(
+    model: Path | None,
+    baseline: Path | None,
+    storyboards: int,
+    ablate: str | None,
+    out: Path | None,
+    save: Path | None,
+    device: str,
+    dtype: str,
+    **said: Any,
+) -> None:
+    """Measure how well a model keeps to storyboards of the drawn world, from its pixels.
+
+    Prints a table, then one line of JSON; a picture shows what was asked for beside what was made.
+    """
+    from holo_lite.evaluation.ablations import check_ablation
+    from holo_lite.evaluation.report import Names, check_place
+    from holo_lite.evaluation.studio import Studio
+    from holo_lite.settings import Options
+
+    ablation = check_ablation(ablate) if ablate is not None else None
+    out = out or _free("evaluation", ".png")
+    for place in filter(None, (out, save)):
+        check_place(place)
+    studio = Studio.open(_load(model, device=device, dtype=dtype), ablation)
+    other = Studio.open(_load(baseline, device=device, dtype=dtype)) if baseline is not None else None
+    names = Names(str(model or "built in"), str(baseline) if baseline else None, ablation)
+    _judge(names, studio, other, storyboards, Options(**said), out, save)
 
 
 @holo_lite.command()
@@ -301,11 +358,61 @@ def _run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None
     from holo_lite.console import display, show
 
     with closing(pipeline.generate(board, out, options)) as events, display(Console(stderr=True)) as view:
-        if pipeline.is_toy:
-            view.say(TOY_NOTICE)
+        if pipeline.is_tiny:
+            view.say(TINY_NOTICE)
             torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
         for event in events:
             show(event, view)
+
+
+def _judge(
+    names: Names,
+    model: Studio,
+    baseline: Studio | None,
+    storyboards: int,
+    options: Options,
+    out: Path,
+    save: Path | None,
+) -> None:
+    """Run the gate and show what it found; cut off, what it had found till then."""
+    import torch
+
+    from holo_lite.console import display
+    from holo_lite.evaluation.picture import Gallery
+    from holo_lite.evaluation.run import Judged, evaluate
+    from holo_lite.evaluation.view import show
+
+    if model.pipeline.sizes.config.dim < NARROW:
+        torch.set_num_threads(1)
+    gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
+    outcomes: list[Outcome] = []
+    events = evaluate(model, baseline, storyboards, options)
+    try:
+        with closing(events), display(Console(stderr=True)) as view:
+            for event in events:
+                show(event, view)
+                if isinstance(event, Judged):
+                    gallery.add(event)
+                    outcomes.append(event.outcome)
+    finally:
+        if outcomes:
+            _tell(names, outcomes, gallery, out, save)
+
+
+def _tell(names: Names, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
+    from holo_lite.evaluation.report import Report
+    from holo_lite.evaluation.report import save as write
+    from holo_lite.evaluation.view import report_lines
+
+    report = Report.of(names, outcomes)
+    for line in report_lines(report):
+        click.echo(line)
+    gallery.save(out)
+    click.echo(f"picture  {out}", err=True)
+    if save is not None:
+        write(save, report, outcomes)
+        click.echo(f"saved    {save}", err=True)
+    click.echo(report.to_json())
 
 
 def _named_after(storyboard: str) -> Path:
@@ -313,8 +420,12 @@ def _named_after(storyboard: str) -> Path:
 
     Numbered where a video or picture of that name is there: what took hours is not written over unasked.
     """
-    stem = Path(storyboard).stem if os.path.isfile(storyboard) else "video"
-    names = chain([Path(f"{stem}.mp4")], (Path(f"{stem}-{number}.mp4") for number in count(2)))
+    return _free(Path(storyboard).stem if os.path.isfile(storyboard) else "video", ".mp4")
+
+
+def _free(stem: str, suffix: str) -> Path:
+    """The first of stem, stem-2, stem-3, … that neither a file with this suffix nor a picture bears."""
+    names = chain([Path(f"{stem}{suffix}")], (Path(f"{stem}-{number}{suffix}") for number in count(2)))
     return next(name for name in names if not (name.exists() or name.with_suffix(".png").exists()))
 
 

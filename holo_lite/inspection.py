@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import TOY, Defaults, RunSettings
+from holo_lite.settings import BUILT_IN, Defaults, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES
 from holo_lite.story.files import dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
@@ -149,7 +149,7 @@ def _video(path: Path) -> Iterator[str]:
     settings, info = _settings(path, read_metadata(path)), probe(path)
     yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
     yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    folder = "" if settings.model.startswith(TOY) else ", with the FOLDER of this model"
+    folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
     yield f"# save what follows as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
     yield ""
@@ -178,7 +178,7 @@ def command(settings: RunSettings) -> str:
         timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
     words = [
         "holo-lite generate storyboard.toml",
-        *([] if settings.model.startswith(TOY) else ["--model FOLDER"]),
+        *([] if settings.model.startswith(BUILT_IN) else ["--model FOLDER"]),
         *timing,
         f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
         f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",

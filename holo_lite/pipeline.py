@@ -40,13 +40,13 @@ from holo_lite.plan.remembered import Remembered
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.room import capped, pick_profile, plan_record
 from holo_lite.sampler import Context, Guidance, initial_noise
-from holo_lite.settings import TOY, Options, RunSettings, resolve
+from holo_lite.settings import BUILT_IN, Options, RunSettings, resolve
 from holo_lite.stepping import Stairs
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, pad_rows
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
-from holo_lite.toy import toy_model
+from holo_lite.tiny.model import tiny_model
 from holo_lite.weights.folder import ModelFolder, open_folder
 
 NOTHING_SAID = Options()
@@ -79,7 +79,7 @@ class Pipeline:
     profile: Profile
     machine: Machine
     why: str  # why this profile, on one line
-    is_toy: bool = False
+    is_tiny: bool = False
 
     @classmethod
     def load(
@@ -93,12 +93,12 @@ class Pipeline:
     ) -> Pipeline:
         """Open a model folder and check every file in it by names and shapes; no weight is read yet.
 
-        Without `model` the built-in toy is used. `device` is auto, cpu, cuda or cuda:N; `dtype` is auto
+        Without `model` the built-in holo-tiny is used. `device` is auto, cpu, cuda or cuda:N; `dtype` is auto
         (that of the files), bf16 or fp32; `attention` picks sparse or full experts where both are there;
         `profile` is auto, the name of a shipped profile, or a TOML file. Raises `CheckpointError` or
         `SettingsError`.
         """
-        path = Path(model) if model is not None else toy_model(cache_folder())
+        path = Path(model) if model is not None else tiny_model()
         folder = open_folder(path, attention)
         check_parts(folder)
         place = pick_device(device)
@@ -110,12 +110,12 @@ class Pipeline:
             tokenizer=PromptTokenizer(folder.tokenizer),
             device=place,
             dtype=number,
-            fingerprint=(TOY if model is None else "") + model_fingerprint(folder),
+            fingerprint=(BUILT_IN if model is None else "") + model_fingerprint(folder),
             sizes=sizes,
             profile=budget,
             machine=machine,
             why=why,
-            is_toy=model is None,
+            is_tiny=model is None,
         )
 
     def prepare(self, storyboard: Storyboard, options: Options = NOTHING_SAID) -> Job:

@@ -23,7 +23,7 @@ from holo_lite.story.timeline import resolve_timeline
 VERSION = 1
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 MOST_FPS = 240
-TOY = "toy-"  # what the fingerprint of the built-in toy begins with
+BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
 # The negative prompt HoloCine and Wan 2.2 were published with.
 PUBLISHED_NEGATIVE = (
@@ -79,7 +79,7 @@ class RunSettings:
     attention: Attention
     dtype: str
     device: str
-    model: str  # fingerprint of the weights; the toy's begins with TOY
+    model: str  # fingerprint of the weights; the built-in's begins with BUILT_IN
     made_with: str = ""  # versions of holo-lite and torch
     plan: Mapping[str, Any] = field(default_factory=dict)  # chunks, branches, tiles: as they were in the end
     version: int = VERSION

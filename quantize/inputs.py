@@ -20,9 +20,10 @@ from holo_lite.film.vae import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers
 from holo_lite.model.load import describe_expert
 from holo_lite.text.encoder import describe_text_encoder
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
+from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
-from holo_lite.weights.manifest import FILE_NAME
+from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
 from holo_lite.weights.sharded_file import ShardedFile
 from quantize.convert import Conversion
 from quantize.lora import Lora, open_lora
@@ -31,6 +32,7 @@ from quantize.recipe import Recipe
 from quantize.source import Source
 
 ROLES = ("high_noise", "low_noise", "text_encoder", "vae")
+OWN_LICENCE = "licence.txt"  # beside the weights of a model that is not HoloCine
 LICENCE = (
     "The HoloCine experts in this folder are licensed CC BY-NC-SA 4.0: for research and other non-commercial use, "
     "with attribution, and shared alike; quantizing them makes an adaptation under the same licence. The umt5-xxl "
@@ -53,8 +55,7 @@ def plan_conversion(
     that is not what it should be, `OutputError` for an output folder inside the source.
     """
     _check_apart(folder.path, out)
-    if (folder.path / FILE_NAME).is_file():
-        raise CheckpointError(f"{folder.path}: was converted already; give the folder with the released files")
+    _check_unpacked(folder, roles)
     adapters = {role: [open_lora(*lora) for lora in given] for role, given in (loras or {}).items()}
     components = [_component(role, folder, recipe, adapters.get(role, ())) for role in roles]
     _check_parts({component.role: component for component in components})
@@ -70,7 +71,7 @@ def plan_conversion(
             "attention": folder.attention,
             "defaults": dataclasses.asdict(folder.defaults),
             "loras": {role: tuple(_describe(lora) for lora in given) for role, given in adapters.items()},
-            "licence": LICENCE,
+            "licence": _licence(folder.path),
         },
         device=device,
         tools=tool_versions(),
@@ -84,6 +85,27 @@ def _check_apart(source: Path, out: Path) -> None:
         raise OutputError(f"{out}: is the source; name another folder to write into")
     if source in place.parents:
         raise OutputError(f"{out}: lies inside the source; name a folder beside it")
+
+
+def _licence(source: Path) -> str:
+    """What the manifest says of the weights' licence: the source's own word, else HoloCine's."""
+    if (source / FILE_NAME).is_file():
+        return read_manifest(source).licence
+    own = source / OWN_LICENCE
+    return own.read_text(encoding="utf-8").strip() if own.is_file() else LICENCE
+
+
+def _check_unpacked(folder: ModelFolder, roles: Sequence[str]) -> None:
+    """A model repacked as it was can be converted again; what was quantized once cannot be made good."""
+    if not (folder.path / FILE_NAME).is_file():
+        return
+    components = read_manifest(folder.path).components
+    stored = {tensor.scheme for role in roles for tensor in components[role].tensors.values()} - {PLAIN, "bf16"}
+    if stored:
+        raise CheckpointError(
+            f"{folder.path}: was converted to {' and '.join(sorted(stored))} already; give the folder with the "
+            "released files, or one converted to bf16"
+        )
 
 
 def tool_versions() -> dict[str, str]:
@@ -146,6 +168,9 @@ def _files(folder: ModelFolder, roles: Sequence[str]) -> Iterator[Path]:
         path: Path = getattr(folder, role)
         main = vae_file(path) if role == "vae" else encoder_file(path) if role == "text_encoder" else path
         file = open_weights(main)
+        if isinstance(file, ConvertedFile):
+            yield from file.shard_paths
+            continue
         yield main
         if isinstance(file, ShardedFile):
             yield from file.shard_paths

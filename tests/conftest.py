@@ -42,7 +42,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def toy_copy(cache, tmp_path):
     """The toy's files in a folder of one's own, to be spoilt."""
-    from holo_lite.toy import toy_model
+    from toy_files import toy_model
 
     return Path(shutil.copytree(toy_model(cache), tmp_path / "model"))
 

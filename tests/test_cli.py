@@ -54,7 +54,9 @@ def started(*words, **options):
 # --- help and version ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["inspect", "--help"], ["demo", "-h"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["generate", "--help"], ["inspect", "--help"], ["evaluate", "--help"], ["demo", "-h"]]
+)
 def test_help_needs_nothing_heavy(words):
     script = (
         "import sys, cli\n"
@@ -85,11 +87,12 @@ def test_version_is_the_packages(run):
 # --- what it makes ---------------------------------------------------------------------------------
 
 
-def test_every_flag_reaches_the_run(run, tmp_path):
+def test_every_flag_reaches_the_run(run, toy_copy, tmp_path):
     outcome = run(
         *("generate", PROMPT, "--out", tmp_path / "new" / "film.mp4", "--frames", 17, "--cuts", "5"),
         *("--height", 32, "--width", 48, "--fps", 12.5, "--steps", 3, "--cfg", 2, "--seed", 11),
         *("--negative", "dark street", "--attention", "full", "--device", "cpu", "--dtype", "bf16"),
+        *("--model", toy_copy),
     )
     assert (outcome.code, outcome.out) == (0, "")
     info = probe(tmp_path / "new" / "film.mp4")
@@ -109,14 +112,14 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     assert (process.returncode, out) == (0, "")
     lines = err.splitlines()
     assert all(line.isprintable() for line in lines)
-    assert lines[0] == cli.TOY_NOTICE
+    assert lines[0] == cli.TINY_NOTICE
     assert lines[1:4] == [
         "2 shots, 16x16, 9 frames, 2 steps, seed 0",
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
-    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in fp32: all blocks stay", lines[4])
-    assert re.fullmatch(r"plan: at most \S+ MB of cpu memory, 3 of 3 blocks resident, both .*", lines[5])
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in bf16: all blocks stay", lines[4])
+    assert re.fullmatch(r"plan: at most \S+ MB of cpu memory, 5 of 5 blocks resident, both .*", lines[5])
     assert lines[6:8] == ["reading the prompt", "denoising"]
     assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[8])
     assert lines[9] == "decoding and writing"
@@ -168,14 +171,18 @@ def test_examples_are_ready_to_run(path, published):
 def test_the_demo_makes_a_video_and_its_contact_sheet(run, tmp_path):
     outcome = run("demo", "--out", "shown")
     assert outcome.code == 0
-    assert outcome.err.startswith(cli.TOY_NOTICE)
+    assert outcome.err.startswith(cli.TINY_NOTICE)
     info = probe(tmp_path / "shown" / "demo.mp4")
     assert (info.frames, info.width, info.height) == (49, 112, 64)
     assert (tmp_path / "shown" / "demo.png").is_file()
+    told = outcome.out.splitlines()
+    assert told[0] == "asked for:"
+    assert told[2] == "shot 1  frames  0 to  8  Wide shot of [character1] and [character2], still."
+    assert [line.split()[1] for line in told[2:]] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_model_of_ones_own_is_not_called_a_toy(run, toy_copy):
-    assert "toy" not in run("generate", "a road", *TINY, "--model", toy_copy).err
+def test_a_model_of_ones_own_is_not_called_built_in(run, toy_copy):
+    assert "built in" not in run("generate", "a road", *TINY, "--model", toy_copy).err
 
 
 # --- inspect ---------------------------------------------------------------------------------------
@@ -378,14 +385,6 @@ def test_no_command_shows_the_commands(run):
     assert outcome.err.startswith("Usage: holo-lite [OPTIONS] COMMAND")
 
 
-@pytest.mark.usefixtures("no_weights")
-def test_a_cache_that_cannot_be_written_is_named(run, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("HOLO_LITE_CACHE", str(tmp_path / "file" / "cache"))
-    line = mistake(run("generate", "a road"))
-    assert "file/cache: the toy model cannot be written (Not a directory); set HOLO_LITE_CACHE" in line
-
-
 # --- bad model files -------------------------------------------------------------------------------
 
 
@@ -546,19 +545,6 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(toy_copy, cache, tmp_path, words
     assert all(text.startswith(f"{line} ") for text in progress)
     assert list(folder.iterdir()) == []
     assert files(cache) == before
-
-
-def test_ctrl_c_while_the_toy_is_made_leaves_no_draft(run, tmp_path, monkeypatch):
-    def interrupt(folder):
-        (folder / "half").touch()
-        raise KeyboardInterrupt
-
-    monkeypatch.setenv("HOLO_LITE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("holo_lite.toy.make_toy", interrupt)
-    outcome = run("generate", "a road")
-    assert outcome.code == 130
-    assert outcome.err.strip() == "interrupted; nothing half-written was left"
-    assert list((tmp_path / "cache").iterdir()) == []
 
 
 # --- the display -----------------------------------------------------------------------------------

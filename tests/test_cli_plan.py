@@ -3,12 +3,12 @@
 import re
 
 import pytest
+from toy_files import toy_model
 
 from holo_lite.plan import rate as rate_module
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
 from holo_lite.plan.view import duration_text
-from holo_lite.toy import toy_model
 
 BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 PHASES = ["text", "high-noise", "low-noise", "decode"]

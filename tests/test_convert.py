@@ -536,9 +536,32 @@ def test_another_architecture_is_told(own, tmp_path):
     assert "is not a Wan 2.2 T2V A14B expert" in refused(lambda: plan(own, tmp_path / "out"))
 
 
-def test_a_model_that_was_converted_cannot_be_quantized_again(models, tmp_path):
+def test_a_model_that_was_quantized_cannot_be_quantized_again(models, tmp_path):
     message = refused(lambda: plan(models("int8"), tmp_path / "out"))
-    assert message == f"{models('int8')}: was converted already; give the folder with the released files"
+    assert message == (
+        f"{models('int8')}: was converted to int8 already; give the folder with the released files, "
+        "or one converted to bf16"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["int8", "nf4"])
+def test_a_bf16_repack_is_as_good_a_source_as_the_released_files(models, tmp_path, scheme):
+    convert(models("bf16"), tmp_path / "again", scheme)
+    shards = [path.relative_to(models(scheme)) for path in models(scheme).rglob("*.safetensors")]
+    assert shards
+    for shard in shards:
+        assert (tmp_path / "again" / shard).read_bytes() == (models(scheme) / shard).read_bytes(), shard
+    manifest = read_manifest(tmp_path / "again")
+    assert manifest.licence == read_manifest(models(scheme)).licence
+    assert {source.sha256 for source in manifest.sources} >= {
+        shard.sha256 for shard in read_manifest(models("bf16")).components["high_noise"].shards
+    }
+
+
+def test_a_model_may_bring_a_licence_of_its_own(own, tmp_path):
+    (own / "licence.txt").write_text("Anyone may do anything.\n")
+    convert(own, tmp_path / "out", "bf16")
+    assert read_manifest(tmp_path / "out").licence == "Anyone may do anything."
 
 
 # --- where it goes ---------------------------------------------------------------------------------

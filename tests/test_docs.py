@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+from holo_lite.evaluation.ablations import CLIPS
+from holo_lite.evaluation.cuts import NEAR, TIMES_ITS_NEIGHBOURS
+from holo_lite.evaluation.marks import SCORES
+from holo_lite.evaluation.scores import wilson
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.report import abilities
 from holo_lite.schemes.registry import SCHEMES
@@ -48,3 +52,12 @@ def test_the_tables_say_what_profiles_says():
         cells = page[ability.profile.name][2:]
         shortened = said(ability.plan).replace("all 40", "all")
         assert cells == [ability.scheme, shortened, str(ability.in_shots.frames), str(ability.as_one_shot.frames)]
+
+
+def test_the_quality_page_explains_every_score_and_ablation():
+    named = [row[0].strip("`") for row in rows("docs/quality.md")]
+    assert [name for name in named if name in SCORES] == [*SCORES]
+    assert {name for name in named if name in CLIPS} == {name for name in CLIPS if name}
+    page = " ".join((ROOT / "docs/quality.md").read_text(encoding="utf-8").split())
+    assert f"at least {TIMES_ITS_NEIGHBOURS:g} times as much as any of the {NEAR} changes on either side" in page
+    assert f"With 200 storyboards and not one miss, the lower end stands at {100 * wilson(1, 200)[0]:.1f} %" in page

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from toy_files import toy_model
 from whole_models import PUBLISHED, write_holes
 
 from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
@@ -26,6 +27,7 @@ from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.text.encoder import TextEncoder, check_text_encoder
+from holo_lite.tiny.model import tiny_model
 
 TESTS = Path(__file__).parent
 PROMPTS = json.loads((TESTS / "parity_data" / "prompts.json").read_text(encoding="utf-8"))
@@ -34,8 +36,8 @@ SMALL = Options(frames=9, height=16, width=32, steps=3)
 
 
 @pytest.fixture(scope="module")
-def toy():
-    return Pipeline.load()
+def toy(cache):
+    return Pipeline.load(toy_model(cache))
 
 
 def generate(pipeline, out, board=BOARD, options=SMALL):
@@ -108,13 +110,13 @@ def test_mistakes_are_told_before_the_first_event(toy, tmp_path):
         toy.generate(BOARD, tmp_path / "b.mp4", changed(steps=0))
 
 
-def test_an_attention_the_experts_are_not_for_is_refused(toy, published_model):
+def test_an_attention_the_experts_are_not_for_is_refused(toy, cache, published_model):
     with pytest.raises(
         SettingsError, match=r"attention .full.: the experts loaded are for sparse; .*Pipeline\.load"
     ):
         toy.prepare(BOARD, changed(attention="full"))
     assert toy.prepare(BOARD, changed(attention="sparse")).settings.attention == "sparse"
-    full = Pipeline.load(attention="full")  # the toy's experts serve either
+    full = Pipeline.load(toy_model(cache), attention="full")  # the toy's experts serve either
     assert full.prepare(BOARD, SMALL).settings.attention == "full"
     with pytest.raises(CheckpointError, match=r"has no full_high_noise\.safetensors"):
         Pipeline.load(published_model, attention="full")
@@ -136,33 +138,33 @@ def test_a_seed_decides_the_frames(toy, tmp_path):
     [{"cuts": (9,)}, {"cfg": 4.0}, {"negative": "red"}, {"steps": 4}, {"attention": "full"}, {"board": "other"}],
     ids=str,
 )
-def test_everything_said_bears_on_the_frames(toy, tmp_path, said):
+def test_everything_said_bears_on_the_frames(toy, cache, tmp_path, said):
     """Five latent frames: enough for cuts at 5 and 9 to differ."""
     options, board, pipeline = changed(frames=17, cuts=(5,)), BOARD, toy
     generate(pipeline, tmp_path / "a.mp4", board, options)
     if "board" in said:
         board = Storyboard(BOARD.global_caption, (BOARD.shots[0], Shot("the sky")))
     elif "attention" in said:
-        pipeline = Pipeline.load(attention="full")
+        pipeline = Pipeline.load(toy_model(cache), attention="full")
     else:
         options = changed(**{"frames": 17, "cuts": (5,), **said})
     generate(pipeline, tmp_path / "b.mp4", board, options)
     assert not same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
 
 
-def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, tmp_path, monkeypatch):
+def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, cache, tmp_path, monkeypatch):
     generate(toy, tmp_path / "a.mp4")
 
     def explode(*_, **__):
         raise AssertionError("the text encoder was loaded")
 
     monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
-    generate(Pipeline.load(), tmp_path / "b.mp4")
+    generate(Pipeline.load(toy_model(cache)), tmp_path / "b.mp4")
     assert same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
     with pytest.raises(AssertionError, match="was loaded"):
         generate(toy, tmp_path / "c.mp4", options=changed(negative="a prompt nobody encoded"))
     with pytest.raises(AssertionError, match="was loaded"):
-        generate(Pipeline.load(dtype="bf16"), tmp_path / "c.mp4")
+        generate(Pipeline.load(toy_model(cache), dtype="bf16"), tmp_path / "c.mp4")
 
 
 @pytest.mark.parametrize(("cfg", "branches"), [(1.0, 1), (1.5, 2)])
@@ -248,12 +250,12 @@ def test_settings_survive_in_the_video(toy, tmp_path):
     done = generate(toy, tmp_path / "a.mp4")[-1]
     assert RunSettings.from_json(read_metadata(tmp_path / "a.mp4")) == done.settings
     assert done.settings.storyboard == BOARD
-    assert done.settings.model.startswith("toy-")
+    assert done.settings.model == toy.fingerprint
 
 
 def test_the_fingerprint_tells_models_apart(toy_copy):
     before = Pipeline.load(toy_copy).fingerprint
-    assert f"toy-{before}" == Pipeline.load().fingerprint
+    assert f"tiny-{Pipeline.load(tiny_model()).fingerprint}" == Pipeline.load().fingerprint
     for name in ("dit_low_noise", "vae/diffusion_pytorch_model", "text_encoder/model"):
         path = toy_copy / f"{name}.safetensors"
         original = path.read_bytes()
@@ -288,7 +290,7 @@ STORYBOARDS = {
 }
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["toy", "own model"])
+@pytest.mark.parametrize("own", [False, True], ids=["built in", "own model"])
 @pytest.mark.parametrize("name", STORYBOARDS)
 def test_what_inspect_prints_makes_the_same_video_bit_for_bit(run, toy_copy, tmp_path, name, own):
     text, words = STORYBOARDS[name]
@@ -298,6 +300,8 @@ def test_what_inspect_prints_makes_the_same_video_bit_for_bit(run, toy_copy, tmp
             '{"frames": 13, "fps": 12, "steps": 3, "cfg": 1.75, "negative": "red"}'
         )
         words = [*words, "--model", toy_copy]
+    else:  # the built-in experts are for sparse attention
+        words = ["sparse" if word == "full" else word for word in words]
     size = ("--height", 32, "--width", 16, "--out", "first.mp4")
     assert run("generate", name, *size, *words, *(() if "steps" in text else ("--steps", 2))).code == 0
     printed = run("inspect", "first.mp4").out

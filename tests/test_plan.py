@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from live_bytes import LiveBytes
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from toy_files import toy_model
 from whole_models import write_holes
 
 from benchmarks.synthetic import real_shapes
@@ -32,7 +33,6 @@ from holo_lite.plan.sizes import released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.text.encoder import _build
 from holo_lite.text.encoder_files import EncoderSizes
-from holo_lite.toy import toy_model
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.manifest import read_manifest
 from holo_lite.weights.shard import lay_out

@@ -32,8 +32,7 @@ class ConvertedFile:
         self.path = path
         self.component = self._find(path)
         self._check_schemes()
-        for shard in self.component.shards:
-            file = path.parent / shard.file
+        for shard, file in zip(self.component.shards, self.shard_paths, strict=True):
             size = file.stat().st_size if file.is_file() else -1
             if size != shard.nbytes:
                 state = f"has {size} bytes, not {shard.nbytes}" if size >= 0 else "is missing"
@@ -64,9 +63,14 @@ class ConvertedFile:
         """Shape of every tensor as the model knows it."""
         return {name: stored.shape for name, stored in self.component.tensors.items()}
 
+    @property
+    def shard_paths(self) -> list[Path]:
+        """The files the component lies in."""
+        return [self.path.parent / shard.file for shard in self.component.shards]
+
     @cached_property
     def _homes(self) -> Mapping[str, SafetensorsFile]:
-        files = [SafetensorsFile(self.path.parent / shard.file) for shard in self.component.shards]
+        files = [SafetensorsFile(path) for path in self.shard_paths]
         return {name: file for file in files for name in file.entries}
 
     @cached_property

@@ -1,17 +1,13 @@
 """A model small enough to make in a second, of exactly the architecture of the large one.
 
 It has two experts, a text encoder, a VAE and a tokenizer, in files laid out like the released ones, and
-goes through the same loaders. Its weights are random numbers from a fixed seed: it shows that the whole
-path works on this machine, and shows nothing else.
+goes through the same loaders. Its weights are random numbers from a fixed seed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +19,9 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.config import DiTConfig
-from holo_lite.errors import OutputError
 from holo_lite.model.dit import WanDiT
-from holo_lite.places import CACHE_VARIABLE
 from holo_lite.settings import Defaults
 
-VERSION = 2
 DEFAULTS = Defaults(frames=49, height=64, width=112, fps=15.0, steps=8, cfg=3.0, negative="")
 DIT = DiTConfig(dim=96, num_heads=3, ffn_dim=192, num_layers=3, text_dim=64, freq_dim=64)
 WORDS = (
@@ -40,21 +33,13 @@ WORDS = (
 )
 
 
-def toy_model(cache: Path) -> Path:
-    """Give the folder of the toy model under `cache`, made there if it is not there yet.
-
-    Raises `OutputError` where it cannot be written.
-    """
-    folder = cache / f"toy-{VERSION}"
-    try:
-        if not folder.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
-            _make_whole(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{cache}: the toy model cannot be written ({error.strerror}); set {CACHE_VARIABLE} to another folder"
-        ) from error
-    return folder
+def toy_model(folder: Path) -> Path:
+    """The toy's files in a folder of its own under `folder`, made there once."""
+    path = folder / "toy"
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        make_toy(path)
+    return path
 
 
 def make_toy(folder: Path) -> None:
@@ -67,19 +52,6 @@ def make_toy(folder: Path) -> None:
     _write_vae(folder / "vae")
     _tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "defaults.json").write_text(json.dumps(dataclasses.asdict(DEFAULTS)))
-
-
-def _make_whole(folder: Path) -> None:
-    """Make the toy in a draft and move it to its place; another process may be faster, with the same content."""
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix="toy-"))
-    try:
-        make_toy(draft)
-        os.replace(draft, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _randomise(module: nn.Module, seed: int) -> dict[str, Tensor]:

@@ -1,0 +1,154 @@
+"""What a run of the gate found, in one record: for the table, the JSON line, and a file to compare with later."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holo_lite.errors import OutputError
+from holo_lite.evaluation.likeness import Likeness
+from holo_lite.evaluation.marks import Marks
+from holo_lite.evaluation.run import Outcome, Verdict
+from holo_lite.evaluation.scores import Estimate, Score, mean, ratios, score_all
+from holo_lite.settings import RunSettings
+from holo_lite.tiny.drawing import describe
+from holo_lite.whole_files import write_whole
+
+DIGITS = 4  # of a share, in JSON
+
+
+@dataclass(frozen=True)
+class Names:
+    """What was compared, as the person named it."""
+
+    model: str
+    baseline: str | None = None
+    ablation: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All scores of a run. The last three are empty without a baseline."""
+
+    names: Names
+    settings: RunSettings  # of the first storyboard
+    storyboards: int
+    scores: Mapping[str, Score]
+    baseline: Mapping[str, Score]
+    ratios: Mapping[str, Estimate]
+    likeness: Mapping[str, Estimate]
+
+    @classmethod
+    def of(cls, names: Names, outcomes: Sequence[Outcome]) -> Report:
+        """Add up the storyboards marked so far, at least one."""
+        marks = [each.verdict.marks for each in outcomes]
+        baseline = [each.baseline.marks for each in outcomes if each.baseline]
+        alike = [each.likeness for each in outcomes if each.likeness]
+        return cls(
+            names,
+            outcomes[0].settings,
+            len(outcomes),
+            score_all(marks),
+            score_all(baseline) if baseline else {},
+            ratios(marks, baseline) if baseline else {},
+            _likeness(alike) if alike else {},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the storyboards, ready for JSON."""
+        settings = self.settings
+        kept = ("height", "width", "steps", "cfg", "seed", "dtype", "device", "attention", "made_with")
+        return {
+            "evaluation": "drawn world",
+            "model": self.names.model,
+            "baseline": self.names.baseline,
+            "ablate": self.names.ablation,
+            "storyboards": self.storyboards,
+            **{name: getattr(settings, name) for name in kept},
+            "weights": settings.model,
+            "scores": _plain(self.scores),
+            "baseline_scores": _plain(self.baseline),
+            "ratios": _plain(self.ratios),
+            "likeness": _plain(self.likeness),
+        }
+
+    def to_json(self) -> str:
+        """The record on one line."""
+        return json.dumps(self.record(), ensure_ascii=False)
+
+
+def check_place(path: Path) -> None:
+    """Make sure, before hours of work, that a file can be written; its folder is made. Raises `OutputError`."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    with _writing(path):
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def save(path: Path, report: Report, outcomes: Sequence[Outcome]) -> None:
+    """Write the record with every storyboard in it. Raises `OutputError`."""
+    found = {**report.record(), "each": [_one(each) for each in outcomes]}
+    with _writing(path):
+        write_whole(path, json.dumps(found, ensure_ascii=False, indent=1).encode())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _likeness(alike: Sequence[Likeness]) -> dict[str, Estimate]:
+    names = [field.name for field in dataclasses.fields(Likeness)]
+    return {name: mean([getattr(each, name) for each in alike]) for name in names}
+
+
+def _plain(found: Mapping[str, Score] | Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    """For each name its value and the ends of its interval; for scores, of how many chances."""
+    return {name: _numbers(value) for name, value in found.items()}
+
+
+def _numbers(found: Score | Estimate) -> dict[str, float]:
+    if isinstance(found, Score):
+        return {**_numbers(found.share), "of": found.of}
+    return {name: round(value, DIGITS) for name, value in dataclasses.asdict(found).items()}
+
+
+def _one(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "index": outcome.index,
+        "seed": outcome.settings.seed,
+        "frames": outcome.scene.frames,
+        "prompt": outcome.settings.storyboard.prompt,
+        "cuts": list(outcome.scene.cuts),
+        "model": _verdict(outcome.verdict),
+        "baseline": outcome.baseline and _verdict(outcome.baseline),
+        "likeness": outcome.likeness and dataclasses.asdict(outcome.likeness),
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    shots = [
+        {
+            "framing": reading.framing,
+            "motion": reading.motion,
+            "characters": [describe(character) for character in reading.characters],
+            "wall": f"{reading.wall.pattern} {reading.wall.colour}",
+            "residual": round(reading.residual, 4),
+        }
+        for reading in verdict.readings
+    ]
+    return {"cuts": list(verdict.cuts), "shots": shots, "marks": _hits(verdict.marks)}
+
+
+def _hits(marks: Marks) -> dict[str, list[int]]:
+    return {name: [count.hits, count.of] for name, count in marks.items()}

@@ -1,0 +1,146 @@
+"""The gate's run: storyboards nobody trained on, made, read and marked one after the other.
+
+It is a generator of events; closing it stops it, and what was yielded stays good. Storyboard i of a seed is the
+same in every run, as is its noise, so a model and its baseline, or two runs a month apart, are compared in pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from holo_lite.errors import SettingsError, first_three
+from holo_lite.evaluation.cuts import find_cuts
+from holo_lite.evaluation.likeness import Likeness, likeness
+from holo_lite.evaluation.marks import Marks, mark
+from holo_lite.evaluation.reading import Reader, Reading
+from holo_lite.evaluation.studio import Film, Studio
+from holo_lite.pipeline import Job
+from holo_lite.settings import Options, RunSettings
+from holo_lite.tiny.words import VOCABULARY, storyboard
+from holo_lite.tiny.world import Scene, random_scene
+
+MOST_STORYBOARDS = 10_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one model's clip shows: the cuts found, a reading a shot, and the marks for them."""
+
+    cuts: tuple[int, ...]
+    readings: tuple[Reading, ...]
+    marks: Marks
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Everything is decided, and no clip made. settings: of the first one; notes are for people."""
+
+    storyboards: int
+    settings: RunSettings
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A storyboard and what became of it. `baseline` and `likeness` are there if a baseline is."""
+
+    index: int
+    scene: Scene
+    settings: RunSettings
+    verdict: Verdict
+    baseline: Verdict | None = None
+    likeness: Likeness | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A storyboard is made and marked."""
+
+    outcome: Outcome
+    film: Film
+    baseline_film: Film | None = None
+
+
+Event = Begun | Judged
+
+
+def scene_of(seed: int, index: int) -> Scene:
+    """Storyboard `index` of a seed, of a kind that is never trained on."""
+    return random_scene(np.random.default_rng([seed, index]), held_out=True)
+
+
+def evaluate(
+    model: Studio, baseline: Studio | None, storyboards: int, options: Options
+) -> Generator[Event, None, None]:
+    """Make and mark storyboards. Raises, before the first event, `SettingsError` for what cannot be run."""
+    if not 1 <= storyboards <= MOST_STORYBOARDS:
+        raise SettingsError(f"--storyboards {storyboards}: give a number from 1 to {MOST_STORYBOARDS}")
+    scenes = [scene_of(options.seed or 0, index) for index in range(storyboards)]
+    jobs = _jobs(model, scenes, options)
+    asked = jobs[0].settings
+    reader = Reader.of(asked.height, asked.width)
+    others = _jobs(baseline, scenes, _said(asked)) if baseline else []
+    return _events(model, jobs, baseline, others, scenes, reader)
+
+
+def judge(scene: Scene, frames: Tensor, reader: Reader) -> Verdict:
+    """Read a clip (n, H, W, 3) uint8 and mark it."""
+    pixels = frames.numpy()
+    cuts = find_cuts(pixels)
+    readings = tuple(reader.read(pixels[span.start : span.stop]) for span in scene.spans)
+    return Verdict(cuts, readings, mark(scene, cuts, readings))
+
+
+def unknown_words(tokenizer: Path) -> list[str]:
+    """Words of the drawn world that a tokenizer.json has no token of their own for."""
+    known = Tokenizer.from_file(str(tokenizer)).get_vocab()
+    return sorted(word for word in VOCABULARY if word not in known)
+
+
+def _jobs(studio: Studio, scenes: list[Scene], options: Options) -> list[Job]:
+    seed = options.seed or 0
+    said = [dataclasses.replace(options, seed=seed + index) for index in range(len(scenes))]
+    return studio.prepare([storyboard(scene) for scene in scenes], said)
+
+
+def _said(settings: RunSettings) -> Options:
+    """A model's settings for its baseline, whose own defaults may be others."""
+    names = ("height", "width", "steps", "cfg", "seed")
+    return Options(**{name: getattr(settings, name) for name in names})
+
+
+def _events(
+    model: Studio, jobs: list[Job], baseline: Studio | None, others: list[Job], scenes: list[Scene], reader: Reader
+) -> Generator[Event, None, None]:
+    notes = [note for studio in (model, baseline) if studio for note in _strangeness(studio)]
+    yield Begun(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)))
+    compared = zip(others, baseline.read(others), strict=True) if baseline else iter(())
+    for index, (scene, job, guidance) in enumerate(zip(scenes, jobs, model.read(jobs), strict=True)):
+        film = model.film(job, guidance)
+        judged = Judged(Outcome(index, scene, job.settings, judge(scene, film.frames, reader)), film)
+        yield _beside(judged, baseline.film(*next(compared)), reader) if baseline else judged
+
+
+def _beside(judged: Judged, other: Film, reader: Reader) -> Judged:
+    """The same with the baseline's clip beside it."""
+    film, outcome = judged.film, judged.outcome
+    alike = likeness(film.frames, other.frames, film.latents, other.latents)
+    verdict = judge(outcome.scene, other.frames, reader)
+    return Judged(dataclasses.replace(outcome, baseline=verdict, likeness=alike), film, other)
+
+
+def _strangeness(studio: Studio) -> list[str]:
+    """A line about a model to which this world's words mean nothing."""
+    folder = studio.pipeline.folder
+    words = unknown_words(folder.tokenizer)
+    if not words:
+        return []
+    said = first_three(f"'{word}'" for word in words)
+    return [f"{folder.path} does not know the drawn world (it has no word for {said}): its scores mean nothing"]

@@ -1,0 +1,138 @@
+"""A model opened once, which makes clip after clip in memory.
+
+What the pipeline does for one video, without an mp4: both experts and the decoder stay open between storyboards
+where they fit, and all prompts are encoded together, through the pipeline's own cache. Clip and guidance are those
+of an ablation, if one is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from holo_lite.evaluation.ablations import CLIPS, Ablation, ablated_guidance
+from holo_lite.experts import FileExperts
+from holo_lite.film.vae import Vae, decode_frames, load_vae, to_uint8
+from holo_lite.model.dit import WanDiT
+from holo_lite.pipeline import Job, Pipeline
+from holo_lite.places import cache_folder
+from holo_lite.plan.sizes import StackSizes
+from holo_lite.sampler import Context, Experts, Guidance, initial_noise, sample
+from holo_lite.schedule import Expert, Schedule
+from holo_lite.settings import Options
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
+from holo_lite.text.encoder import TextEncoder, pad_rows
+from holo_lite.text.windows import Prompt
+
+ROOM_FOR_EXPERTS = 0.5  # of what is free; the rest is for activations and the decoder
+
+
+@dataclass(frozen=True)
+class Film:
+    """A clip in memory: frames (n, H, W, 3) uint8 and the latents (16, F, h, w) they were decoded from."""
+
+    frames: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class HeldExperts:
+    """Lends both experts and keeps them open."""
+
+    files: FileExperts
+    opened: dict[Expert, WanDiT] = field(default_factory=dict)
+
+    @contextmanager
+    def lend(self, expert: Expert) -> Iterator[WanDiT]:
+        """Open an expert at most once."""
+        if expert not in self.opened:
+            with self.files.lend(expert) as model:
+                self.opened[expert] = model
+        yield self.opened[expert]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """An opened model, and what of it is ablated."""
+
+    pipeline: Pipeline
+    experts: Experts
+    vae: Vae
+    ablation: Ablation | None = None
+
+    @classmethod
+    def open(cls, pipeline: Pipeline, ablation: Ablation | None = None) -> Studio:
+        """Open the decoder now and the experts when they are first used. Raises `CheckpointError`."""
+        folder, device = pipeline.folder, pipeline.device
+        files = FileExperts(folder.high_noise, folder.low_noise, pipeline.dtype, device)
+        precision = pipeline.dtype if device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
+        vae = load_vae(folder.vae, dtype=precision, device=device)
+        return cls(pipeline, HeldExperts(files) if experts_fit(pipeline) else files, vae, ablation)
+
+    def prepare(self, boards: Sequence[Storyboard], options: Sequence[Options]) -> list[Job]:
+        """Decide and check every run. Raises what `Pipeline.prepare` does."""
+        return [self.pipeline.prepare(board, said) for board, said in zip(boards, options, strict=True)]
+
+    def read(self, jobs: Sequence[Job]) -> Iterator[Guidance]:
+        """Encode all prompts, the text encoder opened at most once, then give each run's guidance."""
+        prompts = list(dict.fromkeys(prompt for job in jobs for prompt in _prompts(job)))
+        rows = dict(zip(prompts, self._encode(prompts), strict=True))
+        for job in jobs:
+            yield self._guidance(job, rows)
+
+    def film(self, job: Job, guidance: Guidance) -> Film:
+        """Make one clip."""
+        settings, device = job.settings, self.pipeline.device
+        clip = CLIPS[self.ablation](settings.layout, settings.attention, job.plan.chunks)
+        latents = initial_noise(clip, settings.seed).to(device)
+        for progress in sample(self.experts, latents, guidance, Schedule.of(settings.steps), clip):
+            latents = progress.latents
+        with torch.inference_mode():
+            frames = torch.stack([to_uint8(frame) for frame in decode_frames(self.vae, latents)])
+        return Film(frames, latents.cpu())
+
+    def _encode(self, prompts: list[Prompt]) -> list[Tensor]:
+        path, dtype, device = self.pipeline.folder.text_encoder, self.pipeline.dtype, self.pipeline.device
+        return encode_prompts(
+            prompts,
+            lambda: TextEncoder.open(path, dtype=dtype, device=device),
+            PromptCache(cache_folder() / "prompts"),
+            identity=encoder_identity(path),
+            dtype=dtype,
+        )
+
+    def _guidance(self, job: Job, rows: Mapping[Prompt, Tensor]) -> Guidance:
+        contexts = [Context(self._padded(rows[prompt]), self._windows(prompt)) for prompt in _prompts(job)]
+        guidance = Guidance(contexts[0], contexts[1] if len(contexts) > 1 else None, job.settings.cfg)
+        return ablated_guidance(guidance, self.ablation)
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        return pad_rows(rows).to(self.pipeline.device, self.pipeline.dtype)
+
+    def _windows(self, prompt: Prompt) -> tuple[Tensor, ...] | None:
+        if prompt.windows is None:
+            return None
+        seen = (prompt.windows.rows(shot) for shot in range(prompt.shots))
+        return tuple(torch.tensor(rows, device=self.pipeline.device) for rows in seen)
+
+
+def _prompts(job: Job) -> list[Prompt]:
+    """What a run reads: the negative prompt only with guidance."""
+    return [job.prompt, job.negative] if job.settings.cfg != 1 else [job.prompt]
+
+
+def experts_fit(pipeline: Pipeline) -> bool:
+    """Whether both experts can stay in memory; where nobody knows how much is free, they do not."""
+    machine = pipeline.machine
+    free = machine.free if pipeline.device.type == "cuda" else machine.ram_free
+    taken = sum(_bytes(stack) for stack in (pipeline.sizes.high_noise, pipeline.sizes.low_noise))
+    return free is not None and taken <= ROOM_FOR_EXPERTS * free
+
+
+def _bytes(stack: StackSizes) -> int:
+    return stack.rest + sum(stack.blocks)

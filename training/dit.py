@@ -1,0 +1,180 @@
+"""The experts of holo-tiny: rectified flow on drawn clips.
+
+One network learns all noise levels first; then it is copied, and each copy learns on at its own levels. Noise
+levels are drawn as the sampler visits them; one prompt in ten is left out, for guidance.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from holo_lite.config import DiTConfig
+from holo_lite.model.dit import WanDiT
+from holo_lite.schedule import BOUNDARY, SHIFT
+from holo_lite.story.shots import ShotLayout
+from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
+from holo_lite.tiny.words import storyboard
+from holo_lite.tiny.world import Scene
+from training.forward import Text, begin, sight_of, text_bias, text_sight, velocity
+from training.latents import LENGTHS, Clips, Scale, read_clips
+from training.loop import Part, train
+from training.muon import optimizers
+from training.stress import character_boxes
+from training.text import Reader
+
+APART = ("patch_embedding", "head.head", "time_", "modulation", "bias", "norm")
+LAST = BOUNDARY / 1000 / (SHIFT - (SHIFT - 1) * BOUNDARY / 1000)  # where on the unshifted line the experts meet
+
+
+HOLO_TINY = DiTConfig(dim=192, num_heads=4, ffn_dim=512, num_layers=5, text_dim=128, freq_dim=64)
+
+
+@dataclass(frozen=True)
+class DitRecipe:
+    """Sizes and lengths of the training."""
+
+    config: DiTConfig = HOLO_TINY
+    steps: int = 3600  # of the common network
+    expert_steps: int = 400  # of each expert alone
+    batch: int = 216  # latent frames
+    shares: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.1)  # of clips by length: short ones are cheap
+    stress: float = 4.0  # how much more a character counts than the wall
+    muon: float = 2e-2
+    adam: float = 2e-3
+    dropped: float = 0.1
+    height: int = 64
+    width: int = 112
+
+
+@dataclass(frozen=True)
+class Told:
+    """A clip's storyboard as the network meets it."""
+
+    prompt: Prompt
+    layout: ShotLayout
+    sight: Tensor  # what each shot sees of the prompt
+    stress: Tensor  # (F, h, w): how much each latent counts
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """All clips by length, each with its prompt."""
+
+    clips: Mapping[int, Clips]
+    told: Mapping[int, tuple[Told, ...]]
+    empty: Prompt
+
+    @classmethod
+    def read(cls, folder: Path, scale: Scale, tokenizer: PromptTokenizer, recipe: DitRecipe) -> Lessons:
+        """Read the encoded clips and tokenise their storyboards."""
+        clips = {length: read_clips(folder, length, scale) for length in LENGTHS}
+        told = {
+            length: tuple(
+                _told(read_prompt(storyboard(scene).prompt, tokenizer), scene, recipe) for scene in these.scenes
+            )
+            for length, these in clips.items()
+        }
+        return cls(clips, told, read_prompt("", tokenizer))
+
+
+def _told(prompt: Prompt, scene: Scene, recipe: DitRecipe) -> Told:
+    layout = ShotLayout.from_frames(scene.frames, scene.cuts, recipe.height, recipe.width)
+    weights = 1 + (recipe.stress - 1) * character_boxes(scene, recipe.height, recipe.width)
+    return Told(prompt, layout, text_sight(prompt, layout.shots), torch.from_numpy(weights))
+
+
+def train_experts(recipe: DitRecipe, reader: Reader, lessons: Lessons, part: Part) -> dict[str, nn.Module] | None:
+    """Train all, as far as this part has time. → "high_noise" and "low_noise" when done, else None."""
+    torch.manual_seed(1)
+    common = WanDiT(recipe.config)
+    begin(common)
+    reader.requires_grad_(False)
+    if _learn("dit", common, reader, lessons, recipe, (0.0, 1.0), part) is None:
+        return None
+    done: dict[str, nn.Module] = {}
+    for name, levels in (("high_noise", (LAST, 1.0)), ("low_noise", (0.0, LAST))):
+        done[name] = copy.deepcopy(common)
+        if _learn(name, done[name], reader, lessons, recipe, levels, part) is None:
+            return None
+    return done
+
+
+def _learn(
+    name: str,
+    model: Any,
+    reader: Reader,
+    lessons: Lessons,
+    recipe: DitRecipe,
+    levels: tuple[float, float],
+    part: Part,
+) -> nn.Module | None:
+    alone = name != "dit"
+
+    def step(_: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        return flow_loss(model, reader, lessons, recipe, levels, rng)
+
+    pace = 0.35 if alone else 1.0
+    used = optimizers(model, recipe.muon * pace, recipe.adam * pace, APART)
+    steps = recipe.expert_steps if alone else recipe.steps
+    rate = _down if alone else _up_and_down
+    return train(name, model, used, step, steps=steps, rate=rate, average=0.99, part=part)
+
+
+def flow_loss(
+    model: WanDiT,
+    reader: Reader,
+    lessons: Lessons,
+    recipe: DitRecipe,
+    levels: tuple[float, float],
+    rng: np.random.Generator,
+) -> dict[str, Tensor]:
+    """Squared error of the velocity at random noise levels, on a batch of clips of one length."""
+    length = int(rng.choice(LENGTHS, p=recipe.shares))
+    batch = recipe.batch // length
+    these = rng.integers(len(lessons.clips[length].scenes), size=batch)
+    clean = lessons.clips[length].latents[these]
+    told = [lessons.told[length][index] for index in these]
+    dropped = rng.random(batch) < recipe.dropped
+    told = [_unprompted(one, lessons.empty) if drop else one for one, drop in zip(told, dropped, strict=True)]
+    even = (rng.permutation(batch) + rng.random(batch)) / batch
+    line = levels[0] + (levels[1] - levels[0]) * torch.from_numpy(even).float()
+    sigma = SHIFT * line / (1 + (SHIFT - 1) * line)
+    noise = torch.randn_like(clean)
+    away = sigma.view(-1, 1, 1, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        text = _read(reader, told)
+        sight = sight_of([one.layout for one in told], recipe.config.head_dim)
+        found = velocity(model, torch.lerp(clean, noise, away), 1000 * sigma, text, sight)
+    stress = torch.stack([one.stress for one in told])[:, None]
+    errors = ((found - (noise - clean)).square() * stress).mean(dim=(1, 2, 3, 4)) / stress.mean(dim=(1, 2, 3, 4))
+    high = sigma * 1000 >= BOUNDARY
+    split = {key: errors.detach()[which].mean() for key, which in (("high", high), ("low", ~high)) if which.any()}
+    return {"loss": errors.mean(), **split}
+
+
+def _unprompted(told: Told, empty: Prompt) -> Told:
+    return Told(empty, told.layout, text_sight(empty, told.layout.shots), torch.ones_like(told.stress))
+
+
+def _read(reader: Reader, told: list[Told]) -> Text:
+    rows = reader.rows([one.prompt for one in told])
+    bias = [text_bias(one.sight, one.layout, rows.shape[1] + 1) for one in told]
+    return Text(nn.functional.pad(rows, (0, 0, 0, 1)), torch.stack(bias)[:, None])
+
+
+def _up_and_down(progress: float) -> float:
+    """Learning rate: up, level until a half, then straight down to a third, where the experts go on."""
+    return min(1.0, progress / 0.02 + 0.02, 1 - (progress - 0.5) / 0.5 * 0.65)
+
+
+def _down(progress: float) -> float:
+    """Learning rate: straight down."""
+    return max(0.01, 1 - progress)
