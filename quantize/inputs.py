@@ -17,7 +17,7 @@ import torch
 from holo_lite import __version__
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
-from holo_lite.model.load import describe_expert
+from holo_lite.model.load import describe_expert, expert_config
 from holo_lite.text.encoder import describe_text_encoder
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.weights.converted import ConvertedFile
@@ -130,8 +130,9 @@ def _component(role: str, folder: ModelFolder, recipe: Recipe, loras: Sequence[L
 
 
 def _expert(path: Path, loras: Sequence[Lora]) -> Inputs:
-    source = Source(open_weights(path), loras=loras)
-    config, order = describe_expert(source)
+    file = open_weights(path)
+    source = Source(file, loras=loras)
+    config, order = describe_expert(source, expert_config(file) if isinstance(file, ConvertedFile) else None)
     return Inputs(source, dataclasses.asdict(config), order)
 
 

@@ -74,3 +74,12 @@ def test_the_weights_come_with_the_package():
     assert '"holo_lite.tiny" = ["weights/*", "weights/*/*"]' in (root / "pyproject.toml").read_text(
         encoding="utf-8"
     )
+
+
+def test_it_can_be_quantized_further(run, tmp_path):
+    assert run("quantize", tiny_model(), tmp_path / "int8", "--scheme", "int8").code == 0
+    before, after = (read_manifest(folder).components for folder in (tiny_model(), tmp_path / "int8"))
+    assert {role: component.config for role, component in after.items()} == {
+        role: component.config for role, component in before.items()
+    }
+    assert {tensor.scheme for tensor in after["high_noise"].tensors.values()} == {"plain", "int8"}

@@ -53,12 +53,13 @@ def _manifest_config(file: ConvertedFile) -> DiTConfig:
     return config
 
 
-def describe_expert(file: WeightFile) -> tuple[DiTConfig, tuple[str, ...]]:
+def describe_expert(file: WeightFile, known: DiTConfig | None = None) -> tuple[DiTConfig, tuple[str, ...]]:
     """The sizes of an expert, and the names of its tensors in the order in which they are used.
 
-    Raises `CheckpointError` if names or shapes are not an expert's.
+    `known` are its sizes, where they are known from elsewhere than the file. Raises `CheckpointError` if names or
+    shapes are not an expert's.
     """
-    config = expert_config(file)
+    config = known or expert_config(file)
     model = _skeleton(config, {})
     check(model, file, own_names(file), what=WHAT)
     return config, tuple(module_shapes(model))
