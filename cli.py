@@ -88,14 +88,41 @@ def _cuts(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
         raise SettingsError(f"--cuts '{text}': give frame numbers such as 49,97,145") from None
 
 
-def _machine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say where and how to compute."""
-    for option in (
-        click.option("--dtype", default="auto", show_default=True, help="auto, bf16 or fp32."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    ):
-        command = option(command)
-    return command
+Command = Callable[..., Any]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options that several commands share, in the order in which help shows them."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_machine_options = _options(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--dtype", default="auto", show_default=True, help="auto, bf16 or fp32."),
+)
+_timing_options = _options(
+    click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made."),
+    click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97."),
+    click.option("--fps", type=float, help="Frames per second of the video."),
+)
+_picture_options = _options(
+    click.option("--height", type=int, help="In pixels, a multiple of 16."),
+    click.option("--width", type=int, help="In pixels, a multiple of 16."),
+    click.option("--steps", type=int, help="Denoising steps."),
+    click.option(
+        "--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt."
+    ),
+)
+_profile_option = click.option(
+    "--profile", default="auto", show_default=True, help="auto, a name that `profiles` lists, or a TOML file."
+)
+_attention_option = click.option("--attention", help="sparse or full.  [default: that of the model's files]")
 
 
 @holo_lite.command()
@@ -104,19 +131,12 @@ def _machine_options(command: Callable[..., None]) -> Callable[..., None]:
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
-@click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made.")
-@click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97.")
-@click.option("--height", type=int, help="In pixels, a multiple of 16.")
-@click.option("--width", type=int, help="In pixels, a multiple of 16.")
-@click.option("--fps", type=float, help="Frames per second of the video.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
+@_timing_options
+@_picture_options
 @click.option("--seed", type=int, help="The same seed and settings give the same video.  [default: 0]")
 @click.option("--negative", help="What should not be seen.  [default: the model's published one]")
-@click.option("--attention", help="sparse or full.  [default: that of the model's files]")
-@click.option(
-    "--profile", default="auto", show_default=True, help="auto, a name that `profiles` lists, or a TOML file."
-)
+@_attention_option
+@_profile_option
 @_machine_options
 def generate(
     storyboard: str,
@@ -183,10 +203,7 @@ def demo(out: Path, device: str, dtype: str) -> None:
 @click.option("--ablate", help="Take out of the model: windows, representatives or double.")
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
 @click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
-@click.option("--height", type=int, help="In pixels, a multiple of 16.")
-@click.option("--width", type=int, help="In pixels, a multiple of 16.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
+@_picture_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Other storyboards, other noise.")
 @_machine_options
 def evaluate(
@@ -235,18 +252,11 @@ def profiles() -> None:
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: HoloCine-14B]"
 )
-@click.option(
-    "--profile", default="auto", show_default=True, help="auto, a name that `profiles` lists, or a TOML file."
-)
+@_profile_option
 @click.option("--gpu", help="A card to plan for instead of this machine, such as 'RTX 4090'.")
-@click.option("--frames", type=int, help="Length in frames; the nearest 4t+1 is made.")
-@click.option("--cuts", callback=_cuts, help="First frame of every shot but the first, such as 49,97.")
-@click.option("--height", type=int, help="In pixels, a multiple of 16.")
-@click.option("--width", type=int, help="In pixels, a multiple of 16.")
-@click.option("--fps", type=float, help="Frames per second of the video.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--cfg", type=float, help="How strongly the prompt is followed; 1 leaves out the negative prompt.")
-@click.option("--attention", help="sparse or full.  [default: that of the model's files]")
+@_timing_options
+@_picture_options
+@_attention_option
 def plan(storyboard: str, model: Path | None, profile: str, gpu: str | None, **said: Any) -> None:
     """Say what a run of STORYBOARD would need, how long it may take, and what else would fit.
 
