@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import load_expert
 from holo_lite.schedule import Expert
@@ -26,11 +27,12 @@ class FileExperts:
     low_noise: Path
     dtype: torch.dtype
     device: torch.device
+    compute: Compute = PLAIN
 
     @contextmanager
     def lend(self, expert: Expert) -> Iterator[WanDiT]:
         """Open an expert for as long as the context lasts."""
         path = self.high_noise if expert == "high_noise" else self.low_noise
-        yield load_expert(path, dtype=self.dtype, device=self.device)
+        yield load_expert(path, dtype=self.dtype, device=self.device, compute=self.compute)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

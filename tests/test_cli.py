@@ -16,8 +16,8 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-import cli
 from holo_lite import __version__
+from holo_lite.commands.running import TINY_NOTICE
 from holo_lite.console import display, show
 from holo_lite.events import Finished, PhaseStarted, Resolved, StepDone
 from holo_lite.film.video import probe, read_metadata
@@ -112,7 +112,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     assert (process.returncode, out) == (0, "")
     lines = err.splitlines()
     assert all(line.isprintable() for line in lines)
-    assert lines[0] == cli.TINY_NOTICE
+    assert lines[0] == TINY_NOTICE
     assert lines[1:4] == [
         "2 shots, 16x16, 9 frames, 2 steps, seed 0",
         "note: length 10 → 9 frames",
@@ -171,7 +171,7 @@ def test_examples_are_ready_to_run(path, published):
 def test_the_demo_makes_a_video_and_its_contact_sheet(run, tmp_path):
     outcome = run("demo", "--out", "shown")
     assert outcome.code == 0
-    assert outcome.err.startswith(cli.TINY_NOTICE)
+    assert outcome.err.startswith(TINY_NOTICE)
     info = probe(tmp_path / "shown" / "demo.mp4")
     assert (info.frames, info.width, info.height) == (49, 112, 64)
     assert (tmp_path / "shown" / "demo.png").is_file()

@@ -20,12 +20,13 @@ from holo_lite.story.shots import ShotLayout
 from holo_lite.text.windows import PromptTokenizer, read_prompt
 from holo_lite.tiny.drawing import draw
 from holo_lite.tiny.words import storyboard, token_id
-from holo_lite.tiny.world import COLOURS, SHAPES, random_scene
+from holo_lite.tiny.world import COLOURS, SHAPES, Trait, random_scene
 from training.assemble import tokenizer
+from training.dit import noise_shares
 from training.forward import Text, begin, sight_of, text_bias, text_sight, velocity
 from training.loop import Part, train
 from training.muon import orthogonal
-from training.stress import character_boxes
+from training.stress import stress_of
 from training.text import tag_loss
 from training.vae import FastNorm, VaeRecipe, decode, new_vae, snippet
 
@@ -123,13 +124,47 @@ def test_boxes_cover_the_characters_and_not_the_whole_picture():
     rng = np.random.default_rng(2)
     for _ in range(10):
         scene = random_scene(rng, held_out=False)
-        boxes = character_boxes(scene, 64, 112)
+        stress = stress_of(scene, 64, 112, 4.0, 12.0)
+        boxes = stress > 1
         frames = [0, *range(3, scene.frames, 4)]  # one video frame of each latent frame
         drawn, bare = (draw(one) for one in (scene, dataclasses.replace(scene, acts=unpeopled(scene))))
         people = (drawn[frames] != bare[frames]).any(-1).reshape(len(frames), 8, 8, 14, 8).mean((2, 4)) > 0.4
         assert boxes.shape == people.shape
         assert (boxes >= people).all()
         assert boxes.mean() < 0.8
+
+
+def test_what_a_spot_changes_counts_most():
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        scene = random_scene(rng, held_out=False)
+        frames = [0, *range(3, scene.frames, 4)]
+        with_spots, without = (draw(dressed(scene, spotted)) for spotted in (True, False))
+        changed = (with_spots[frames] != without[frames]).any(-1).reshape(len(frames), 8, 8, 14, 8).mean(
+            (2, 4)
+        ) > 0.3
+        stress = stress_of(scene, 64, 112, 4.0, 12.0)
+        assert (stress[changed] == 12).all()
+        assert (stress == 12).mean() < 0.35
+
+
+def dressed(scene, spotted):
+    trait = Trait(pale=False, spotted=spotted)
+    people = tuple(dataclasses.replace(one, trait=trait) for one in scene.characters)
+    return dataclasses.replace(scene, characters=people)
+
+
+def test_some_shots_are_clearer_in_a_share_of_the_clips_and_never_all():
+    rng = np.random.default_rng(4)
+    layout = ShotLayout.from_frames(33, (9, 21), 64, 112)
+    drawn = torch.stack([noise_shares(layout, 0.5, rng) for _ in range(400)])
+    assert torch.all(noise_shares(layout, 0.0, rng) == 1)
+    assert torch.all((drawn >= 0) & (drawn <= 1)), "no more noise than is said"
+    assert torch.all((drawn == 1).any(1)), "some shot has all of it"
+    per_shot = drawn[:, [0, 3, 6]]
+    assert torch.equal(per_shot[:, list(layout.shot_of_latent_frame)], drawn), "a shot is clear as a whole"
+    clear = (drawn < 1).any(1).float().mean()
+    assert 0.25 < clear < 0.5, "half of the clips, less those in which every shot happened to be whole"
 
 
 def unpeopled(scene):

@@ -18,7 +18,7 @@ from training.loop import Part
 from training.text import train_text
 from training.vae import VaeRecipe, train_decoder, train_vae
 
-EACH = 512  # clips of every length
+EACH = 1024  # clips of every length
 
 
 @click.command()

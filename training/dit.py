@@ -27,7 +27,7 @@ from training.forward import Text, begin, sight_of, text_bias, text_sight, veloc
 from training.latents import LENGTHS, Clips, Scale, read_clips
 from training.loop import Part, train
 from training.muon import optimizers
-from training.stress import character_boxes
+from training.stress import stress_of
 from training.text import Reader
 
 APART = ("patch_embedding", "head.head", "time_", "modulation", "bias", "norm")
@@ -47,6 +47,9 @@ class DitRecipe:
     batch: int = 216  # latent frames
     shares: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.1)  # of clips by length: short ones are cheap
     stress: float = 4.0  # how much more a character counts than the wall
+    spot_stress: float = 12.0  # and how much more its spot
+    clear: float = 0.5  # of the clips have clearer shots to look at, early on
+    clear_until: float = 0.6  # of the common network's steps
     muon: float = 2e-2
     adam: float = 2e-3
     dropped: float = 0.1
@@ -87,7 +90,7 @@ class Lessons:
 
 def _told(prompt: Prompt, scene: Scene, recipe: DitRecipe) -> Told:
     layout = ShotLayout.from_frames(scene.frames, scene.cuts, recipe.height, recipe.width)
-    weights = 1 + (recipe.stress - 1) * character_boxes(scene, recipe.height, recipe.width)
+    weights = stress_of(scene, recipe.height, recipe.width, recipe.stress, recipe.spot_stress)
     return Told(prompt, layout, text_sight(prompt, layout.shots), torch.from_numpy(weights))
 
 
@@ -118,8 +121,9 @@ def _learn(
 ) -> nn.Module | None:
     alone = name != "dit"
 
-    def step(_: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
-        return flow_loss(model, reader, lessons, recipe, levels, rng)
+    def step(index: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        early = not alone and index < recipe.clear_until * recipe.steps
+        return flow_loss(model, reader, lessons, recipe, levels, rng, clear=recipe.clear if early else 0.0)
 
     pace = 0.35 if alone else 1.0
     used = optimizers(model, recipe.muon * pace, recipe.adam * pace, APART)
@@ -135,8 +139,12 @@ def flow_loss(
     recipe: DitRecipe,
     levels: tuple[float, float],
     rng: np.random.Generator,
+    clear: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Squared error of the velocity at random noise levels, on a batch of clips of one length."""
+    """Squared error of the velocity at random noise levels, on a batch of clips of one length.
+
+    `clear` of the clips have some shots with less noise than the rest; only the rest count.
+    """
     length = int(rng.choice(LENGTHS, p=recipe.shares))
     batch = recipe.batch // length
     these = rng.integers(len(lessons.clips[length].scenes), size=batch)
@@ -148,16 +156,29 @@ def flow_loss(
     line = levels[0] + (levels[1] - levels[0]) * torch.from_numpy(even).float()
     sigma = SHIFT * line / (1 + (SHIFT - 1) * line)
     noise = torch.randn_like(clean)
-    away = sigma.view(-1, 1, 1, 1, 1)
+    share = torch.stack([noise_shares(one.layout, clear, rng) for one in told])
+    away = (sigma[:, None] * share)[:, None, :, None, None]
     with torch.autocast("cpu", torch.bfloat16):
         text = _read(reader, told)
         sight = sight_of([one.layout for one in told], recipe.config.head_dim)
         found = velocity(model, torch.lerp(clean, noise, away), 1000 * sigma, text, sight)
-    stress = torch.stack([one.stress for one in told])[:, None]
+    counted = (share == 1)[:, :, None, None]
+    stress = (torch.stack([one.stress for one in told]) * counted)[:, None]
     errors = ((found - (noise - clean)).square() * stress).mean(dim=(1, 2, 3, 4)) / stress.mean(dim=(1, 2, 3, 4))
     high = sigma * 1000 >= BOUNDARY
     split = {key: errors.detach()[which].mean() for key, which in (("high", high), ("low", ~high)) if which.any()}
     return {"loss": errors.mean(), **split}
+
+
+def noise_shares(layout: ShotLayout, clear: float, rng: np.random.Generator) -> Tensor:
+    """How much of its noise each latent frame gets: all of it, but for some shots of `clear` of the clips. → (F,).
+
+    Where one shot is seen more clearly, looking at it pays most: so a network finds out early that it should.
+    """
+    some = rng.random(layout.shots) < 0.5
+    some[rng.integers(layout.shots)] = False
+    shares = np.where(some & (rng.random() < clear), rng.random(layout.shots), 1.0)
+    return torch.from_numpy(shares[list(layout.shot_of_latent_frame)]).float()
 
 
 def _unprompted(told: Told, empty: Prompt) -> Told:

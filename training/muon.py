@@ -42,11 +42,11 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """Roughly the nearest matrix with orthogonal rows or columns, by Newton-Schulz. (m, n) → (m, n)."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (torch.linalg.matrix_norm(x) + 1e-7)
+    x = (x / (torch.linalg.matrix_norm(x) + 1e-7)).bfloat16()  # a rough answer is good enough
     for _ in range(ROUNDS):
         gram = x @ x.T
         x = A * x + (B * gram + C * gram @ gram) @ x
-    result: Tensor = x.T if tall else x
+    result: Tensor = (x.T if tall else x).to(matrix.dtype)
     return result
 
 

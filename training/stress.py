@@ -1,4 +1,4 @@
-"""Where the characters are, in latents: a small part of the picture, and most of the task."""
+"""How much each latent counts: characters are a small part of the picture and most of the task, spots of them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holo_lite.tiny.drawing import DIRECTION, HALF, HEAD_START, HEIGHT, PLACES, SPEED
+from holo_lite.tiny.drawing import DIRECTION, HALF, HEAD_START, HEIGHT, PLACES, SPEED, SPOT, SPOT_DROP
 from holo_lite.tiny.world import Act, Scene
 
 CELL = 8  # pixels of a latent, along each side
 
 
-def character_boxes(scene: Scene, height: int, width: int) -> NDArray[np.float32]:
-    """1 where a box around a character touches a latent, 0 elsewhere. → (F, h, w)."""
-    frames = [_boxes(act, time, height, width) for act in scene.acts for time in _middles(scene, act)]
+def stress_of(scene: Scene, height: int, width: int, character: float, spot: float) -> NDArray[np.float32]:
+    """`spot` where a character has its spot or could have it, `character` around it, 1 elsewhere. → (F, h, w)."""
+    frames = []
+    for act in scene.acts:
+        for time in _middles(scene, act):
+            body = _boxes(act, time, height, width, reach=1.0, drop=0.0)
+            mark = _boxes(act, time, height, width, reach=SPOT, drop=SPOT_DROP)
+            frames.append(np.where(mark, spot, np.where(body, character, 1.0)))
     return np.stack(frames).astype(np.float32)
 
 
@@ -26,14 +31,16 @@ def _middles(scene: Scene, act: Act) -> list[float]:
     return [4 * index + 1.5 for index in range(act.latents)]
 
 
-def _boxes(act: Act, time: float, height: int, width: int) -> NDArray[Any]:
+def _boxes(act: Act, time: float, height: int, width: int, *, reach: float, drop: float) -> NDArray[Any]:
+    """Latents that a box touches around each character, or `drop` below its middle; in halves of a character."""
     unit = height / HEIGHT
+    half = HALF[act.framing] * unit
     along = (SPEED * time - HEAD_START) * unit
     dx, dy = DIRECTION[act.motion]
-    reach = HALF[act.framing] * unit + CELL / 2
-    y = np.arange(height // CELL)[:, None] * CELL + CELL / 2 - height / 2 - dy * along
+    near = reach * half + CELL / 2
+    y = np.arange(height // CELL)[:, None] * CELL + CELL / 2 - height / 2 - dy * along - drop * half
     touched = np.zeros((height // CELL, width // CELL), dtype=bool)
     for place in PLACES[len(act.cast)]:
         x = np.arange(width // CELL) * CELL + CELL / 2 - width * place - dx * along
-        touched |= (abs(x) <= reach) & (abs(y) <= reach)
+        touched |= (abs(x) <= near) & (abs(y) <= near)
     return touched

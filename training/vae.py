@@ -36,6 +36,9 @@ class Stage:
     crop: int | None  # pixels, None for whole pictures
     muon: float
     adam: float
+    noise: float = 0.05  # on the latents, against a scale of about one
+    flicker: float = 0.0  # how much a wrong change from frame to frame counts
+    compute: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,18 @@ class VaeRecipe:
         Stage("vae-clips", frames=FRAMES, steps=350, batch=8, crop=48, muon=1e-2, adam=2e-3),
         Stage("vae-whole", frames=FRAMES, steps=60, batch=4, crop=None, muon=2e-3, adam=5e-4),
     )
-    decoder: Stage = Stage("vae-decoder", frames=FRAMES, steps=700, batch=4, crop=None, muon=1e-2, adam=2e-3)
-    noise: float = 0.05  # on the latents, against a scale of about one
+    decoder: Stage = Stage(
+        "vae-decoder",
+        frames=FRAMES,
+        steps=3000,
+        batch=4,
+        crop=None,
+        muon=1e-2,
+        adam=2e-3,
+        noise=0.1,
+        flicker=1.0,
+        compute=torch.bfloat16,
+    )
     pull: float = 1e-3
 
 
@@ -123,18 +136,21 @@ def train_decoder(vae: Any, recipe: VaeRecipe, part: Part) -> Any | None:
 def _train_stage(vae: Any, stage: Stage, recipe: VaeRecipe, part: Part) -> nn.Module | None:
     def step(_: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         clips = torch.stack([snippet(rng, stage.frames, stage.crop) for _ in range(stage.batch)])
-        return losses(vae, clips, recipe)
+        return losses(vae, clips, stage, recipe.pull)
 
     used = optimizers(vae, stage.muon, stage.adam, apart=("conv_in", "conv_out", "gamma", "time_conv"))
     return train(stage.name, vae, used, step, steps=stage.steps, rate=down, average=0.97, part=part)
 
 
-def losses(vae: Any, clips: Tensor, recipe: VaeRecipe) -> dict[str, Tensor]:
+def losses(vae: Any, clips: Tensor, stage: Stage, pull: float) -> dict[str, Tensor]:
     """How far the clips (b,3,t,h,w) are from themselves after the VAE."""
     z = vae.encode(clips).latent_dist.mean
-    seen = decode(vae, z + recipe.noise * torch.randn_like(z))
+    with torch.autocast("cpu", stage.compute, enabled=stage.compute != torch.float32):
+        seen = decode(vae, z + stage.noise * torch.randn_like(z))
     away = (seen - clips).abs()
-    loss = away.mean() + 2 * away.square().mean() + recipe.pull * z.square().mean()
+    loss = away.mean() + 2 * away.square().mean() + pull * z.square().mean()
+    if stage.flicker:
+        loss = loss + stage.flicker * (seen - clips).diff(dim=2).abs().mean()
     return {"loss": loss, "l1": away.mean().detach(), "mse": away.square().mean().detach(), "z": z.std().detach()}
 
 

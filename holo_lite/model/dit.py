@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from holo_lite.config import PATCH, DiTConfig
 from holo_lite.model.clip import Clip, portions
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import modulate, sinusoid
 from holo_lite.model.layers import (
     AttentionLayer,
@@ -49,12 +50,13 @@ class Block(nn.Module):
         modulation: Tensor,
         clip: Clip,
         positions: Positions,
+        compute: Compute = PLAIN,
     ) -> None:
         """Change each stream (tokens, d) in place. modulation: (6, d), the timestep's part."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation[0] + modulation
-        self_attention_(streams, self.self_attn, Modulation(shift1, scale1, gate1), clip, positions)
-        cross_attention_(streams, texts, self.cross_attn, self.norm3, clip)
-        feed_forward_(streams, self.ffn, Modulation(shift2, scale2, gate2), self.eps, clip)
+        self_attention_(streams, self.self_attn, Modulation(shift1, scale1, gate1), clip, positions, compute)
+        cross_attention_(streams, texts, self.cross_attn, self.norm3, clip, compute)
+        feed_forward_(streams, self.ffn, Modulation(shift2, scale2, gate2), self.eps, clip, compute)
 
 
 class Head(nn.Module):
@@ -69,10 +71,10 @@ class Head(nn.Module):
 class WanDiT(nn.Module):
     """An expert of HoloCine: velocity of the latents at a timestep, for one or more prompts at once."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DiTConfig, compute: Compute = PLAIN) -> None:
         super().__init__()
         dim = config.dim
-        self.config = config
+        self.config, self.compute = config, compute
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
         self.text_embedding = nn.Sequential(
             Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), Linear(dim, dim)
@@ -108,7 +110,7 @@ class WanDiT(nn.Module):
         embedded, modulation = self.embed_time(timestep)
         streams = self._embed_patches(latents, len(texts), clip, positions)
         for block in self.blocks:
-            block(streams, texts, modulation, clip, positions)
+            block(streams, texts, modulation, clip, positions, self.compute)
         return [self._project(x, embedded, latents, clip, positions) for x in streams]
 
     def _embed_patches(self, latents: Tensor, count: int, clip: Clip, positions: Positions) -> list[Tensor]:

@@ -60,6 +60,11 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x
 
 
+def norm_turn_(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    """RMSNorm over all of d, then RoPE on each head; may use x's memory. x: (n, d) → (n, H, D)."""
+    return rotate_(rms_norm_(x, weight, eps).view(len(x), heads, -1), cos, sin)
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / sqrt(D)) v without a mask. q: (n, H, D); k, v: (m, H, D) → (n, H, D)."""
     q, k, v = (rows.transpose(0, 1).unsqueeze(0) for rows in (q, k, v))

@@ -18,17 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from holo_lite.model.clip import Clip, portions
-from holo_lite.model.equations import (
-    attention,
-    gated_add_,
-    gelu_,
-    layer_norm,
-    modulate,
-    rms_norm_,
-    rotate_,
-)
+from holo_lite.model.compute import Compute
+from holo_lite.model.equations import gelu_, layer_norm, rms_norm_
 from holo_lite.model.linear import Affine, Linear
 from holo_lite.model.positions import Positions
+
+Turn = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
 
 
 @dataclass(frozen=True)
@@ -98,18 +93,24 @@ class ReadyAttention:
     norm_k: Tensor
     heads: int
     eps: float
+    compute: Compute
 
-    def queries(self, x: Tensor) -> Tensor:
-        """(n, d) → (n, H, D), normed."""
-        return self._split(rms_norm_(self.q(x), self.norm_q, self.eps))
+    def queries(self, x: Tensor, turn: Turn | None = None) -> Tensor:
+        """(n, d) → (n, H, D), normed, and turned where angles are given."""
+        return self._normed(self.q(x), self.norm_q, turn)
 
-    def keys(self, x: Tensor) -> Tensor:
-        """(n, d) → (n, H, D), normed."""
-        return self._split(rms_norm_(self.k(x), self.norm_k, self.eps))
+    def keys(self, x: Tensor, turn: Turn | None = None) -> Tensor:
+        """(n, d) → (n, H, D), normed, and turned where angles are given."""
+        return self._normed(self.k(x), self.norm_k, turn)
 
     def values(self, x: Tensor) -> Tensor:
         """(n, d) → (n, H, D)."""
         return self._split(self.v(x))
+
+    def _normed(self, x: Tensor, weight: Tensor, turn: Turn | None) -> Tensor:
+        if turn is None:
+            return self._split(rms_norm_(x, weight, self.eps))
+        return self.compute.ops.norm_turn(x, weight, self.eps, *turn, self.heads)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(len(x), self.heads, -1)
@@ -132,17 +133,19 @@ class AttentionLayer(nn.Module):
         self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSScale(dim), RMSScale(dim)
 
-    def ready(self) -> ReadyAttention:
+    def ready(self, compute: Compute) -> ReadyAttention:
         """Make the weights ready for one visit."""
+        q, k, v, o = (linear.ready(mode=compute.linear) for linear in (self.q, self.k, self.v, self.o))
         return ReadyAttention(
-            q=self.q.ready(),
-            k=self.k.ready(),
-            v=self.v.ready(),
-            o=self.o.ready(),
+            q=q,
+            k=k,
+            v=v,
+            o=o,
             norm_q=self.norm_q.weight,
             norm_k=self.norm_k.weight,
             heads=self.heads,
             eps=self.eps,
+            compute=compute,
         )
 
 
@@ -152,12 +155,12 @@ class FeedForward(nn.Sequential):
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__(Linear(dim, inner), nn.Identity(), Linear(inner, dim))
 
-    def ready(self) -> tuple[Affine, Affine]:
+    def ready(self, compute: Compute) -> tuple[Affine, Affine]:
         """Make both weights ready for one visit."""
         up, _, down = self
         assert isinstance(up, Linear)
         assert isinstance(down, Linear)
-        return up.ready(), down.ready()
+        return up.ready(mode=compute.linear), down.ready(mode=compute.linear)
 
 
 @dataclass(frozen=True)
@@ -183,27 +186,38 @@ class SelfAttentionVisit:
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
             h = self._input(x, tokens)
-            buffer.append(self._turn_(self.weights.keys(h), tokens), self.weights.values(h))
+            buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
             del h  # a loop's variable outlives its round, and would stand beside the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            q = self._turn_(self.weights.queries(self._input(x, tokens)), tokens)
-            gated_add_(x[tokens], self.mod.gate, self.weights.o(attention(q, *buffer.seen).flatten(1)))
-            del q
+            q = self.weights.queries(self._input(x, tokens), self._turn(tokens))
+            update = self.weights.o(self.compute.attention(q, *buffer.seen).flatten(1))
+            self.compute.ops.gated_add_(x[tokens], self.mod.gate, update)
+            del q, update
 
-    def _turn_(self, rows: Tensor, tokens: slice) -> Tensor:
-        return rotate_(rows, *self.positions.rotations(tokens))
+    @property
+    def compute(self) -> Compute:
+        """How it is computed."""
+        return self.weights.compute
+
+    def _turn(self, tokens: slice) -> Turn:
+        return self.positions.rotations(tokens)
 
     def _input(self, x: Tensor, tokens: slice) -> Tensor:
-        return modulate(x[tokens], self.mod.shift, self.mod.scale, self.weights.eps)
+        return self.compute.ops.modulate(x[tokens], self.mod.shift, self.mod.scale, self.weights.eps)
 
 
 def self_attention_(
-    streams: Sequence[Tensor], layer: AttentionLayer, mod: Modulation, clip: Clip, positions: Positions
+    streams: Sequence[Tensor],
+    layer: AttentionLayer,
+    mod: Modulation,
+    clip: Clip,
+    positions: Positions,
+    compute: Compute,
 ) -> None:
     """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (tokens, d)."""
-    visit = SelfAttentionVisit(layer.ready(), mod, clip, positions)
+    visit = SelfAttentionVisit(layer.ready(compute), mod, clip, positions)
     head_dim = streams[0].shape[1] // layer.heads
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
     for x in streams:
@@ -216,9 +230,10 @@ def cross_attention_(
     layer: AttentionLayer,
     norm: nn.LayerNorm,
     clip: Clip,
+    compute: Compute,
 ) -> None:
     """x += CrossAttn(LN_affine(x), text), each shot seeing the rows of its own window."""
-    weights = layer.ready()
+    weights = layer.ready(compute)
     for x, text in zip(streams, texts, strict=True):
         _attend_text_(x, text, weights, norm, clip)
 
@@ -229,16 +244,18 @@ def _attend_text_(x: Tensor, text: TextRows, weights: ReadyAttention, norm: nn.L
         seen = (keys, values) if rows is None else (keys[rows], values[rows])
         for tokens in portions(span, clip.chunks.attention):
             q = weights.queries(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias))
-            x[tokens].add_(weights.o(attention(q, *seen).flatten(1)))
+            x[tokens].add_(weights.o(weights.compute.attention(q, *seen).flatten(1)))
             del q
         del seen
 
 
-def feed_forward_(streams: Sequence[Tensor], layer: FeedForward, mod: Modulation, eps: float, clip: Clip) -> None:
+def feed_forward_(
+    streams: Sequence[Tensor], layer: FeedForward, mod: Modulation, eps: float, clip: Clip, compute: Compute
+) -> None:
     """x += gate · FFN(LN(x)·(1+scale)+shift), in chunks of tokens."""
-    up, down = layer.ready()
+    up, down = layer.ready(compute)
     for x in streams:
         for tokens in portions(range(clip.layout.tokens), clip.chunks.feed_forward):
-            inner = gelu_(up(modulate(x[tokens], mod.shift, mod.scale, eps)))
-            gated_add_(x[tokens], mod.gate, down(inner))
+            inner = gelu_(up(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps)))
+            compute.ops.gated_add_(x[tokens], mod.gate, down(inner))
             del inner

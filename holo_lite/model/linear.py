@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from holo_lite.model.compute import LinearMode
 from holo_lite.schemes.registry import find
 
 
@@ -63,8 +64,9 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
-    def ready(self, dtype: torch.dtype | None = None) -> Affine:
+    def ready(self, dtype: torch.dtype | None = None, mode: LinearMode = "plain") -> Affine:
         """Give the layer as a function of its input, valid for this visit; a stored weight in `dtype`."""
+        assert mode == "plain", mode
         if isinstance(self.weight, Stored):
             compute = dtype or (self.bias.dtype if self.bias is not None else torch.get_default_dtype())
             return Affine(self.weight.unpack(compute), self.bias)

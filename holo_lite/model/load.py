@@ -14,6 +14,7 @@ import torch
 
 from holo_lite.config import DiTConfig, dit_config
 from holo_lite.errors import CheckpointError
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.linear import pack_linears
 from holo_lite.weights import names
@@ -73,24 +74,24 @@ def check_expert(path: Path) -> DiTConfig:
     return config
 
 
-def load_expert(path: Path, *, dtype: torch.dtype, device: torch.device) -> WanDiT:
+def load_expert(path: Path, *, dtype: torch.dtype, device: torch.device, compute: Compute = PLAIN) -> WanDiT:
     """Open an expert in `dtype` on `device`; on the CPU in the file's dtype it stays mapped from disk.
 
     Raises `CheckpointError` for a file that is damaged or not an expert.
     """
     file = open_weights(path)
-    model = skeleton(file)
+    model = skeleton(file, compute)
     fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT)
     return model.eval()
 
 
-def skeleton(file: WeightFile) -> WanDiT:
+def skeleton(file: WeightFile, compute: Compute = PLAIN) -> WanDiT:
     """The expert a file holds, without memory: packed where the file's weights are. Raises `CheckpointError`."""
-    return _skeleton(expert_config(file), packed_schemes(file))
+    return _skeleton(expert_config(file), packed_schemes(file), compute)
 
 
-def _skeleton(config: DiTConfig, schemes: Mapping[str, str]) -> WanDiT:
+def _skeleton(config: DiTConfig, schemes: Mapping[str, str], compute: Compute = PLAIN) -> WanDiT:
     with torch.device("meta"):
-        model = WanDiT(config)
+        model = WanDiT(config, compute)
         pack_linears(model, schemes)
     return model

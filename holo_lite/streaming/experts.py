@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import skeleton
 from holo_lite.schedule import Expert
@@ -40,6 +41,7 @@ class StreamedExperts:
     dtype: torch.dtype
     device: torch.device
     residency: Residency = field(default_factory=Residency)
+    compute: Compute = PLAIN
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
@@ -110,7 +112,7 @@ class StreamedExperts:
 
     def _build(self, part: Part) -> WanDiT:
         """An expert with everything but its blocks in place."""
-        model, disk = skeleton(part.file).eval(), DiskReader()
+        model, disk = skeleton(part.file, self.compute).eval(), DiskReader()
         try:
             rest = self._holdings.bring(disk, part.rest)
         finally:

@@ -1,0 +1,31 @@
+"""`holo-lite demo`: the built-in model makes its storyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holo_lite.commands.options import machine_options
+from holo_lite.commands.running import load, run
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder to write into.",
+)
+@machine_options
+def demo(out: Path, device: str, dtype: str) -> None:
+    """Make a video of five shots and its contact sheet with the built-in model."""
+    from holo_lite.demo import asked, storyboard
+    from holo_lite.settings import Options
+
+    board = storyboard()
+    run(load(None, device=device, dtype=dtype), board, out / "demo.mp4", Options())
+    click.echo("asked for:")
+    for line in asked(board):
+        click.echo(line)

@@ -1,0 +1,114 @@
+"""`holo-lite evaluate`: the gate, from storyboards to scores."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite.commands.options import machine_options, picture_options
+from holo_lite.commands.running import free, load
+
+if TYPE_CHECKING:
+    from holo_lite.evaluation.picture import Gallery
+    from holo_lite.evaluation.report import Names
+    from holo_lite.evaluation.run import Outcome
+    from holo_lite.evaluation.studio import Studio
+    from holo_lite.settings import Options
+
+NARROW = 512  # the width of a model whose tensors are so small that threads only wait for each other
+
+
+@click.command()
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
+)
+@click.option("--baseline", type=click.Path(path_type=Path), help="Another model, for scores as a ratio of its.")
+@click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and read.")
+@click.option("--ablate", help="Take out of the model: windows, representatives or double.")
+@click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
+@click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
+@picture_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Other storyboards, other noise.")
+@machine_options
+def evaluate(
+    model: Path | None,
+    baseline: Path | None,
+    storyboards: int,
+    ablate: str | None,
+    out: Path | None,
+    save: Path | None,
+    device: str,
+    dtype: str,
+    **said: Any,
+) -> None:
+    """Measure how well a model keeps to storyboards of the drawn world, from its pixels.
+
+    Prints a table, then one line of JSON; a picture shows what was asked for beside what was made.
+    """
+    from holo_lite.evaluation.ablations import check_ablation
+    from holo_lite.evaluation.report import Names, check_place
+    from holo_lite.evaluation.studio import Studio
+    from holo_lite.settings import Options
+
+    ablation = check_ablation(ablate) if ablate is not None else None
+    out = out or free("evaluation", ".png")
+    for place in filter(None, (out, save)):
+        check_place(place)
+    studio = Studio.open(load(model, device=device, dtype=dtype), ablation)
+    other = Studio.open(load(baseline, device=device, dtype=dtype)) if baseline is not None else None
+    names = Names(str(model or "built in"), str(baseline) if baseline else None, ablation)
+    _judge(names, studio, other, storyboards, Options(**said), out, save)
+
+
+def _judge(
+    names: Names,
+    model: Studio,
+    baseline: Studio | None,
+    storyboards: int,
+    options: Options,
+    out: Path,
+    save: Path | None,
+) -> None:
+    """Run the gate and show what it found; cut off, what it had found till then."""
+    import torch
+
+    from holo_lite.console import display
+    from holo_lite.evaluation.picture import Gallery
+    from holo_lite.evaluation.run import Judged, evaluate
+    from holo_lite.evaluation.view import show
+
+    if model.pipeline.sizes.config.dim < NARROW:
+        torch.set_num_threads(1)
+    gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
+    outcomes: list[Outcome] = []
+    events = evaluate(model, baseline, storyboards, options)
+    try:
+        with closing(events), display(Console(stderr=True)) as view:
+            for event in events:
+                show(event, view)
+                if isinstance(event, Judged):
+                    gallery.add(event)
+                    outcomes.append(event.outcome)
+    finally:
+        if outcomes:
+            _tell(names, outcomes, gallery, out, save)
+
+
+def _tell(names: Names, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
+    from holo_lite.evaluation.report import Report
+    from holo_lite.evaluation.report import save as write
+    from holo_lite.evaluation.view import report_lines
+
+    report = Report.of(names, outcomes)
+    for line in report_lines(report):
+        click.echo(line)
+    gallery.save(out)
+    click.echo(f"picture  {out}", err=True)
+    if save is not None:
+        write(save, report, outcomes)
+        click.echo(f"saved    {save}", err=True)
+    click.echo(report.to_json())

@@ -1,0 +1,16 @@
+"""`holo-lite profiles`: what each profile can run."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def profiles() -> None:
+    """List the profiles, with what each can run of HoloCine-14B."""
+    from holo_lite.plan.machine import this_machine
+    from holo_lite.plan.report import abilities
+    from holo_lite.plan.view import ability_lines
+
+    for line in ability_lines(abilities(this_machine())):
+        click.echo(line)

@@ -1,0 +1,87 @@
+"""`holo-lite quantize`: the released files become a smaller model."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite.errors import SettingsError
+
+if TYPE_CHECKING:
+    from quantize.convert import Conversion
+
+
+def _adapters(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[Path, float]]]:
+    """Adapters by expert, from options such as high=FILE:0.8."""
+    found: dict[str, list[tuple[Path, float]]] = {}
+    for text in texts:
+        from quantize.lora import parse_lora_option
+
+        noise, _sign, file = text.partition("=")
+        if noise not in {"high", "low"} or not file:
+            raise SettingsError(f"--lora '{text}': write high=FILE or low=FILE, with :STRENGTH behind it if not 1")
+        found.setdefault(f"{noise}_noise", []).append(parse_lora_option(file))
+    return found
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--scheme", help="bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
+@click.option("--recipe", type=click.Path(path_type=Path), help="TOML with schemes by component and tensor.")
+@click.option(
+    "--lora", "loras", multiple=True, callback=_adapters, help="high=FILE[:STRENGTH] or low=…; repeatable."
+)
+@click.option("--attention", help="sparse or full experts, where both are there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--verify", is_flag=True, help="Hash the files of a finished model again instead.")
+def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> None:
+    """Convert the released files in SOURCE, once, to a smaller model in the folder OUT.
+
+    Cut off at any moment, the same command goes on where it was.
+    """
+    from holo_lite.console import display
+    from quantize.convert import verify as hash_again
+    from quantize.job import run
+    from quantize.view import show
+
+    if out is None and not verify:
+        raise click.UsageError("give the folder to write into, behind the one with the released files.")
+    events = hash_again(out or source) if verify else run(_plan(source, out or source, **said))
+    try:
+        with closing(events), display(Console(stderr=True)) as view:
+            for event in events:
+                show(event, view)
+    except KeyboardInterrupt:
+        click.echo("type the same command to go on from here", err=True)
+        raise
+
+
+def _plan(
+    source: Path,
+    out: Path,
+    *,
+    scheme: str | None,
+    recipe: Path | None,
+    attention: str | None,
+    device: str,
+    **said: Any,
+) -> Conversion:
+    """Decide a conversion, and say what it will read and write."""
+    from holo_lite.device import pick_device
+    from holo_lite.settings import check_attention
+    from holo_lite.weights.folder import open_folder
+    from quantize.inputs import plan_conversion
+    from quantize.job import preflight
+    from quantize.recipe import Recipe, load_recipe
+
+    variant = check_attention(attention) if attention is not None else None
+    chosen = load_recipe(recipe, scheme) if recipe is not None else Recipe(scheme or "nf4")
+    conversion = plan_conversion(open_folder(source, variant), out, chosen, device=pick_device(device), **said)
+    for line in preflight(conversion):
+        click.echo(line, err=True)
+    return conversion
