@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quality gpu clean
+.PHONY: install demo test check quality gpu bench clean
 
 install: .venv/installed
 
@@ -36,8 +36,14 @@ build/tiny-%: holo_lite/tiny/weights/model.json | install
 # On a machine with a CUDA card: its tests, then every card's plan under that card's cap. WORK takes 23 GB of disk.
 WORK ?= work
 gpu: install
-	$(BIN)/python -m pytest tests/test_plan_measured.py tests/test_schemes.py tests/test_streaming.py
+	$(BIN)/python -m pytest tests/test_kernels.py tests/test_plan_measured.py tests/test_schemes.py tests/test_streaming.py
 	$(BIN)/python benchmarks/fit.py $(WORK)
+
+# How fast a denoising step is here, beside other ways to compute it, and what became slower since a result was kept
+# (KEEP=--keep keeps this one). On a card it takes 45 GB of disk in WORK; what is cut off goes on.
+KEEP ?=
+bench: install
+	$(BIN)/python benchmarks/speed.py $(WORK) --fresh --compare $(KEEP)
 
 clean:
 	rm -rf .venv demo build *.egg-info

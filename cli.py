@@ -12,18 +12,24 @@ import sys
 import click
 
 from holo_lite import __version__
+from holo_lite.commands.batch import batch
+from holo_lite.commands.cache import cache
+from holo_lite.commands.check import check
 from holo_lite.commands.demo import demo
+from holo_lite.commands.doctor import doctor
 from holo_lite.commands.evaluate import evaluate
+from holo_lite.commands.fetch import fetch
 from holo_lite.commands.generate import generate
 from holo_lite.commands.inspect import inspect
 from holo_lite.commands.plan import plan
 from holo_lite.commands.profiles import profiles
+from holo_lite.commands.resume import resume
 from holo_lite.errors import HoloError
 from quantize.command import quantize
 
 INTERRUPTED = 130
 MISTAKE = 2
-COMMANDS = (generate, inspect, demo, evaluate, profiles, plan, quantize)
+COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
 
 
 def main() -> None:
@@ -39,8 +45,8 @@ def main() -> None:
         code = _mistake(str(error))
     except OSError as error:
         code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing half-written was left", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        click.echo(f"interrupted; {stop if str(stop) else 'nothing half-written was left'}", err=True)
         code = INTERRUPTED
     sys.exit(code)
 
@@ -61,7 +67,7 @@ def _where_to_read(error: click.ClickException) -> str:
 def holo_lite() -> None:
     """Whole multi-shot scenes from a storyboard, on the graphics card you have."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    for noisy in ("bitsandbytes", "diffusers", "transformers"):
+    for noisy in ("bitsandbytes", "diffusers", "huggingface_hub", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ import torch
 from fit_model import Model, described, write_model
 from fit_run import Film, decode, denoise, disk_rate, from_the_disk
 from fit_targets import table, targets
+from resumable import Clock, Result, Runner
 
 from holo_lite.config import DiTConfig
 from holo_lite.model.clip import Chunks
@@ -43,7 +43,6 @@ from holo_lite.plan.search import RING, Problem
 from holo_lite.plan.sizes import ModelSizes, released_sizes
 from holo_lite.text.encoder_files import EncoderSizes
 
-LIMIT = 9 * 60  # seconds of a part
 CARDS = (6, 8, 12, 16, 24)
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -81,9 +80,8 @@ class Bench:
     start: float
 
     def say(self, text: str) -> None:
-        """Tell what is going on, with the minutes since the start."""
-        seconds = int(time.perf_counter() - self.start)
-        print(f"[{seconds // 60:3}:{seconds % 60:02}] {text}", flush=True)
+        """Tell what is going on."""
+        Clock(self.start).say(text)
 
     def folder(self, scheme: str) -> Path:
         """Where the model in a scheme lies."""
@@ -282,18 +280,24 @@ def main(work: Path, part: str | None, result: Path | None, quiet: bool, small: 
     if part == "list":
         print("\n".join(parts(scale)))
         return
-    device = torch.device("cpu" if small else "cuda")
-    bench = Bench(work, device, scale, time.perf_counter())
-    path = result or default_result(bench)
+    bench = Bench(work, torch.device("cpu" if small else "cuda"), scale, time.perf_counter())
     work.mkdir(parents=True, exist_ok=True)
+    runner = make_runner(bench, result or default_result(bench))
     if part is not None:
-        run_part(bench, path, part)
+        runner.run(part)
     else:
-        run_all(bench, path)
+        runner.run_all()
     if not quiet:
-        report(bench, path)
-    if part is None and set(parts(scale)) - set(read(path, bench)["parts"]):
+        report(bench, runner.result)
+    if part is None and runner.missing:
         raise SystemExit("parts are missing; the same command tries them again")
+
+
+def make_runner(bench: Bench, path: Path) -> Runner:
+    """What runs the parts: each in a process of its own, at small scale in this one."""
+    own = [sys.executable, str(Path(__file__).resolve()), str(bench.work), "--result", str(path), "--quiet"]
+    found = {name: partial(part, bench) for name, part in parts(bench.scale).items()}
+    return Runner(Result(path, facts(bench)), found, bench.say, None if bench.scale.small else own)
 
 
 def default_result(bench: Bench) -> Path:
@@ -303,49 +307,8 @@ def default_result(bench: Bench) -> Path:
     return RESULTS / f"fit-{torch.cuda.get_device_name().replace(' ', '-')}.json"
 
 
-def run_all(bench: Bench, path: Path) -> None:
-    """Run what is not finished, each part in a process of its own; at small scale in this one."""
-    for name in parts(bench.scale):
-        if name in read(path, bench)["parts"]:
-            bench.say(f"{name}: done before")
-        elif bench.scale.small:
-            run_part(bench, path, name)
-        else:
-            run_apart(bench, path, name)
-
-
-def run_apart(bench: Bench, path: Path, name: str) -> None:
-    """Run a part in another process, and keep it from taking more than its time."""
-    script = [sys.executable, str(Path(__file__).resolve())]
-    command = [*script, str(bench.work), "--part", name, "--result", str(path), "--quiet"]
-    try:
-        code = subprocess.run(command, timeout=LIMIT, check=False).returncode
-    except subprocess.TimeoutExpired:
-        keep(path, bench, name, {"failed": f"took more than {LIMIT} s"})
-        return
-    if code:
-        bench.say(f"{name}: ended with code {code}; the next call tries it again")
-
-
-def run_part(bench: Bench, path: Path, name: str) -> None:
-    """Run a part and keep what it found."""
-    known = parts(bench.scale)
-    if name not in known:
-        raise click.UsageError(f"part '{name}': there are {', '.join(known)}")
-    bench.say(f"{name}: begins")
-    start = time.perf_counter()
-    found = known[name](bench)
-    keep(path, bench, name, {**found, "part_seconds": time.perf_counter() - start})
-    bench.say(f"{name}: done in {time.perf_counter() - start:.1f} s")
-
-
-def read(path: Path, bench: Bench) -> dict[str, Any]:
-    """What is finished."""
-    if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["small"] != bench.scale.small:
-            raise click.UsageError(f"{path}: is of another size of run; give another --result")
-        return found
+def facts(bench: Bench) -> dict[str, Any]:
+    """What all parts are measured on."""
     on_cpu = bench.device.type == "cpu"
     return {
         "benchmark": "fit",
@@ -356,23 +319,12 @@ def read(path: Path, bench: Bench) -> dict[str, Any]:
         "ram_bytes": psutil.virtual_memory().total,
         "model": described(bench.scale.model),
         "films": {name: vars(film) for name, film in bench.scale.films.items()},
-        "parts": {},
     }
 
 
-def keep(path: Path, bench: Bench, name: str, found: Mapping[str, Any]) -> None:
-    """Write a finished part down, whole or not at all."""
-    record = read(path, bench)
-    record["parts"][name] = found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".partial")
-    draft.write_text(json.dumps(record, indent=1) + "\n")
-    draft.replace(path)
-
-
-def report(bench: Bench, path: Path) -> None:
+def report(bench: Bench, result: Result) -> None:
     """A table of what is finished, each target with its verdict, then one line of JSON."""
-    record = read(path, bench)
+    record = result.read()
     verdicts = targets(record["parts"], small=bench.scale.small)
     for line in table(record, verdicts):
         print(line)

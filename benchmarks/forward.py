@@ -13,7 +13,6 @@ import json
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import oracle
-from live_bytes import LiveBytes
 from small_model import random_model
+from timing import peak_bytes, timed
 
 from holo_lite.config import DiTConfig
 from holo_lite.device import pick_device
@@ -58,7 +57,7 @@ def main(repeats: int, device: str, dtype: str, **sizes: int) -> None:
             elapsed = timed(run, place)
             if round_:
                 seconds[name].append(elapsed)
-    peaks = {name: peak_bytes(run, place) for name, run in paths.items()}
+    peaks = {name: peak_above(run, place) for name, run in paths.items()}
     report(sizes, dtype, place, seconds, peaks)
 
 
@@ -85,32 +84,10 @@ def make_paths(sizes: dict[str, int], device: torch.device, dtype: torch.dtype) 
     return {"whole sequence": whole_sequence, "shot by shot": shot_by_shot}
 
 
-def timed(run: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one run."""
-    synchronize(device)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        run()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
+def peak_above(run: Callable[[], Any], device: torch.device) -> int:
     """Most bytes alive at once above what stood before."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        timed(run, device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with torch.inference_mode(), LiveBytes() as live:
-        run()
-    return live.peak
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for a card to finish; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    return peak_bytes(run, device) - before
 
 
 def report(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -21,13 +23,19 @@ from holo_lite.events import (
     Event,
     Finished,
     FrameDone,
+    GoingOn,
+    NoPreview,
+    NotSaved,
     Phase,
     PhaseStarted,
+    PreviewDone,
     Resolved,
     StepDone,
     SteppedDown,
 )
 from holo_lite.plan.fit import Plan
+from holo_lite.settings import OFF, RunSettings
+from holo_lite.terminal_pictures import TerminalPicture, protocol_of
 from holo_lite.units import bytes_text
 
 TITLES: dict[Phase, str] = {
@@ -51,6 +59,9 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """Show a line that stays."""
 
+    def picture(self, path: Path, line: str) -> None:
+        """Show a line in the midst of a phase, and the picture that it is about where that can be shown."""
+
 
 @contextmanager
 def display(console: Console) -> Iterator[Display]:
@@ -65,42 +76,93 @@ def display(console: Console) -> Iterator[Display]:
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case Resolved(settings, notes, plan, why):
-            size = f"{settings.height}x{settings.width}, {settings.frames} frames"
-            shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
-            steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
-            view.say(f"{shots}, {size}, {steps}, seed {settings.seed}")
-            for note in notes:
-                view.say(f"note: {note}")
-            view.say(why)
-            view.say(_planned(plan))
-        case PhaseStarted(phase, total):
-            view.begin(TITLES[phase], Pace(total))
+        case PhaseStarted(phase, total, done):
+            view.begin(TITLES[phase], Pace(total, done))
         case StepDone():
             view.advance(event.progress.step.index + 1, _step(event))
-        case SteppedDown(_, change):
-            view.say(f"memory ran out: going on with {change}")
         case FrameDone(index, _):
             view.advance(index + 1, "frames")
-        case Finished(video, sheet, _):
-            view.say(f"video          {video}")
-            view.say(f"contact sheet  {sheet}")
+        case PreviewDone(path, done):
+            view.picture(path, f"preview        {path}, after step {done}")
+        case _:
+            for line in _lines(event):
+                view.say(line)
+
+
+def _lines(event: Event) -> Iterator[str]:
+    """What is said of an event that is no part of a phase."""
+    match event:
+        case Resolved():
+            yield from _resolved(event)
+        case GoingOn():
+            yield from _going_on(event)
+        case NotSaved(why, saved):
+            again = f"again after step {saved}" if saved else "anew"
+            yield f"note: the run goes on, but cannot be saved ({why}); cut off, it would begin {again}"
+        case NoPreview(why):
+            yield f"note: the run goes on without previews ({why})"
+        case SteppedDown(_, change):
+            yield f"memory ran out: going on with {change}"
+        case Finished(video, sheet, settings):
+            if settings.cache != OFF:
+                yield _skipped(settings)
+            yield f"video          {video}"
+            yield f"contact sheet  {sheet}"
+
+
+def _resolved(event: Resolved) -> Iterator[str]:
+    """What is made, and how."""
+    settings = event.settings
+    size = f"{settings.height}x{settings.width}, {settings.frames} frames"
+    shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
+    steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
+    yield f"{shots}, {size}, {steps}, seed {settings.seed}"
+    yield from savings(settings)
+    yield from (f"note: {note}" for note in event.notes)
+    yield event.why
+    yield from event.computing
+    yield _planned(event.plan)
+
+
+def savings(settings: RunSettings) -> Iterator[str]:
+    """What the run does without, if anything, at the picture's expense."""
+    if settings.cache != OFF:
+        high, low = (f"{threshold:g}" if threshold else "none" for threshold in settings.cache)
+        yield f"step cache: thresholds {high} for high noise, {low} for low noise"
+    if 0 < settings.guided_steps < settings.steps:
+        yield f"guidance: in the first {settings.guided_steps} of {settings.steps} steps"
+
+
+def _skipped(settings: RunSettings) -> str:
+    """How many steps were skipped, and which."""
+    numbers = settings.plan.get("skipped", ())
+    which = f": {', '.join(map(str, numbers))}" if numbers else ""
+    return f"skipped (cached): {len(numbers)} of {settings.steps} steps{which}"
+
+
+def _going_on(event: GoingOn) -> Iterator[str]:
+    """Where a run is taken up, and what is not as it was."""
+    left = ": only decoding is left" if event.done == event.steps else ""
+    yield f"going on after step {event.done} of {event.steps}{left}"
+    if event.changes:
+        yield f"note: this was {'; '.join(event.changes)}: the result may differ in the last bits"
 
 
 def _step(event: StepDone) -> str:
-    """Which expert works, the memory it takes of what was planned, and what part of the time waits for weights."""
+    """Which expert works, or would have, the memory it takes of what was planned, and how long weights kept it."""
     used, waiting = "", ""
+    skipped = ", skipped (cached)" if event.skipped else ""
     if event.memory is not None:
         used = f", {bytes_text(event.memory)} of {bytes_text(event.planned)} VRAM"
     if event.waited_share >= NOTABLE:
         waiting = f", {event.waited_share:.0%} waiting for weights"
-    return event.progress.step.expert.replace("_", "-") + used + waiting
+    return event.progress.step.expert.replace("_", "-") + skipped + used + waiting
 
 
 def _planned(plan: Plan) -> str:
     """What a plan takes, on one line."""
     branches = "both guidance branches at once" if plan.joint else "one guidance branch at a time"
-    kept = f"{plan.resident} of {plan.blocks} blocks resident"
+    kept = f"{plan.resident} of {plan.blocks} blocks resident{', a step cache' if plan.step_cache else ''}"
     return f"plan: at most {bytes_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
 
 
@@ -158,6 +220,10 @@ class PlainDisplay:
         """Print a line as it is."""
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
+    def picture(self, _: Path, line: str) -> None:
+        """Print the line: a log shows no pictures."""
+        self.say(line)
+
 
 class LiveDisplay:
     """A bar with phase, parts, pace and time left, redrawn in place."""
@@ -196,6 +262,16 @@ class LiveDisplay:
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         self._close()
+        self._print(line)
+
+    def picture(self, path: Path, line: str) -> None:
+        """Print a line above the bars, which go on, and the picture behind it."""
+        self._print(line)
+        if protocol := protocol_of(os.environ):
+            with suppress(OSError):  # it was there a moment ago; what is gone is not shown
+                self._progress.console.print(TerminalPicture(path.read_bytes(), protocol), crop=False)
+
+    def _print(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _close(self) -> None:

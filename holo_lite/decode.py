@@ -1,6 +1,7 @@
 """Decoding under a plan: whole frames where they fit, else tiles, and smaller ones where memory runs out.
 
-Frames go to the video and to the contact sheet as they are decoded; the clip never stands in memory as pixels.
+Frames go to the video and to the contact sheet as they are decoded; the clip never stands in memory as pixels, and
+a frame is encoded while the next one is decoded.
 With a smaller tile decoding begins anew: a frame is not the same in other tiles, and a clip of two kinds would show
 where they meet.
 """
@@ -22,6 +23,7 @@ from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.film.video import VideoWriter
+from holo_lite.film.video_thread import encoding_behind
 from holo_lite.plan.decoding import PIXELS, Tile, stride_of
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, smaller_tile
@@ -40,6 +42,7 @@ class Decoding:
     dtype: torch.dtype
     device: torch.device
     keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
+    finish: Callable[[], None] = lambda: None  # called once video and sheet are there
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, out: Path, sheet: Path
@@ -60,13 +63,14 @@ class Decoding:
         writer = VideoWriter(
             out, width=settings.width, height=settings.height, fps=settings.fps, metadata=settings.to_json()
         )
-        with writer as video:
+        with encoding_behind(writer) as video:
             for index, frame in enumerate(self._frames(latents, plan.tile)):
                 pixels = to_uint8(frame)
                 video.add(pixels)
                 contacts.add(index, pixels)
                 yield FrameDone(index, pixels)
         contacts.save(sheet)
+        self.finish()
         yield Finished(out, sheet, settings)
 
     def _frames(self, latents: Tensor, tile: Tile | None) -> Iterator[Tensor]:

@@ -6,6 +6,8 @@
     ├── SettingsError            a size, a step count, a scale, an option
     ├── CheckpointError          a file of weights: missing, torn, wrong names or shapes
     ├── OutputError              a place that cannot be written, a video that cannot be read
+    ├── FetchError               the hub: out of reach, refusing, or sending something else
+    ├── RunError                 the folder of a run that is to go on: damaged, foreign, or of another run
     └── RoomError                memory that ran out and cannot be made do with
 
 A message is one line: what is wrong, where, and how to mend it. Our own mistakes are assertions,
@@ -40,6 +42,14 @@ class CheckpointError(HoloError):
 
 class OutputError(HoloError):
     """A file cannot be written or read where the person asked for it."""
+
+
+class FetchError(HoloError):
+    """The hub cannot be reached, does not give a file, or gives another than it lists."""
+
+
+class RunError(HoloError):
+    """The folder of a run is damaged, holds another run, or belongs to another model."""
 
 
 class RoomError(HoloError):

@@ -19,21 +19,28 @@ Phase = Literal["text", "denoise", "decode"]
 class Resolved:
     """The run is decided, and everything that can be checked without weights is.
 
-    `notes` are for people; `why` says, on one line, why the plan's profile was chosen.
+    `notes` are for people; `why` says, on one line, why the plan's profile was chosen, `computing` how the model
+    computes, a line a choice.
     """
 
     settings: RunSettings
     notes: tuple[str, ...]
     plan: Plan
     why: str
+    computing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A phase begins; `total` is the number of events it will send (0: it sends none)."""
+    """A phase begins.
+
+    `total` is the number of events it sends (0: it sends none), `done` how many of them were sent before the run
+    was cut off.
+    """
 
     phase: Phase
     total: int
+    done: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,51 @@ class StepDone:
     waited: float = 0.0
 
     @property
+    def skipped(self) -> bool:
+        """Whether the step did without its forward, by the step cache."""
+        return self.progress.skipped
+
+    @property
     def waited_share(self) -> float:
         """What part of the step was waiting, from 0 to 1."""
         return self.waited / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """The run was begun before, and goes on after `done` of `steps` steps from the state in `folder`.
+
+    `changes` are circumstances that are other ones now, such as ``torch 2.13.0, now 2.14.0``: where there are any,
+    the result may differ in the last bits from that of a run that was not cut off.
+    """
+
+    folder: Path
+    done: int
+    steps: int
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotSaved:
+    """The state cannot be saved, and why. The run goes on; if it is cut off, it begins again after step `saved`."""
+
+    why: str
+    saved: int
+
+
+@dataclass(frozen=True)
+class PreviewDone:
+    """A preview shows where the run was heading after `done` steps."""
+
+    path: Path
+    done: int
+
+
+@dataclass(frozen=True)
+class NoPreview:
+    """A preview cannot be drawn or written, and why; there will be no more."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +116,7 @@ class SteppedDown:
 
 @dataclass(frozen=True)
 class FrameDone:
-    """A frame is decoded and written. pixels: (H, W, 3) uint8 on the CPU."""
+    """A frame is decoded, and on its way into the video. pixels: (H, W, 3) uint8 on the CPU."""
 
     index: int
     pixels: Tensor
@@ -82,4 +131,15 @@ class Finished:
     settings: RunSettings
 
 
-Event = Resolved | PhaseStarted | StepDone | SteppedDown | FrameDone | Finished
+Event = (
+    Resolved
+    | GoingOn
+    | NotSaved
+    | PhaseStarted
+    | StepDone
+    | PreviewDone
+    | NoPreview
+    | SteppedDown
+    | FrameDone
+    | Finished
+)

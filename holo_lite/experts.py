@@ -6,9 +6,9 @@ back: on the CPU its weights stay mapped from the file, on a GPU they are copied
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,10 @@ from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import load_expert
 from holo_lite.schedule import Expert
+from holo_lite.streaming.adapters import HostAdapters
+from holo_lite.streaming.hooks import install
+from holo_lite.streaming.lanes import lane_for
+from holo_lite.weights.adaptation import Adaptation
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,25 @@ class FileExperts:
     dtype: torch.dtype
     device: torch.device
     compute: Compute = PLAIN
+    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
 
     @contextmanager
     def lend(self, expert: Expert) -> Iterator[WanDiT]:
         """Open an expert for as long as the context lasts."""
         path = self.high_noise if expert == "high_noise" else self.low_noise
-        yield load_expert(path, dtype=self.dtype, device=self.device, compute=self.compute)
+        model = load_expert(path, dtype=self.dtype, device=self.device, compute=self.compute)
+        if expert in self.adapters:
+            self._adapt(model, self.adapters[expert])
+        yield model
+        del model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def skip(self, expert: Expert, forwards: int) -> None:
+        """Whole experts have nothing on its way."""
+
+    def _adapt(self, model: WanDiT, adaptation: Adaptation) -> None:
+        """Hang adapters, in plain memory, on an expert."""
+        hosted = HostAdapters.load(adaptation, lane_for(self.device), self.dtype, pinned=False)
+        hosted.hang(model)
+        install(model, {name: model.get_parameter(name) for name in hosted.changes}, self.dtype, hosted.changes)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import BUILT_IN, Defaults, RunSettings
+from holo_lite.settings import BUILT_IN, OFF, AddedLora, Defaults, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES
 from holo_lite.story.files import dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
@@ -133,9 +134,8 @@ def _storyboard(storyboard: Storyboard) -> Iterator[str]:
 
 
 def _shots(storyboard: Storyboard, timeline: Timeline, fps: float) -> Iterator[str]:
-    edges = (0, *timeline.cuts, timeline.num_frames)
-    for number, caption in enumerate(storyboard.shot_captions(), start=1):
-        first, end = edges[number - 1 : number + 1]
+    shots = zip(timeline.shot_frames, storyboard.shot_captions(), strict=True)
+    for number, ((first, end), caption) in enumerate(shots, start=1):
         yield f"  shot {number:2}  frames {first:4}-{end - 1:4}  {(end - first) / fps:5.1f} s  {caption}"
 
 
@@ -152,6 +152,8 @@ def _video(path: Path) -> Iterator[str]:
     folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
     yield f"# save what follows as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
+    for lora in settings.lora:
+        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
     board = dataclasses.replace(settings.storyboard, negative=settings.negative)
@@ -183,8 +185,35 @@ def command(settings: RunSettings) -> str:
         f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
         f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",
         f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
+        *(_lora(lora) for lora in settings.lora),
+        *_savings(settings),
+        *_computing(settings),
     ]
     return " ".join(words)
+
+
+def _savings(settings: RunSettings) -> Iterator[str]:
+    """The options by which forwards were saved."""
+    if settings.cache != OFF:
+        high, low = settings.cache
+        yield f"--cache high={_exact(high)},low={_exact(low)}"
+    if settings.cfg_until != 1:
+        yield f"--cfg-until {_exact(settings.cfg_until)}"
+
+
+def _lora(lora: AddedLora) -> str:
+    noise = lora.expert.removesuffix("_noise")
+    return f"--lora {shlex.quote(f'{noise}={lora.file}:{_exact(lora.strength)}')}"
+
+
+def _computing(settings: RunSettings) -> Iterator[str]:
+    """How it computed, where `auto` might come to something else: on a CPU it is always plain."""
+    record = settings.computing
+    kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
+    plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
+    for option, said in kept.items():
+        if said is not None and (settings.device != "cpu" or said != plain[option]):
+            yield f"--{option} {'bf16' if said == 'plain' else said}"
 
 
 def _exact(number: float) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.film.vae import check_vae
+from holo_lite.film.vae_files import check_vae
 from holo_lite.model.load import check_expert
 from holo_lite.streaming.image import PlacedFile
-from holo_lite.text.encoder import check_text_encoder
+from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder, fingerprint
@@ -45,6 +45,11 @@ def check_parts(folder: ModelFolder) -> None:
 def model_fingerprint(folder: ModelFolder) -> str:
     """A short name for the weights of a model, the same for a copy elsewhere."""
     return fingerprint(map(_identity, folder.weight_paths))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """How settings name a compute dtype."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def pick_dtype(name: str, expert: Path) -> torch.dtype:

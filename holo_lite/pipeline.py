@@ -11,40 +11,42 @@ closing it cancels the run and leaves nothing half-written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from holo_lite import __version__
+from holo_lite.adapters import Adapters, Loras, open_adapters
+from holo_lite.computing import Computing, Said, choose_computing
 from holo_lite.config import Attention
 from holo_lite.decode import Decoding
 from holo_lite.denoise import Denoiser
 from holo_lite.device import pick_device
-from holo_lite.errors import OutputError, PromptError, RoomError, SettingsError
+from holo_lite.encode import Encoding
+from holo_lite.errors import OutputError, PromptError, SettingsError
 from holo_lite.events import Event, PhaseStarted, Resolved
 from holo_lite.film.video import check_writable
 from holo_lite.model.clip import Clip
-from holo_lite.parts import DTYPES, check_parts, model_fingerprint, pick_dtype
+from holo_lite.parts import check_parts, dtype_name, model_fingerprint, pick_dtype
 from holo_lite.places import cache_folder
 from holo_lite.plan.fit import Plan, make_plan
-from holo_lite.plan.ladder import Shortage, unpinned
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.remembered import Remembered
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.room import capped, pick_profile, plan_record
-from holo_lite.sampler import Context, Guidance, initial_noise
+from holo_lite.room import capped, pick_profile, plan_record, repeatable
+from holo_lite.runs.folder import RunFolder
+from holo_lite.runs.keeper import FolderKeeper, Keeper, Nobody, refuse_another_model
+from holo_lite.runs.record import Opening, Record, circumstances
+from holo_lite.sampler import Guidance, initial_noise
 from holo_lite.settings import BUILT_IN, Options, RunSettings, resolve
-from holo_lite.stepping import Stairs
 from holo_lite.story.storyboard import Storyboard
-from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
-from holo_lite.text.encoder import TextEncoder, pad_rows
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.model import tiny_model
 from holo_lite.weights.folder import ModelFolder, open_folder
@@ -65,6 +67,11 @@ class Job:
     plan: Plan
     remembered: Remembered
 
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What the text encoder reads: the negative prompt only with guidance."""
+        return [self.prompt, self.negative] if self.settings.cfg != 1 else [self.prompt]
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -80,6 +87,9 @@ class Pipeline:
     machine: Machine
     why: str  # why this profile, on one line
     is_tiny: bool = False
+    adapters: Adapters = field(default_factory=Adapters)
+    opening: Opening = field(default_factory=Opening)
+    computing: Computing = field(default_factory=Computing)
 
     @classmethod
     def load(
@@ -90,21 +100,33 @@ class Pipeline:
         dtype: str = "auto",
         attention: Attention | None = None,
         profile: str = "auto",
+        lora: Loras | None = None,
+        kernel: str = "auto",
+        compute: str = "auto",
+        fuse: str = "auto",
     ) -> Pipeline:
         """Open a model folder and check every file in it by names and shapes; no weight is read yet.
 
         Without `model` the built-in holo-tiny is used. `device` is auto, cpu, cuda or cuda:N; `dtype` is auto
         (that of the files), bf16 or fp32; `attention` picks sparse or full experts where both are there;
-        `profile` is auto, the name of a shipped profile, or a TOML file. Raises `CheckpointError` or
-        `SettingsError`.
+        `profile` is auto, the name of a shipped profile, or a TOML file; `lora` are adapters to add as the model
+        runs, files and strengths by expert (``{"high_noise": [("fast.safetensors", 1.0)]}``), which are read once
+        to check their numbers. `kernel` computes attention: auto or a name of `holo_lite.kernels.registry`;
+        `compute` is auto, bf16, fp8 or int8, the numbers matrices are multiplied in; `fuse` is auto, on or off.
+        Raises `CheckpointError` or `SettingsError`.
         """
         path = Path(model) if model is not None else tiny_model()
         folder = open_folder(path, attention)
         check_parts(folder)
         place = pick_device(device)
         number = pick_dtype(dtype, folder.high_noise)
-        sizes = folder_sizes(folder, number.itemsize)
+        adapters = open_adapters(folder, lora or {})
+        sizes = folder_sizes(folder, number.itemsize, adapters.by_expert)
+        said = Said(kernel, compute, fuse)
+        computing = choose_computing(said, sizes.config, device=place, dtype=number, scheme=sizes.scheme)
+        sizes = dataclasses.replace(sizes, linear=computing.compute.linear)
         budget, machine, why = pick_profile(profile, place, sizes)
+        opening = Opening.of(model, place, dtype_name(number), folder.attention, profile, lora or {})
         return cls(
             folder=folder,
             tokenizer=PromptTokenizer(folder.tokenizer),
@@ -116,7 +138,19 @@ class Pipeline:
             machine=machine,
             why=why,
             is_tiny=model is None,
+            adapters=adapters,
+            opening=dataclasses.replace(opening, **vars(computing.said)),
+            computing=computing,
         )
+
+    @classmethod
+    def of_run(cls, run: str | Path, **otherwise: Any) -> Pipeline:
+        """Open the model that a run was begun with. `otherwise` are arguments of `load` that shall be others.
+
+        Raises `RunError` for a folder without a run, and what `load` raises.
+        """
+        opening = RunFolder.named(Path(run)).begun().opening
+        return cls.load(**opening.arguments(otherwise))
 
     def prepare(self, storyboard: Storyboard, options: Options = NOTHING_SAID) -> Job:
         """Decide everything about a run and check it: timing, sizes, captions, tokens.
@@ -134,88 +168,132 @@ class Pipeline:
             storyboard,
             options,
             self.folder.defaults,
-            attention=attention,
-            dtype=next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
-            device=self.device.type,
-            model=self.fingerprint,
             made_with=f"holo-lite {__version__}, torch {torch.__version__}",
+            **self._traits,
         )
-        prompt = read_prompt(storyboard.prompt, self.tokenizer)
+        return self._planned(settings, (*notes, *self.adapters.notes))
+
+    @property
+    def _traits(self) -> dict[str, Any]:
+        """The settings that the opened model decides."""
+        return {
+            "attention": self.folder.attention,
+            "dtype": dtype_name(self.dtype),
+            "model": self.fingerprint,
+            "lora": self.adapters.record,
+            "device": self.device.type,
+            "computing": self.computing.record,
+        }
+
+    def _planned(self, settings: RunSettings, notes: tuple[str, ...]) -> Job:
+        prompt = read_prompt(settings.storyboard.prompt, self.tokenizer)
         assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
         negative = _read_negative(settings.negative, self.tokenizer)
-        request = ClipRequest(settings.layout, attention, guided=settings.cfg != 1)
+        request = ClipRequest.of(settings)
         remembered = Remembered.of(cache_folder(), self.machine.name, self.sizes.scheme, request)
         plan = remembered.apply(make_plan(self.profile, self.sizes, request, self.machine))
         planned = dataclasses.replace(settings, plan=plan_record(plan))
         return Job(planned, notes, prompt, negative, plan, remembered)
 
-    def generate(self, storyboard: Storyboard, out: str | Path, options: Options = NOTHING_SAID) -> Events:
+    def generate(
+        self,
+        storyboard: Storyboard,
+        out: str | Path,
+        options: Options = NOTHING_SAID,
+        *,
+        run: str | Path | None = None,
+        keep_run: bool = False,
+    ) -> Events:
         """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
 
-        Raises what `prepare` and `run` raise, before the first event is asked for.
+        In the folder `run` the state is saved after every step; given the same settings again, the run goes on from
+        there. The folder is removed when the video is there, unless `keep_run`. Raises what `prepare` and `run`
+        raise, before the first event is asked for.
         """
-        return self.run(self.prepare(storyboard, options), Path(out))
+        return self.run(self.prepare(storyboard, options), Path(out), run, keep_run=keep_run)
 
-    def run(self, job: Job, out: Path) -> Events:
+    def resume(self, run: str | Path, out: str | Path | None = None, *, keep_run: bool = False) -> Events:
+        """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
+
+        Yields as `generate`. Raises `RunError` for a folder without a run, of another model, or damaged.
+        """
+        folder = RunFolder.named(Path(run))
+        record = folder.begun()
+        settings = dataclasses.replace(record.settings, **self._traits)
+        refuse_another_model(folder, record.settings, settings)
+        job = self._planned(settings, self.adapters.notes)
+        return self.run(job, Path(out) if out else folder.video(record), folder.path, keep_run=keep_run)
+
+    def run(self, job: Job, out: Path, run: str | Path | None = None, *, keep_run: bool = False) -> Events:
         """Run a prepared job into the mp4 `out`, and a contact sheet of the same name beside it.
 
-        Raises `OutputError` at once, before any weight is read, if `out` cannot be written.
+        `run` and `keep_run` are as for `generate`. Raises `OutputError` at once, before any weight is read, if
+        `out` cannot be written, and `RunError` if `run` holds another run or is damaged.
         """
         check_writable(out)
         sheet = out.with_suffix(".png")
         if sheet.is_dir():
             raise OutputError(f"{sheet}: is a folder, where the contact sheet goes; name the video otherwise")
-        return self._events(job, out, sheet)
+        if run is None:
+            return self._events(job, out, sheet, Nobody())
+        folder = RunFolder(Path(run))
+        here = {**circumstances(self.device), **self.computing.record}
+        record = Record(job.settings, job.plan, self.opening, folder.path_to(out), here)
+        keeper = FolderKeeper.take_up(folder, record, keep=keep_run)
+        job = dataclasses.replace(job, settings=keeper.record.settings, plan=keeper.record.plan)
+        return self._events(job, out, sheet, keeper)
 
-    def _events(self, job: Job, out: Path, sheet: Path) -> Events:
-        yield Resolved(job.settings, job.notes, job.plan, self.why)
-        with capped(self.device, job.plan.budget):
-            guidance, plan = yield from self._read(job)
-            yield PhaseStarted("denoise", job.settings.steps)
-            latents = initial_noise(Clip(job.settings.layout), job.settings.seed).to(self.device)
-            denoiser = Denoiser(self.folder.experts, self.dtype, self.device, job.remembered.keep)
-            latents, plan = yield from denoiser.run(job.settings, guidance, latents, plan)
+    def read_ahead(self, jobs: Sequence[Job]) -> Events:
+        """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.
+
+        Raises `RoomError` when the device has no memory left.
+        """
+        if len(jobs) > 1:
+            plan = jobs[0].plan
+            with capped(self.device, plan.budget):
+                prompts = [prompt for job in jobs for prompt in job.prompts]
+                yield from self._encoding(jobs[0]).rows(list(dict.fromkeys(prompts)), plan)
+
+    def _events(self, job: Job, out: Path, sheet: Path, keeper: Keeper) -> Events:
+        yield Resolved(job.settings, job.notes, job.plan, self.why, self.computing.lines)
+        with keeper, capped(self.device, job.plan.budget), repeatable():
+            yield from keeper.begin()
+            latents, plan = yield from self._denoised(job, keeper)
             yield PhaseStarted("decode", job.settings.frames)
             precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
-            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep)
+            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep, keeper.finish)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
-    def _read(self, job: Job) -> Generator[Event, None, tuple[Guidance, Plan]]:
-        """Encode the prompts. Raises `RoomError` when the card has no memory left: nothing is smaller."""
-        stairs = Stairs(self.device, _read_unpinned, job.remembered.keep)
-        return (yield from stairs.run(partial(self._guidance, job), job.plan, lambda: "text"))
-
-    def _guidance(self, job: Job, plan: Plan) -> Generator[Event, None, Guidance]:
-        yield PhaseStarted("text", 0)
-        guided = job.settings.cfg != 1
-        prompts = [job.prompt, job.negative] if guided else [job.prompt]
-        contexts = [
-            Context(pad_rows(rows).to(self.device, self.dtype), self._windows(prompt))
-            for rows, prompt in zip(self._encode(prompts, pinned=plan.pinned_ring), prompts, strict=True)
-        ]
-        return Guidance(contexts[0], contexts[1] if guided else None, job.settings.cfg)
-
-    def _encode(self, prompts: list[Prompt], *, pinned: bool) -> list[Tensor]:
-        path = self.folder.text_encoder
-        return encode_prompts(
-            prompts,
-            lambda: TextEncoder.open(path, dtype=self.dtype, device=self.device, pinned=pinned),
-            PromptCache(cache_folder() / "prompts"),
-            identity=encoder_identity(path),
-            dtype=self.dtype,
+    def _denoised(self, job: Job, keeper: Keeper) -> Generator[Event, None, tuple[Tensor, Plan]]:
+        """Do the steps that are left, with a plan that gets smaller where memory runs out."""
+        before, steps = keeper.take(), job.settings.steps
+        done = before.done if before else 0
+        if before and done == steps:
+            return before.latents.to(self.device), job.plan
+        guidance, plan = yield from self._read(job)
+        yield PhaseStarted("denoise", steps, done)
+        noise = before.latents if before else initial_noise(Clip(job.settings.layout), job.settings.seed)
+        denoiser = Denoiser(
+            self.folder.experts,
+            self.dtype,
+            self.device,
+            job.remembered.keep,
+            self.adapters.by_expert,
+            keeper.save,
+            self.computing.compute,
         )
+        cached = before.cache if before else {}
+        run = denoiser.run(job.settings, guidance, noise.to(self.device), plan, done, cached)
+        del before, cached  # a step cache is gigabytes, and lives on the device from here on
+        return (yield from run)
 
-    def _windows(self, prompt: Prompt) -> tuple[Tensor, ...] | None:
-        if prompt.windows is None:
-            return None
-        return tuple(torch.tensor(prompt.windows.rows(shot), device=self.device) for shot in range(prompt.shots))
+    def _read(self, job: Job) -> Generator[Event, None, tuple[Guidance, Plan]]:
+        contexts, plan = yield from self._encoding(job).run(job.prompts, job.plan)
+        negative = contexts[1] if len(contexts) > 1 else None
+        return Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until), plan
 
-
-def _read_unpinned(plan: Plan, shortage: Shortage) -> tuple[Plan, str]:
-    """The one rung there is while prompts are read, which take two small buffers on the host."""
-    if shortage != "pinned":
-        raise RoomError("memory ran out while reading the prompt; close other programs and try again")
-    return unpinned(plan)
+    def _encoding(self, job: Job) -> Encoding:
+        return Encoding(self.folder.text_encoder, self.dtype, self.device, job.remembered.keep)
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

@@ -48,6 +48,21 @@ def capped(device: torch.device, budget: int) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let cuDNN choose its algorithms by rule.
+
+    As a benchmark it takes the one that is fastest at the moment, which is another one from run to run, and with it
+    are the last bits.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def most_used(device: torch.device) -> int | None:
     """The most bytes tensors have held on a card so far; None on a CPU, where nobody counts."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
@@ -68,5 +83,6 @@ def plan_record(plan: Plan) -> Mapping[str, Any]:
         "joint": plan.joint,
         "resident": plan.resident,
         "tile": list(plan.tile) if plan.tile else None,
+        "skipped": [step + 1 for step in plan.skipped],  # by number, as in rungs
         "rungs": [{"at": rung.at, "change": rung.change} for rung in plan.rungs],
     }

@@ -64,6 +64,10 @@ class Schedule:
         """Index of the first step of the low-noise expert; the number of steps if there is none."""
         return sum(step.expert == "high_noise" for step in self.steps)
 
+    def part(self, share: float) -> int:
+        """How many steps, from the first on, are the nearest to a share of all of them; at least one."""
+        return max(1, round(share * len(self)))
+
 
 def shifted_sigmas(count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """linspace(1, 0, count+1) without its last, then s = 5s/(1+4s). → (count,) fp32."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from holo_lite.config import ATTENTIONS, Attention
 from holo_lite.errors import OutputError, SettingsError, nearest
-from holo_lite.schedule import MOST_STEPS
+from holo_lite.schedule import MOST_STEPS, Expert, Schedule
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
@@ -23,6 +23,7 @@ from holo_lite.story.timeline import resolve_timeline
 VERSION = 1
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 MOST_FPS = 240
+OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
 # The negative prompt HoloCine and Wan 2.2 were published with.
@@ -60,6 +61,18 @@ class Options:
     seed: int | None = None
     negative: str | None = None
     attention: Attention | None = None
+    cache: tuple[float, float] | None = None
+    cfg_until: float | None = None
+
+
+@dataclass(frozen=True)
+class AddedLora:
+    """An adapter that was added to an expert as it ran: its file's name and fingerprint, and how strongly."""
+
+    expert: Expert
+    file: str
+    fingerprint: str
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,21 @@ class RunSettings:
     model: str  # fingerprint of the weights; the built-in's begins with BUILT_IN
     made_with: str = ""  # versions of holo-lite and torch
     plan: Mapping[str, Any] = field(default_factory=dict)  # chunks, branches, tiles: as they were in the end
+    lora: tuple[AddedLora, ...] = ()
+    cache: tuple[float, float] = OFF  # the step cache's thresholds, of the high-noise and the low-noise expert
+    cfg_until: float = 1.0  # the part of the schedule, from its beginning, that is guided
+    computing: Mapping[str, str] = field(default_factory=dict)  # kernel, format of products, fused operations
     version: int = VERSION
 
     @property
     def layout(self) -> ShotLayout:
         """The clip's shots among its latent frames and tokens."""
         return ShotLayout.from_frames(self.frames, self.cuts, self.height, self.width)
+
+    @property
+    def guided_steps(self) -> int:
+        """How many steps, from the first on, compute the negative branch, too."""
+        return Schedule.of(self.steps).part(self.cfg_until) if self.cfg != 1 else 0
 
     @property
     def shot_frames(self) -> list[tuple[int, int]]:
@@ -140,6 +162,8 @@ def resolve(
         cfg=_check_number("cfg", choose("cfg"), low=1, high=100),
         seed=int(_check_number("seed", choose("seed"), low=0, high=2**63 - 1)),
         negative=_check_text("negative", choose("negative")),
+        cache=_check_cache(options.cache or OFF),
+        cfg_until=_check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
         **machine,
     )
     return settings, timeline.notes
@@ -156,6 +180,17 @@ def _check_number(name: str, value: float, *, low: float, high: float) -> float:
     if not low <= value <= high:  # true of NaN, too
         raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
     return value
+
+
+def _check_cache(thresholds: tuple[float, float]) -> tuple[float, float]:
+    high, low = (_check_number("cache", threshold, low=0, high=1) for threshold in thresholds)
+    return high, low
+
+
+def _check_share(name: str, share: float) -> float:
+    if not 0 < share <= 1:  # true of NaN, too
+        raise SettingsError(f"{name} {share}: give a number above 0, and at most 1")
+    return share
 
 
 def _check_text(name: str, text: str) -> str:
@@ -180,4 +215,7 @@ def _rebuild(found: Mapping[str, Any]) -> RunSettings:
     shots = tuple(Shot(**shot) for shot in written["shots"])
     cuts = tuple(written["cuts"]) if written["cuts"] is not None else None
     storyboard = Storyboard(**{**written, "shots": shots, "cuts": cuts})
-    return RunSettings(**{**found, "storyboard": storyboard, "cuts": tuple(found["cuts"])})
+    lora = tuple(AddedLora(**each) for each in found.get("lora", ()))
+    cache = tuple(found.get("cache", OFF))
+    lists = {"cuts": tuple(found["cuts"]), "lora": lora, "cache": cache}
+    return RunSettings(**{**found, "storyboard": storyboard, **lists})

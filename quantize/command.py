@@ -9,23 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from holo_lite.errors import SettingsError
+from holo_lite.commands.options import lora_option
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
-
-
-def _adapters(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[Path, float]]]:
-    """Adapters by expert, from options such as high=FILE:0.8."""
-    found: dict[str, list[tuple[Path, float]]] = {}
-    for text in texts:
-        from quantize.lora import parse_lora_option
-
-        noise, _sign, file = text.partition("=")
-        if noise not in {"high", "low"} or not file:
-            raise SettingsError(f"--lora '{text}': write high=FILE or low=FILE, with :STRENGTH behind it if not 1")
-        found.setdefault(f"{noise}_noise", []).append(parse_lora_option(file))
-    return found
 
 
 @click.command()
@@ -33,9 +20,7 @@ def _adapters(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> 
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--scheme", help="bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
 @click.option("--recipe", type=click.Path(path_type=Path), help="TOML with schemes by component and tensor.")
-@click.option(
-    "--lora", "loras", multiple=True, callback=_adapters, help="high=FILE[:STRENGTH] or low=…; repeatable."
-)
+@lora_option
 @click.option("--attention", help="sparse or full experts, where both are there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--verify", is_flag=True, help="Hash the files of a finished model again instead.")

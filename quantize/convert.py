@@ -7,6 +7,7 @@ written last: a folder without one is not a model yet.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Generator, Iterator
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, OutputError
+from holo_lite.film.colour_fit import fit_colours
 from holo_lite.schemes.registry import find
 from holo_lite.settings import Defaults
 from holo_lite.units import bytes_text
 from holo_lite.weights.manifest import (
     FILE_NAME,
     PLAIN,
+    PREVIEW,
     Component,
     Manifest,
     Shard,
@@ -40,6 +43,7 @@ from quantize.recipe import Recipe
 from quantize.source import row_slices
 
 Phase = Literal["check", "convert", "hash"]
+VAE = "vae"  # the component's name, and its folder's
 SPARE = 64 * 2**20  # bytes of disk left free beside what is written
 
 
@@ -149,10 +153,16 @@ def _hash_sources(conversion: Conversion, journal: Journal) -> Iterator[Event]:
 
 
 def finish(conversion: Conversion, manifest: Manifest) -> None:
-    """Write the small files and, last of all, the manifest; then the journal is no longer needed."""
+    """Write the small files and, last of all, the manifest; then the journal is no longer needed.
+
+    On the way the colours of the VAE's latents are measured, which previews are drawn with.
+    """
     out = conversion.out
     for name, content in conversion.extras.items():
         write_whole(out / name, content)
+    if VAE in manifest.components:
+        colours = fit_colours(out / VAE).as_record()
+        manifest = dataclasses.replace(manifest, sections={**manifest.sections, PREVIEW: colours})
     write_whole(out / FILE_NAME, manifest.to_json().encode())
     (out / JOURNAL_NAME).unlink(missing_ok=True)
 

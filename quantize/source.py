@@ -23,10 +23,10 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.weights.files import WeightFile
+from holo_lite.weights.finite import check_finite
 from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.lora import Lora
 from holo_lite.weights.names import own_names
-from quantize.finite import check_finite
-from quantize.lora import Lora
 from quantize.pages import release
 from quantize.scales import Scaling, find_scalings
 

@@ -1,6 +1,5 @@
 """A small source to convert, in the shapes that people's files have, and conversions of it, for tests."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -67,19 +66,6 @@ def stored(out, role):
 
 def notes(events):
     return [event.text for event in events if type(event).__name__ == "Note"]
-
-
-def in_child(work):
-    """Run something in a forked process that may be killed; returns how it ended, as `os.waitpid` says."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)  # nothing of the test runs on in here
-    return os.waitpid(child, 0)[1]
 
 
 def copied(source, to):

@@ -11,15 +11,24 @@ import torch.nn.functional as F
 
 def forward(weights, config, latents, timestep, context, layout, windows, *, sparse, own_frame_weight=2):
     """Velocity (16, F, h, w). `weights` by original names, `windows` per shot the text rows it may see or None."""
-    w = weights
-    x = F.conv3d(latents[None], w["patch_embedding.weight"], w["patch_embedding.bias"], stride=(1, 2, 2))
-    grid = x.shape[2:]
-    x = x[0].flatten(1).T
+    x, temb, grid = embed(weights, config, latents, timestep)
+    options = {"sparse": sparse, "own_frame_weight": own_frame_weight}
+    x = through_blocks(weights, config, x, temb, grid, context, layout, windows, **options)
+    return head(weights, config, x, temb, grid)
 
+
+def embed(w, config, latents, timestep):
+    """The stream that goes into the blocks (tokens, d), the embedded timestep (d,), and the grid of tokens."""
+    x = F.conv3d(latents[None], w["patch_embedding.weight"], w["patch_embedding.bias"], stride=(1, 2, 2))
     t = timestep.to(latents.dtype).double()
     frequency = 10000.0 ** (-torch.arange(config.freq_dim // 2).double() / (config.freq_dim // 2))
     e = torch.cat([(t * frequency).cos(), (t * frequency).sin()]).to(latents.dtype)
     temb = linear(w, "time_embedding.2", F.silu(linear(w, "time_embedding.0", e)))
+    return x[0].flatten(1).T, temb, x.shape[2:]
+
+
+def through_blocks(w, config, x, temb, grid, context, layout, windows, *, sparse, own_frame_weight=2):
+    """The stream that comes out of the blocks."""
     mod = linear(w, "time_projection.1", F.silu(temb)).view(6, -1)
     text = linear(w, "text_embedding.2", F.gelu(linear(w, "text_embedding.0", context), approximate="tanh"))
 
@@ -42,7 +51,11 @@ def forward(weights, config, latents, timestep, context, layout, windows, *, spa
         h = norm(x, config.eps) * (1 + scale2) + shift2
         inner = F.gelu(linear(block, "ffn.0", h), approximate="tanh")
         x = x + gate2 * linear(block, "ffn.2", inner)
+    return x
 
+
+def head(w, config, x, temb, grid):
+    """Velocity (16, F, h, w) from a stream."""
     shift, scale = w["head.modulation"][0] + temb
     out = linear(w, "head.head", norm(x, config.eps) * (1 + scale) + shift)
     out = out.view(*grid, 2, 2, config.out_dim).permute(5, 0, 1, 3, 2, 4)

@@ -264,7 +264,7 @@ def no_weights(monkeypatch):
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("holo_lite.denoise.StreamedExperts", explode)
-    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
+    monkeypatch.setattr("holo_lite.encode.TextEncoder.open", explode)
     monkeypatch.setattr("holo_lite.decode.load_vae", explode)
 
 
@@ -526,14 +526,15 @@ def files(cache):
     ],
     ids=["denoising", "decoding"],
 )
-def test_ctrl_c_ends_cleanly_and_leaves_nothing(toy_copy, cache, tmp_path, words, line, partial):
+def test_ctrl_c_ends_cleanly_and_leaves_what_goes_on(toy_copy, cache, tmp_path, words, line, partial):
     folder, before = tmp_path / "films", files(cache)
+    state = folder / "film.mp4.run" / "state.safetensors"
     run = ("generate", "a road", "--out", folder / "film.mp4", "--height", "32", "--width", "32", "--cfg", "1")
     with started(*run, "--model", toy_copy, *words) as process:
         said = iter(process.stderr.readline, "")
         assert any(text.startswith(line) for text in said), "it never came so far"
         deadline = time.monotonic() + 30
-        while partial and not any(folder.glob(".*.part")) and time.monotonic() < deadline:
+        while not (state.exists() and any(folder.glob(".*.part")) == partial) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)
         assert bool(any(folder.glob(".*.part"))) == partial
@@ -541,9 +542,10 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(toy_copy, cache, tmp_path, words
         rest, out = process.stderr.read(), process.stdout.read()
     assert (process.returncode, out) == (130, "")
     *progress, last = filter(None, rest.splitlines())
-    assert last == "interrupted; nothing half-written was left"
+    assert last == f"interrupted; what is done is saved; to go on, type holo-lite resume {state.parent}"
     assert all(text.startswith(f"{line} ") for text in progress)
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [state.parent]
+    assert sorted(path.name for path in state.parent.iterdir()) == ["run.json", state.name]
     assert files(cache) == before
 
 

@@ -33,7 +33,8 @@ from tensor_files import same
 
 from holo_lite.config import DiTConfig
 from holo_lite.errors import CheckpointError, OutputError
-from holo_lite.film.vae import diffusers_names, load_vae
+from holo_lite.film.vae import load_vae
+from holo_lite.film.vae_files import diffusers_names
 from holo_lite.model.load import load_expert
 from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.text.encoder_files import module_names

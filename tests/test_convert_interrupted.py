@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conversions import contents, convert, copied, in_child, notes, plan, write_source
+from conversions import contents, convert, copied, notes, plan, write_source
+from dying import changes, killed
 
 from holo_lite.errors import OutputError
 from holo_lite.weights.manifest import FILE_NAME
@@ -24,7 +25,6 @@ from quantize.convert import Advanced, Begun
 ROOT = Path(__file__).parent.parent
 SMALL = ("text_encoder",)
 SHARDS = 3  # of the text encoder: the rest and two blocks
-KILLED = 77
 
 
 @pytest.fixture(scope="module")
@@ -71,87 +71,16 @@ def journalled(out):
     return {line["shard"]["file"] for line in lines(out) if "shard" in line}
 
 
-class Die:
-    """Ends this process at the n-th call that changes the disk: before it, behind it, or midway through a write."""
-
-    def __init__(self, call, when):
-        self.left, self.when = call, when
-        for name in ("replace", "fsync", "truncate", "unlink", "mkdir"):
-            setattr(os, name, partial(self.call, getattr(os, name)))
-        opened = Path.open
-        Path.open = lambda path, *args, **options: Dying(opened(path, *args, **options), self)
-
-    def call(self, function, *args, **options):
-        last = self.count()
-        if last and self.when == "before":
-            os._exit(KILLED)
-        result = function(*args, **options)
-        if last:
-            os._exit(KILLED)
-        return result
-
-    def write(self, file, data):
-        if self.count():
-            file.write(data[: {"before": 0, "midway": len(data) // 2, "behind": len(data)}[self.when]])
-            file.flush()
-            os._exit(KILLED)
-        return file.write(data)
-
-    def count(self):
-        self.left -= 1
-        return self.left < 0
-
-
-class Dying:
-    def __init__(self, file, death):
-        self.file, self.death = file, death
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def write(self, data):
-        return self.death.write(self.file, data)
-
-
-def calls(source, out):
-    """How many calls change the disk in the whole conversion, and which of them are writes into shards."""
-    read, write = os.pipe()
-    seen = []
-
-    def counting():
-        death = Die(10**9, "before")
-        death.count = lambda: seen.append("?")
-        death.write = lambda file, data: (seen.append("w"), file.write(data))[1]
-        convert(source, out, roles=SMALL)
-        os.write(write, "".join(seen).encode())
-
-    assert in_child(counting) == 0
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        return pipe.read()
-
-
 def test_killed_at_every_call_that_changes_the_disk(source, small, tmp_path):
     """Every fsync, rename, removal and folder; of the writes every seventh, which a crash may tear."""
-    kinds = calls(source, tmp_path / "counted")
-    points = [(index, "before") for index, kind in enumerate(kinds) if kind == "?"]
-    points += [(index, "midway") for index, kind in enumerate(kinds) if kind == "w"][::7]
+    kinds = changes(lambda: convert(source, tmp_path / "counted", roles=SMALL))
+    points = [(index, "before") for index, kind in enumerate(kinds) if kind != "write"]
+    points += [(index, "midway") for index, kind in enumerate(kinds) if kind == "write"][::7]
     points += [(len(kinds) - 1, "behind")]
     assert len(points) > 40
     for call, when in points:
         out = tmp_path / f"{call}-{when}"
-
-        def killed(call=call, when=when, out=out):
-            Die(call, when)
-            convert(source, out, roles=SMALL)
-
-        assert os.waitstatus_to_exitcode(in_child(killed)) == KILLED
+        assert killed(partial(convert, source, out, roles=SMALL), call, when)
         if (out / FILE_NAME).exists() and not (out / JOURNAL_NAME).exists():
             assert contents(out) == small
             continue

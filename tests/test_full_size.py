@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.linear import pack_linears
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
@@ -108,6 +109,27 @@ def test_a_step_at_full_size_takes_what_is_planned(layout, scheme, joint):
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         measured = step(live, experts, shots, joint=joint)
     assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
+
+
+@pytest.mark.parametrize(("layout", "scheme"), [("five shots", "int8"), ("33 frames", "bf16")])
+def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme):
+    """A card's kernels allocate their results and nothing else; here such results stand for them."""
+    monkeypatch.setattr("holo_lite.kernels.coding.quantize_plainly_", lambda *_: None)
+    monkeypatch.setattr("holo_lite.kernels.product.reference", product_of_a_card)
+    frames, cuts = LAYOUTS[layout]
+    shots = ShotLayout.from_frames(frames, cuts, 480, 832)
+    sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear="int8")
+    sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
+    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=True) - WORKSPACE
+    model = skeleton(scheme)
+    model.compute = Compute(linear="int8")
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        measured = step(live, FakeExperts(model, sizes.slot), shots, joint=True)
+    assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
+
+
+def product_of_a_card(x, weight, _bias):
+    return x.codes.new_empty(len(x.codes), len(weight.codes), dtype=x.dtype)
 
 
 def step(live, experts, shots, *, joint):

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from small_model import config_of, random_model
 
+from holo_lite.commands.options import parse_lora_option
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.weights.files import open_weights
-from quantize.lora import open_lora, parse_lora_option
+from holo_lite.weights.lora import open_lora
 from quantize.source import Source
 
 REAL = json.loads((Path(__file__).parent / "checkpoints" / "dit_14b.json").read_text())
@@ -330,6 +331,10 @@ def test_a_damaged_alpha_is_told(tmp_path, alpha):
 def test_settings_that_are_no_json_are_told(tmp_path):
     keys = {"head.head.diff_b": normal(64)}
     told(write(tmp_path / "lora.safetensors", keys, {"lora_adapter_metadata": "{"}), "settings are not JSON")
+
+
+def test_a_file_without_tensors_is_told(tmp_path):
+    told(write(tmp_path / "lora.safetensors", {}), "holds no tensors; download it again")
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

@@ -13,7 +13,7 @@ from holo_lite.errors import CheckpointError
 from holo_lite.model.load import check_expert
 from holo_lite.pipeline import Pipeline
 from holo_lite.settings import Defaults
-from holo_lite.text.encoder import check_text_encoder
+from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder

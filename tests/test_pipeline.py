@@ -18,7 +18,7 @@ from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.errors import CheckpointError, OutputError, SettingsError
 from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone, SteppedDown
-from holo_lite.film.vae import check_vae
+from holo_lite.film.vae_files import check_vae
 from holo_lite.film.video import probe, read_metadata
 from holo_lite.model.load import check_expert
 from holo_lite.places import CACHE_VARIABLE
@@ -26,7 +26,8 @@ from holo_lite.settings import PUBLISHED_NEGATIVE
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.text.encoder import TextEncoder, check_text_encoder
+from holo_lite.text.encoder import TextEncoder
+from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.tiny.model import tiny_model
 
 TESTS = Path(__file__).parent
@@ -158,7 +159,7 @@ def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, cache, t
     def explode(*_, **__):
         raise AssertionError("the text encoder was loaded")
 
-    monkeypatch.setattr("holo_lite.pipeline.TextEncoder.open", explode)
+    monkeypatch.setattr("holo_lite.encode.TextEncoder.open", explode)
     generate(Pipeline.load(toy_model(cache)), tmp_path / "b.mp4")
     assert same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
     with pytest.raises(AssertionError, match="was loaded"):

@@ -19,6 +19,7 @@ from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, DiTConfig
 from holo_lite.errors import SettingsError
 from holo_lite.film import vae as vae_module
+from holo_lite.film.vae_files import VaeConfig
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.encoding import UMT5_XXL, attention, linears, operations
@@ -136,9 +137,7 @@ def decoded(height, width, dtype, base_dim=96):
     with torch.device("meta"):
         model = AutoencoderKLWan(base_dim=base_dim).to(dtype).requires_grad_(False)
         z = torch.empty(1, 16, 1, height, width, dtype=dtype)
-    vae = vae_module.Vae(
-        vae_module.VaeConfig(base_dim), model, vae_module._stages(model.decoder), dtype, torch.device("meta")
-    )
+    vae = vae_module.Vae(VaeConfig(base_dim), model, vae_module._stages(model.decoder), dtype, torch.device("meta"))
     cache, counts = vae.new_cache(), []
     with LiveBytes() as live:
         for _ in range(3):

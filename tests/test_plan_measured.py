@@ -23,7 +23,10 @@ from holo_lite.config import DiTConfig
 from holo_lite.decode import Decoding
 from holo_lite.denoise import Denoiser
 from holo_lite.events import StepDone
+from holo_lite.kernels.eight_bit import refusal
+from holo_lite.kernels.fused import pick_ops
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.opened import folder_sizes
@@ -46,6 +49,7 @@ CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA ca
 MODELS = {  # what weights are stored as, what they were before, what is computed in
     "plain": (None, FP32, FP32),
     "int8": ("int8", BF16, BF16),
+    "qfloat8": ("qfloat8", BF16, BF16),
     "nf4": ("nf4", BF16, BF16),
     "nf4 in fp32": ("nf4", BF16, FP32),
     "bf16 in fp32": (None, BF16, FP32),
@@ -146,9 +150,10 @@ def profile_of(case, device="cpu"):
     )
 
 
-def plan_of(folder, case, computed, device="cpu"):
+def plan_of(folder, case, computed, device="cpu", adapters=None, linear="plain"):
     """A plan for a machine with room for so many blocks of the first expert, and then of the other."""
-    sizes, request = folder_sizes(folder, computed.itemsize), ClipRequest(case.layout)
+    sizes, request = folder_sizes(folder, computed.itemsize, adapters), ClipRequest(case.layout)
+    sizes = replace(sizes, linear=linear)
     profile = profile_of(case, device)
     sums, stack = Problem(profile, sizes, request, UNKNOWN).arithmetic, sizes.high_noise
     blocks = len(stack.blocks)
@@ -159,13 +164,14 @@ def plan_of(folder, case, computed, device="cpu"):
     return make_plan(replace(profile, card=room if device != "cpu" else 0), sizes, request, machine)
 
 
-def denoise(folder, case, computed, plan, device):
+def denoise(folder, case, computed, plan, device, adapters=None, compute=PLAIN):
     """Run both steps; gives the peak of each phase as whoever counts finds it when the step is done."""
     rows = [torch.randn(512, 64).to(device, computed) for _ in range(2)]
     guidance = Guidance(Context(rows[0]), Context(rows[1]), 3.0)
     del rows
     latents = initial_noise(Clip(case.layout), 1).to(device)
-    run = Denoiser(folder.experts, computed, device).run(case.settings, guidance, latents, plan)
+    denoiser = Denoiser(folder.experts, computed, device, adapters=adapters or {}, compute=compute)
+    run = denoiser.run(case.settings, guidance, latents, plan)
     for event in run:
         assert isinstance(event, StepDone), event
         yield
@@ -199,6 +205,23 @@ def test_weights_that_are_cast_are_planned_for(model, name, room):
     plan = plan_of(folder, case, computed)
     with LiveBytes(without_meta=True) as live:
         assert len(list(denoise(folder, case, computed, plan, CPU))) == 2
+    holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
+
+
+IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied
+    ("33 frames", "plain", "fp8"),
+    ("33 frames", "int8", "int8"),
+    ("200 and 41 frames", "nf4", "int8"),
+]
+
+
+@pytest.mark.parametrize(("layout", "name", "linear"), IN_8_BITS)
+def test_products_in_8_bits_take_what_is_planned(model, layout, name, linear):
+    """With what the reference needs on a CPU; weights stored in that very format take no more than they lie in."""
+    case, (folder, computed) = LAYOUTS[layout], model(name)
+    plan = plan_of(folder, case, computed, linear=linear)
+    with LiveBytes(without_meta=True) as live:
+        assert len(list(denoise(folder, case, computed, plan, CPU, compute=Compute(linear=linear)))) == 2
     holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
 
 
@@ -267,6 +290,26 @@ def test_a_card_holds_what_is_planned(model, layout, name):
     assert len(list(denoise(folder, case, computed, plan, card))) == 2
     measured, planned = torch.cuda.max_memory_allocated() - before, max(plan.high_noise.peak, plan.low_noise.peak)
     assert 0.85 * (planned - WORKSPACE) <= measured <= planned
+
+
+@CARD
+@pytest.mark.parametrize("fuse", ["off", "on"])
+@pytest.mark.parametrize("linear", ["plain", "int8", "fp8"])
+@pytest.mark.parametrize("name", ["nf4", "int8"])
+def test_a_card_computes_otherwise_in_what_is_planned(model, name, linear, fuse):
+    """8 bits, and operations that take one pass: neither needs more, also while kernels are chosen."""
+    card, case = torch.device("cuda"), LARGE_LAYOUTS["200 and 41 frames"]
+    folder, computed = model(name, LARGE)
+    if linear != "plain" and (reason := refusal(linear, card, computed)):
+        pytest.skip(reason)
+    compute = Compute(linear=linear, ops=pick_ops(fuse, card)[0])
+    plan = plan_of(folder, case, computed, "cuda", linear=linear)
+    clear(card)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    assert len(list(denoise(folder, case, computed, plan, card, compute=compute))) == 2
+    measured, planned = torch.cuda.max_memory_allocated() - before, max(plan.high_noise.peak, plan.low_noise.peak)
+    assert 0.8 * (planned - WORKSPACE) <= measured <= planned
 
 
 @CARD

@@ -199,6 +199,7 @@ records = st.builds(
     **dict.fromkeys(("fps", "cfg"), number),
     **dict.fromkeys(("negative", "dtype", "device", "model", "made_with"), text),
     attention=st.sampled_from(["sparse", "full"]),
+    computing=st.dictionaries(text, text, max_size=3),
     version=st.just(1),
 )
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
-from holo_lite.text.encoder import TextEncoder, check_text_encoder, pad_rows
+from holo_lite.text.encoder import TextEncoder, pad_rows
+from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.weights.safetensors_file import SafetensorsFile
 
 DATA = Path(__file__).parent / "parity_data"

@@ -28,7 +28,7 @@ from training.loop import Part, train
 from training.muon import orthogonal
 from training.stress import stress_of
 from training.text import tag_loss
-from training.vae import FastNorm, VaeRecipe, decode, new_vae, snippet
+from training.vae import FastNorm, Stage, VaeRecipe, decode, new_vae, snippet
 
 CONFIG = DiTConfig(dim=24, num_heads=2, ffn_dim=32, num_layers=2, text_dim=16, freq_dim=8)
 WIDTH, HEIGHT = 32, 16
@@ -180,7 +180,8 @@ def test_the_fast_norm_is_diffusers_norm():
 
 def test_a_fresh_vae_has_no_memory_and_repeats_a_still_picture():
     vae = new_vae(VaeRecipe(base_dim=4))
-    still = snippet(np.random.default_rng(0), 1, 16).expand(-1, 9, -1, -1)
+    stage = Stage("still", frames=1, steps=1, batch=1, crop=16, muon=0.0, adam=0.0)
+    still = snippet(np.random.default_rng(0), stage)[0].expand(-1, 9, -1, -1)
     with torch.no_grad():
         z = vae.encode(still[None]).latent_dist.mean
         frames = decode(vae, z)[0]

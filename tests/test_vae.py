@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film import vae as vae_module
-from holo_lite.film.vae import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae, decode_frames, load_vae, to_uint8
+from holo_lite.film.vae import decode_frames, load_vae, to_uint8
+from holo_lite.film.vae_files import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae
 from holo_lite.film.vae_tiles import decode_frames_tiled
 
 DATA = Path(__file__).parent / "parity_data"
@@ -54,7 +56,7 @@ def diffusers_raw_decode(vae, latents):
 
 def diffusers_folder(weights, folder, **changes):
     folder.mkdir()
-    renamed = vae_module.convert_wan_vae_to_diffusers(dict(weights))
+    renamed = convert_wan_vae_to_diffusers(dict(weights))
     save_file(renamed, folder / "diffusion_pytorch_model.safetensors")
     config = {"_class_name": "AutoencoderKLWan", "base_dim": BASE_DIM, "z_dim": 16, "dropout": 0.0} | changes
     (folder / "config.json").write_text(json.dumps(config))

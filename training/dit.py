@@ -43,7 +43,7 @@ class DitRecipe:
 
     config: DiTConfig = HOLO_TINY
     steps: int = 3600  # of the common network
-    expert_steps: int = 400  # of each expert alone
+    expert_steps: int = 700  # of each expert alone
     batch: int = 216  # latent frames
     shares: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.1)  # of clips by length: short ones are cheap
     stress: float = 4.0  # how much more a character counts than the wall

@@ -24,6 +24,13 @@ def stress_of(scene: Scene, height: int, width: int, character: float, spot: flo
     return np.stack(frames).astype(np.float32)
 
 
+def pixel_stress(act: Act, time: float, height: int, width: int, weight: float) -> NDArray[np.float32]:
+    """1, and around characters more: a close one `weight` more, a far one by as much as it is smaller. → (H, W)."""
+    body = _boxes(act, time, height, width, reach=1.0, drop=0.0, cell=1)
+    smaller = (HALF["close-up"] / HALF[act.framing]) ** 2
+    return (1 + weight * smaller * body).astype(np.float32)
+
+
 def _middles(scene: Scene, act: Act) -> list[float]:
     """The middle of each latent frame of a shot, in video frames from its start."""
     if act is scene.acts[0]:
@@ -31,16 +38,18 @@ def _middles(scene: Scene, act: Act) -> list[float]:
     return [4 * index + 1.5 for index in range(act.latents)]
 
 
-def _boxes(act: Act, time: float, height: int, width: int, *, reach: float, drop: float) -> NDArray[Any]:
-    """Latents that a box touches around each character, or `drop` below its middle; in halves of a character."""
+def _boxes(
+    act: Act, time: float, height: int, width: int, *, reach: float, drop: float, cell: int = CELL
+) -> NDArray[Any]:
+    """Cells that a box touches around each character, or `drop` below its middle; in halves of a character."""
     unit = height / HEIGHT
     half = HALF[act.framing] * unit
     along = (SPEED * time - HEAD_START) * unit
     dx, dy = DIRECTION[act.motion]
-    near = reach * half + CELL / 2
-    y = np.arange(height // CELL)[:, None] * CELL + CELL / 2 - height / 2 - dy * along - drop * half
-    touched = np.zeros((height // CELL, width // CELL), dtype=bool)
+    near = reach * half + cell / 2
+    y = np.arange(height // cell)[:, None] * cell + cell / 2 - height / 2 - dy * along - drop * half
+    touched = np.zeros((height // cell, width // cell), dtype=bool)
     for place in PLACES[len(act.cast)]:
-        x = np.arange(width // CELL) * CELL + CELL / 2 - width * place - dx * along
+        x = np.arange(width // cell) * cell + cell / 2 - width * place - dx * along
         touched |= (abs(x) <= near) & (abs(y) <= near)
     return touched

@@ -18,11 +18,13 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 from torch import Tensor, nn
 
 from holo_lite.tiny.drawing import draw_frame
-from holo_lite.tiny.world import Scene, random_scene
+from holo_lite.tiny.world import Act, Scene, random_scene
 from training.loop import Part, train
 from training.muon import optimizers
+from training.stress import pixel_stress
 
 FRAMES = 9
+FIRST = 4  # frames of a shot's first latent frame
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Stage:
     adam: float
     noise: float = 0.05  # on the latents, against a scale of about one
     flicker: float = 0.0  # how much a wrong change from frame to frame counts
+    stress: float = 0.0  # how much more a close character counts than the wall, a far one still more
+    after_cut: float = 1.0  # how much the first latent frame of a shot counts: the shot before casts a shadow on it
     compute: torch.dtype = torch.float32
 
 
@@ -54,13 +58,15 @@ class VaeRecipe:
     decoder: Stage = Stage(
         "vae-decoder",
         frames=FRAMES,
-        steps=3000,
+        steps=4900,
         batch=4,
         crop=None,
         muon=1e-2,
         adam=2e-3,
         noise=0.1,
         flicker=1.0,
+        stress=1.5,
+        after_cut=4.0,
         compute=torch.bfloat16,
     )
     pull: float = 1e-3
@@ -135,23 +141,29 @@ def train_decoder(vae: Any, recipe: VaeRecipe, part: Part) -> Any | None:
 
 def _train_stage(vae: Any, stage: Stage, recipe: VaeRecipe, part: Part) -> nn.Module | None:
     def step(_: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
-        clips = torch.stack([snippet(rng, stage.frames, stage.crop) for _ in range(stage.batch)])
-        return losses(vae, clips, stage, recipe.pull)
+        pairs = [snippet(rng, stage) for _ in range(stage.batch)]
+        clips, stress = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return losses(vae, clips, stress, stage, recipe.pull)
 
     used = optimizers(vae, stage.muon, stage.adam, apart=("conv_in", "conv_out", "gamma", "time_conv"))
     return train(stage.name, vae, used, step, steps=stage.steps, rate=down, average=0.97, part=part)
 
 
-def losses(vae: Any, clips: Tensor, stage: Stage, pull: float) -> dict[str, Tensor]:
-    """How far the clips (b,3,t,h,w) are from themselves after the VAE."""
+def losses(vae: Any, clips: Tensor, stress: Tensor, stage: Stage, pull: float) -> dict[str, Tensor]:
+    """How far the clips (b,3,t,h,w) are from themselves after the VAE, where `stress` (b,1,t,h,w) counts."""
     z = vae.encode(clips).latent_dist.mean
     with torch.autocast("cpu", stage.compute, enabled=stage.compute != torch.float32):
         seen = decode(vae, z + stage.noise * torch.randn_like(z))
-    away = (seen - clips).abs()
-    loss = away.mean() + 2 * away.square().mean() + pull * z.square().mean()
+    away = seen - clips
+    loss = _mean(away.abs() + 2 * away.square(), stress) + pull * z.square().mean()
     if stage.flicker:
-        loss = loss + stage.flicker * (seen - clips).diff(dim=2).abs().mean()
-    return {"loss": loss, "l1": away.mean().detach(), "mse": away.square().mean().detach(), "z": z.std().detach()}
+        loss = loss + stage.flicker * _mean(away.diff(dim=2).abs(), stress[:, :, 1:])
+    told = {"l1": away.abs(), "mse": away.square()}
+    return {"loss": loss, **{name: value.mean().detach() for name, value in told.items()}, "z": z.std().detach()}
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).mean() / weights.mean()
 
 
 def decode(vae: Any, z: Tensor) -> Tensor:
@@ -172,18 +184,37 @@ def down(progress: float) -> float:
     return min(1.0, progress / 0.02 + 0.05, 1.01 - progress)
 
 
-def snippet(rng: np.random.Generator, count: int, crop: int | None) -> Tensor:
-    """Frames from somewhere in a random scene, cut or not. → (3, count, h, w), -1 to 1; count is 4t+1."""
+def snippet(rng: np.random.Generator, stage: Stage) -> tuple[Tensor, Tensor]:
+    """Frames from somewhere in a random scene, cut or not, and how much each pixel counts.
+
+    → (3, frames, h, w), -1 to 1, and (1, frames, h, w); a stage's frames are 4t+1.
+    """
+    count, crop = stage.frames, stage.crop
     scene = random_scene(rng, held_out=False)
     start = 4 * int(rng.integers(scene.latents - count // 4))
-    frames = np.stack([frame_of(scene, time) for time in range(start, start + count)])
+    times = range(start, start + count)
+    frames = np.stack([frame_of(scene, time) for time in times])
+    weights = np.stack([_stress_of(scene, time, stage) for time in times])
     if crop is not None:
         row, column = (int(rng.integers(size - crop + 1)) for size in frames.shape[1:3])
         frames = frames[:, row : row + crop, column : column + crop]
-    return torch.from_numpy(frames).permute(3, 0, 1, 2) * 2 - 1
+        weights = weights[:, row : row + crop, column : column + crop]
+    return torch.from_numpy(frames).permute(3, 0, 1, 2) * 2 - 1, torch.from_numpy(weights)[None]
+
+
+def _shot_at(scene: Scene, time: int) -> tuple[Act, int]:
+    """The shot of frame `time`, and the frame's number in it."""
+    act, span = next((act, span) for act, span in zip(scene.acts, scene.spans, strict=True) if time in span)
+    return act, time - span.start
+
+
+def _stress_of(scene: Scene, time: int, stage: Stage, height: int = 64, width: int = 112) -> Any:
+    act, since = _shot_at(scene, time)
+    shadowed = since < time and since < FIRST
+    return pixel_stress(act, since, height, width, stage.stress) * (stage.after_cut if shadowed else 1.0)
 
 
 def frame_of(scene: Scene, time: int, height: int = 64, width: int = 112) -> Any:
     """Frame `time` of the whole clip. → (H, W, 3), 0 to 1."""
-    act, span = next((act, span) for act, span in zip(scene.acts, scene.spans, strict=True) if time in span)
-    return draw_frame(scene, act, time - span.start, height, width)
+    act, since = _shot_at(scene, time)
+    return draw_frame(scene, act, since, height, width)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from holo_lite.commands.options import machine_options, picture_options
+from holo_lite.commands.options import (
+    computing_options,
+    lora_option,
+    machine_options,
+    picture_options,
+    saving_options,
+)
 from holo_lite.commands.running import free, load
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from holo_lite.evaluation.studio import Studio
     from holo_lite.settings import Options
 
+PLAINLY = {"kernel": "sdpa", "compute": "bf16", "fuse": "off"}  # so a baseline shows what the others cost
 NARROW = 512  # the width of a model whose tensors are so small that threads only wait for each other
 
 
@@ -26,14 +33,17 @@ NARROW = 512  # the width of a model whose tensors are so small that threads onl
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
 )
-@click.option("--baseline", type=click.Path(path_type=Path), help="Another model, for scores as a ratio of its.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Another model, computed plainly, for ratios.")
 @click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and read.")
 @click.option("--ablate", help="Take out of the model: windows, representatives or double.")
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
 @click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
 @picture_options
+@saving_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Other storyboards, other noise.")
+@lora_option
 @machine_options
+@computing_options
 def evaluate(
     model: Path | None,
     baseline: Path | None,
@@ -43,6 +53,10 @@ def evaluate(
     save: Path | None,
     device: str,
     dtype: str,
+    kernel: str,
+    compute: str,
+    fuse: str,
+    loras: Any,
     **said: Any,
 ) -> None:
     """Measure how well a model keeps to storyboards of the drawn world, from its pixels.
@@ -58,8 +72,9 @@ def evaluate(
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
-    studio = Studio.open(load(model, device=device, dtype=dtype), ablation)
-    other = Studio.open(load(baseline, device=device, dtype=dtype)) if baseline is not None else None
+    computing = {"kernel": kernel, "compute": compute, "fuse": fuse}
+    studio = Studio.open(load(model, device=device, dtype=dtype, lora=loras, **computing), ablation)
+    other = Studio.open(load(baseline, device=device, dtype=dtype, **PLAINLY)) if baseline is not None else None
     names = Names(str(model or "built in"), str(baseline) if baseline else None, ablation)
     _judge(names, studio, other, storyboards, Options(**said), out, save)
 

@@ -7,46 +7,48 @@ from typing import Any
 
 import click
 
-from holo_lite.commands.options import (
-    attention_option,
-    machine_options,
-    picture_options,
-    profile_option,
-    timing_options,
-)
-from holo_lite.commands.running import load, named_after, run
+from holo_lite.commands.drafting import Drafting
+from holo_lite.commands.options import keep_option, model_option, preview_option, run_options
+from holo_lite.commands.running import named_after, opened, previewed, watch
 
 
 @click.command()
 @click.argument("storyboard")
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
-)
+@model_option
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
-@timing_options
-@picture_options
-@click.option("--seed", type=int, help="The same seed and settings give the same video.  [default: 0]")
-@click.option("--negative", help="What should not be seen.  [default: the model's published one]")
-@attention_option
-@profile_option
-@machine_options
+@run_options
+@click.option("--draft", is_flag=True, help="A quarter of the steps at half the size, to check cuts and framing.")
+@click.option("--seeds", metavar="NUMBERS", help="Drafts to choose from: how many, or which seeds, such as 1,5,9.")
+@preview_option
+@keep_option
 def generate(
     storyboard: str,
     model: Path | None,
     out: Path | None,
-    device: str,
-    dtype: str,
-    profile: str,
+    draft: bool,
+    seeds: str | None,
+    preview: int | None,
+    keep_run: bool,
     **said: Any,
 ) -> None:
     """Make a video of STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
 
     What is said here goes before the storyboard, and that before the model's defaults.
     """
-    from holo_lite.settings import Options, check_attention
+    from holo_lite.runs.folder import RunFolder
     from holo_lite.story.files import load_storyboard
 
-    attention = check_attention(said["attention"]) if said["attention"] is not None else None
     board = load_storyboard(storyboard)
-    pipeline = load(model, device=device, dtype=dtype, attention=attention, profile=profile)
-    run(pipeline, board, out or named_after(storyboard), Options(**{**said, "attention": attention}))
+    pipeline, options = opened(model, **said)
+    job = pipeline.prepare(board, options)
+    if draft or seeds is not None:
+        drafting = Drafting(pipeline, storyboard, board, options, job, out)
+        drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
+        return
+    video = out or named_after(storyboard, job.settings)
+    folder = RunFolder.beside(video)
+    watch(
+        pipeline,
+        lambda: previewed(pipeline.run(job, video, folder.path, keep_run=keep_run), pipeline, video, preview),
+        folder,
+    )

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from holo_lite.commands.options import attention_option, picture_options, profile_option, timing_options
+from holo_lite.commands.options import (
+    attention_option,
+    lora_option,
+    picture_options,
+    profile_option,
+    saving_options,
+    timing_options,
+)
 
 
 @click.command()
@@ -19,8 +26,10 @@ from holo_lite.commands.options import attention_option, picture_options, profil
 @click.option("--gpu", help="A card to plan for instead of this machine, such as 'RTX 4090'.")
 @timing_options
 @picture_options
+@saving_options
 @attention_option
-def plan(storyboard: str, model: Path | None, profile: str, gpu: str | None, **said: Any) -> None:
+@lora_option
+def plan(storyboard: str, model: Path | None, profile: str, gpu: str | None, loras: Any, **said: Any) -> None:
     """Say what a run of STORYBOARD would need, how long it may take, and what else would fit.
 
     Needs no graphics card and loads no weights.
@@ -41,6 +50,7 @@ def plan(storyboard: str, model: Path | None, profile: str, gpu: str | None, **s
         model=model,
         profile=profile,
         gpu=gpu,
+        lora=loras,
         rates=cache_folder(),
     )
     for line in report_lines(found):

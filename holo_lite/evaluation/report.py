@@ -34,7 +34,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Report:
-    """All scores of a run. The last three are empty without a baseline."""
+    """All scores of a run. The three after them are empty without a baseline."""
 
     names: Names
     settings: RunSettings  # of the first storyboard
@@ -43,6 +43,7 @@ class Report:
     baseline: Mapping[str, Score]
     ratios: Mapping[str, Estimate]
     likeness: Mapping[str, Estimate]
+    skipped: int = 0  # steps, of all storyboards
 
     @classmethod
     def of(cls, names: Names, outcomes: Sequence[Outcome]) -> Report:
@@ -58,12 +59,14 @@ class Report:
             score_all(baseline) if baseline else {},
             ratios(marks, baseline) if baseline else {},
             _likeness(alike) if alike else {},
+            sum(each.skipped for each in outcomes),
         )
 
     def record(self) -> dict[str, Any]:
         """Everything but the storyboards, ready for JSON."""
         settings = self.settings
-        kept = ("height", "width", "steps", "cfg", "seed", "dtype", "device", "attention", "made_with")
+        asked = ("height", "width", "steps", "cfg", "cfg_until", "cache", "seed")
+        kept = (*asked, "dtype", "device", "attention", "computing", "made_with")
         return {
             "evaluation": "drawn world",
             "model": self.names.model,
@@ -72,6 +75,8 @@ class Report:
             "storyboards": self.storyboards,
             **{name: getattr(settings, name) for name in kept},
             "weights": settings.model,
+            "lora": [dataclasses.asdict(each) for each in settings.lora],
+            "skipped": self.skipped,
             "scores": _plain(self.scores),
             "baseline_scores": _plain(self.baseline),
             "ratios": _plain(self.ratios),
@@ -127,6 +132,7 @@ def _one(outcome: Outcome) -> dict[str, Any]:
     return {
         "index": outcome.index,
         "seed": outcome.settings.seed,
+        "skipped": outcome.skipped,
         "frames": outcome.scene.frames,
         "prompt": outcome.settings.storyboard.prompt,
         "cuts": list(outcome.scene.cuts),

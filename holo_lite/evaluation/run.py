@@ -40,16 +40,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Begun:
-    """Everything is decided, and no clip made. settings: of the first one; notes are for people."""
+    """Everything is decided, and no clip made. settings: of the first one; notes are for people.
+
+    computing: how the model computes, a line a choice.
+    """
 
     storyboards: int
     settings: RunSettings
     notes: tuple[str, ...]
+    computing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A storyboard and what became of it. `baseline` and `likeness` are there if a baseline is."""
+    """A storyboard and what became of it. `baseline` and `likeness` are there if a baseline is.
+
+    `skipped`: how many steps the step cache has saved the model.
+    """
 
     index: int
     scene: Scene
@@ -57,6 +64,7 @@ class Outcome:
     verdict: Verdict
     baseline: Verdict | None = None
     likeness: Likeness | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def _jobs(studio: Studio, scenes: list[Scene], options: Options) -> list[Job]:
 
 
 def _said(settings: RunSettings) -> Options:
-    """A model's settings for its baseline, whose own defaults may be others."""
+    """A model's settings for its baseline, whose own defaults may be others. The baseline saves no forward."""
     names = ("height", "width", "steps", "cfg", "seed")
     return Options(**{name: getattr(settings, name) for name in names})
 
@@ -120,11 +128,13 @@ def _events(
     model: Studio, jobs: list[Job], baseline: Studio | None, others: list[Job], scenes: list[Scene], reader: Reader
 ) -> Generator[Event, None, None]:
     notes = [note for studio in (model, baseline) if studio for note in _strangeness(studio)]
-    yield Begun(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)))
+    computing = model.pipeline.computing.lines
+    yield Begun(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), computing)
     compared = zip(others, baseline.read(others), strict=True) if baseline else iter(())
     for index, (scene, job, guidance) in enumerate(zip(scenes, jobs, model.read(jobs), strict=True)):
         film = model.film(job, guidance)
-        judged = Judged(Outcome(index, scene, job.settings, judge(scene, film.frames, reader)), film)
+        verdict = judge(scene, film.frames, reader)
+        judged = Judged(Outcome(index, scene, job.settings, verdict, skipped=film.skipped), film)
         yield _beside(judged, baseline.film(*next(compared)), reader) if baseline else judged
 
 

@@ -24,6 +24,7 @@ from holo_lite.plan.sizes import StackSizes
 from holo_lite.sampler import Context, Experts, Guidance, initial_noise, sample
 from holo_lite.schedule import Expert, Schedule
 from holo_lite.settings import Options
+from holo_lite.step_cache import StepCache
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, pad_rows
@@ -34,10 +35,14 @@ ROOM_FOR_EXPERTS = 0.5  # of what is free; the rest is for activations and the d
 
 @dataclass(frozen=True)
 class Film:
-    """A clip in memory: frames (n, H, W, 3) uint8 and the latents (16, F, h, w) they were decoded from."""
+    """A clip in memory: frames (n, H, W, 3) uint8 and the latents (16, F, h, w) they were decoded from.
+
+    `skipped` is how many of its steps the step cache has saved.
+    """
 
     frames: Tensor
     latents: Tensor
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class HeldExperts:
                 self.opened[expert] = model
         yield self.opened[expert]
 
+    def skip(self, expert: Expert, forwards: int) -> None:
+        """Whole experts have nothing on its way."""
+
 
 @dataclass(frozen=True)
 class Studio:
@@ -69,7 +77,14 @@ class Studio:
     def open(cls, pipeline: Pipeline, ablation: Ablation | None = None) -> Studio:
         """Open the decoder now and the experts when they are first used. Raises `CheckpointError`."""
         folder, device = pipeline.folder, pipeline.device
-        files = FileExperts(folder.high_noise, folder.low_noise, pipeline.dtype, device)
+        files = FileExperts(
+            folder.high_noise,
+            folder.low_noise,
+            pipeline.dtype,
+            device,
+            compute=pipeline.computing.compute,
+            adapters=pipeline.adapters.by_expert,
+        )
         precision = pipeline.dtype if device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
         vae = load_vae(folder.vae, dtype=precision, device=device)
         return cls(pipeline, HeldExperts(files) if experts_fit(pipeline) else files, vae, ablation)
@@ -90,11 +105,12 @@ class Studio:
         settings, device = job.settings, self.pipeline.device
         clip = CLIPS[self.ablation](settings.layout, settings.attention, job.plan.chunks)
         latents = initial_noise(clip, settings.seed).to(device)
-        for progress in sample(self.experts, latents, guidance, Schedule.of(settings.steps), clip):
-            latents = progress.latents
+        schedule, cache, skipped = Schedule.of(settings.steps), StepCache.of(settings.cache), 0
+        for progress in sample(self.experts, latents, guidance, schedule, clip, cache=cache):
+            latents, skipped = progress.latents, skipped + progress.skipped
         with torch.inference_mode():
             frames = torch.stack([to_uint8(frame) for frame in decode_frames(self.vae, latents)])
-        return Film(frames, latents.cpu())
+        return Film(frames, latents.cpu(), skipped)
 
     def _encode(self, prompts: list[Prompt]) -> list[Tensor]:
         path, dtype, device = self.pipeline.folder.text_encoder, self.pipeline.dtype, self.pipeline.device
@@ -108,7 +124,8 @@ class Studio:
 
     def _guidance(self, job: Job, rows: Mapping[Prompt, Tensor]) -> Guidance:
         contexts = [Context(self._padded(rows[prompt]), self._windows(prompt)) for prompt in _prompts(job)]
-        guidance = Guidance(contexts[0], contexts[1] if len(contexts) > 1 else None, job.settings.cfg)
+        negative = contexts[1] if len(contexts) > 1 else None
+        guidance = Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until)
         return ablated_guidance(guidance, self.ablation)
 
     def _padded(self, rows: Tensor) -> Tensor:
@@ -135,4 +152,4 @@ def experts_fit(pipeline: Pipeline) -> bool:
 
 
 def _bytes(stack: StackSizes) -> int:
-    return stack.rest + sum(stack.blocks)
+    return stack.rest + sum(stack.blocks) + stack.adapters

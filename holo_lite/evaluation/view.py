@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holo_lite.console import Display, Pace
+from holo_lite.console import Display, Pace, savings
 from holo_lite.evaluation.marks import mean_of
 from holo_lite.evaluation.report import Report
 from holo_lite.evaluation.run import Begun, Event, Judged
 from holo_lite.evaluation.scores import Estimate, Score
+from holo_lite.settings import OFF
 
 PHASE = "making and reading"
 NOTHING = "-"
@@ -18,15 +19,20 @@ LIKENESS = {"psnr": "PSNR, dB", "ssim": "SSIM", "latents": "relative error of th
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case Begun(storyboards, settings, notes):
+        case Begun(storyboards, settings, notes, computing):
             size = f"{settings.height}x{settings.width}"
             count = "1 storyboard" if storyboards == 1 else f"{storyboards} storyboards"
             view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}, seed {settings.seed}")
+            for line in savings(settings):
+                view.say(line)
             for note in notes:
                 view.say(f"note: {note}")
+            for line in computing:
+                view.say(line)
             view.begin(PHASE, Pace(storyboards))
         case Judged(outcome):
-            view.advance(outcome.index + 1, f"storyboards, the last {mean_of(outcome.verdict.marks):.0%}")
+            saved = f", {outcome.skipped} steps skipped (cached)" if outcome.skipped else ""
+            view.advance(outcome.index + 1, f"storyboards, the last {mean_of(outcome.verdict.marks):.0%}{saved}")
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -36,6 +42,8 @@ def report_lines(report: Report) -> Iterator[str]:
         yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))
     for name, estimate in report.likeness.items():
         yield f"{LIKENESS[name]:30} {_plain(estimate)}"
+    if report.settings.cache != OFF:
+        yield f"skipped (cached): {report.skipped} of {report.storyboards * report.settings.steps} steps"
 
 
 def _beside(report: Report, name: str) -> tuple[str, ...]:

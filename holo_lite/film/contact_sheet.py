@@ -56,14 +56,13 @@ class ContactSheet:
     def add(self, index: int, frame: Pixels) -> None:
         """Offer frame `index`: (height, width, 3), uint8 RGB, a NumPy array or a CPU tensor."""
         if index in self._wanted:
-            pixels = frame.numpy() if isinstance(frame, torch.Tensor) else frame
-            self._thumbnails[index] = _thumbnail(np.ascontiguousarray(pixels))
+            self._thumbnails[index] = thumbnail(frame)
 
     def draw(self) -> Image.Image:
         """Draw the sheet. Frames that never came, of a film cut short, stay empty."""
         thumb = next(iter(self._thumbnails.values())).size if self._thumbnails else BOX
         width = COLUMNS * thumb[0] + (COLUMNS - 1) * GAP
-        caption_font = _font(CAPTION_SIZE)
+        caption_font = load_font(CAPTION_SIZE)
         captions = [_wrap(text, caption_font.getlength, width) for text in self._captions]
         heights = [HEADER_HEIGHT + thumb[1] + _caption_height(lines) for lines in captions]
         total = sum(heights) + ROW_GAP * (len(heights) - 1)
@@ -78,15 +77,11 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
-        try:
-            with draft(path) as partial:
-                self.draw().save(partial, format="PNG")
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        save_picture(self.draw(), path)
 
     def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
         first, end = self._shots[number]
-        font, name = _font(HEADER_SIZE), f"shot {number + 1}"
+        font, name = load_font(HEADER_SIZE), f"shot {number + 1}"
         place = f"  ·  frames {first}–{end - 1}  ·  {(end - first) / self._fps:.1f} s"
         pen.text((MARGIN, y), name, BRIGHT, font)
         pen.text((MARGIN + font.getlength(name), y), place, DIM, font)
@@ -97,6 +92,15 @@ class ContactSheet:
             sheet.paste(picture, (MARGIN + column * (size[0] + GAP), y))
 
 
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
+    try:
+        with draft(path) as partial:
+            picture.save(partial, format="PNG")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
 def _spread(first: int, end: int) -> list[int]:
     """Up to four frames of a shot, evenly spaced, the first and the last among them."""
     count = min(COLUMNS, end - first)
@@ -104,14 +108,17 @@ def _spread(first: int, end: int) -> list[int]:
     return [first + round(i * (end - 1 - first) / steps) for i in range(count)]
 
 
-def _thumbnail(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+def thumbnail(frame: Pixels, box: tuple[int, int] = BOX) -> Image.Image:
+    """A frame (height, width, 3), uint8 RGB, as large as fits into a box of (width, height) pixels."""
+    pixels = np.ascontiguousarray(frame.numpy() if isinstance(frame, torch.Tensor) else frame)
     height, width, _ = pixels.shape
-    scale = min(BOX[0] / width, BOX[1] / height)
-    size = (round(width * scale), round(height * scale))
+    scale = min(box[0] / width, box[1] / height)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
-def _font(size: int) -> Font:
+def load_font(size: int) -> Font:
+    """The font of all sheets that covers most on this machine."""
     for name in FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size)

@@ -18,68 +18,28 @@ The very first latent frame is never doubled: F latent frames become 4F-3 video 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
-from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-from holo_lite.errors import CheckpointError
-from holo_lite.weights.files import WeightFile, open_weights
-from holo_lite.weights.fill import check, fill
+from holo_lite.film.vae_files import WHAT, VaeConfig, diffusers_names, open_vae
+from holo_lite.film.vae_shapes import Z_DIM
+from holo_lite.weights.files import WeightFile
+from holo_lite.weights.fill import fill
 from holo_lite.weights.header import TensorEntry
 
-WHAT = "the Wan 2.1 VAE"
-VAE_NAME = "AutoencoderKLWan"
-DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
-DECODER_PARTS = ("decoder.", "post_quant_conv.")
-Z_DIM = 16
-
-# fmt: off
-LATENTS_MEAN = (
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-)
-LATENTS_STD = (
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-)
-# fmt: on
-
-# What a diffusers config may say and this decoder takes for granted. Wan 2.2's 5B VAE differs here.
-ARCHITECTURE: Mapping[str, object] = {
-    "_class_name": VAE_NAME,
-    "z_dim": Z_DIM,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_scales": [],
-    "temperal_downsample": [False, True, True],
-    "is_residual": False,
-    "in_channels": 3,
-    "out_channels": 3,
-    "patch_size": None,
-    "decoder_base_dim": None,
-}
+DECODER_PARTS = ("decoder", "post_quant_conv")
+ENCODER_PARTS = ("encoder", "quant_conv")
 
 Slots = defaultdict[int, Any]  # what each convolution remembers: a tensor, None, diffusers' placeholder "Rep"
 Layer = Callable[[torch.Tensor, Slots, list[int]], torch.Tensor]
 Stage = tuple[Layer, ...]
 Cache = list[Slots]  # one for every stage
-
-
-@dataclass(frozen=True)
-class VaeConfig:
-    """The width of the VAE and the scale of its latents; everything else is Wan 2.1's."""
-
-    base_dim: int
-    latents_mean: tuple[float, ...] = LATENTS_MEAN
-    latents_std: tuple[float, ...] = LATENTS_STD
 
 
 @dataclass(frozen=True)
@@ -113,14 +73,6 @@ class Vae:
         yield from _through(self.stages, cache, self.model.post_quant_conv(z))
 
 
-def check_vae(path: Path) -> VaeConfig:
-    """Check the names and shapes of a VAE without reading its weights, and return its configuration.
-
-    `path` is as for `load_vae`. Raises `CheckpointError` when it is missing, damaged, or another network.
-    """
-    return _inspect(path)[0]
-
-
 def load_vae(path: Path, *, dtype: torch.dtype, device: torch.device) -> Vae:
     """Load the decoder of a Wan 2.1 VAE. Never touches the network.
 
@@ -128,28 +80,24 @@ def load_vae(path: Path, *, dtype: torch.dtype, device: torch.device) -> Vae:
     a diffusers folder (``config.json`` and ``diffusion_pytorch_model.safetensors``). The encoder's tensors
     are checked but never read. Raises `CheckpointError` as `check_vae` does.
     """
-    config, file, model = _inspect(path)
-    renames = diffusers_names(file.entries)
-    model.encoder = model.quant_conv = None
-    decoder_names = {name for name in file.entries if renames[name].startswith(DECODER_PARTS)}
-    fill(model, _Part(file, decoder_names), renames, dtype=dtype, device=device, what=WHAT)
-    return Vae(config, model.eval(), _stages(model.decoder), dtype, device)
+    config, model = load_half(path, DECODER_PARTS, dtype=dtype, device=device)
+    return Vae(config, model, _stages(model.decoder), dtype, device)
 
 
-def vae_config(path: Path, file: WeightFile) -> VaeConfig:
-    """The configuration of a VAE: from ``config.json`` if `path` is a folder, else from the shapes in `file`.
+def load_half(
+    path: Path, parts: tuple[str, ...], *, dtype: torch.dtype, device: torch.device
+) -> tuple[VaeConfig, Any]:
+    """Load the decoder or the encoder, by the names of its parts; the other half is checked but never read.
 
-    Raises `CheckpointError` for the VAE of another model.
+    Gives diffusers' `AutoencoderKLWan` with the other half's parts None. Raises `CheckpointError` as `check_vae`.
     """
-    if path.is_dir():
-        return _config_from_json(path / "config.json")
-    shapes = {new: file.entries[old].shape for old, new in diffusers_names(file.entries).items()}
-    head, latent = (shapes.get(name, ()) for name in ("decoder.norm_out.gamma", "post_quant_conv.bias"))
-    if not head or not latent:
-        raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks decoder.norm_out or post_quant_conv")
-    if latent[0] != Z_DIM:
-        raise CheckpointError(f"{file.path}: has {latent[0]} latent channels; {WHAT} has {Z_DIM}")
-    return VaeConfig(base_dim=head[0])
+    config, file = open_vae(path)
+    model, renames = _network(config), diffusers_names(file.entries)
+    for part in {*DECODER_PARTS, *ENCODER_PARTS} - set(parts):
+        setattr(model, part, None)
+    names = {name for name in file.entries if renames[name].startswith(tuple(f"{part}." for part in parts))}
+    fill(model, _Part(file, names), renames, dtype=dtype, device=device, what=WHAT)
+    return config, model.eval()
 
 
 def decode_frames(vae: Vae, latents: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -193,55 +141,12 @@ class _Part:
         return self.file.load(name)
 
 
-def _inspect(path: Path) -> tuple[VaeConfig, WeightFile, Any]:
-    """Open the file and compare it with the whole network, built without memory."""
-    file = open_weights(vae_file(path))
-    config = vae_config(path, file)
+def _network(config: VaeConfig) -> Any:
+    """The whole network, without memory."""
+    from diffusers import AutoencoderKLWan  # seconds, which the first step need not wait for
+
     with torch.device("meta"):
-        model = AutoencoderKLWan(base_dim=config.base_dim, z_dim=Z_DIM)
-    check(model, file, diffusers_names(file.entries), what=WHAT)
-    return config, file, model
-
-
-def vae_file(path: Path) -> Path:
-    """The file with the weights of a VAE given as a file or a diffusers folder."""
-    return path / DIFFUSERS_WEIGHTS if path.is_dir() else path
-
-
-def diffusers_names(names: Iterable[str]) -> dict[str, str]:
-    """Names in a file to diffusers' names. Its converter moves values unseen, so it can move names."""
-    converted: dict[str, str] = convert_wan_vae_to_diffusers({name: name for name in names})
-    return {old: new for new, old in converted.items()}
-
-
-def _config_from_json(path: Path) -> VaeConfig:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a diffusers VAE needs it") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not JSON; download it again") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: is not a diffusers config; download it again")
-    for key, value in ARCHITECTURE.items():
-        if found.get(key, value) != value:
-            raise CheckpointError(f"{path}: {key} is {found[key]!r}; {WHAT} has {value!r}")
-    base_dim = found.get("base_dim", 96)
-    if type(base_dim) is not int or base_dim < 1:
-        raise CheckpointError(f"{path}: base_dim is {base_dim!r}, not a width")
-    mean = _per_channel(path, "latents_mean", found.get("latents_mean", LATENTS_MEAN))
-    std = _per_channel(path, "latents_std", found.get("latents_std", LATENTS_STD))
-    return VaeConfig(base_dim, mean, std)
-
-
-def _per_channel(path: Path, key: str, values: Any) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {key} is not a list of numbers") from error
-    if len(numbers) != Z_DIM:
-        raise CheckpointError(f"{path}: {key} has {len(numbers)} values; {WHAT} has {Z_DIM}")
-    return numbers
+        return AutoencoderKLWan(base_dim=config.base_dim, z_dim=Z_DIM)
 
 
 def _through(stages: tuple[Stage, ...], cache: Cache, x: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -21,9 +21,13 @@ LINEAR_MODES: tuple[LinearMode, ...] = get_args(LinearMode)
 
 @dataclass(frozen=True)
 class Ops:
-    """The operations between matrix products, each with the meaning of its namesake in `equations`."""
+    """The operations between matrix products, each with the meaning of its default.
+
+    `norm` and `norm_turn` may use their first argument's memory; `gated_add_` changes it.
+    """
 
     modulate: Callable[[Tensor, Tensor, Tensor, float], Tensor] = equations.modulate
+    norm: Callable[[Tensor, Tensor, float], Tensor] = equations.rms_norm_
     norm_turn: Callable[[Tensor, Tensor, float, Tensor, Tensor, int], Tensor] = equations.norm_turn_
     gated_add_: Callable[[Tensor, Tensor, Tensor], Tensor] = equations.gated_add_
 

@@ -3,6 +3,9 @@
 `WanDiT.forward` is the whole network: patches in, blocks over one residual stream per guidance branch,
 patches out. Nothing is as long as the clip but the streams, the latents, and what is returned. A block is
 one call with all streams, so that whoever brings its weights to the device does so once per step.
+
+What the blocks add to a stream is its residual. A forward can leave it in a buffer, and `WanDiT.reuse` adds it
+again at another timestep, to patches embedded anew: a velocity without a block.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from holo_lite.model.layers import (
     feed_forward_,
     self_attention_,
 )
-from holo_lite.model.linear import Affine, Linear
+from holo_lite.model.linear import Linear
 from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
 
@@ -100,18 +103,38 @@ class WanDiT(nn.Module):
         embedded = self.time_embedding(sinusoid(rounded, self.config.freq_dim).to(self.dtype))
         return embedded, self.time_projection(embedded).view(6, -1)
 
-    def forward(self, latents: Tensor, timestep: Tensor, texts: Sequence[TextRows], clip: Clip) -> list[Tensor]:
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        texts: Sequence[TextRows],
+        clip: Clip,
+        residuals: Sequence[Tensor] = (),
+    ) -> list[Tensor]:
         """Velocity for each prompt.
 
         latents: (16, F, h, w), any float dtype; timestep: scalar on the same device; texts: one per
-        guidance branch, rows from `embed_text`. → as many tensors like `latents`, in its dtype.
+        guidance branch, rows from `embed_text`; residuals: none, or one a branch, (tokens, d) in the compute
+        dtype, to be filled. → as many tensors like `latents`, in its dtype.
         """
         positions = Positions.of(clip.layout, self.config.head_dim, latents.device)
         embedded, modulation = self.embed_time(timestep)
         streams = self._embed_patches(latents, len(texts), clip, positions)
+        _enter(streams, residuals)
         for block in self.blocks:
             block(streams, texts, modulation, clip, positions, self.compute)
+        _leave(streams, residuals)
         return [self._project(x, embedded, latents, clip, positions) for x in streams]
+
+    def reuse(self, latents: Tensor, timestep: Tensor, residuals: Sequence[Tensor], clip: Clip) -> list[Tensor]:
+        """Velocity for each residual that a forward has left, with no block computed. → as `forward`."""
+        positions = Positions.of(clip.layout, self.config.head_dim, latents.device)
+        embedded, _ = self.embed_time(timestep)
+        velocities = []
+        for residual in residuals:
+            (x,) = self._embed_patches(latents, 1, clip, positions)
+            velocities.append(self._project(x.add_(residual), embedded, latents, clip, positions))
+        return velocities
 
     def _embed_patches(self, latents: Tensor, count: int, clip: Clip, positions: Positions) -> list[Tensor]:
         weight = self.patch_embedding.weight.flatten(1)
@@ -125,9 +148,21 @@ class WanDiT(nn.Module):
 
     def _project(self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions) -> Tensor:
         shift, scale = self.head.modulation[0] + embedded
-        project: Affine = self.head.head.ready()
+        project = self.head.head.ready()
         velocity = torch.empty_like(latents)
         for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
             patches = project(modulate(x[tokens], shift, scale, self.config.eps))
             write_patches(velocity, positions, tokens, patches)
         return velocity
+
+
+def _enter(streams: Sequence[Tensor], residuals: Sequence[Tensor]) -> None:
+    """Note what the blocks begin with, in the buffers that will hold what they add."""
+    for residual, x in zip(residuals, streams, strict=bool(residuals)):
+        residual.copy_(x)
+
+
+def _leave(streams: Sequence[Tensor], residuals: Sequence[Tensor]) -> None:
+    """Take it off what they end with, in place."""
+    for residual, x in zip(residuals, streams, strict=bool(residuals)):
+        torch.sub(x, residual, out=residual)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from holo_lite.model.affine import Affine, Taken
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
-from holo_lite.model.equations import gelu_, layer_norm, rms_norm_
-from holo_lite.model.linear import Affine, Linear
+from holo_lite.model.equations import gelu_, layer_norm
+from holo_lite.model.linear import Linear
 from holo_lite.model.positions import Positions
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
@@ -83,7 +84,7 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class ReadyAttention:
-    """An attention layer's weights, ready for one visit."""
+    """An attention layer's weights, ready for one visit. q, k and v take their input alike: `take` is for all."""
 
     q: Affine
     k: Affine
@@ -95,21 +96,25 @@ class ReadyAttention:
     eps: float
     compute: Compute
 
-    def queries(self, x: Tensor, turn: Turn | None = None) -> Tensor:
-        """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.q(x), self.norm_q, turn)
+    def take(self, x: Tensor) -> Taken:
+        """(n, d) as queries, keys and values are made of it."""
+        return self.q.take(x)
 
-    def keys(self, x: Tensor, turn: Turn | None = None) -> Tensor:
+    def queries(self, taken: Taken, turn: Turn | None = None) -> Tensor:
         """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.k(x), self.norm_k, turn)
+        return self._normed(self.q.apply(taken), self.norm_q, turn)
 
-    def values(self, x: Tensor) -> Tensor:
+    def keys(self, taken: Taken, turn: Turn | None = None) -> Tensor:
+        """(n, d) → (n, H, D), normed, and turned where angles are given."""
+        return self._normed(self.k.apply(taken), self.norm_k, turn)
+
+    def values(self, taken: Taken) -> Tensor:
         """(n, d) → (n, H, D)."""
-        return self._split(self.v(x))
+        return self._split(self.v.apply(taken))
 
     def _normed(self, x: Tensor, weight: Tensor, turn: Turn | None) -> Tensor:
         if turn is None:
-            return self._split(rms_norm_(x, weight, self.eps))
+            return self._split(self.compute.ops.norm(x, weight, self.eps))
         return self.compute.ops.norm_turn(x, weight, self.eps, *turn, self.heads)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -185,16 +190,17 @@ class SelfAttentionVisit:
 
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            h = self._input(x, tokens)
+            h = self.weights.take(self._input(x, tokens))
             buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
             del h  # a loop's variable outlives its round, and would stand beside the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            q = self.weights.queries(self._input(x, tokens), self._turn(tokens))
-            update = self.weights.o(self.compute.attention(q, *buffer.seen).flatten(1))
+            q = self.weights.queries(self.weights.take(self._input(x, tokens)), self._turn(tokens))
+            attended = self.weights.o.take(self.compute.attention(q, *buffer.seen).flatten(1))
+            update = self.weights.o.apply(attended)
             self.compute.ops.gated_add_(x[tokens], self.mod.gate, update)
-            del q, update
+            del q, attended, update
 
     @property
     def compute(self) -> Compute:
@@ -239,12 +245,14 @@ def cross_attention_(
 
 
 def _attend_text_(x: Tensor, text: TextRows, weights: ReadyAttention, norm: nn.LayerNorm, clip: Clip) -> None:
-    keys, values = weights.keys(text.rows), weights.values(text.rows)
+    given = weights.take(text.rows)
+    keys, values = weights.keys(given), weights.values(given)
+    del given
     for span, rows in text.seen_by_shots(clip):
         seen = (keys, values) if rows is None else (keys[rows], values[rows])
         for tokens in portions(span, clip.chunks.attention):
-            q = weights.queries(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias))
-            x[tokens].add_(weights.o(weights.compute.attention(q, *seen).flatten(1)))
+            q = weights.queries(weights.take(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
+            x[tokens].add_(weights.o.apply(weights.o.take(weights.compute.attention(q, *seen).flatten(1))))
             del q
         del seen
 
@@ -256,6 +264,8 @@ def feed_forward_(
     up, down = layer.ready(compute)
     for x in streams:
         for tokens in portions(range(clip.layout.tokens), clip.chunks.feed_forward):
-            inner = gelu_(up(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps)))
-            compute.ops.gated_add_(x[tokens], mod.gate, down(inner))
+            inner = gelu_(up.apply(up.take(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps))))
+            taken = down.take(inner)
             del inner
+            compute.ops.gated_add_(x[tokens], mod.gate, down.apply(taken))
+            del taken

@@ -2,34 +2,30 @@
 
 A block is visited once per denoising step, and within the visit its weights meet the tokens in many chunks.
 Whatever must be done to a stored weight before it can be multiplied is done by `ready`, once, and lives as long
-as the caller holds what it returns: nothing for a plain weight, unpacking for one stored under a scheme.
+as the caller holds what it returns: nothing for a plain weight, unpacking for one stored under a scheme. An
+adapter's product is added on the way; the weight that is kept never changes.
+
+In 8 bits a weight is quantized a slice of rows at a time, so that it never stands dense, unless it is stored in
+that very format: then it is multiplied as it lies. One whose sides do not suit the format is multiplied plainly.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from holo_lite.kernels.coding import quantize, quantize_slices
+from holo_lite.kernels.rows import FORMATS, Format, Rows
+from holo_lite.kernels.rules import unfit
+from holo_lite.model.affine import Affine, CodedAffine, PlainAffine
 from holo_lite.model.compute import LinearMode
+from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
-
-
-@dataclass(frozen=True)
-class Affine:
-    """y = x Wᵀ + b with plain tensors. weight: (out, in); bias: (out,) or None."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x: (n, in) → (n, out)."""
-        return F.linear(x, self.weight, self.bias)
+from holo_lite.weights.low_rank import LowRank
 
 
 class Stored(nn.Module, ABC):
@@ -38,6 +34,14 @@ class Stored(nn.Module, ABC):
     @abstractmethod
     def unpack(self, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, made anew."""
+
+    def slices(self) -> Iterator[tuple[slice, Tensor]]:
+        """The weight a slice of rows at a time: which, and (n, in) float32 that nobody else holds."""
+        yield slice(None), self.unpack(torch.float32)
+
+    def coded(self, _form: Format) -> tuple[Tensor, Tensor] | None:
+        """Codes (out, in) and scales (out, 1), if the weight is stored so."""
+        return None
 
 
 class Packed(Stored):
@@ -53,24 +57,72 @@ class Packed(Stored):
         """The weight in `dtype`, made anew."""
         return find(self.scheme).unpack(dict(self.named_buffers()), self.shape, dtype)
 
+    def slices(self) -> Iterator[tuple[slice, Tensor]]:
+        """The weight slice by slice, as its scheme cuts it."""
+        return find(self.scheme).slices(dict(self.named_buffers()), self.shape)
+
+    def coded(self, form: Format) -> tuple[Tensor, Tensor] | None:
+        """The parts themselves, if the scheme's format is this one."""
+        scheme = find(self.scheme)
+        return scheme.coded(dict(self.named_buffers())) if scheme.eight_bits == form.name else None
+
 
 class Linear(nn.Module):
-    """A linear layer whose weight is a plain parameter in the compute dtype, or stored otherwise."""
+    """A linear layer whose weight is a plain parameter in the compute dtype, or stored otherwise.
+
+    `adapter` is added to the weight of every visit. It is no tensor of the module: who brings and takes those knows
+    nothing of it.
+    """
 
     weight: nn.Parameter | Stored
+    adapter: LowRank | None
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
+        self.shape = (outputs, inputs)
+        self.adapter = None
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
     def ready(self, dtype: torch.dtype | None = None, mode: LinearMode = "plain") -> Affine:
-        """Give the layer as a function of its input, valid for this visit; a stored weight in `dtype`."""
-        assert mode == "plain", mode
-        if isinstance(self.weight, Stored):
-            compute = dtype or (self.bias.dtype if self.bias is not None else torch.get_default_dtype())
-            return Affine(self.weight.unpack(compute), self.bias)
-        return Affine(self.weight, self.bias)
+        """Give the layer as a function of its input, valid for this visit; a stored weight in `dtype` or 8 bits."""
+        compute = dtype or (self.bias.dtype if self.bias is not None else torch.get_default_dtype())
+        if mode == "plain" or unfit(mode, *self.shape) is not None:
+            return PlainAffine(self._dense(compute), self.bias)
+        return CodedAffine(self._coded(FORMATS[mode], compute), self.bias)
+
+    def _coded(self, form: Format, dtype: torch.dtype) -> Rows:
+        """The weight in 8 bits, with the adapter's product added before it is rounded."""
+        stored = self.weight
+        if self.adapter is not None:
+            return quantize_slices(self._added(self.adapter), self.shape, form, dtype)
+        if not isinstance(stored, Stored):
+            return quantize(stored.detach(), form)
+        if (parts := stored.coded(form)) is not None:
+            return Rows(form, *parts, dtype)
+        return quantize_slices(stored.slices(), self.shape, form, dtype)
+
+    def _added(self, adapter: LowRank) -> Iterator[tuple[slice, Tensor]]:
+        """The weight slice by slice, float32, with the product added."""
+        stored = self.weight
+        if isinstance(stored, Stored):
+            slices = stored.slices()
+        else:
+            slices = Plain().slices({"weight": stored.detach()}, self.shape)
+        for rows, numbers in slices:
+            yield rows, LowRank(adapter.up[rows], adapter.down, adapter.scale).added_to(numbers, fresh=True)
+            del numbers
+
+    def _dense(self, dtype: torch.dtype) -> Tensor:
+        """The weight as a plain tensor, in `dtype` if it must be unpacked, with the adapter's product added."""
+        stored = self.weight
+        if not isinstance(stored, Stored):
+            return stored if self.adapter is None else self.adapter.added_to(stored, fresh=False)
+        weight = stored.unpack(dtype)
+        if self.adapter is None:
+            return weight
+        fresh = all(weight is not part for part in stored.buffers())
+        return self.adapter.added_to(weight, fresh=fresh)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer once. x: (n, in) → (n, out)."""

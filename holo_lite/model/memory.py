@@ -14,14 +14,26 @@ width f, e bytes a number, and c tokens of a chunk in work:
 first term of the maximum is the rotation (normed input, keys, half a tensor in fp32 twice, the angles' cos
 and sin, the tokens' place in the grid), the second the attention itself (queries, output, projection). The
 layers run one after the other, so only the largest counts.
+
+In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
+needs on the way (`holo_lite.kernels.rules`), whichever is more,
+
+    self-attention  2·rows·d·e  +  c · max(d·e + 5·d + 4·D + 48 + s, 2·d·e + d + s)  +  w
+    cross-attention (2·512 + 2·window)·d·e  +  c · (2·d·e + d + s)  +  w
+    feed-forward    the largest of: input quantized, projected up, activations quantized, projected down
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from holo_lite.config import PATCH, DiTConfig
+from holo_lite.kernels.rules import EightBits, coded, multiplying, quantizing, unfit
 from holo_lite.model.clip import Clip
+
+if TYPE_CHECKING:
+    from holo_lite.model.compute import LinearMode
 
 TEXT_ROWS = 512
 FP32 = 4
@@ -51,24 +63,77 @@ class WorkingSet:
 
 
 def working_set(
-    config: DiTConfig, clip: Clip, *, bytes_per_number: int, branches: int = 1, window: int = TEXT_ROWS
+    config: DiTConfig,
+    clip: Clip,
+    *,
+    bytes_per_number: int,
+    branches: int = 1,
+    window: int = TEXT_ROWS,
+    linear: LinearMode = "plain",
+    device: Literal["cuda", "cpu"] = "cuda",
 ) -> WorkingSet:
     """Work out the working set of one forward over `branches` guidance branches.
 
     It depends on the number of shots only through the representatives in the K/V buffer. `window` is the
-    largest number of text rows a shot sees.
+    largest number of text rows a shot sees. The device counts in 8 bits alone: a CPU needs more on the way.
     """
-    wide = config.dim * bytes_per_number
+    wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
     span = clip.layout.tokens if clip.attention == "full" else clip.layout.longest
     attended = min(clip.chunks.attention, span)
-    rotation = 2 * wide + FP32 * (config.dim + config.head_dim) + GRID
     fed = min(clip.chunks.feed_forward, clip.layout.tokens)
     patch = config.out_dim * PATCH**2
+    square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
     return WorkingSet(
         streams=branches * clip.layout.tokens * wide,
         text=branches * TEXT_ROWS * wide,
-        self_attention=2 * clip.key_rows * wide + attended * max(rotation, 3 * wide),
-        cross_attention=2 * (TEXT_ROWS + window) * wide + 3 * attended * wide,
-        feed_forward=fed * (wide + config.ffn_dim * bytes_per_number),
+        self_attention=2 * clip.key_rows * wide
+        + square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID),
+        cross_attention=max(
+            2 * (TEXT_ROWS + window) * wide + square.attending(attended),
+            2 * TEXT_ROWS * wide + square.reading(TEXT_ROWS),
+        ),
+        feed_forward=oblong.feeding(fed),
         head=branches * clip.layout.tokens * patch * FP32 + attended * (wide + patch * bytes_per_number),
     )
+
+
+class _Layer:
+    """Bytes that chunks of tokens take in layers whose weights are of (inner, outer) or (outer, inner)."""
+
+    def __init__(self, linear: LinearMode, e: int, device: str, outer: int, inner: int) -> None:
+        self._bits: EightBits | None = None if linear == "plain" or unfit(linear, inner, outer) else linear
+        self._e, self._on_cpu, self._outer, self._inner = e, device == "cpu", outer, inner
+
+    def attending(self, tokens: int, turned: int | None = None) -> int:
+        """The larger of two moments: queries or keys are rotated, and what was attended is projected."""
+        wide = tokens * self._outer * self._e
+        taken = self._taken(tokens, self._outer)
+        rotation = 0 if turned is None else wide + taken + tokens * turned
+        return max(rotation, 2 * wide + taken + self._scratch(tokens, self._outer, self._outer))
+
+    def reading(self, rows: int) -> int:
+        """Text in work, beside its keys and values."""
+        return self._taken(rows, self._outer) + self._scratch(rows, self._outer, self._outer) if self._bits else 0
+
+    def feeding(self, tokens: int) -> int:
+        """The largest moment of a feed-forward."""
+        outer, inner, e = self._outer, self._inner, self._e
+        if self._bits is None:
+            return tokens * (outer + inner) * e
+        up, down = coded(tokens, outer), coded(tokens, inner)
+        return max(
+            tokens * outer * e + up + quantizing(tokens, outer),
+            up + tokens * inner * e + self._multiplying(tokens, outer, inner),
+            tokens * inner * e + down + quantizing(tokens, inner),
+            down + tokens * outer * e + self._multiplying(tokens, inner, outer),
+        )
+
+    def _taken(self, rows: int, width: int) -> int:
+        """The input of a product while that is made: itself, or in 8 bits."""
+        return coded(rows, width) if self._bits else rows * width * self._e
+
+    def _scratch(self, rows: int, inputs: int, outputs: int) -> int:
+        return max(quantizing(rows, inputs), self._multiplying(rows, inputs, outputs)) if self._bits else 0
+
+    def _multiplying(self, rows: int, inputs: int, outputs: int) -> int:
+        return multiplying(self._bits, rows, inputs, outputs) if self._bits and self._on_cpu else 0

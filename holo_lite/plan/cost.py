@@ -9,7 +9,8 @@ width d, inner width f, and m rows of text, a block has
 
 and the forward has as much again as it has blocks, the embeddings and the head. At 480x832 with 241 frames in
 five shots that is 2.3 PFLOP linear, and 2.1 sparse or 7.4 full attention. A prompt is embedded once an expert,
-which is not counted.
+which is not counted. Steps after guidance has ended have half the operations of those before. How many steps a step
+cache will skip nobody knows beforehand: they are counted as computed.
 
 Time is operations over a rate, and the rate's origin is always said with it.
 """
@@ -64,14 +65,18 @@ class Rate:
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """A phase: how often its step is repeated, and the operations of one."""
+    """A phase: how often its step is repeated, and the operations of one.
+
+    `unguided` of the steps, the last ones, compute one of two guidance branches, and take half as many.
+    """
 
     steps: int
     step: Operations
+    unguided: int = 0
 
     def seconds(self, rate: Rate) -> float:
         """How long the phase takes if nothing but arithmetic takes time."""
-        return rate.seconds(self.step.times(self.steps))
+        return rate.seconds(self.step) * (self.steps - self.unguided / 2)
 
 
 def forward_operations(
@@ -103,14 +108,20 @@ def decode_operations(decoder: Decoder, request: ClipRequest, plan: Plan) -> Ope
     return Operations(decoder.tiled_operations(height, width, frames, plan.tile))
 
 
-def phase_costs(sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int) -> dict[str, PhaseCost]:
-    """Operations of every phase of a run of so many steps. A step of the text phase is a prompt of 512 tokens."""
-    high = Schedule.of(steps).first_low_noise_step
+def phase_costs(
+    sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int, cfg_until: float = 1.0
+) -> dict[str, PhaseCost]:
+    """Operations of every phase of a run of so many steps, the first share `cfg_until` of which are guided.
+
+    A step of the text phase is a prompt of 512 tokens.
+    """
+    schedule = Schedule.of(steps)
+    high, guided = schedule.first_low_noise_step, schedule.part(cfg_until) if request.guided else steps
     forward = forward_operations(sizes.config, request.layout, request.attention).times(request.branches)
     return {
         "text": PhaseCost(PROMPTS if request.guided else 1, Operations(encoding.operations(sizes.encoder))),
-        "high_noise": PhaseCost(high, forward),
-        "low_noise": PhaseCost(steps - high, forward),
+        "high_noise": PhaseCost(high, forward, max(0, high - guided)),
+        "low_noise": PhaseCost(steps - high, forward, min(steps - guided, steps - high)),
         "decode": PhaseCost(1, decode_operations(sizes.decoder, request, plan)),
     }
 
@@ -130,7 +141,11 @@ def vendor_rate(card: Card) -> Rate | None:
 def needed_rate(plan: Plan, costs: dict[str, PhaseCost], rate: Rate) -> tuple[float, float]:
     """Bytes a second that must come to the device, and of them from disk, to hide behind the arithmetic of a step.
 
-    The larger of the two experts' needs.
+    The larger of the two experts' needs. A step without guidance reads as much as one with, if both branches share
+    a visit of every block, and has half as long to hide it.
     """
-    found = [(plan.phases[name], rate.seconds(costs[name].step)) for name in ("high_noise", "low_noise")]
+    found = []
+    for name in ("high_noise", "low_noise"):
+        cost = costs[name]
+        found.append((plan.phases[name], rate.seconds(cost.step) / (2 if cost.unguided and plan.joint else 1)))
     return max(p.streamed / s for p, s in found), max(p.from_disk / s for p, s in found)

@@ -47,8 +47,9 @@ class Plan:
     `resident` blocks of the expert in use stay on the device, and `resident_other` of the one that comes next;
     `pinned_cache_blocks` of each expert's other blocks stay in pinned host memory. `budget` is all the device's
     memory that may be taken; the phases' peaks leave a few percent of it to the allocator. `tile_caches` is the
-    main memory in which the tiles' caches wait. `pinned_ring`: blocks on their way stand in pinned memory. `rungs`
-    are what this run has given up so far.
+    main memory in which the tiles' caches wait. `pinned_ring`: blocks on their way stand in pinned memory.
+    `step_cache`: there is room for one, so one that is asked for is used. `rungs` are what this run has given up so
+    far, `skipped` the steps, counted from 0, that the cache has saved it.
     """
 
     profile: str
@@ -70,6 +71,8 @@ class Plan:
     decode: PhasePlan
     pinned_ring: bool = True
     rungs: tuple[Rung, ...] = ()
+    step_cache: bool = False
+    skipped: tuple[int, ...] = ()
 
     @property
     def stride(self) -> Tile | None:
@@ -122,6 +125,7 @@ def _plan(problem: Problem, way: Way) -> Plan:
         blocks=len(sizes.high_noise.blocks),
         pinned_cache_blocks=cached,
         tile=tile,
+        step_cache=problem.request.cached,
         tile_caches=0 if tile is None else sums.decoder.host_caches(*problem.request.latents, tile),
         text=PhasePlan(sums.text(RING), text_ring, sizes.text.total, sizes.text.total),
         high_noise=_denoise(problem, way, sizes.high_noise, other=other, cached=cached),
@@ -138,7 +142,7 @@ def _denoise(problem: Problem, way: Way, stack: StackSizes, *, other: int, cache
     both = sum(kept_bytes(each, way.resident, cached) for each in problem.experts.values())
     return PhasePlan(
         peak=problem.arithmetic.denoise(stack, way.chunks, RING, joint=way.joint) + held,
-        pinned=RING * problem.sizes.slot + both if problem.profile.device == "cuda" else 0,
+        pinned=RING * problem.sizes.slot + both + stack.adapters if problem.profile.device == "cuda" else 0,
         streamed=visits * streamed,
         from_disk=visits * (streamed - kept),
     )

@@ -3,7 +3,7 @@
 A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, a workspace nobody
 documents. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
 fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles. None of them changes the
-mathematics of denoising.
+mathematics of denoising. Only the last one does, and towards the exact result: it gives up the step cache.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def smaller_plan(plan: Plan) -> tuple[Plan, str] | None:
         return replace(plan, resident=kept, resident_other=0), f"{kept} resident blocks"
     if plan.joint:
         return replace(plan, joint=False), "one guidance branch after the other"
+    if plan.step_cache:
+        return replace(plan, step_cache=False), "no step cache: from here on every step is computed"
     return None
 
 

@@ -49,6 +49,11 @@ def with_layout(problem: Problem, layout: ShotLayout) -> Problem:
     return dataclasses.replace(problem, request=dataclasses.replace(problem.request, layout=layout))
 
 
+def without_cache(problem: Problem) -> Problem:
+    """The same problem without a step cache."""
+    return dataclasses.replace(problem, request=dataclasses.replace(problem.request, cached=False))
+
+
 def longest(problem: Problem) -> ClipRequest | None:
     """The longest clip of the same shots in proportion that fits, or None."""
     layout = problem.request.layout
@@ -111,6 +116,8 @@ def _alternatives(problem: Problem) -> Iterator[str]:
         yield f"{shorter.frames} frames with the shots in proportion"
     if smaller:
         yield size_text(smaller.layout)
+    if problem.request.cached and without_cache(problem).fits():
+        yield "the same without --cache"
     if profile:
         yield f"a free card for the profile {profile.name}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,12 +22,14 @@ from holo_lite.plan.sizes import (
     StoredWeight,
     stack_sizes,
 )
+from holo_lite.schedule import Expert
 from holo_lite.text.encoder_files import EMBEDDING, EncoderSizes, describe_encoder, encoder_file, module_names
+from holo_lite.weights.adaptation import Adaptation
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.manifest import FILE_NAME, read_manifest
+from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
 from holo_lite.weights.weight_file import WeightFile
 
 VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -33,20 +37,26 @@ VAE_WIDTH = ("decoder.head.0.gamma", "decoder.norm_out.gamma")  # in the origina
 BF16 = 2  # bytes
 
 
-def folder_sizes(folder: ModelFolder, bytes_per_number: int | None = None) -> ModelSizes:
+def folder_sizes(
+    folder: ModelFolder,
+    bytes_per_number: int | None = None,
+    adapters: Mapping[Expert, Adaptation] | None = None,
+) -> ModelSizes:
     """Work out the sizes of the model in a folder, converted or as released. Reads headers only.
 
-    `bytes_per_number` is of the compute dtype; None: fp32 for an expert stored wholly so, else bf16.
+    `bytes_per_number` is of the compute dtype; None: fp32 for an expert stored wholly so, else bf16. `adapters` are
+    added to experts as they run.
     Raises `CheckpointError` for a file that is missing, damaged, or of another network.
     """
     high = open_weights(folder.high_noise)
     computed = bytes_per_number or (FP32 if _is_fp32(high) else BF16)
     encoder, text = _encoder(folder.text_encoder, computed)
+    added = adapters or {}
     return ModelSizes(
         scheme=_scheme(folder.path, high),
         config=expert_config(high),
-        high_noise=_expert(high, computed),
-        low_noise=_expert(open_weights(folder.low_noise), computed),
+        high_noise=expert_sizes(high, computed, added.get("high_noise")),
+        low_noise=expert_sizes(open_weights(folder.low_noise), computed, added.get("low_noise")),
         encoder=encoder,
         text=text,
         decoder=Decoder(_vae_width(folder.vae), computed),
@@ -64,8 +74,24 @@ def _scheme(folder: Path, expert: WeightFile) -> str:
     return "fp32" if _is_fp32(expert) else PLAIN_SCHEME
 
 
-def _expert(file: WeightFile, computed: int) -> StackSizes:
-    return stack_sizes(_weights(file, own_names(file), computed), EXPERT_BLOCK)
+def expert_sizes(file: WeightFile, computed: int, adapters: Adaptation | None = None) -> StackSizes:
+    """Sizes of one expert at so many bytes a computed number, with its adapters. Reads the header only."""
+    weights = _weights(file, own_names(file), computed)
+    if adapters is None:
+        return stack_sizes(weights, EXPERT_BLOCK)
+    stack = stack_sizes((_adapted(weight, adapters, computed) for weight in weights), EXPERT_BLOCK)
+    return dataclasses.replace(stack, adapters=adapters.nbytes(computed))
+
+
+def _adapted(weight: StoredWeight, adapters: Adaptation, computed: int) -> StoredWeight:
+    """A weight with what its adapters take beside it."""
+    if weight.name in adapters.changes:
+        changed = 0 if weight.cast else math.prod(adapters.shapes[weight.name]) * computed
+        weight = dataclasses.replace(weight, changed=changed)
+    if weight.name in adapters.pairs:
+        remade = 0 if weight.packed_numbers else math.prod(adapters.shapes[weight.name])
+        weight = dataclasses.replace(weight, remade=remade, factors=adapters.factors(weight.name, computed))
+    return weight
 
 
 def _encoder(path: Path, computed: int) -> tuple[EncoderSizes, StackSizes]:
@@ -86,9 +112,11 @@ def _weights(file: WeightFile, renames: Mapping[str, str], computed: int) -> Ite
         parts.setdefault(owner, []).append(entry)
     for name, entries in parts.items():
         sizes = tuple(entry.nbytes for entry in entries)
-        numbers = _numbers(file, name) if name in packed else 0
+        shape = _packed_shape(file, name) if name in packed else entries[0].shape
+        numbers = math.prod(shape) if name in packed else 0
         cast = 0 if numbers else _cast(entries[0], computed)
-        yield StoredWeight(renames.get(name, name), sizes, numbers, cast)
+        own = renames.get(name, name)
+        yield StoredWeight(own, sizes, numbers, cast, shape=shape, scheme=packed.get(name, PLAIN))
 
 
 def _cast(entry: TensorEntry, computed: int) -> int:
@@ -97,10 +125,9 @@ def _cast(entry: TensorEntry, computed: int) -> int:
     return 0 if stored == computed else entry.nbytes // stored * computed
 
 
-def _numbers(file: WeightFile, name: str) -> int:
+def _packed_shape(file: WeightFile, name: str) -> tuple[int, ...]:
     assert isinstance(file, ConvertedFile), "only converted files hold packed weights"
-    rows, columns = file.packed[name].shape
-    return rows * columns
+    return file.packed[name].shape
 
 
 def _vae_width(path: Path) -> int:

@@ -4,19 +4,27 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
 
     text        slots · largest text block + rest + activations + unpacked + 2 prompts' rows
     an expert   rest + slots · largest block of either expert + resident blocks
-                + streams + text rows + latents + tables + the worst of: a layer with its weights unpacked, the head
+                + streams + text rows + latents + tables + step cache
+                + the worst of: a layer with its weights unpacked, the head
     decode      latents + decoder's weights + a frame in work with its feature cache, and the one before, or a tile
                 and its canvas (on a CPU the other tiles' caches, too, which elsewhere wait in main memory)
 
 **Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
 both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the noise that the
 run began with, the current ones, the last step's velocity and clean estimate, and, where branches run one after
-the other, the first one's velocity. **Tables** are small: angles, and the timestep's modulation.
+the other, the first one's velocity. **Tables** are small: angles, and the timestep's modulation. The **step
+cache**, if there is one, keeps a residual of each branch, as large as its stream, and the last computed step's
+latents and velocity. It fills them in place, and a step that it saves takes less than others.
 
-**Unpacked** is what a packed layer's weights are once dense; the peak is taken layer by layer, for the hungriest
-layer's working set and the largest weights need not meet. Before a layer works, its last weight is being unpacked,
-slice by slice, with 8 bytes a number of a slice at most: two tensors in fp32. Weights that are stored in another
-dtype than the computing one are **cast**, and stand in both while their block is in use, or resident.
+**Unpacked** is what a packed layer's weights are once dense, or any layer's in 8 bits if it is multiplied so; the
+peak is taken layer by layer, for the hungriest layer's working set and the largest weights need not meet. Before a
+layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number of a slice at most: two
+tensors in fp32. Weights that are stored in another dtype than the computing one are **cast**, and stand in both
+while their block is in use, or resident.
+
+**Adapters** make weights anew that were not packed, and these count as unpacked. To a card the factors of one
+weight at a time are copied; on a CPU all of an expert's stand in the same memory. Embeddings of text and time are
+made anew before there are streams, the head's weight beside them.
 
 On a card come the workspaces of its matrix library, on a CPU the ring of host buffers, which is the same memory
 there. `tests/test_plan_measured.py` runs the real thing against these sums, `tests/test_full_size.py` at full size.
@@ -29,28 +37,40 @@ from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import LinearMode
 from holo_lite.model.memory import FP32, TEXT_ROWS, WorkingSet, working_set
 from holo_lite.plan.decoding import FRAMES, Decoder, Tile
 from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
+from holo_lite.settings import OFF, RunSettings
 from holo_lite.story.shots import ShotLayout
 
 UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
 PROMPTS = 2
 TIMESTEP = 14  # rows of the model's width: embedded, the blocks' six, those with a block's own, and what is in work
+EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
 LATENT_PIXELS = 2  # rows and columns of latents in a token
 
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """What a clip asks of the memory: its shots and size, who attends to whom, and whether there is guidance."""
+    """What a clip asks of the memory: its shots and size, who attends to whom, guidance, and a step cache.
+
+    Guidance that ends before the run does is planned for as if it lasted, and a cache for one expert as for both.
+    """
 
     layout: ShotLayout
     attention: Attention = "sparse"
     guided: bool = True
+    cached: bool = False
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> ClipRequest:
+        """What a run asks."""
+        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF)
 
     @property
     def branches(self) -> int:
@@ -100,6 +120,10 @@ class Arithmetic:
         """Bytes of host buffers that count as the device's: on a CPU all of them."""
         return buffers * slot if self.device == "cpu" else 0
 
+    def adapters(self, stack: StackSizes) -> int:
+        """Bytes of an expert's adapters that count as the device's: on a CPU all of them."""
+        return stack.adapters if self.device == "cpu" else 0
+
     def text(self, buffers: int) -> int:
         """Peak while prompts are read."""
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
@@ -113,16 +137,26 @@ class Arithmetic:
         request, e = self.request, self.sizes.bytes_per_number
         at_once = request.branches if joint else 1
         clip = Clip(request.layout, request.attention, chunks)
-        work = working_set(self.sizes.config, clip, bytes_per_number=e, branches=at_once)
+        work = working_set(
+            self.sizes.config,
+            clip,
+            bytes_per_number=e,
+            branches=at_once,
+            linear=self.sizes.linear,
+            device=self.device,
+        )
         held = (
             stack.rest
             + stack.cast
             + self.slots * self.sizes.slot
             + self.ring(self.sizes.slot, buffers)
+            + self.adapters(stack)
             + self.workspace
         )
-        waiting = held + work.streams + self._texts() + self._latents_kept(at_once) + self._tables()
-        return waiting + max(self._layers(work, stack), work.head)
+        kept = self._latents_kept(at_once) + self._step_cache(work.streams // at_once)
+        waiting = held + self._texts() + self._tables() + kept
+        head = max(work.head + stack.dense("head") * e, self._unpacking(stack, "head"))
+        return waiting + max(work.streams + max(self._layers(work, stack), head), self._embedding(stack))
 
     def decode(self, tile: Tile | None) -> int:
         """Peak while frames are decoded."""
@@ -146,6 +180,10 @@ class Arithmetic:
         """Noise, current ones, the last step's velocity and estimate, and a velocity of each branch done before."""
         return (4 + self.request.branches - at_once) * self.latents
 
+    def _step_cache(self, stream: int) -> int:
+        """A residual of every branch, and what the last computed step began with and came to."""
+        return self.request.branches * stream + 2 * self.latents if self.request.cached else 0
+
     def _tables(self) -> int:
         """Angles of all frames, rows and columns, and what the timestep makes of a block's modulation."""
         config, layout = self.sizes.config, self.request.layout
@@ -153,14 +191,23 @@ class Arithmetic:
         return angles + TIMESTEP * config.dim * self.sizes.bytes_per_number
 
     def _layers(self, work: WorkingSet, stack: StackSizes) -> int:
+        linear, e = self.sizes.linear, self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
         return max(
-            max(own + stack.dense(name) * self.sizes.bytes_per_number, self._unpacking(stack, name))
+            max(own + stack.ready(name, linear, e), self._unpacking(stack, name, linear))
             for name, own in layers.items()
         )
 
-    def _unpacking(self, stack: StackSizes, layer: str) -> int:
-        """A layer's weights dense, and the last of them just being unpacked."""
+    def _embedding(self, stack: StackSizes) -> int:
+        """The largest weight of the embeddings that is made anew: they are nothing without adapters."""
+        return max(self._unpacking(stack, layer) for layer in EMBEDDINGS)
+
+    def _unpacking(self, stack: StackSizes, layer: str, linear: LinearMode = "plain") -> int:
+        """A layer's weights ready, and the last of them just being unpacked, or its factors just being added."""
         slice_ = SLICE * (CUDA_SLICES if self.device == "cuda" else 1)
-        scratch = UNPACKING * min(stack.heaviest.get(layer, 0), slice_)
-        return stack.dense(layer) * self.sizes.bytes_per_number + scratch
+        scratch = UNPACKING * min(stack.made(layer, linear), slice_)
+        factors, e = stack.factors.get(layer, 0), self.sizes.bytes_per_number
+        ready = stack.ready(layer, linear, e)
+        if linear != "plain":  # added to slices in fp32
+            return ready + scratch + factors * FP32 // e
+        return ready + max(scratch, factors if self.device == "cuda" else 0)

@@ -36,6 +36,7 @@ class Remembered:
         """The memory for a clip of this size, of this model's scheme, on this machine."""
         facts = [machine, scheme, request.layout.starts, request.layout.latent_frames]
         facts += [request.layout.rows, request.layout.columns, request.attention, request.guided]
+        facts += ["cached"] if request.cached else []
         return cls(folder / FILE_NAME, hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24])
 
     def apply(self, plan: Plan) -> Plan:
@@ -47,7 +48,11 @@ class Remembered:
             return plan
 
     def keep(self, plan: Plan) -> None:
-        """Remember a plan. A folder that cannot be written is a warning: the run goes on."""
+        """Remember a plan. A folder that cannot be written is a warning: the run goes on.
+
+        That there was no room for a step cache is not remembered: without it a run has another result, and what was
+        asked for is tried each time.
+        """
         record = {
             "chunks": [plan.chunks.attention, plan.chunks.feed_forward],
             "joint": plan.joint,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from holo_lite.adapters import Loras, open_adapters
 from holo_lite.config import Attention
 from holo_lite.errors import SettingsError
 from holo_lite.plan.cards import Card, find_card
@@ -20,11 +21,11 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.sizes import ModelSizes, released_sizes
 from holo_lite.settings import Defaults, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
-from holo_lite.weights.folder import open_folder
+from holo_lite.weights.folder import ModelFolder, open_folder
 
 RELEASED = "HoloCine-14B"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
@@ -84,18 +85,20 @@ def report(
     model: Path | None = None,
     profile: str = AUTO,
     gpu: str | None = None,
+    lora: Loras | None = None,
     rates: Path,
 ) -> Report:
     """Plan a storyboard without loading a weight.
 
     `profile` is auto, a shipped profile's name or a TOML file; `gpu` a card to plan for instead of this machine;
-    `rates` the folder in which measured rates are kept. Raises `SettingsError` for a clip that cannot fit, a
-    profile or card that is not known, and what reading storyboard and model raises.
+    `lora` are adapters to be added as the model runs; `rates` the folder in which measured rates are kept. Raises
+    `SettingsError` for a clip that cannot fit, a profile or card that is not known, and what reading storyboard and
+    model raises.
     """
     card = find_card(gpu) if gpu is not None else None
     place = machine_with(card) if card is not None else machine
     opened = open_folder(model, options.attention) if model is not None else None
-    found = folder_sizes(opened) if opened is not None else None
+    found = _sizes(opened, lora or {})
     chosen, why = named_profile(profile, place, found)
     if card is not None and profile != AUTO:
         chosen, why = _on_card(chosen, why, card)
@@ -105,7 +108,7 @@ def report(
     settings, notes = resolve(
         storyboard, options, defaults, attention=attention, dtype="", device=chosen.device, model=""
     )
-    request = ClipRequest(settings.layout, attention, settings.cfg != 1)
+    request = ClipRequest.of(settings)
     room = _room(chosen, machine, place)
     plan = make_plan(chosen, sizes, request, room)
     problem = Problem(chosen, sizes, request, room)
@@ -115,12 +118,19 @@ def report(
         settings=settings,
         notes=notes,
         plan=plan,
-        costs=phase_costs(sizes, request, plan, settings.steps),
+        costs=phase_costs(sizes, request, plan, settings.steps, settings.cfg_until),
         rate=_rate(chosen, machine, card, rates),
         link=card.link if card is not None else None,
         longest=longest(problem),
         largest=largest(problem),
     )
+
+
+def _sizes(folder: ModelFolder | None, lora: Loras) -> ModelSizes | None:
+    """The sizes of a model that is there, with its adapters."""
+    if folder is None and lora:
+        raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
+    return None if folder is None else folder_sizes(folder, adapters=open_adapters(folder, lora).by_expert)
 
 
 def _on_card(profile: Profile, why: str, card: Card) -> tuple[Profile, str]:

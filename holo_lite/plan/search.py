@@ -137,7 +137,8 @@ class Problem:
         """How many streaming blocks of each expert can stay in pinned memory, both experts' at once."""
         if self.profile.device == "cpu":
             return 0
-        room, stacks = self.pinned - RING * self.sizes.slot, self.experts.values()
+        stacks = self.experts.values()
+        room = self.pinned - RING * self.sizes.slot - max(stack.adapters for stack in stacks)
         most = max(len(streaming_blocks(stack, resident)) for stack in stacks)
         fitting = (k for k in range(most, 0, -1) if sum(kept_bytes(each, resident, k) for each in stacks) <= room)
         return next(fitting, 0)

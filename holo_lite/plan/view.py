@@ -22,11 +22,12 @@ def report_lines(report: Report) -> Iterator[str]:
     """Everything about a plan, a line at a time."""
     plan, settings = report.plan, report.settings
     shots, guided = len(settings.shot_frames), settings.cfg != 1
+    guidance = "" if settings.cfg_until == 1 else f", guidance in the first {settings.guided_steps}"
     yield from _wrapped(report.why)
     yield from _wrapped(
         f"{report.model}: {settings.frames} frames at {size_text(settings.layout)} in "
         f"{shots} {'shot' if shots == 1 else 'shots'}, {settings.steps} steps"
-        f"{'' if guided else ' without guidance'}"
+        f"{guidance if guided else ' without guidance'}"
     )
     for note in report.notes:
         yield from _wrapped(f"note: {note}")
@@ -71,10 +72,12 @@ def _memory(plan: Plan, *, guided: bool) -> str:
     kept = (
         f", {plan.pinned_cache_blocks} of each expert's others in pinned memory" if plan.pinned_cache_blocks else ""
     )
+    cache = ", room for a step cache" if plan.step_cache else ""
     return (
         f"memory: a budget of {bytes_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
         f"the device{kept}; {branches if guided else ''}"
         f"chunks of {plan.chunks.attention} tokens in attention and {plan.chunks.feed_forward} in the feed-forward"
+        f"{cache}"
     )
 
 
@@ -92,6 +95,8 @@ def _time(report: Report) -> Iterator[str]:
         return
     total = sum(cost.seconds(report.rate) for cost in report.costs.values())
     yield f"time: {duration_text(total)} of arithmetic, {report.rate.basis}; a prompt is taken as 512 tokens"
+    if report.plan.step_cache:
+        yield "the step cache shortens that by the steps it skips, which only the run itself can tell"
     device, disk = needed_rate(report.plan, report.costs, report.rate)
     if device:
         yield _streaming(device, disk, report.link)

@@ -7,7 +7,7 @@ afterwards, `Params4bit` shares its state between devices. The functions underne
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holo_lite.kernels.rules import EightBits
 from holo_lite.schemes.scheme import PartSpec, RowWise, Scheme
 
 BLOCK = 64  # numbers of a row that share one absmax in nf4
 STATISTICS_BLOCK = 256  # absmaxes that share one scale when they are quantized in turn
 SMALLEST = 1e-36  # below this, 127 / absmax leaves float32
+LARGEST = 127  # what a row's absmax becomes in int8
 
 
 @cache
@@ -45,6 +47,15 @@ class Int8(RowWise):
     def parts(self, shape: tuple[int, int]) -> dict[str, PartSpec]:
         """One byte a number and one float32 a row."""
         return {"codes": PartSpec(shape, torch.int8), "absmax": PartSpec(shape[:1], torch.float32)}
+
+    @property
+    def eight_bits(self) -> EightBits | None:
+        """It is int8 as products take it."""
+        return "int8"
+
+    def coded(self, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The codes as they are, and a step of each row."""
+        return parts["codes"], parts["absmax"][:, None] / LARGEST
 
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:
         quantize = int8_through_half if rows.is_cuda else _int8
@@ -155,10 +166,18 @@ class Nf4(Scheme):
 
     def unpack(self, parts: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """Restore the absmaxes, then the weight, as `Scheme.unpack` says."""
+        return self._single().unpack(self._in_one_level(parts), shape, dtype)
+
+    def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+        """Restore the absmaxes, then the weight slice by slice, as `Scheme.slices` says."""
+        return self._single().slices(self._in_one_level(parts), shape)
+
+    def _in_one_level(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parts of an `Nf4Single`."""
         scale = parts["absmax_scale"]
         absmax = _functional().dequantize_blockwise(parts["absmax"], absmax=scale, blocksize=STATISTICS_BLOCK)
         absmax += parts["absmax_mean"]
-        return self._single().unpack({"codes": parts["codes"], "absmax": absmax}, shape, dtype)
+        return {"codes": parts["codes"], "absmax": absmax}
 
     def _single(self) -> Nf4Single:
         return Nf4Single(slice_elements=self.slice_elements)

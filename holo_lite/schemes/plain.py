@@ -6,7 +6,7 @@ source it costs one rounding to 8 significant bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -38,3 +38,9 @@ class Plain(Scheme):
         """Cast back; in bfloat16 the part itself, not copied."""
         assert parts["weight"].shape == shape, f"{tuple(parts['weight'].shape)} is stored for {shape}"
         return parts["weight"].to(dtype)
+
+    def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+        """Cast back slice by slice, as `Scheme.slices` says."""
+        weight = parts["weight"]
+        for rows in self._slices(shape, weight.device):
+            yield rows, weight[rows].to(torch.float32, copy=True)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holo_lite.kernels.rules import EightBits
 from holo_lite.schemes.scheme import PartSpec, RowWise
 
 GROUPS = (128, 64, 32)  # lengths of a qint4 group; the first that divides the row is taken
@@ -45,6 +46,15 @@ class _Symmetric(RowWise):
     def parts(self, shape: tuple[int, int]) -> dict[str, PartSpec]:
         """One byte a number and one float32 a row."""
         return {"codes": PartSpec(shape, self.dtype), "scale": PartSpec((shape[0], 1), torch.float32)}
+
+    @property
+    def eight_bits(self) -> EightBits | None:
+        """They are int8 and fp8 as products take them."""
+        return "int8" if self.dtype == torch.int8 else "fp8"
+
+    def coded(self, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Codes and scales as they are."""
+        return parts["codes"], parts["scale"]
 
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:
         quanto = _quanto()

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from holo_lite.kernels.rules import EightBits
+
 SLICE = 2**22  # numbers taken at once, for 0.1 GB of temporaries (why not fewer: above)
 CUDA_SLICES = 2  # taken together on a card, where launching a kernel costs more
 
@@ -75,6 +77,19 @@ class Scheme(ABC):
         `dtype` is float32, bfloat16 or float16. The arithmetic is float32, rounded once, at the end.
         """
 
+    @abstractmethod
+    def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+        """Give the weight back a slice of rows at a time: which rows, and (n, in) float32, nobody else's."""
+
+    @property
+    def eight_bits(self) -> EightBits | None:
+        """The format of 8 bits in which a weight is stored, with a scale a row, ready to be multiplied."""
+        return None
+
+    def coded(self, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """The codes (out, in) and scales (out, 1), float32, of a scheme with `eight_bits`: W' = codes · scale."""
+        raise AssertionError(f"{self.name} is not stored in rows of 8 bits")
+
     def fits(self, shape: tuple[int, int]) -> str | None:
         """Say why a weight of `shape` (out, in) cannot be stored so, or None when it can."""
         if 0 in shape:
@@ -82,6 +97,12 @@ class Scheme(ABC):
         if shape[1] % self.block:
             return f"its rows of {shape[1]} numbers cannot be cut into blocks of {self.block}"
         return None
+
+    def _slices(self, shape: tuple[int, int], device: torch.device) -> Iterator[slice]:
+        rows, columns = shape
+        elements = self.slice_elements * (CUDA_SLICES if device.type == "cuda" else 1)
+        step = max(1, elements // columns)
+        return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
     def nbytes(self, shape: tuple[int, int]) -> int:
         """Bytes that the parts of a weight of `shape` (out, in) take, without filler between them."""
@@ -113,6 +134,11 @@ class RowWise(Scheme):
             weight[rows] = self._unpack_rows({name: part[rows] for name, part in parts.items()}, dtype)
         return weight
 
+    def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+        """Give a weight back slice by slice, as `Scheme.slices` says."""
+        for rows in self._slices(shape, next(iter(parts.values())).device):
+            yield rows, self._unpack_rows({name: part[rows] for name, part in parts.items()}, torch.float32)
+
     @abstractmethod
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:
         """Pack a slice. rows: (n, in) float32, contiguous → every part, each with n rows."""
@@ -120,9 +146,3 @@ class RowWise(Scheme):
     @abstractmethod
     def _unpack_rows(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         """Unpack a slice: every part, each with n rows → (n, in) in float32, or already in `dtype`."""
-
-    def _slices(self, shape: tuple[int, int], device: torch.device) -> Iterator[slice]:
-        rows, columns = shape
-        elements = self.slice_elements * (CUDA_SLICES if device.type == "cuda" else 1)
-        step = max(1, elements // columns)
-        return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

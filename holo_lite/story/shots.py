@@ -35,6 +35,11 @@ def first_latent_frame(cut: int) -> int:
     return (cut - 1) // FRAMES_PER_LATENT + 1
 
 
+def latent_frame_of(frame: int) -> int:
+    """Return the latent frame that holds ``frame``, both counted from 0."""
+    return -(-frame // FRAMES_PER_LATENT)
+
+
 def even_cuts(num_frames: int, shots: int) -> tuple[int, ...]:
     """Return the cuts that divide ``num_frames`` frames into ``shots`` shots of nearly equal length.
 

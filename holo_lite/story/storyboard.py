@@ -78,6 +78,11 @@ class Storyboard:
         return f"{GLOBAL_TAG} {scene} {PER_SHOT_TAG} " + f" {CUT_TAG} ".join(self.shot_captions())
 
     @property
+    def scene(self) -> str:
+        """What all shots share, on one line: the global caption, or a prompt's text without any tag."""
+        return _one_line(self.global_caption or "") if self.raw is None else _split_prompt(self.raw)[0]
+
+    @property
     def shot_count(self) -> int:
         """How many shots the captions describe."""
         return len(self.shot_captions())

@@ -9,7 +9,7 @@ of range or fall together, and the video then has fewer shots than captions; her
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 from holo_lite.errors import StoryboardError
@@ -26,12 +26,19 @@ class Timeline:
     """The length and the cuts as the model will have them, and what was changed to get there.
 
     ``num_frames`` and every cut are of the form 4t+1; a cut is the first frame of a shot, counted
-    from 0. ``notes`` are for the person, one line each.
+    from 0. ``notes`` are for the person, one line each. ``asked`` is the length and the cuts before
+    they were rounded; cuts of an even split were not asked for.
     """
 
     num_frames: int
     cuts: tuple[int, ...]
     notes: tuple[str, ...]
+    asked: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def shot_frames(self) -> list[tuple[int, int]]:
+        """First frame and the one after the last, of each shot."""
+        return list(pairwise((0, *self.cuts, self.num_frames)))
 
 
 def resolve_timeline(
@@ -137,10 +144,10 @@ def _timeline(length: int, asked: tuple[int, ...] | None, shots: int) -> Timelin
             f"{num_frames} frames are longer than the model was trained for ({TRAINED_FRAMES} frames, 15 s)"
         )
     if asked is None:
-        return Timeline(num_frames, _even(num_frames, shots), tuple(notes))
+        return Timeline(num_frames, _even(num_frames, shots), tuple(notes), (length,))
     cuts = _rounded(asked, num_frames, shots)
     notes += [f"cut {old} → {new}" for old, new in zip(asked, cuts, strict=True) if old != new]
-    return Timeline(num_frames, cuts, tuple(notes))
+    return Timeline(num_frames, cuts, tuple(notes), (length, *asked))
 
 
 def _check_room(num_frames: int, shots: int) -> None:

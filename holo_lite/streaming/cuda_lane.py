@@ -98,6 +98,10 @@ class CudaLane:
         """Record where the computing stream is."""
         slot.event = self._event(self._computing)
 
+    def release_host(self, host: Buffer) -> None:
+        """Record where the computing stream is, to be waited for on the host."""
+        host.event = self._event(self._computing, blocking=True)
+
     def drain(self) -> None:
         """Wait for the copy stream."""
         self._stream.synchronize()

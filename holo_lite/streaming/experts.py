@@ -18,22 +18,25 @@ from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import skeleton
 from holo_lite.schedule import Expert
+from holo_lite.streaming.adapters import HostAdapters
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.holdings import Holdings
 from holo_lite.streaming.hooks import StreamHook, hook, install, restore, unhook
+from holo_lite.streaming.itinerary import Itinerary
 from holo_lite.streaming.lane import Lane
 from holo_lite.streaming.lanes import lane_for
-from holo_lite.streaming.part import Part, Visit
+from holo_lite.streaming.part import BLOCKS, Part, Visit
 from holo_lite.streaming.places import Places, Residency
 from holo_lite.streaming.streamer import Streamer
+from holo_lite.weights.adaptation import Adaptation
 
 
 @dataclass
 class StreamedExperts:
     """Lends experts whose blocks stream; a context manager, which holds the memory.
 
-    `forwards` counts the forwards each expert will run, in the order of use. Nothing is allocated before an expert
-    is lent; after a `lend` that failed, `change` says how to go on with less.
+    `forwards` counts the forwards each expert will run at most, in the order of use. Nothing is allocated before an
+    expert is lent; after a `lend` that failed, `change` says how to go on with less.
     """
 
     paths: Mapping[Expert, Path]
@@ -42,6 +45,7 @@ class StreamedExperts:
     device: torch.device
     residency: Residency = field(default_factory=Residency)
     compute: Compute = PLAIN
+    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
@@ -49,7 +53,9 @@ class StreamedExperts:
         self._holdings = Holdings(self._lane, self._parts)
         self._places: dict[Expert, Places] = {}
         self._model: tuple[Expert, WanDiT] | None = None
+        self._hosted: HostAdapters | None = None
         self._streamer: Streamer[Visit] | None = None
+        self._way: Itinerary | None = None
         self._choose()
 
     def change(self, forwards: Mapping[Expert, int], residency: Residency) -> None:
@@ -57,6 +63,11 @@ class StreamedExperts:
         self._stop()
         self.forwards, self.residency = forwards, residency
         self._choose()
+
+    def skip(self, expert: Expert, forwards: int) -> None:
+        """Learn that so many forwards fewer will be asked of the expert that is lent."""
+        assert self._way is not None, "an expert is lent"
+        self._way.cut(expert, forwards)
 
     def waited(self) -> float:
         """Seconds computation has waited for weights since this was last asked; waits until it is done so far."""
@@ -81,11 +92,13 @@ class StreamedExperts:
             _detach(model, attached)
         if expert == list(self.forwards)[-1]:
             self._stop()
+        elif self._way is not None:
+            streamer.drop(self._way.surplus(expert))  # before the host memory that they come from may go
 
     def close(self) -> None:
         """Give all memory back."""
         self._stop()
-        self._model = None
+        self._forget()
         self._holdings.close()
 
     def __enter__(self) -> StreamedExperts:
@@ -103,37 +116,54 @@ class StreamedExperts:
 
     def _ready(self, expert: Expert) -> WanDiT:
         """An expert with everything but its streamed blocks in place; the last one's memory goes first."""
-        if self._model is not None and self._model[0] != expert:
-            self._model = None
+        if self._model is None or self._model[0] != expert:
+            self._forget()
         self._holdings.fit(self.residency, self._places, self._coming(expert))
         if self._model is None:
-            self._model = expert, self._build(self._parts[expert])
+            self._model = expert, self._build(expert)
         return self._model[1]
 
-    def _build(self, part: Part) -> WanDiT:
+    def _forget(self) -> None:
+        """Let go of the expert that was lent last, and of its adapters."""
+        self._model = None
+        if self._hosted is not None:
+            self._hosted.close()
+            self._hosted = None
+
+    def _build(self, expert: Expert) -> WanDiT:
         """An expert with everything but its blocks in place."""
+        part = self._parts[expert]
         model, disk = skeleton(part.file, self.compute).eval(), DiskReader()
         try:
             rest = self._holdings.bring(disk, part.rest)
         finally:
             disk.close()
-        install(model, part.rest.tensors(rest.data), self.dtype)
+        if expert in self.adapters:
+            pinned = self.residency.pinned
+            self._hosted = HostAdapters.load(self.adapters[expert], self._lane, self.dtype, pinned=pinned)
+            self._hosted.hang(model)
+        install(model, part.rest.tensors(rest.data), self.dtype, self._changes(""))
         return model
+
+    def _changes(self, prefix: str) -> Mapping[str, torch.Tensor]:
+        """What adapters add to tensors whose names begin so, by the rest of their names."""
+        return self._hosted.changes_in(prefix) if self._hosted is not None else {}
 
     def _coming(self, first: Expert) -> Sequence[Expert]:
         experts = list(self.forwards)
         return experts[experts.index(first) :]
 
-    def _itinerary(self, first: Expert) -> Iterator[Visit]:
-        for expert in self._coming(first):
-            for _ in range(self.forwards[expert]):
-                yield from ((expert, index) for index in self._places[expert].streamed)
+    def _itinerary(self, first: Expert) -> Itinerary:
+        blocks = {expert: self._places[expert].streamed for expert in self._coming(first)}
+        return Itinerary(blocks, self.forwards)
 
     def _start(self, expert: Expert) -> Streamer[Visit]:
         images = {(e, i): image for e, part in self._parts.items() for i, image in enumerate(part.images)}
         held = self._holdings
-        itinerary = self._itinerary(expert)
-        return Streamer(itinerary, images, self._lane, slots=held.slots, ring=held.ring, cached=held.cached)
+        way = self._way = self._itinerary(expert)
+        return Streamer(
+            way, images, self._lane, slots=held.slots, ring=held.ring, cached=held.cached, admits=way.admits
+        )
 
     def _stop(self) -> None:
         if self._streamer is not None:
@@ -149,11 +179,13 @@ class StreamedExperts:
     ) -> None:
         """Put resident blocks in place, noting what stood there, and a hook on every other."""
         for index in self._places[expert].streamed:
-            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype))
+            changes = self._changes(f"{BLOCKS}.{index}.")
+            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes))
         for index in self._places[expert].stay:
             block, image = model.blocks[index], self._parts[expert].images[index]
             tensors = image.tensors(self._holdings.resident[expert, index].data)
-            attached.append((block, install(block, tensors, self.dtype)))
+            changes = self._changes(f"{BLOCKS}.{index}.")
+            attached.append((block, install(block, tensors, self.dtype, changes)))
 
 
 def _detach(model: WanDiT, attached: list[tuple[nn.Module, dict[str, torch.Tensor]]]) -> None:

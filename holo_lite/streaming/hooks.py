@@ -20,17 +20,20 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
-    """Takes a block from the streamer for each of its forwards."""
+    """Takes a block from the streamer for each of its forwards. `changes`: what is added to tensors of it."""
 
-    def __init__(self, streamer: Streamer[Key], key: Key, dtype: torch.dtype) -> None:
-        self._streamer, self._key, self._dtype = streamer, key, dtype
+    def __init__(
+        self, streamer: Streamer[Key], key: Key, dtype: torch.dtype, changes: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self._streamer, self._key, self._dtype, self._changes = streamer, key, dtype, changes
         self._arrival: Arrival[Key] | None = None
         self._before: dict[str, Tensor] = {}
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Install the block's weights."""
         self._arrival = self._streamer.take(self._key)
-        self._before = install(module, self._arrival.image.tensors(self._arrival.slot.data), self._dtype)
+        tensors = self._arrival.image.tensors(self._arrival.slot.data)
+        self._before = install(module, tensors, self._dtype, self._changes)
         return args, kwargs
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
@@ -62,14 +65,23 @@ def unhook(block: nn.Module) -> None:
     block.__dict__.pop("forward", None)
 
 
-def install(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def install(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    changes: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """Put tensors in place of a module's own, and give back what stood there.
 
-    Parameters come in `dtype`, parts of packed weights as they are. All or nothing: if a cast finds no memory, the
-    module is as it was.
+    Parameters come in `dtype`, parts of packed weights as they are. Where `changes` (float32, on the host) has
+    something for a parameter, its sum with that is put in place, and the tensor itself does not change. All or
+    nothing: if a cast finds no memory, the module is as it was.
     """
-    places = {name: _place(module, name) for name in tensors}
-    ready = {name: _cast(tensor, dtype) if places[name].parameter else tensor for name, tensor in tensors.items()}
+    places, added = {name: _place(module, name) for name in tensors}, changes or {}
+    ready = {
+        name: _cast(tensor, dtype, added.get(name)) if places[name].parameter else tensor
+        for name, tensor in tensors.items()
+    }
     before = {}
     for name, place in places.items():
         before[name] = cast(Tensor, place.table[place.leaf])
@@ -99,5 +111,8 @@ def _place(module: nn.Module, name: str) -> _Place:
     return _Place(owner._parameters if is_parameter else owner._buffers, leaf, is_parameter)
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(tensor.to(dtype), requires_grad=False)
+def _cast(tensor: Tensor, dtype: torch.dtype, change: Tensor | None) -> nn.Parameter:
+    tensor = tensor.to(dtype)
+    if change is not None:
+        tensor = (tensor + change.to(tensor.device, non_blocking=True)).to(dtype)  # the sum is float32's
+    return nn.Parameter(tensor, requires_grad=False)

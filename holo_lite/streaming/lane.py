@@ -56,8 +56,11 @@ class Lane(Protocol):
     def release(self, slot: Buffer) -> None:
         """Mark the end of the computation that used a slot."""
 
+    def release_host(self, host: Buffer) -> None:
+        """Mark the end of the computation that has itself copied out of a host buffer."""
+
     def drain(self) -> None:
         """Wait for all copies that were begun."""
 
     def free_host(self, host: Buffer) -> None:
-        """Give a host buffer back, once the last copy out of it is done."""
+        """Give a host buffer back, once the last copy out of it, or what was marked last, is done."""

@@ -50,6 +50,9 @@ class CpuLane:
     def release(self, slot: Buffer) -> None:
         """Nothing to mark."""
 
+    def release_host(self, host: Buffer) -> None:
+        """Nothing to mark."""
+
     def drain(self) -> None:
         """Nothing to wait for."""
 

@@ -4,7 +4,8 @@
 
 The order in which blocks will be wanted is known for the whole run, the second expert included, so nobody asks
 for a block: two threads walk that itinerary as fast as free buffers and slots let them, and whoever computes takes
-what comes. A block that is kept on the host (`cached`) is not read again.
+what comes. A block that is kept on the host (`cached`) is not read again. Less may be wanted in the end than was
+announced: then blocks are not copied, and those that were are dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -33,11 +34,19 @@ class Arrival(Generic[Key]):
     slot: Buffer
 
 
+class _Read(NamedTuple, Generic[Key]):
+    """A block on the host: in a buffer of the ring, or in one of its own, where it is kept."""
+
+    key: Key
+    host: Buffer
+    kept: bool
+
+
 class Streamer(Generic[Key]):
     """Brings the blocks of an itinerary, in its order.
 
-    `images` are all blocks by key, `slots` and `ring` the numbers of device and host buffers. `close` it. Errors
-    of its threads are raised by `take`.
+    `images` are all blocks by key, `slots` and `ring` the numbers of device and host buffers; `admits` says whether
+    a block that was read is wanted still. `close` it. Errors of its threads are raised by `take`.
     """
 
     def __init__(
@@ -49,11 +58,12 @@ class Streamer(Generic[Key]):
         slots: list[Buffer],
         ring: list[Buffer],
         cached: Mapping[Key, Buffer] | None = None,
+        admits: Callable[[Key], bool] = lambda _: True,
     ) -> None:
         self._itinerary, self._images, self._lane = itinerary, images, lane
-        self._cached = cached or {}
+        self._cached, self._admits = cached or {}, admits
         self._free_host: Channel[Buffer] = Channel()
-        self._read: Channel[tuple[Key, Buffer] | None] = Channel()  # None: the itinerary has ended
+        self._read: Channel[_Read[Key] | None] = Channel()  # None: the itinerary has ended
         self._free_slots: Channel[Buffer] = Channel()
         self._arrived: Channel[Arrival[Key] | BaseException] = Channel()
         for buffer in ring:
@@ -66,9 +76,7 @@ class Streamer(Generic[Key]):
     def take(self, key: Key) -> Arrival[Key]:
         """The next block, which must be `key`. Computation that follows waits for its bytes."""
         mark = self._lane.mark()
-        arrival = self._arrived.get()
-        if isinstance(arrival, BaseException):
-            raise arrival
+        arrival = self._next()
         assert arrival.key == key, f"{arrival.key} came, {key} was wanted"
         self._lane.await_filled(arrival.slot, mark)
         self._taken.append(arrival.slot)
@@ -79,6 +87,11 @@ class Streamer(Generic[Key]):
         self._taken = [slot for slot in self._taken if slot is not arrival.slot]
         self._lane.release(arrival.slot)
         self._free_slots.put(arrival.slot)
+
+    def drop(self, count: int) -> None:
+        """Let the next so many blocks go, which come in vain. Their copies are queued when this returns."""
+        for _ in range(count):
+            self._free_slots.put(self._next().slot)  # nothing computes from it: copies follow each other
 
     def close(self) -> None:
         """Stop both threads and wait for copies under way; buffers may then be used by others.
@@ -92,6 +105,12 @@ class Streamer(Generic[Key]):
         for slot in self._taken:
             self._lane.release(slot)
         self._lane.drain()
+
+    def _next(self) -> Arrival[Key]:
+        arrival = self._arrived.get()
+        if isinstance(arrival, BaseException):
+            raise arrival
+        return arrival
 
     def _start(self, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guard, args=(work,), daemon=True)
@@ -118,7 +137,8 @@ class Streamer(Generic[Key]):
         disk = DiskReader()
         try:
             for key in self._itinerary:
-                self._read.put((key, self._cached[key] if key in self._cached else self._read_one(disk, key)))
+                kept = self._cached.get(key)
+                self._read.put(_Read(key, kept or self._read_one(disk, key), kept is not None))
             self._read.put(None)
         finally:
             disk.close()
@@ -133,10 +153,12 @@ class Streamer(Generic[Key]):
         while True:
             item = self._read.get()
             assert item is not None, "a block was taken beyond the itinerary's end"
-            key, host = item
             slot = self._free_slots.get()
-            image = self._images[key]
-            self._lane.copy(host, slot, image.nbytes)
-            if key not in self._cached:
-                self._free_host.put(host)
-            self._arrived.put(Arrival(key, image, slot))
+            if self._admits(item.key):
+                image = self._images[item.key]
+                self._lane.copy(item.host, slot, image.nbytes)
+                self._arrived.put(Arrival(item.key, image, slot))
+            else:
+                self._free_slots.put(slot)
+            if not item.kept:
+                self._free_host.put(item.host)

@@ -18,18 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import UMT5Config, UMT5EncoderModel
 
 from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.hooks import install
 from holo_lite.streaming.image import PlacedFile, network_images
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, encoder_file, open_encoder
+from holo_lite.text.encoder_files import WHAT, EncoderSizes, encoder_file, open_encoder
 from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.converted import packed_schemes
-from holo_lite.weights.files import WeightFile, open_weights
-from holo_lite.weights.fill import check, fill, module_shapes
+from holo_lite.weights.files import open_weights
+from holo_lite.weights.fill import check, fill
 
 BLOCKS = "encoder.block"
 
@@ -115,31 +114,6 @@ class TextEncoder:
         return encoded[0]
 
 
-def check_text_encoder(path: Path) -> int:
-    """Check a text encoder by names and shapes alone, in any layout that `TextEncoder.load` takes.
-
-    Returns the width of its rows.
-
-    Raises `CheckpointError` for a missing or damaged file, for tensors that are missing, superfluous or of
-    another shape, and for a ``config.json`` of another kind of encoder.
-    """
-    source = open_encoder(path)
-    module = _build(source.sizes, packed_schemes(source.layers.file))
-    check(module, source.layers, source.renames, what=WHAT)
-    return source.sizes.d_model
-
-
-def describe_text_encoder(file: WeightFile) -> tuple[EncoderSizes, tuple[str, ...]]:
-    """The sizes of an encoder, and the names of its layers' tensors in the order in which they are used.
-
-    Raises `CheckpointError` as `check_text_encoder` does.
-    """
-    source = describe_encoder(file)
-    module = _build(source.sizes, {})
-    check(module, source.layers, source.renames, what=WHAT)
-    return source.sizes, tuple(module_shapes(module))
-
-
 def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
     """Append zeros to (n, d), n ≤ `length`, up to (length, d): the transformer sees padding as zeros."""
     assert len(rows) <= length, f"{len(rows)} rows do not fit {length}"
@@ -148,6 +122,8 @@ def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
 
 def _build(sizes: EncoderSizes, schemes: Mapping[str, str]) -> Any:
     """The network without memory, and without an embedding: it is fed with rows, not ids."""
+    from transformers import UMT5Config, UMT5EncoderModel  # seconds, which a known prompt need not wait for
+
     config = UMT5Config(
         vocab_size=sizes.vocabulary,
         d_model=sizes.d_model,

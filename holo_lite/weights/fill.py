@@ -7,6 +7,7 @@ file's own dtype, that copies nothing: the module works on the mapped file.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,37 +22,52 @@ def module_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def check(module: nn.Module, file: WeightFile, renames: Mapping[str, str], *, what: str) -> None:
-    """Compare a file with what a module expects, by name, shape and kind of number alone.
+@dataclass(frozen=True)
+class Wanted:
+    """A tensor that a file must hold, in this dtype. None: in any of floating-point numbers."""
 
-    Parameters may be of any float dtype; buffers, which are parts of packed weights, must be of their own.
-    `renames` maps names in the file to names in the module. Raises `CheckpointError`, naming the first
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None = None
+
+
+def wanted_by(module: nn.Module) -> dict[str, Wanted]:
+    """What a module needs: parameters in any float dtype, buffers, the parts of packed weights, in their own."""
+    buffers = {name for name, _ in module.named_buffers()}
+    return {
+        name: Wanted(tuple(tensor.shape), tensor.dtype if name in buffers else None)
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def check(module: nn.Module, file: WeightFile, renames: Mapping[str, str], *, what: str) -> None:
+    """Compare a file with what a module needs, as `compare`."""
+    compare(wanted_by(module), file, renames, what=what)
+
+
+def compare(wanted: Mapping[str, Wanted], file: WeightFile, renames: Mapping[str, str], *, what: str) -> None:
+    """Compare a file with what is wanted of it, by name, shape and kind of number alone.
+
+    `renames` maps names in the file to those that are wanted. Raises `CheckpointError`, naming the first
     three, for tensors that are missing, superfluous, or of another shape or kind.
     """
-    expected = module.state_dict()
     found = {renames.get(name, name): entry for name, entry in file.entries.items()}
-    if missing := expected.keys() - found.keys():
+    if missing := wanted.keys() - found.keys():
         raise CheckpointError(f"{file.path}: is not {what}: it lacks {first_three(missing)}")
-    if extra := found.keys() - expected.keys():
+    if extra := found.keys() - wanted.keys():
         raise CheckpointError(f"{file.path}: is not {what}: it holds the unknown {first_three(extra)}")
-    buffers = {name for name, _ in module.named_buffers()}
-    wrong = [
-        f"{name} {fault}"
-        for name, tensor in expected.items()
-        if (fault := _fault(found[name], tensor, exact=name in buffers))
-    ]
+    wrong = [f"{name} {fault}" for name, tensor in wanted.items() if (fault := _fault(found[name], tensor))]
     if wrong:
         raise CheckpointError(f"{file.path}: is not {what}: {first_three(wrong)}")
 
 
-def _fault(entry: TensorEntry, expected: torch.Tensor, *, exact: bool) -> str | None:
+def _fault(entry: TensorEntry, wanted: Wanted) -> str | None:
     """What is wrong with a tensor in a file, or None."""
-    if entry.shape != tuple(expected.shape):
-        return f"is {list(entry.shape)}, not {list(expected.shape)}"
+    if entry.shape != wanted.shape:
+        return f"is {list(entry.shape)}, not {list(wanted.shape)}"
     dtype = str(entry.dtype).removeprefix("torch.")
-    if exact and entry.dtype != expected.dtype:
-        return f"holds {dtype}, not {str(expected.dtype).removeprefix('torch.')}"
-    if not exact and not entry.dtype.is_floating_point:
+    if wanted.dtype is not None and entry.dtype != wanted.dtype:
+        return f"holds {dtype}, not {str(wanted.dtype).removeprefix('torch.')}"
+    if wanted.dtype is None and not entry.dtype.is_floating_point:
         return f"holds {dtype}, no floating-point numbers"
     return None
 

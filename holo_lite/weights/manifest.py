@@ -21,6 +21,7 @@ from holo_lite.settings import Defaults
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"
 JOURNAL = "journal.jsonl"  # stands beside it, and it does not yet, while a conversion is unfinished
+PREVIEW = "preview"  # the section with the VAE's colours
 PLAIN = "plain"  # the scheme of a tensor stored as it is
 
 
@@ -136,11 +137,13 @@ def _component(found: Mapping[str, Any]) -> Component:
 
 
 Record = TypeVar("Record", Shard, SourceFile, StoredTensor, Defaults)
+# The types of the records' fields, looked up once: it takes longer than all else about a record.
+FIELDS = {kind: get_type_hints(kind) for kind in (Shard, SourceFile, StoredTensor, Defaults)}
 
 
 def _typed(kind: type[Record], found: Mapping[str, Any]) -> Record:
     """Build a record of a JSON table's values. Raises `TypeError` for one of another type."""
-    hints = get_type_hints(kind)
+    hints = FIELDS[kind]
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
     }

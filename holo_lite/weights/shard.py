@@ -17,7 +17,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +59,12 @@ class ShardLayout:
     nbytes: int
 
 
-def lay_out(specs: Sequence[TensorSpec]) -> ShardLayout:
+def lay_out(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = None) -> ShardLayout:
     """Work out a shard for tensors in this order, whose names are all different and none a filler's."""
     names = {spec.name for spec in specs}
     assert len(names) == len(specs), "two tensors have one name"
     assert not any(name.startswith((FILLER, "__")) for name in names), "a name means something else in a header"
-    entries: dict[str, object] = {}
+    entries: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     places, place = [], 0
     for index, spec in enumerate(specs):
         entries[spec.name] = _entry(spec, place)
@@ -88,9 +88,9 @@ class ShardWriter:
     is left. Raises `OutputError` when the disk is full or the place cannot be written.
     """
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, path: Path, specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = None) -> None:
         self.path = path
-        self.layout = lay_out(specs)
+        self.layout = lay_out(specs, metadata)
         self._partial = partial_name(path)
         self._digest = hashlib.sha256()
         self._left = list(self.layout.places)

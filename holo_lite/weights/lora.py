@@ -1,9 +1,10 @@
-"""Adapters, merged into an expert before it is made small, so that they cost nothing at run time.
+"""Adapters, as they come in files.
 
 A LoRA adds to a weight W the product of two thin matrices: W + strength · (alpha / rank) · up @ down. Some
 files add whole differences too, of a weight (``.diff``), a bias (``.diff_b``) or a modulation (``.diff_m``).
-Everyone who writes such files names their tensors differently; `quantize.lora_keys` reads the names. Here they
-are grouped by the tensor of the model that they change, and computed, a slice of rows at a time if need be.
+Everyone who writes such files names their tensors differently; `holo_lite.weights.lora_keys` reads the names. Here
+they are grouped by the tensor of the model that they change, and computed, a slice of rows at a time if need be.
+`holo-lite quantize` merges them into an expert before it is made small; `adaptation` says how a run adds them.
 
 A key that matches nothing is an error: an adapter of another model, half of whose keys happen to fit, makes
 pictures that are wrong in a way nobody can see the cause of.
@@ -19,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError, SettingsError, first_three
+from holo_lite.errors import CheckpointError, first_three
 from holo_lite.weights.files import WeightFile, open_weights
-from quantize.finite import check_finite
-from quantize.lora_keys import Key, Role, declared_alpha, parse_key
+from holo_lite.weights.finite import check_finite
+from holo_lite.weights.lora_keys import Key, Role, declared_alpha, parse_key
 
 EVERYTHING = slice(None)
 Shapes = Mapping[str, tuple[int, ...]]
@@ -88,13 +89,14 @@ class Lora:
         """
         total: Tensor | None = None
         for term in self.terms.get(name, ()):
-            added = self._value(term, rows)
+            added = self.value(term, rows)
             total = added if total is None else total.add_(added)
         if total is not None:
             check_finite(total, f"{self.path}: what it adds to {name}")
         return total
 
-    def _value(self, term: Term, rows: slice) -> Tensor:
+    def value(self, term: Term, rows: slice = EVERYTHING) -> Tensor:
+        """One term, or `rows` of it: float32, of the shape of the tensor that it changes."""
         first = self.file.load(term.key)[rows].float() * (self.strength * term.scale)
         if term.down is None:
             return first
@@ -114,10 +116,12 @@ class Lora:
 def open_lora(path: Path, strength: float = 1.0) -> Lora:
     """Open an adapter in the names of kohya's tools, of diffusers and peft, or of lightx2v.
 
-    Only names, shapes and alphas are read. Raises `CheckpointError` for a damaged file, keys of a kind not
-    known here, half a pair, and two tensors for one place.
+    Only names, shapes and alphas are read. Raises `CheckpointError` for a damaged or empty file, keys of a kind
+    not known here, half a pair, and two tensors for one place.
     """
     file = open_weights(path)
+    if not file.entries:
+        raise CheckpointError(f"{path}: holds no tensors; download it again")
     parsed = {key: parse_key(key) for key in file.entries}
     if strange := [key for key, part in parsed.items() if part is None]:
         raise CheckpointError(
@@ -131,20 +135,6 @@ def open_lora(path: Path, strength: float = 1.0) -> Lora:
     for target, term in _terms(file, places):
         terms[target] = (*terms.get(target, ()), term)
     return Lora(file, strength, terms)
-
-
-def parse_lora_option(text: str) -> tuple[Path, float]:
-    """Read ``FILE[:strength]``. A drive's colon, as in ``C:``, begins no strength. Raises `SettingsError`."""
-    name, colon, tail = text.rpartition(":")
-    if not colon or set(tail) & set("/\\") or (len(name) == 1 and name.isalpha()):
-        name, tail = text, "1"
-    try:
-        strength = float(tail)
-    except ValueError as error:
-        raise SettingsError(f"'{text}': the strength '{tail}' is no number; write FILE or FILE:0.8") from error
-    if not name or not math.isfinite(strength):
-        raise SettingsError(f"'{text}': is no FILE or FILE:strength, as in high.safetensors:0.8")
-    return Path(name), strength
 
 
 def _terms(file: WeightFile, places: Mapping[Key, str]) -> Iterator[tuple[str, Term]]:

@@ -1,0 +1,91 @@
+"""Our own ways to compute a step: every kernel, every number format, resident and streamed.
+
+Each attention kernel that may be used on the device is run with plain arithmetic. The other number formats are run
+with the kernel that `auto` takes, and with those that are approximate, which only a person may choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from speed_scale import Scale
+
+from holo_lite.computing import Said, choose_computing, pick_linear, pick_ops
+from holo_lite.errors import SettingsError
+from holo_lite.kernels.kernel import Site
+from holo_lite.kernels.registry import KERNELS
+from holo_lite.model.compute import Compute
+
+PLAIN = "bf16"  # what a person says of matrix products that are done as the weights are
+EIGHT_BITS = ("fp8", "int8")
+STREAMED = ("bf16", "nf4")
+
+
+@dataclass(frozen=True)
+class Own:
+    """What is said of a way. exact: its attention is no approximation; scheme: of the weights, if they stream."""
+
+    name: str
+    kernel: str = "auto"
+    linear: str = PLAIN
+    fuse: str = "auto"
+    exact: bool = True
+    scheme: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it multiplies and attends as exactly as the dtype allows."""
+        return self.linear == PLAIN and self.exact
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What the layers take, and what the record keeps of it."""
+
+    compute: Compute
+    says: dict[str, Any]
+
+
+def use(way: Own, scale: Scale, device: torch.device) -> Computing:
+    """Choose as the command line does. Raises `SettingsError` for what cannot be had."""
+    said = Said(kernel=way.kernel, compute=way.linear, fuse=way.fuse)
+    found = choose_computing(said, scale.whole, device=device, dtype=scale.dtype)
+    return Computing(found.compute, {**found.record, "why": list(found.lines), "exact": way.exact})
+
+
+@cache
+def own_ways(scale: Scale, device: torch.device) -> tuple[Own, ...]:
+    """All ways that the device has."""
+    return tuple(_ways(scale, device))
+
+
+def _ways(scale: Scale, device: torch.device) -> Iterator[Own]:
+    site = Site.of(device, scale.dtype, scale.whole.num_heads, scale.whole.head_dim)
+    kernels = [kernel for kernel in KERNELS if kernel.refusal(site) is None]
+    formats = [name for name in EIGHT_BITS if _has(name, scale, device)]
+    for kernel in kernels:
+        yield Own(f"{PLAIN} {kernel.name}", kernel.name, exact=kernel.exact)
+    if pick_ops("auto", device)[1] != pick_ops("off", device)[1]:
+        yield Own(f"{PLAIN} auto, not fused", fuse="off")
+    for linear in formats:
+        yield Own(f"{linear} auto", linear=linear)
+        for kernel in kernels:
+            if not kernel.exact:
+                yield Own(f"{linear} {kernel.name}", kernel.name, linear, exact=False)
+    for scheme in STREAMED:
+        yield Own(f"{PLAIN} auto, streamed from {scheme}", scheme=scheme)
+    for linear in formats if device.type == "cuda" else ():  # a CPU only shows what they cost
+        yield Own(f"{linear} auto, streamed from {STREAMED[-1]}", linear=linear, scheme=STREAMED[-1])
+
+
+def _has(linear: str, scale: Scale, device: torch.device) -> bool:
+    """Whether a number format can be had on the device."""
+    try:
+        pick_linear(linear, device, scale.dtype)
+    except SettingsError:
+        return False
+    return True

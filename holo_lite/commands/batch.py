@@ -1,0 +1,108 @@
+"""`holo-lite batch`: many storyboards, the model opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite.commands.options import model_option, preview_option, run_options
+from holo_lite.commands.running import TINY_NOTICE, opened, previewed
+
+if TYPE_CHECKING:
+    from holo_lite.batch import Item, ItemEnded
+    from holo_lite.pipeline import Events, Job, Pipeline
+    from holo_lite.settings import Options
+
+NOT_ALL = 1
+WORDS = {"done": "done", "there": "was there", "other": "is another", "failed": "failed"}
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@model_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder to write into.  [default: this one]"
+)
+@click.option("--again", is_flag=True, help="Make videos anew that are there with other settings.")
+@run_options
+@preview_option
+def batch(
+    sources: tuple[Path, ...], model: Path | None, out: Path, again: bool, preview: int | None, **said: Any
+) -> None:
+    """Make a video of every storyboard in SOURCES: files, and folders of them.
+
+    The model is opened once. What is there already is left as it is; what fails is told, and the rest goes on.
+    Ends with 0 if all videos are there, with 1 if not.
+    """
+    from holo_lite.batch import find_items
+
+    items = find_items(sources, out)
+    pipeline, options = opened(model, **said)
+    ended: list[ItemEnded] = []
+    try:
+        _run(pipeline, items, options, ended, again=again, preview=preview)
+    except KeyboardInterrupt:
+        raise click.Abort("what is done stays; to go on, type the same command") from None
+    finally:
+        for line in summary(items, ended):
+            click.echo(line)
+    if any(each.state in {"other", "failed"} for each in ended):
+        click.get_current_context().exit(NOT_ALL)
+
+
+def _run(
+    pipeline: Pipeline,
+    items: Sequence[Item],
+    options: Options,
+    ended: list[ItemEnded],
+    *,
+    again: bool,
+    preview: int | None,
+) -> None:
+    """Make the videos, show how it goes, and collect what became of each."""
+    import torch
+
+    from holo_lite.batch import ItemBegun, ItemEnded, render, saved_run
+    from holo_lite.console import display, show
+
+    def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
+        return previewed(saved_run(pipeline, job, video), pipeline, video, preview)
+
+    events = render(pipeline, items, options, again=again, begin=begin)
+    with closing(events), display(Console(stderr=True)) as view:
+        if pipeline.is_tiny:
+            view.say(TINY_NOTICE)
+            torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
+        for event in events:
+            match event:
+                case ItemBegun(item, number, total):
+                    view.say(f"{number} of {total}: {item.storyboard}")
+                case ItemEnded():
+                    ended.append(event)
+                    if event.state != "done":
+                        view.say(_line(event))
+                case _:
+                    show(event, view)
+
+
+def summary(items: Sequence[Item], ended: Sequence[ItemEnded]) -> Iterator[str]:
+    """A line for each storyboard, in the order in which they were named, and how many there are of each kind."""
+    by_item = {each.item: each for each in ended}
+    yield from (_line(by_item[item]) if item in by_item else f"{'not begun':10}  {item.video}" for item in items)
+    counts = {word: sum(each.state == state for each in ended) for state, word in WORDS.items()}
+    said = [f"{count} {word}" for word, count in counts.items() if count]
+    if len(ended) < len(items):
+        said.append(f"{len(items) - len(ended)} not begun or cut off")
+    yield ", ".join(said)
+
+
+def _line(ended: ItemEnded) -> str:
+    """What became of one: a video, or the storyboard that failed, whose error names it."""
+    why = ended.why or f"in {round(ended.seconds) // 60}:{round(ended.seconds) % 60:02}"
+    subject = "" if ended.why.startswith(f"{ended.item.storyboard}:") else f"{ended.item.video}  "
+    return f"{WORDS[ended.state]:10}  {subject}{why}"

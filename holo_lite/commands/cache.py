@@ -1,0 +1,34 @@
+"""`holo-lite cache`: what is kept between runs, and clearing it."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Say where caches are and how large; `cache clear` empties them.
+
+    They only save time: encoded prompts, measured speeds, plans that held. HOLO_LITE_CACHE names another folder.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from holo_lite.caches import PARTS, sizes
+    from holo_lite.places import cache_folder
+    from holo_lite.units import bytes_text
+
+    found = sizes()
+    click.echo(f"{bytes_text(sum(found.values()))} in {cache_folder()}")
+    for part in PARTS:
+        click.echo(f"{bytes_text(found[part.name]):>10}  {part.name}: {part.what}")
+
+
+@cache.command()
+def clear() -> None:
+    """Remove the caches; anything else in their folder stays."""
+    from holo_lite.caches import clear as clear_all
+    from holo_lite.places import cache_folder
+    from holo_lite.units import bytes_text
+
+    click.echo(f"{bytes_text(clear_all())} removed from {cache_folder()}")

@@ -1,0 +1,59 @@
+"""`holo-lite check`: a storyboard's timeline, and what may go wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite.commands.options import timing_options
+
+if TYPE_CHECKING:
+    from holo_lite.lint.report import Report
+
+FOUND = 1
+IN_A_PIPE = 100  # columns
+
+
+@click.command()
+@click.argument("storyboard")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Folder of the model that will read it, to count tokens."
+)
+@click.option(
+    "--tokenizer", type=click.Path(path_type=Path), help="A tokenizer.json to count tokens with, instead."
+)
+@timing_options
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of the drawing.")
+def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_json: bool, **said: Any) -> None:
+    """Draw the timeline of STORYBOARD and say what may go wrong with it, before any weight is read.
+
+    Ends with 0 if nothing is found, with 1 if something is, with 2 if no video can be made of it.
+    """
+    from holo_lite.lint.report import lint, open_model, tokenizer_of
+    from holo_lite.settings import Defaults, Options
+    from holo_lite.story.files import load_storyboard
+    from holo_lite.text.windows import read_prompt
+
+    board, folder = load_storyboard(storyboard), open_model(model)
+    words = tokenizer_of(folder, tokenizer)
+    report = lint(board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words)
+    show(report, as_json=as_json)
+    if words:
+        read_prompt(board.prompt, words)  # refuses what is too long, in the words of every other command
+    if report.findings:
+        click.get_current_context().exit(FOUND)
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Print a report, drawn to the width of the terminal, or as JSON."""
+    from holo_lite.lint.view import report_lines
+
+    if as_json:
+        click.echo(report.to_json())
+        return
+    console = Console(highlight=False)
+    for line in report_lines(report, console.width if console.is_terminal else IN_A_PIPE):
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,47 @@
+"""`holo-lite doctor`: what of this machine works, and what to type about the rest."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from holo_lite.doctor.facts import Surroundings
+
+
+@click.command()
+@click.option("--model", type=click.Path(path_type=Path), help="A model's folder to look at, too.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, with the facts behind it.")
+def doctor(model: Path | None, *, as_json: bool) -> int:
+    """Look at this machine by running everything a video needs on a small input.
+
+    Each line is ok, a note, or a fix with what to type. The exit code is 1 if there is something to fix.
+    """
+    from holo_lite.doctor.judge import judge
+    from holo_lite.doctor.view import report_json, report_lines, to_fix
+
+    surroundings = _look(model)
+    findings = judge(surroundings)
+    for line in [report_json(findings, surroundings)] if as_json else report_lines(findings):
+        click.echo(line)
+    return int(to_fix(findings) > 0)
+
+
+def _look(model: Path | None) -> Surroundings:
+    """Gather everything, and show how that goes."""
+    from holo_lite.console import Pace, display
+    from holo_lite.doctor.look import NAMES, Place, Seen, gather
+    from holo_lite.places import cache_folder
+
+    place = Place(Path.cwd(), cache_folder(), model)
+    with closing(gather(place, NAMES)) as events, display(Console(stderr=True)) as view:
+        view.begin("looking at this machine", Pace(len(NAMES)))
+        for done, event in enumerate(events, start=1):
+            if not isinstance(event, Seen):
+                return event
+            view.advance(done, event.name)
+    raise AssertionError("the last event holds everything")

@@ -1,0 +1,75 @@
+"""`holo-lite fetch`: the released files come from the hub."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from holo_lite.errors import RoomError, SettingsError
+
+USUAL = "nf4"  # the scheme that fits the smallest card
+
+
+@click.command()
+@click.argument("variant")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=Path("models/holocine"),
+    show_default=True,
+    help="Folder for the files.",
+)
+@click.option("--accept-licence", is_flag=True, help="Accept the licences that are shown, without being asked.")
+def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
+    """Download the files of HoloCine, VARIANT sparse or full, from Hugging Face, and check them.
+
+    Cut off at any moment, the same command goes on where it was. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
+    are respected.
+    """
+    from holo_lite.console import display
+    from holo_lite.fetch.hub import Hub
+    from holo_lite.fetch.order import check_room, order_lines, plan_order
+    from holo_lite.fetch.run import fetch as bring
+    from holo_lite.fetch.view import next_lines, show
+    from holo_lite.settings import check_attention
+
+    hub = Hub()
+    order = plan_order(check_attention(variant), into, hub)
+    for line in order_lines(order):
+        click.echo(line, err=True)
+    check_room(order)
+    if not (accept_licence or order.is_done):
+        _ask()
+    try:
+        with closing(bring(order, hub)) as events, display(Console(stderr=True)) as view:
+            for event in events:
+                show(event, view)
+    except KeyboardInterrupt:
+        click.echo("what has come is kept: type the same command to go on from here", err=True)
+        raise
+    for line in next_lines(order, _preferred()):
+        click.echo(line)
+
+
+def _ask() -> None:
+    """Have a person accept the licences. Raises `SettingsError` where nobody can be asked, or says no."""
+    if not sys.stdin.isatty():
+        raise SettingsError("the licences above must be accepted: read them, and give --accept-licence")
+    if not click.confirm("Accept these licences and fetch?", err=True):
+        raise SettingsError("nothing was fetched: the licences were not accepted")
+
+
+def _preferred() -> str:
+    """The scheme this machine's profile prefers, or the usual one where a full card cannot be asked."""
+    from holo_lite.plan.choose import choose_profile
+    from holo_lite.plan.machine import this_machine
+
+    try:
+        profile, _ = choose_profile(this_machine())
+    except RoomError:
+        return USUAL
+    return profile.schemes[0]

@@ -1,0 +1,40 @@
+"""`holo-lite resume`: a run that was cut off goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holo_lite.commands.options import keep_option, preview_option
+from holo_lite.commands.running import previewed, watch
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="The model's folder, if it has moved.")
+@click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: as it was begun]")
+@click.option("--device", help="cpu, cuda or cuda:N.  [default: as it was begun]")
+@click.option(
+    "--profile", help="A name that `profiles` lists, or a TOML file.  [default: the plan it was begun with]"
+)
+@preview_option
+@keep_option
+def resume(
+    run: Path, out: Path | None, preview: int | None, keep_run: bool, **otherwise: Path | str | None
+) -> None:
+    """Go on with a run that was cut off. RUN is its folder, or the video it was to make.
+
+    Settings and plan are those it was begun with, and the video is the one it would have been.
+    """
+    from holo_lite.pipeline import Pipeline
+    from holo_lite.runs.folder import RunFolder
+
+    folder = RunFolder.named(run)
+    pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said is not None})
+    video = out or folder.video(folder.begun())
+    watch(
+        pipeline,
+        lambda: previewed(pipeline.resume(folder.path, out, keep_run=keep_run), pipeline, video, preview),
+        folder,
+    )

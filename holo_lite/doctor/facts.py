@@ -1,0 +1,153 @@
+"""What was found out about a machine, as plain records: no judgement yet, and nothing that looks.
+
+Every field of `Surroundings` is what a probe found or the `Trouble` it had. Bytes unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from holo_lite.plan.machine import Machine
+
+Version = tuple[int, ...]
+Kind = Literal["scheme", "attention", "8-bit", "fused", "conv3d", "compile", "video"]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why something could not be found out: what was raised, or how the process that looked came to its end."""
+
+    said: str
+
+
+@dataclass(frozen=True)
+class System:
+    """The system by Python's name for it (Linux, Windows, Darwin), and the variables that bear on CUDA."""
+
+    name: str
+    python: str
+    bits: int
+    is_wsl: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A requirement of ours that is not met. found: the installed version; None if there is none."""
+
+    requirement: str
+    found: str | None
+
+
+@dataclass(frozen=True)
+class Nvidia:
+    """What the driver says of itself and its cards, whatever PyTorch sees.
+
+    driver: as ``580.65.06``; cuda: the newest CUDA it runs; trouble: what its own tool complains of; by_nvml:
+    whether the driver itself was asked. A card in the computer without a driver has neither driver nor CUDA.
+    """
+
+    cards: tuple[str, ...] = ()
+    driver: str = ""
+    cuda: Version | None = None
+    trouble: str = ""
+    by_nvml: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card as PyTorch sees it. capability: of compute, such as (8, 9)."""
+
+    name: str
+    capability: Version
+
+
+@dataclass(frozen=True)
+class Torch:
+    """PyTorch's build and what it sees.
+
+    cuda, rocm: what it is built for, None if it is not; cudnn: as 91501 for 9.15.1; codes: the architectures it has
+    machine code for, as ``sm_89``; refusal: why a build for CUDA sees no card.
+    """
+
+    version: str
+    cuda: str | None = None
+    rocm: str | None = None
+    cudnn: int | None = None
+    codes: tuple[str, ...] = ()
+    cards: tuple[Card, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A folder's disk. rate: bytes a second of a read, None if none was possible; by_cache: memory may have helped.
+
+    of: what was read.
+    """
+
+    folder: Path
+    free: int
+    rate: float | None = None
+    by_cache: bool = False
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Something that was run on a small input.
+
+    outcome: `works`; `not here`, which is no fault: it is for other cards, or an extra that is not installed;
+    `broken`. said: how well it works, or why it does not.
+    """
+
+    name: str
+    kind: Kind
+    outcome: Literal["works", "not here", "broken"]
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's folder. problem: why it is none, or not whole."""
+
+    folder: Path
+    attention: str = ""
+    scheme: str = ""
+    is_converted: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The profile a run here would take, and why. fits: whether the trained length fits into it."""
+
+    why: str
+    fits: bool
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """Where our caches are, and the bytes of each part."""
+
+    folder: Path
+    parts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything the doctor knows. No model: None was named."""
+
+    system: System | Trouble
+    packages: tuple[Package, ...] | Trouble
+    nvidia: Nvidia | Trouble
+    torch: Torch | Trouble
+    machine: Machine | Trouble
+    disk: Disk | Trouble
+    model: Model | Trouble | None
+    choice: Choice | Trouble
+    cache: CacheFolder | Trouble
+    trials: tuple[Trial, ...] = ()

@@ -1,0 +1,49 @@
+"""A line of the doctor's report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "note", "fix"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """what: it is about; said: what is found; do: what to type or change, for a fix always and for a note at times.
+
+    A note costs speed or room, or is good to know. A fix is what a run would fail of, or be many times slower for.
+    """
+
+    what: str
+    state: State
+    said: str
+    do: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.do or self.state != "fix", f"{self.what}: a fix says what to do"
+
+
+def ok(what: str, said: str) -> Finding:
+    """All is well."""
+    return Finding(what, "ok", said)
+
+
+def note(what: str, said: str, do: str = "") -> Finding:
+    """Good to know."""
+    return Finding(what, "note", said, do)
+
+
+def fix(what: str, said: str, do: str) -> Finding:
+    """To be mended."""
+    return Finding(what, "fix", said, do)
+
+
+def unseen(what: str, said: str) -> Finding:
+    """Something could not be looked at."""
+    return fix(what, f"could not be looked at: {said}", "report it, with what `holo-lite doctor --json` prints")
+
+
+def pip(*words: str) -> str:
+    """A command for pip, in the Python that holo-lite runs in."""
+    return " ".join(("python -m pip install", *words))

@@ -1,0 +1,106 @@
+"""Everything the doctor looks at, by name, and gathering it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from holo_lite.caches import sizes
+from holo_lite.doctor import disk, model, nvidia, system, trials
+from holo_lite.doctor.apart import look_apart
+from holo_lite.doctor.facts import CacheFolder, Kind, Surroundings, Trial, Trouble
+
+LIMIT = 180.0  # seconds for one look; compiling anything takes the longest by far
+# What is tried, by name. These are no imports of the registries, which bring PyTorch in; a test holds them equal.
+TRIED: Mapping[Kind, tuple[str, ...]] = {
+    "scheme": ("nf4", "int8", "qint8", "qint4", "qfloat8"),
+    "attention": ("sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage"),
+    "8-bit": ("int8", "fp8"),
+    "fused": ("",),
+    "conv3d": ("",),
+    "compile": ("",),
+    "video": ("",),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What to look at: the folder one stands in, the caches, and a model if one was named."""
+
+    here: Path
+    cache: Path
+    model: Path | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Something was looked at."""
+
+    name: str
+
+
+FACTS: Mapping[str, Callable[[Place], Any]] = {
+    "system": lambda _: system.system(),
+    "packages": lambda _: system.packages(),
+    "nvidia": lambda _: nvidia.nvidia(),
+    "torch": lambda _: system.torch_build(),
+    "machine": lambda _: model.machine(),
+    "disk": lambda place: disk.disk(place.model or place.here, place.model),
+    "model": lambda place: model.model(place.model) if place.model is not None else None,
+    "choice": lambda place: model.choice(place.model),
+    "cache": lambda place: CacheFolder(place.cache, sizes(place.cache)),
+}
+TRIALS: Mapping[Kind, Callable[[str], Trial]] = {
+    "scheme": trials.scheme,
+    "attention": trials.attention,
+    "8-bit": trials.eight_bit,
+    "fused": lambda _: trials.fused(),
+    "conv3d": lambda _: trials.conv3d(),
+    "compile": lambda _: trials.compiled(),
+    "video": lambda _: trials.video(),
+}
+
+
+NAMES = (*FACTS, *(f"{kind} {name}".rstrip() for kind, names in TRIED.items() for name in names))
+
+
+def look_at(place: Place, name: str) -> Any:
+    """Look at one thing. A trial's name is its kind and its own, as in ``scheme nf4``."""
+    if name in FACTS:
+        return FACTS[name](place)
+    kind, own = _trial(name)
+    return TRIALS[kind](own)
+
+
+def gather(
+    place: Place, names: Sequence[str] = NAMES, limit: float = LIMIT
+) -> Generator[Seen | Surroundings, None, None]:
+    """Look at everything in another process: a `Seen` for each thing, and all of it in the end."""
+    found = {}
+    for name, seen in look_apart(partial(look_at, place), names, limit):
+        found[name] = seen
+        yield Seen(name)
+    yield assemble(found)
+
+
+def assemble(found: Mapping[str, Any]) -> Surroundings:
+    """Facts and trials as one record. A trial that had trouble is broken; what nobody looked at is trouble, too."""
+    facts = {name: found.get(name, Trouble("was not looked at")) for name in FACTS}
+    return Surroundings(
+        **facts, trials=tuple(_as_trial(name, seen) for name, seen in found.items() if name not in FACTS)
+    )
+
+
+def _as_trial(name: str, seen: Trial | Trouble) -> Trial:
+    if isinstance(seen, Trial):
+        return seen
+    kind, own = _trial(name)
+    return Trial(own or kind, kind, "broken", seen.said)
+
+
+def _trial(name: str) -> tuple[Kind, str]:
+    kind, _, own = name.partition(" ")
+    return next(known for known in TRIALS if known == kind), own

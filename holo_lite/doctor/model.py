@@ -1,0 +1,55 @@
+"""A model's folder, whole or not, and the profile a run here would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holo_lite.doctor.facts import Choice, Model
+from holo_lite.errors import CheckpointError
+from holo_lite.plan.machine import Machine, this_machine
+
+
+def machine() -> Machine:
+    """The memory of this machine and its card."""
+    return this_machine()
+
+
+def model(folder: Path) -> Model:
+    """Open a folder as a run would, and check names, shapes and lengths of all its files."""
+    from holo_lite.parts import check_parts
+    from holo_lite.plan.opened import folder_sizes
+    from holo_lite.weights.folder import open_folder
+    from holo_lite.weights.manifest import is_converted
+
+    try:
+        found = open_folder(folder)
+        check_parts(found)
+        scheme = folder_sizes(found).scheme
+    except CheckpointError as error:
+        return Model(folder, problem=str(error))
+    return Model(folder, found.attention, scheme, is_converted(found.high_noise))
+
+
+def choice(folder: Path | None) -> Choice:
+    """What ``--profile auto`` takes for the model, or without one for the scheme that suits the machine."""
+    from holo_lite.device import pick_device
+    from holo_lite.plan.choose import choose_profile
+    from holo_lite.plan.opened import folder_sizes
+    from holo_lite.plan.phases import ClipRequest
+    from holo_lite.plan.search import Problem
+    from holo_lite.plan.sizes import released_sizes
+    from holo_lite.room import pick_profile
+    from holo_lite.settings import Defaults
+    from holo_lite.story.shots import ShotLayout, even_cuts
+    from holo_lite.weights.folder import open_folder
+
+    if folder is not None:
+        opened = open_folder(folder)
+        sizes, clip = folder_sizes(opened), opened.defaults
+        profile, room, why = pick_profile("auto", pick_device("auto"), sizes)
+    else:
+        room, clip = this_machine(), Defaults()
+        profile, why = choose_profile(room)
+        sizes = released_sizes(profile.schemes[0])
+    layout = ShotLayout.from_frames(clip.frames, even_cuts(clip.frames, 1), clip.height, clip.width)
+    return Choice(why, Problem(profile, sizes, ClipRequest(layout), room).fits())

@@ -1,0 +1,140 @@
+"""Talking to the hub, through `huggingface_hub`: its address, token, headers and session.
+
+``HF_ENDPOINT``, ``HF_TOKEN`` (or a stored login), ``HF_HUB_DOWNLOAD_TIMEOUT``, ``HF_HUB_OFFLINE`` and proxies mean
+what they mean there. What can go wrong becomes a `FetchError`; what may pass by itself, its child `PassingError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from holo_lite import __version__
+from holo_lite.errors import FetchError
+
+PIECE = 2**20  # bytes handed on at once; what a lost connection can cost at most
+PASSING = (408, 429, 500, 502, 503, 504)
+RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+
+
+class PassingError(FetchError):
+    """The same request may succeed in a while."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as the hub lists it.
+
+    `digest` is in hexadecimal: the SHA-256 of a large file's content, the git object's SHA-1 of a small one.
+    """
+
+    repository: str
+    commit: str
+    path: str
+    nbytes: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Its name without the folders."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The bytes of a file from `start` on: 0 where the server does not give parts."""
+
+    start: int
+    pieces: Iterator[bytes]
+
+
+class Hub:
+    """The hub at `endpoint` (None: at ``HF_ENDPOINT``, or huggingface.co)."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        from huggingface_hub import constants
+
+        self.endpoint = (endpoint or str(constants.ENDPOINT)).rstrip("/")
+        self._timeout: int = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
+        if not re.match(r"https?://[^/]", self.endpoint):
+            raise FetchError(f"HF_ENDPOINT '{self.endpoint}': write it like https://huggingface.co")
+
+    def files(self, repository: str) -> tuple[Published, ...]:
+        """List a repository's files. Raises `FetchError`."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint, library_name="holo-lite", library_version=__version__)
+        try:
+            with self._asking(repository):
+                info: Any = api.model_info(repository, files_metadata=True, timeout=self._timeout)
+            return tuple(_published(repository, str(info.sha), entry) for entry in info.siblings or ())
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
+
+    @contextmanager
+    def open(self, file: Published, start: int) -> Iterator[Stream]:
+        """Read a file from byte `start` on. Raises `FetchError`, also while its pieces are taken.
+
+        Every call asks the hub itself and follows it to where the file is kept: such addresses are valid for an
+        hour, and a large file can take longer.
+        """
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+        url = hf_hub_url(file.repository, file.path, revision=file.commit, endpoint=self.endpoint)
+        headers: dict[str, str] = build_hf_headers(library_name="holo-lite", library_version=__version__)
+        headers |= {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        options = {"headers": headers, "timeout": self._timeout, "follow_redirects": True}
+        with self._asking(file.repository), get_session().stream("GET", url, **options) as response:
+            if response.is_error:
+                response.read()
+                hf_raise_for_status(response)
+            yield Stream(_begin(file, response.headers), response.iter_bytes(PIECE))
+
+    @contextmanager
+    def _asking(self, repository: str) -> Iterator[None]:
+        """Say in one line what the hub, or the way to it, answers with."""
+        from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+        try:
+            yield
+        except OfflineModeIsEnabled as error:
+            raise FetchError("HF_HUB_OFFLINE is set, so nothing is fetched; unset it") from error
+        except HfHubHTTPError as error:
+            raise self._refused(repository, error.response.status_code) from error
+        except HTTPError as error:  # of the library the hub's is built on: no connection, or one that was lost
+            said = str(error) or type(error).__name__
+            raise PassingError(f"{self.endpoint}: cannot be reached ({said}); check the network") from error
+
+    def _refused(self, repository: str, status: int) -> FetchError:
+        place = f"{self.endpoint}/{repository}"
+        if status in PASSING:
+            return PassingError(f"{place}: the hub is busy or has trouble (HTTP {status}); try again later")
+        if status in {401, 403}:
+            return FetchError(
+                f"{place}: is not given out (HTTP {status}); log in there, accept its terms if it asks for that, "
+                "and set HF_TOKEN to a token of yours"
+            )
+        if status == 404:
+            return FetchError(f"{place}: is not there, or only for some people (HTTP 404); look at that page")
+        return FetchError(f"{place}: the hub refuses (HTTP {status}); look at that page")
+
+
+def _published(repository: str, commit: str, entry: Any) -> Published:
+    digest = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
+    return Published(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
+
+
+def _begin(file: Published, headers: Mapping[str, str]) -> int:
+    """Where an answer begins. Raises `FetchError` if it is of another size than the listed file."""
+    part = RANGE.match(headers.get("Content-Range", ""))
+    total = part[2] if part else headers.get("Content-Length")
+    if total is not None and int(total) != file.nbytes:
+        raise FetchError(
+            f"{file.repository}/{file.path}: comes with {total} bytes, but {file.nbytes} are listed; "
+            "type the same command again, and if it stays so, look at the repository's page"
+        )
+    return int(part[1]) if part else 0

@@ -1,0 +1,155 @@
+"""What a fetch has to do, file by file, decided before the first large byte is asked for.
+
+Files go into the folder the person named, not into the hub's cache: the model's folder is one, the repositories are
+two, and 69 GB should not stand in a hidden place. What the cache holds already is used all the same: linked, where
+it is on the same disk, and so costs no room; else copied. So is a file that stands anywhere in the folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from holo_lite.config import Attention
+from holo_lite.errors import FetchError, OutputError
+from holo_lite.fetch.hub import Hub, Published
+from holo_lite.fetch.transfer import kept
+from holo_lite.fetch.wanted import Repository, Wanted, wanted
+from holo_lite.units import bytes_text
+from holo_lite.weights.manifest import FILE_NAME
+
+Means = Literal["there", "link", "copy", "fetch"]
+SAID: Mapping[Means, str] = {
+    "there": "is there",
+    "link": "from the Hugging Face cache",
+    "copy": "copied from the Hugging Face cache",
+    "fetch": "from",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file: where it goes, how it gets there, and how much of it came before, in bytes.
+
+    `cached` is the file in the hub's cache, where it is linked or copied from there.
+    """
+
+    file: Published
+    target: Path
+    means: Means
+    came: int = 0
+    cached: Path | None = None
+
+    @property
+    def room(self) -> int:
+        """Bytes of disk it still takes."""
+        return {"there": 0, "link": 0, "copy": self.file.nbytes, "fetch": self.file.nbytes - self.came}[self.means]
+
+
+@dataclass(frozen=True)
+class Order:
+    """All files of one model, and the bytes that are free where they go."""
+
+    variant: Attention
+    folder: Path
+    items: tuple[Item, ...]
+    licences: tuple[Repository, ...]
+    free: int
+
+    @property
+    def room(self) -> int:
+        """Bytes of disk that all of it still takes."""
+        return sum(item.room for item in self.items)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file is there."""
+        return all(item.means == "there" for item in self.items)
+
+
+def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> Order:
+    """Ask the hub for the files' sizes and see what is there. Nothing is written.
+
+    `cache` is the hub's cache (None: its usual place). Raises `FetchError`, and `OutputError` for a folder that
+    holds something else.
+    """
+    if (folder / FILE_NAME).exists():
+        raise OutputError(f"{folder}: is a converted model; give --into another folder")
+    files = wanted(variant)
+    repositories = tuple(dict.fromkeys(file.repository for file in files))
+    listed = {each: hub.files(each.name) for each in repositories}
+    items = tuple(_item(file, find(file, listed[file.repository]), folder, cache) for file in files)
+    return Order(variant, folder, items, repositories, shutil.disk_usage(_standing(folder)).free)
+
+
+def find(file: Wanted, listed: Iterable[Published]) -> Published:
+    """The listed file whose path ends as wanted. Raises `FetchError` if there is none."""
+    found = [each for each in listed if f"/{each.path}".endswith(f"/{file.path}")]
+    if not found:
+        raise FetchError(
+            f"{file.repository.name}: has no {file.path} any more; look at its page and fetch the file by hand"
+        )
+    return min(found, key=lambda each: (each.path.count("/"), each.path))
+
+
+def check_room(order: Order) -> None:
+    """Raise `OutputError` if the disk has no room for what is missing."""
+    if order.room > order.free:
+        raise OutputError(
+            f"{order.folder}: {bytes_text(order.room)} are missing and {bytes_text(order.free)} are free; "
+            "make room, or give --into a folder on another disk"
+        )
+
+
+def order_lines(order: Order) -> Iterator[str]:
+    """What will be done, and under which terms, a line at a time."""
+    for item in order.items:
+        source = f" {item.file.repository}" if item.means == "fetch" else ""
+        came = f", {bytes_text(item.came)} came before" if item.came else ""
+        yield f"{bytes_text(item.file.nbytes):>10}  {item.file.name}: {SAID[item.means]}{source}{came}"
+    yield f"{bytes_text(order.room):>10}  of disk are needed in {order.folder}; {bytes_text(order.free)} are free"
+    for repository in order.licences:
+        yield f"licence of {repository.name}: {repository.licence} (https://huggingface.co/{repository.name})"
+
+
+def _item(want: Wanted, file: Published, folder: Path, cache: Path | None) -> Item:
+    standing = _standing_file(want, file, folder)
+    if standing is not None:
+        return Item(file, standing, "there")
+    target = folder / want.path
+    if (cached := _cached(file, cache)) is not None:
+        same_disk = cached.stat().st_dev == _standing(folder).stat().st_dev
+        return Item(file, target, "link" if same_disk else "copy", cached=cached)
+    return Item(file, target, "fetch", min(kept(file, target), file.nbytes))
+
+
+def _standing_file(want: Wanted, file: Published, folder: Path) -> Path | None:
+    """The file, if it stands anywhere in the folder. Raises `OutputError` for another of its name."""
+    name = Path(want.path).name
+    for found in sorted(folder.rglob(name)):
+        hidden = any(part.startswith(".") for part in found.relative_to(folder).parts)
+        if hidden or not found.is_file():
+            continue
+        if found.stat().st_size != file.nbytes:
+            raise OutputError(
+                f"{found}: has {found.stat().st_size} bytes, the published one {file.nbytes}; remove or rename it"
+            )
+        return found
+    return None
+
+
+def _cached(file: Published, cache: Path | None) -> Path | None:
+    """The whole file in the hub's cache, if it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(file.repository, file.path, cache_dir=cache, revision=file.commit)
+    path = Path(found).resolve() if isinstance(found, str) else None
+    return path if path is not None and path.is_file() and path.stat().st_size == file.nbytes else None
+
+
+def _standing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())

@@ -1,0 +1,96 @@
+"""A fetch from beginning to end: the missing files, then whether they make a model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from holo_lite.errors import FetchError, OutputError
+from holo_lite.fetch.hub import PIECE, Hub
+from holo_lite.fetch.order import Item, Order
+from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, download, writing
+from holo_lite.whole_files import draft
+
+LOCK = ".fetch.lock"
+
+
+@dataclass(frozen=True)
+class Checking:
+    """All files are there; their headers, names and shapes are read."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The folder is a model."""
+
+    order: Order
+
+
+def fetch(
+    order: Order, hub: Hub, wait: Callable[[float], None] = time.sleep
+) -> Generator[Event | Checking | Fetched, None, None]:
+    """Bring what is missing, one file after another, and check all of it.
+
+    Raises `FetchError`, `OutputError`, and `CheckpointError` for files that make no model.
+    """
+    with _alone(order.folder):
+        for item in order.items:
+            if item.means == "fetch":
+                yield from download(hub, item.file, item.target, wait)
+            elif item.means != "there":
+                yield from _from_cache(item)
+    yield Checking()
+    check(order)
+    yield Fetched(order)
+
+
+def check(order: Order) -> None:
+    """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
+    from holo_lite.parts import check_parts
+    from holo_lite.weights.folder import open_folder
+
+    for item in order.items:
+        found = item.target.stat().st_size
+        if found != item.file.nbytes:
+            raise FetchError(
+                f"{item.target}: has {found} bytes of {item.file.nbytes}; remove it and fetch it again"
+            )
+    check_parts(open_folder(order.folder, order.variant))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock: two fetches at once would append to the same files. Raises `OutputError` if another has it."""
+    from filelock import FileLock, Timeout
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire(timeout=0)
+        yield
+    except Timeout as error:
+        raise OutputError(f"{folder}: another fetch is at work there; wait for it or stop it") from error
+    finally:
+        lock.release()
+
+
+def _from_cache(item: Item) -> Iterator[Event]:
+    """Take a file from the hub's cache: a second name for it if the disk can do that, else a copy."""
+    assert item.cached is not None, "only what the cache holds is linked or copied"
+    with writing(item.target):
+        item.target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # another disk, or one whose file system knows no links
+            os.link(item.cached, item.target)
+            yield Note(f"{item.file.name}: linked from {item.cached.parent.parent}")
+            return
+        yield Begun("copy", item.file.name, item.file.nbytes)
+        with draft(item.target) as partial, item.cached.open("rb") as source, partial.open("wb") as copy:
+            while piece := source.read(PIECE):
+                copy.write(piece)
+                yield Advanced(copy.tell())

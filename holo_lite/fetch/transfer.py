@@ -1,0 +1,189 @@
+"""One file from the hub to its place, over as many attempts and days as it takes.
+
+A file of 28 GB outlasts connections, and often the evening. `huggingface_hub` keeps nothing of a download that was
+cut off (since its pull request #4228 every attempt has a file of its own; see its issue #4196), so what has come is
+kept here: beside the target, under a name made from the file's digest, so that parts of two versions are never
+joined. Everything that comes is hashed on its way, and a file bears its name only if its digest is the listed one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from holo_lite.errors import FetchError, OutputError
+from holo_lite.fetch.hub import PIECE, Hub, PassingError, Published
+from holo_lite.units import bytes_text
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
+SHA256_DIGITS = 64
+Phase = Literal["check", "fetch", "copy"]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Work on a file begins: hashing what came before, fetching, or copying. Sizes are in bytes."""
+
+    phase: Phase
+    name: str
+    total: int
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """So many bytes of it are done."""
+
+    done: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know."""
+
+    text: str
+
+
+Event = Begun | Advanced | Note
+
+
+def partial(file: Published, target: Path) -> Path:
+    """Where what has come of a file is kept until it is whole. The hidden name is no model file's."""
+    return target.with_name(f".{target.name}.{file.digest[:16]}.part")
+
+
+def kept(file: Published, target: Path) -> int:
+    """How many bytes have come before."""
+    path = partial(file, target)
+    return path.stat().st_size if path.is_file() else 0
+
+
+class Part:
+    """What has come of a file so far, and its hash. A context manager; `file` is open while it lasts."""
+
+    def __init__(self, published: Published, target: Path) -> None:
+        self.published = published
+        self.path = partial(published, target)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("a+b")
+        self.digest = new_digest(published)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return self.file.tell()
+
+    def read(self) -> Iterator[Event]:
+        """Hash what came before. Of a part longer than its file nothing can be used."""
+        length = self.file.seek(0, os.SEEK_END)
+        if length > self.published.nbytes:
+            self.clear()
+        elif length:
+            self.file.seek(0)
+            yield Begun("check", self.published.name, length)
+            while piece := self.file.read(PIECE):
+                self.digest.update(piece)
+                yield Advanced(self.size)
+
+    def add(self, piece: bytes) -> None:
+        """Append what has come now."""
+        self.file.write(piece)
+        self.digest.update(piece)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.digest = new_digest(self.published)
+
+
+def download(
+    hub: Hub, file: Published, target: Path, wait: Callable[[float], None] = time.sleep
+) -> Iterator[Event]:
+    """Bring a file to `target`, going on from what came before.
+
+    A lost connection is taken up again, five times unless more has come; then it raises the `FetchError`.
+    Raises `OutputError` where the file cannot be written. Whatever happens, what has come is kept.
+    """
+    with writing(target):
+        with Part(file, target) as part:
+            yield from part.read()
+            yield Begun("fetch", file.name, file.nbytes, part.size)
+            waits = iter(WAITS)
+            while (before := part.size) < file.nbytes:
+                try:
+                    yield from _more(hub, part)
+                except PassingError as error:
+                    waits = waits if part.size == before else iter(WAITS)
+                    yield from _pause(error, waits, part.size, wait)
+            part.file.flush()
+            os.fsync(part.file.fileno())
+        _finish(part, target)
+
+
+def new_digest(file: Published) -> hashlib._Hash:
+    """The kind of digest the hub lists: SHA-256 of a large file, and of a small one git's own, of an object."""
+    if len(file.digest) == SHA256_DIGITS:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % file.nbytes, usedforsecurity=False)
+
+
+def _more(hub: Hub, part: Part) -> Iterator[Event]:
+    """Fetch from where the part ends. Raises `PassingError` if the rest does not all come."""
+    file = part.published
+    with hub.open(file, part.size) as stream:
+        if stream.start != part.size:
+            part.clear()  # some servers know no parts, and give the whole
+        for piece in stream.pieces:
+            part.add(piece)
+            yield Advanced(part.size)
+    if part.size < file.nbytes:
+        raise PassingError(f"{file.path}: ended early")
+
+
+def _pause(
+    error: PassingError, attempts: Iterator[float], done: int, wait: Callable[[float], None]
+) -> Iterator[Event]:
+    seconds = next(attempts, None)
+    if seconds is None:
+        raise FetchError(f"{error}; what has come is kept: type the same command to go on") from error
+    yield Note(f"{error}; going on at {bytes_text(done)} in {seconds:.0f} s")
+    wait(seconds)
+
+
+def _finish(part: Part, target: Path) -> None:
+    if part.digest.hexdigest() != part.published.digest:
+        part.path.unlink()
+        raise FetchError(
+            f"{target}: what came is not what {part.published.repository} lists (its digest differs), and was "
+            "removed; type the same command again"
+        )
+    os.replace(part.path, target)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn what the system says about a failed write at `target` into one line, an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"{target}: the disk is full; free some space and type the same command to go on"
+            ) from error
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error

@@ -1,0 +1,64 @@
+"""Latents as colours, without the decoder: what a preview of a run is drawn with.
+
+A pixel of the latents stands for 8x8 pixels of four frames. A linear map of its sixteen numbers comes close to the
+mean colour of these. It costs nothing beside a step and needs no network in memory. The map belongs to a VAE and is
+fitted on it once (`holo_lite.film.colour_fit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+Z_DIM = 16  # latent channels
+DIGITS = 5  # kept of each number: more would be noise, and differ from machine to machine
+
+
+@dataclass(frozen=True)
+class ColourMap:
+    """A linear map from normalised latents to red, green and blue from -1 to 1.
+
+    weight: three rows of sixteen numbers; bias: three numbers.
+    """
+
+    weight: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+
+    @classmethod
+    def of(cls, solution: torch.Tensor) -> ColourMap:
+        """Take the map from a (17, 3) matrix, the bias in its last row."""
+        *columns, bias = [[round(float(number), DIGITS) for number in row] for row in solution]
+        return cls(tuple(zip(*columns, strict=True)), tuple(bias))
+
+    @classmethod
+    def read(cls, record: object) -> ColourMap | None:
+        """Take the map from what `as_record` gave, read back as JSON; None if it is something else."""
+        if not isinstance(record, Mapping):
+            return None
+        weight, bias = record.get("weight"), record.get("bias")
+        if not (isinstance(weight, list) and len(weight) == 3 and all(_is_row(row, Z_DIM) for row in weight)):
+            return None
+        return cls(tuple(map(tuple, weight)), tuple(bias)) if bias is not None and _is_row(bias, 3) else None
+
+    def as_record(self) -> dict[str, Any]:
+        """The map as a JSON table."""
+        return asdict(self)
+
+    def pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Turn normalised latents (16, F, h, w), on any device, into pixels: (F, h, w, 3) uint8 on the CPU.
+
+        They are brought to the CPU first: a card that is full has no room for as much as this.
+        """
+        rows = latents.detach().cpu().float().permute(1, 2, 3, 0)
+        colours = rows @ torch.tensor(self.weight).T + torch.tensor(self.bias)
+        return colours.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+def _is_row(found: object, length: int) -> bool:
+    """Whether it is a list of so many finite numbers."""
+    if not (isinstance(found, list) and len(found) == length):
+        return False
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e6 for n in found)

@@ -1,0 +1,28 @@
+"""All kernels by name. Where two are equally fast, the one that stands first is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holo_lite.errors import SettingsError, nearest
+from holo_lite.kernels import flash_attn, sage, sdpa
+from holo_lite.kernels.kernel import Kernel, Site
+
+KERNELS: tuple[Kernel, ...] = (*sdpa.KERNELS, *flash_attn.KERNELS, *sage.KERNELS)
+
+
+def find(name: str, site: Site, kernels: Sequence[Kernel] = KERNELS) -> Kernel:
+    """The kernel of that name, if nothing known of it speaks against it there. Raises `SettingsError`."""
+    named = {kernel.name: kernel for kernel in kernels}
+    if name not in named:
+        close = nearest(name, ("auto", *named))
+        raise SettingsError(f"kernel '{name}': there is none of that name; {usable(site, kernels)}{close}")
+    if (refusal := named[name].refusal(site)) is not None:
+        raise SettingsError(f"kernel '{name}': {refusal}; {usable(site, kernels)}")
+    return named[name]
+
+
+def usable(site: Site, kernels: Sequence[Kernel] = KERNELS) -> str:
+    """What a person could say instead."""
+    names = [kernel.name for kernel in kernels if kernel.refusal(site) is None]
+    return f"usable here are auto, {', '.join(names)}"

@@ -1,0 +1,51 @@
+"""Products in 8 bits, in numbers alone: which weights can take part, and what memory they need on the way.
+
+Planning asks without a tensor library. Bytes follow the code in `rows` and `product`:
+
+    codes         n·k + 4 n           rows in 8 bits: a byte a number, a scale in fp32 a row
+    quantizing    4·slice + 13 rows of a slice       a slice of rows in fp32, and its scales being made
+    multiplying   on a card none; on a CPU the reference works through a slice of the weight's rows, r of them:
+                  int8: 8 n·r (sums, in int32 and in fp32);  fp8: 4 (n·k + r·k + n·r) (all of it in fp32)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+EightBits = Literal["fp8", "int8"]
+SLICE = 2**20  # numbers in work at once
+MULTIPLE: dict[EightBits, int] = {"fp8": 16, "int8": 1}  # of which both sides of a weight must be
+SCALE = 4  # bytes
+FP32 = 4
+SCALING = 13  # bytes a row while its scale is made: absmax, quotient, what is chosen, and whether
+
+
+def unfit(bits: EightBits, outputs: int, inputs: int) -> str | None:
+    """Say why a weight (out, in) cannot be multiplied so, or None where it can. The same on every device."""
+    multiple = MULTIPLE[bits]
+    if outputs % multiple or inputs % multiple:
+        return f"weights of {outputs}x{inputs} stay as they are: {bits} needs multiples of {multiple}"
+    return None
+
+
+def coded(rows: int, width: int) -> int:
+    """Bytes of rows in 8 bits."""
+    return rows * (width + SCALE)
+
+
+def slice_rows(width: int) -> int:
+    """How many rows of so many numbers are in work at once."""
+    return max(1, SLICE // width)
+
+
+def quantizing(rows: int, width: int) -> int:
+    """Bytes that quantizing needs beside what goes in and comes out."""
+    return min(rows, slice_rows(width)) * (FP32 * width + SCALING)
+
+
+def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
+    """Bytes that a product of (rows, inputs) needs on a CPU beside what goes in and comes out."""
+    part = min(outputs, slice_rows(inputs))
+    if bits == "int8":
+        return 2 * FP32 * rows * part
+    return FP32 * (rows * inputs + part * inputs + rows * part)

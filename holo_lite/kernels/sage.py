@@ -1,0 +1,37 @@
+"""SageAttention: queries and keys rounded to 8 bits, and on most cards the weights and values, too.
+
+It is approximate, so nobody gets it who does not ask for it by name. Zhang et al. 2024.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from holo_lite.kernels.kernel import Kernel, Limits, Package, of_one_clip
+from holo_lite.model.compute import Attend
+
+PACKAGE = Package("sageattention", "sageattention")
+
+
+def _open() -> Attend:
+    call = import_module(PACKAGE.module).sageattn
+    if "smooth_k" in inspect.signature(call).parameters:
+        return of_one_clip(partial(_smoothed, call))
+    return of_one_clip(partial(call, tensor_layout="NHD"))
+
+
+def _smoothed(call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor) -> Any:
+    """Take the keys' mean off, which changes no softmax, before they are rounded.
+
+    Version 1 would do it itself, but in the caller's memory, where shots share rows of keys.
+    """
+    return call(q, k - k.mean(dim=1, keepdim=True), v, tensor_layout="NHD", smooth_k=False)
+
+
+KERNELS = (Kernel("sage", _open, Limits(highest=(12, 1), widest=128), PACKAGE, exact=False),)

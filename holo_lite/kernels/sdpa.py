@@ -1,0 +1,51 @@
+"""PyTorch's own attention: as it chooses for itself, and each of its CUDA backends alone.
+
+A backend is called by its operator. `torch.nn.attention.sdpa_kernel` would do it by switches of the whole process:
+another thread's attention would meet them, and two threads that leave such a block in the wrong order would leave
+them set. The operators know no switches, and raise what they cannot compute instead of falling back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holo_lite.kernels.kernel import HALVES, Kernel, Limits
+from holo_lite.model import equations
+from holo_lite.model.compute import Attend
+
+aten = torch.ops.aten
+
+
+def _of_heads(call: Callable[[Tensor, Tensor, Tensor], Any]) -> Attend:
+    """Make a function of (n, H, D) from an operator of batches of heads (1, H, n, D), whose first result counts."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found = call(*(rows.transpose(0, 1).unsqueeze(0) for rows in (q, k, v)))
+        out: Tensor = found[0]
+        return out.squeeze(0).transpose(0, 1)
+
+    return attend
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> Any:
+    return aten._scaled_dot_product_flash_attention(q, k, v)
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor) -> Any:
+    return aten._scaled_dot_product_efficient_attention(q, k, v, None, compute_log_sumexp=False)
+
+
+def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> Any:
+    return aten._scaled_dot_product_cudnn_attention(q, k, v, None, compute_log_sumexp=False)
+
+
+KERNELS = (
+    Kernel("sdpa", lambda: equations.attention),
+    Kernel("cudnn", lambda: _of_heads(_cudnn), Limits(widest=128)),  # wider heads on some cards only
+    Kernel("flash", lambda: _of_heads(_flash), Limits()),
+    Kernel("efficient", lambda: _of_heads(_efficient), Limits((*HALVES, torch.float32), lowest=(7, 5))),
+)

@@ -1,0 +1,69 @@
+"""A linear layer ready for a visit: a function of its input, in one of the ways in which matrices are multiplied.
+
+`take` and `apply` are apart for two reasons: layers of one kind that read the same input share what is taken of it,
+and in 8 bits the input itself can go before the product is made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from holo_lite.kernels.coding import quantize
+from holo_lite.kernels.product import multiply
+from holo_lite.kernels.rows import Rows
+
+Taken = Tensor | Rows
+
+
+class Affine(ABC):
+    """y = x Wᵀ + b."""
+
+    @abstractmethod
+    def take(self, x: Tensor) -> Taken:
+        """x (n, in) as the product takes it."""
+
+    @abstractmethod
+    def apply(self, taken: Taken) -> Tensor:
+        """What a layer of this kind has taken → (n, out), in the dtype of x."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (n, in) → (n, out)."""
+        return self.apply(self.take(x))
+
+
+@dataclass(frozen=True)
+class PlainAffine(Affine):
+    """With plain tensors. weight: (out, in); bias: (out,) or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def take(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+    def apply(self, taken: Taken) -> Tensor:
+        """(n, in) → (n, out)."""
+        assert isinstance(taken, Tensor), "taken by a layer of another kind"
+        return F.linear(taken, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class CodedAffine(Affine):
+    """In 8 bits. weight: rows (out, in); bias: (out,) or None."""
+
+    weight: Rows
+    bias: Tensor | None
+
+    def take(self, x: Tensor) -> Rows:
+        """x in 8 bits, each row with a scale of its own."""
+        return quantize(x, self.weight.format)
+
+    def apply(self, taken: Taken) -> Tensor:
+        """(n, in) → (n, out)."""
+        assert isinstance(taken, Rows), "taken by a layer of another kind"
+        return multiply(taken, self.weight, self.bias)

@@ -1,0 +1,148 @@
+"""The folder of a run: beside the video, while it is made.
+
+    lighthouse.mp4.run/run.json             what was begun, written first
+    lighthouse.mp4.run/state.safetensors    where it stands after the last step
+    lighthouse.mp4.run/lock                 held by the process that works on it
+
+A run without a finished step is worth nothing, and its folder may go. What else lies in the folder is somebody
+else's and stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from holo_lite.errors import HoloError, RunError
+from holo_lite.runs.record import Record
+from holo_lite.runs.sealed import damaged
+from holo_lite.runs.state import CACHES, STATE, State, Stored, read_state, write_state
+from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
+
+SUFFIX = ".run"
+RECORD = "run.json"
+LOCK = "lock"  # there while a process works on the run, and after it was killed
+OWN = (RECORD, STATE, CACHES, *(name + PARTIAL for name in (RECORD, STATE, CACHES)))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, there or not yet."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, video: Path) -> RunFolder:
+        """The folder of the run that makes a video."""
+        return cls(video.parent / f"{video.name}{SUFFIX}")
+
+    @classmethod
+    def named(cls, path: Path) -> RunFolder:
+        """The folder at `path`, or beside the video of that name. Raises `RunError` where there is no run."""
+        for folder in (cls(path), cls.beside(path)):
+            if folder.is_begun:
+                return folder
+        finished = ", which is finished" if path.is_file() else ""
+        raise RunError(f"{path}: no run to go on with stands here or in {cls.beside(path).path.name}{finished}")
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / RECORD).is_file()
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a step was finished and saved."""
+        return (self.path / STATE).exists()
+
+    def path_to(self, video: Path) -> str:
+        """Where a video lies, seen from the folder: both can be moved together."""
+        try:
+            return os.path.relpath(video.absolute(), self.path.absolute())
+        except ValueError:  # another drive of Windows
+            return str(video.absolute())
+
+    def video(self, record: Record) -> Path:
+        """The video that a record says is made."""
+        return Path(os.path.normpath(self.path / record.out))
+
+    def begun(self) -> Record:
+        """What was begun here. Raises `RunError` if nothing was, or if the file is no such record."""
+        record = self.record()
+        if record is None:
+            raise RunError(f"{self.path}: no run to go on with stands here; check the name")
+        return record
+
+    def record(self) -> Record | None:
+        """What was begun here; None if nothing was. Raises `RunError` for a file that is no such record."""
+        try:
+            return Record.from_json(self._text().decode("utf-8", "surrogatepass"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, HoloError, KeyError, TypeError, ValueError) as error:
+            raise damaged(self.path / RECORD) from error
+
+    def begin(self, record: Record) -> None:
+        """Write down what is begun, in place of a run that has no step. Raises `OutputError`."""
+        self.remove()
+        write_whole(self.path / RECORD, record.to_json().encode("utf-8", "surrogatepass"))
+        with writing(self.path):
+            sync_folder(self.path.parent)  # or after a power cut the folder may be gone, and all of its states
+
+    def state(self) -> tuple[State, Stored | None] | None:
+        """Where the run stands; None before its first step. Raises `RunError` for a damaged or foreign file."""
+        return read_state(self.path, self._identity())
+
+    def save(self, state: State, before: Stored | None) -> Stored | None:
+        """Save a state in place of the one before, whose cache stands as `before` says. Raises `OutputError`."""
+        with writing(self.path):
+            stored = write_state(self.path, state, self._identity(), before)
+            for cache in self.path.glob(CACHES):
+                if stored is None or cache.name != stored.file:
+                    cache.unlink()
+        return stored
+
+    def remove(self) -> None:
+        """Remove all of the run, the record first, so that what is left is no run. A failure is no matter."""
+        for pattern in OWN:
+            for path in self.path.glob(pattern):
+                with suppress(OSError):
+                    path.unlink()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder against other processes. The system lets go of it when its holder dies.
+
+        Raises `RunError` while another holds it. A disk that knows no locks is used without.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise RunError(f"{self.path}: another process makes this video; wait for it, or stop it") from None
+        except (OSError, NotImplementedError):
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+            with suppress(OSError):
+                (self.path / LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def _identity(self) -> str:
+        """What ties a state to its record."""
+        return hashlib.sha256(self._text()).hexdigest()
+
+    def _text(self) -> bytes:
+        return (self.path / RECORD).read_bytes()

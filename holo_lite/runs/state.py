@@ -1,0 +1,128 @@
+"""Where a run stands after a step, in two files.
+
+    state.safetensors      latents; in its metadata how many steps are done, the plan, and which cache belongs to it
+    cache-12.safetensors   the step cache as it was after step 12, if the run has one
+
+A cache is gigabytes where latents are megabytes, and a step that was skipped does not change it. So it has a file
+of its own, which is written only when it changed. The state is written behind it and names it: whatever moment a
+crash picks, the state that stands has the cache that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from holo_lite.errors import RunError
+from holo_lite.plan.fit import Plan
+from holo_lite.plan.saved import plan_from_json, plan_to_json
+from holo_lite.runs.sealed import damaged, read_sealed, write_sealed
+
+STATE = "state.safetensors"
+CACHES = "cache-*.safetensors"
+LATENTS = "latents"
+VERSION = 1
+
+Cache = Mapping[str, Tensor | float]
+
+
+@dataclass(frozen=True)
+class State:
+    """A run after `done` steps.
+
+    latents: (16, F, h, w) fp32, on any device. plan: what the last step was computed with, and the next will be.
+    cache: what the step cache remembers, tensors and numbers by name. made_with: what made it so far, and
+    circumstances: what the last step was made in.
+    """
+
+    done: int
+    latents: Tensor
+    plan: Plan
+    cache: Cache = field(default_factory=dict)
+    made_with: str = ""
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the cache of a state stands: its file, and the numbers in it, by which a changed one is known."""
+
+    file: str
+    numbers: Mapping[str, float]
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any] | None) -> Stored | None:
+        """From what JSON made of it."""
+        return None if found is None else cls(str(found["file"]), dict(found["numbers"]))
+
+
+def write_state(folder: Path, state: State, run: str, before: Stored | None) -> Stored | None:
+    """Write a state into a run's folder, in place of the one before, whose cache is known by `before`.
+
+    `run` is the identity of the run it belongs to. Returns where its cache stands. Raises `OutputError`.
+    """
+    stored = _write_cache(folder, state, before)
+    facts = {
+        "version": VERSION,
+        "run": run,
+        "done": state.done,
+        "plan": plan_to_json(state.plan),
+        "made_with": state.made_with,
+        "circumstances": dict(state.circumstances),
+        "cache": None if stored is None else {"file": stored.file, "numbers": stored.numbers},
+    }
+    write_sealed(folder / STATE, {LATENTS: state.latents}, {"state": json.dumps(facts)})
+    return stored
+
+
+def read_state(folder: Path, run: str) -> tuple[State, Stored | None] | None:
+    """The state in a folder and where its cache stands; None if no step was finished yet.
+
+    Raises `RunError` for a file that is torn, was changed, or belongs to another run.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    tensors, metadata = read_sealed(path)
+    try:
+        facts = json.loads(metadata["state"])
+        _check_kind(path, facts, run)
+        stored = Stored.read(facts["cache"])
+        cache: Cache = {} if stored is None else {**stored.numbers, **read_sealed(folder / stored.file)[0]}
+        return State(
+            done=facts["done"],
+            latents=tensors[LATENTS],
+            plan=plan_from_json(facts["plan"]),
+            cache=cache,
+            made_with=facts["made_with"],
+            circumstances=facts["circumstances"],
+        ), stored
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+
+
+def _check_kind(path: Path, facts: Mapping[str, Any], run: str) -> None:
+    if facts["version"] != VERSION:
+        raise RunError(f"{path}: is of version {facts['version']}; update holo-lite to read it")
+    if facts["run"] != run:
+        raise RunError(
+            f"{path}: belongs to another run than the run.json beside it; put back the one it was begun with, "
+            f"or remove the folder {path.parent} to begin anew"
+        )
+
+
+def _write_cache(folder: Path, state: State, before: Stored | None) -> Stored | None:
+    tensors = {name: value for name, value in state.cache.items() if isinstance(value, Tensor)}
+    numbers = {name: float(value) for name, value in state.cache.items() if name not in tensors}
+    if not tensors:
+        return None
+    if before is not None and before.numbers == numbers:
+        return before
+    stored = Stored(CACHES.replace("*", str(state.done)), numbers)
+    write_sealed(folder / stored.file, tensors, {})
+    return stored

@@ -1,0 +1,176 @@
+"""Many storyboards: what is done stays, what fails is told, and the rest goes on."""
+
+import itertools
+import re
+from dataclasses import replace
+
+import pytest
+
+from holo_lite import batch
+from holo_lite.batch import find_items, render
+from holo_lite.errors import OutputError, StoryboardError
+from holo_lite.events import Finished, StepDone
+from holo_lite.film.video import read_metadata
+from holo_lite.pipeline import Pipeline
+from holo_lite.settings import Options, RunSettings
+from holo_lite.text.encoder import TextEncoder
+
+TINY = ("--height", 16, "--width", 16, "--steps", 2, "--cfg", 1, "--frames", 9)
+SAID = Options(height=16, width=16, steps=2, cfg=1.0, frames=9)
+words = itertools.count()  # no prompt of one test is in the cache from another
+
+
+@pytest.fixture
+def boards(tmp_path):
+    """A folder of two storyboards that work and, in the midst of them, one that does not."""
+    folder = tmp_path / "boards"
+    folder.mkdir()
+    for name in ("a.txt", "c.txt"):
+        (folder / name).write_text(
+            f"[global caption] A road {next(words)}. [per shot caption] wide [shot cut] close"
+        )
+    (folder / "b.toml").write_text('global = "A road."')
+    (folder / "notes.md").write_text("no storyboard")
+    return folder
+
+
+@pytest.fixture
+def pipeline():
+    return Pipeline.load(device="cpu")
+
+
+def videos(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+
+
+def test_one_that_fails_is_told_and_the_rest_go_on(run, boards, tmp_path):
+    outcome = run("batch", boards, "--out", "films", *TINY)
+    assert outcome.code == 1
+    *lines, last = outcome.out.splitlines()
+    assert re.fullmatch(r"done        films/a\.mp4  in \d:\d\d", lines[0])
+    assert lines[1].startswith(f"failed      {boards}/b.toml: there are no shots")
+    assert re.fullmatch(r"done        films/c\.mp4  in \d:\d\d", lines[2])
+    assert last == "2 done, 1 failed"
+    assert {path.name for path in (tmp_path / "films").iterdir()} == {"a.mp4", "a.png", "c.mp4", "c.png"}
+    assert f"2 of 2: {boards}/c.txt" in outcome.err
+
+
+def test_the_second_time_nothing_is_made_again(run, boards, tmp_path, monkeypatch):
+    run("batch", boards / "a.txt", boards / "c.txt", *TINY)
+    before = videos(tmp_path)
+    monkeypatch.setattr(Pipeline, "run", None)
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[-1] == "2 was there"
+    assert videos(tmp_path) == before
+
+
+def test_a_video_made_otherwise_is_left_and_told_until_again_is_said(run, boards, tmp_path):
+    run("batch", boards / "a.txt", *TINY)
+    (tmp_path / "c.mp4").write_bytes(b"not a film")
+    before = videos(tmp_path)
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY, "--seed", 4)
+    assert outcome.code == 1
+    assert outcome.out.splitlines() == [
+        "is another  a.mp4  made otherwise (seed 0, not 4); --again makes it anew",
+        "is another  c.mp4  made otherwise (not by holo-lite); --again makes it anew",
+        "2 is another",
+    ]
+    assert videos(tmp_path) == before
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY, "--seed", 4, "--again")
+    assert (outcome.code, outcome.out.splitlines()[-1]) == (0, "2 done")
+    for name in ("a.mp4", "c.mp4"):
+        assert RunSettings.from_json(read_metadata(tmp_path / name)).seed == 4
+
+
+def test_the_text_encoder_is_opened_once_for_all_prompts(boards, pipeline, tmp_path, monkeypatch):
+    opened, real = [], TextEncoder.open
+    monkeypatch.setattr(TextEncoder, "open", lambda *given, **said: opened.append(1) or real(*given, **said))
+    items = find_items([boards / "a.txt", boards / "c.txt"], tmp_path)
+    assert sum(isinstance(event, Finished) for event in render(pipeline, items, SAID)) == 2
+    assert opened == [1]
+
+
+def test_what_breaks_off_in_the_midst_is_that_video_only(boards, pipeline, tmp_path):
+    def begin(pipeline, job, video):
+        for event in pipeline.run(job, video):
+            yield event
+            if isinstance(event, StepDone) and video.stem == "a":
+                raise OutputError(f"{video}: the disk is full")
+
+    items = find_items([boards], tmp_path)
+    ended = [event for event in render(pipeline, items, SAID, begin=begin) if isinstance(event, batch.ItemEnded)]
+    assert [(each.item.video.stem, each.state) for each in ended] == [
+        ("b", "failed"),
+        ("a", "failed"),
+        ("c", "done"),
+    ]
+    assert "the disk is full" in ended[1].why
+    assert set(videos(tmp_path)) == {"c.mp4"}
+
+
+def test_memory_that_ran_out_in_one_video_is_not_tried_again_in_the_next(boards, pipeline, tmp_path):
+    plans = []
+
+    def begin(_, job, __):
+        plans.append((job.plan.joint, job.settings.plan["joint"]))
+        job.remembered.keep(replace(job.plan, joint=False))
+        yield from ()
+
+    said = replace(SAID, cfg=2.0, frames=13)  # a size no other test remembers anything of
+    list(render(pipeline, find_items([boards], tmp_path), said, begin=begin))
+    assert plans == [(True, True), (False, False)]
+
+
+def test_a_mistake_of_ours_is_not_a_failed_video(boards, pipeline, tmp_path):
+    def begin(*_):
+        raise AssertionError("a bug")
+        yield
+
+    with pytest.raises(AssertionError, match="a bug"):
+        list(render(pipeline, find_items([boards], tmp_path), SAID, begin=begin))
+
+
+def test_cut_off_what_is_done_stays_and_the_rest_goes_on_where_it_was(run, boards, tmp_path, monkeypatch):
+    real = batch.saved_run
+
+    def stopped(pipeline, job, video):
+        for event in real(pipeline, job, video):
+            yield event
+            if isinstance(event, StepDone) and video.stem == "c":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "saved_run", stopped)
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1] == "interrupted; what is done stays; to go on, type the same command"
+    assert outcome.out.splitlines()[-2:] == ["not begun   c.mp4", "1 done, 1 not begun or cut off"]
+    before = videos(tmp_path)
+    assert set(before) == {"a.mp4"}
+    monkeypatch.setattr(batch, "saved_run", real)
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
+    assert outcome.code == 0
+    assert "going on after step 1 of 2" in outcome.err
+    assert videos(tmp_path)["a.mp4"] == before["a.mp4"]
+
+
+def test_two_storyboards_of_one_name_would_be_one_video(boards, tmp_path):
+    (boards / "a.json").write_text("{}")
+    with pytest.raises(StoryboardError, match="several storyboards are named a; rename"):
+        find_items([boards], tmp_path)
+    assert len(find_items([boards / "a.txt", boards, boards / "a.txt"][:1] * 2, tmp_path)) == 1
+
+
+def test_a_folder_without_storyboards_is_told(tmp_path, run):
+    (tmp_path / "notes.md").write_text("nothing")
+    outcome = run("batch", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "holds no storyboards (.toml, .json, .txt)" in outcome.err
+    assert run("batch").code == 2
+
+
+def test_a_file_that_is_not_there_fails_alone(run, boards):
+    outcome = run("batch", "gone.toml", boards / "a.txt", *TINY)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[0] == "failed      gone.toml: there is no such file; check the name"
+    assert outcome.out.splitlines()[-1] == "1 done, 1 failed"
