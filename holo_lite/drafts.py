@@ -1,9 +1,9 @@
 """Drafts: the same storyboard with a quarter of the steps, to look at before the hour that the whole takes.
 
-A draft to check cuts and framing is also half as high and half as wide, but no smaller than models can frame. A
-draft to choose a seed by keeps its size: noise has the shape of the latents, so at another size the same seed is
-other noise and shows another clip. At the same size it is the same way in larger steps, and leads to nearly the
-same place.
+A draft to check cuts and framing is also half as high and half as wide, but no side below 240 pixels: far from the
+size that it was trained on, a model frames otherwise. A draft to choose a seed by keeps its size: noise has the
+shape of the latents, so at another size the same seed is other noise and shows another clip. At the same size it is
+the same way in larger steps, and leads to nearly the same place.
 """
 
 from __future__ import annotations

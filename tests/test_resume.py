@@ -17,6 +17,7 @@ import pytest
 import torch
 from dying import changes, killed
 from rich.console import Console
+from safetensors.torch import load_file
 from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
@@ -263,6 +264,7 @@ def test_a_kept_run_holds_the_latents_and_makes_the_video_again(toy, whole, tmp_
     out = tmp_path / "a.mp4"
     list(begin(toy, out, keep_run=True))
     assert torch.equal(RunFolder.beside(out).state()[0].latents, whole[0])
+    assert torch.equal(load_file(tmp_path / "a.mp4.run" / "state.safetensors")["latents"], whole[0])
     out.unlink()
     list(toy.resume(out))
     assert films(out) == whole[1]
