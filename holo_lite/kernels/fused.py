@@ -128,17 +128,22 @@ def pick_ops(said: str, device: torch.device) -> tuple[Ops, str, str]:
         return Ops(), "off", "fuse off: as asked"
     if said == "auto" and device.type == "cpu":
         return Ops(), "off", "fuse off: on a CPU compiling takes longer than it saves"
-    ops = fused_ops()
-    reason = trial(ops, device, torch.bfloat16, HOLOCINE_14B.dim, HOLOCINE_14B.num_heads)
+    ops, reason = _tried(device)
     if reason is None:
-        return (
-            ops,
-            "on",
-            "fuse on: as asked" if said == "on" else "fuse on: norms, rotations and sums in one pass each",
-        )
+        why = "as asked" if said == "on" else "norms, rotations and sums take one pass each"
+        return ops, "on", f"fuse on: {why}"
     if said == "on":
         raise SettingsError(f"fuse 'on': {reason}; give --fuse off")
     return Ops(), "off", f"fuse off: {reason}"
+
+
+def _tried(device: torch.device) -> tuple[Ops, str | None]:
+    """The fused operations, and what is wrong with them."""
+    try:
+        ops = fused_ops()
+    except RuntimeError as raised:  # what PyTorch says to a Python that it cannot compile
+        return Ops(), _failed(raised)
+    return ops, trial(ops, device, torch.bfloat16, HOLOCINE_14B.dim, HOLOCINE_14B.num_heads)
 
 
 def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> str | None:
@@ -152,11 +157,15 @@ def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: i
     except torch.OutOfMemoryError:
         raise
     except Exception as raised:  # noqa: BLE001 - a compiler's, whose errors have no common root
-        said = " ".join(str(raised).split()) or type(raised).__name__
-        return f"torch.compile does not work here ({said[:MESSAGE]})"
+        return _failed(raised)
     if not max(errors) <= CLOSE[dtype]:  # true of NaN, too
         return f"torch.compile computes something else here: it is {max(errors):.2g} off"
     return None
+
+
+def _failed(raised: Exception) -> str:
+    said = " ".join(str(raised).split()) or type(raised).__name__
+    return f"torch.compile does not work here ({said[:MESSAGE]})"
 
 
 def _worst(ops: Ops, tokens: int, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> float:
