@@ -40,7 +40,7 @@ class Encoding:
         Raises `RoomError` when the device has no memory left: nothing is smaller.
         """
         rows, plan = yield from self.rows(prompts, plan)
-        return [self._context(*pair) for pair in zip(rows, prompts, strict=True)], plan
+        return [self.context(*pair) for pair in zip(rows, prompts, strict=True)], plan
 
     def rows(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Tensor], Plan]]:
         """Encode prompts, each to (n, d) on the CPU; from here on they are cached. Raises as `run`."""
@@ -58,7 +58,8 @@ class Encoding:
             dtype=self.dtype,
         )
 
-    def _context(self, rows: Tensor, prompt: Prompt) -> Context:
+    def context(self, rows: Tensor, prompt: Prompt) -> Context:
+        """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""
         padded = pad_rows(rows).to(self.device, self.dtype)
         if prompt.windows is None:
             return Context(padded)

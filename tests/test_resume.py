@@ -396,7 +396,8 @@ def test_a_run_can_be_kept_and_decoded_again(run, toy_copy, tmp_path):
 def test_resuming_nothing_costs_one_line(run, name):
     outcome = run("resume", name)
     assert outcome.code == 2
-    assert outcome.err == f"error: {name}: no run to go on with stands here or in {name}.run\n"
+    mend = "name the video or its .run folder"
+    assert outcome.err == f"error: {name}: no run to go on with stands here or in {name}.run; {mend}\n"
 
 
 def test_a_run_goes_on_within_another_profile_if_it_is_named(run, toy_copy, monkeypatch):

@@ -327,7 +327,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_video(folder):
     (folder.path.parent / "b.mp4").touch()
     with pytest.raises(RunError, match=r"b\.mp4: no run .* stands here or in b\.mp4\.run, which is finished"):
         RunFolder.named(folder.path.parent / "b.mp4")
-    with pytest.raises(RunError, match=r"c\.mp4: no run to go on with stands here or in c\.mp4\.run$"):
+    with pytest.raises(RunError, match=r"c\.mp4: no run .* or in c\.mp4\.run; name the video or its \.run folder$"):
         RunFolder.named(folder.path.parent / "c.mp4")
 
 

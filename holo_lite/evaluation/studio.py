@@ -7,28 +7,29 @@ of an ablation, if one is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from holo_lite.encode import Encoding
 from holo_lite.evaluation.ablations import CLIPS, Ablation, ablated_guidance
+from holo_lite.events import Event
 from holo_lite.experts import FileExperts
 from holo_lite.film.vae import Vae, decode_frames, load_vae, to_uint8
 from holo_lite.model.dit import WanDiT
 from holo_lite.pipeline import Job, Pipeline
-from holo_lite.places import cache_folder
 from holo_lite.plan.sizes import StackSizes
-from holo_lite.sampler import Context, Experts, Guidance, initial_noise, sample
+from holo_lite.sampler import Experts, Guidance, initial_noise, sample
 from holo_lite.schedule import Expert, Schedule
 from holo_lite.settings import Options
 from holo_lite.step_cache import StepCache
 from holo_lite.story.storyboard import Storyboard
-from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
-from holo_lite.text.encoder import TextEncoder, pad_rows
-from holo_lite.text.windows import Prompt
+
+Result = TypeVar("Result")
 
 ROOM_FOR_EXPERTS = 0.5  # of what is free; the rest is for activations and the decoder
 
@@ -95,10 +96,19 @@ class Studio:
 
     def read(self, jobs: Sequence[Job]) -> Iterator[Guidance]:
         """Encode all prompts, the text encoder opened at most once, then give each run's guidance."""
-        prompts = list(dict.fromkeys(prompt for job in jobs for prompt in _prompts(job)))
-        rows = dict(zip(prompts, self._encode(prompts), strict=True))
+        encoding = self.encoding
+        prompts = list(dict.fromkeys(prompt for job in jobs for prompt in job.prompts))
+        rows = dict(zip(prompts, _end_of(encoding.rows(prompts, jobs[0].plan))[0], strict=True))
         for job in jobs:
-            yield self._guidance(job, rows)
+            contexts = [encoding.context(rows[prompt], prompt) for prompt in job.prompts]
+            negative = contexts[1] if len(contexts) > 1 else None
+            guidance = Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until)
+            yield ablated_guidance(guidance, self.ablation)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Reads prompts as the pipeline does."""
+        return Encoding(self.pipeline.folder.text_encoder, self.pipeline.dtype, self.pipeline.device)
 
     def film(self, job: Job, guidance: Guidance) -> Film:
         """Make one clip."""
@@ -112,35 +122,14 @@ class Studio:
             frames = torch.stack([to_uint8(frame) for frame in decode_frames(self.vae, latents)])
         return Film(frames, latents.cpu(), skipped)
 
-    def _encode(self, prompts: list[Prompt]) -> list[Tensor]:
-        path, dtype, device = self.pipeline.folder.text_encoder, self.pipeline.dtype, self.pipeline.device
-        return encode_prompts(
-            prompts,
-            lambda: TextEncoder.open(path, dtype=dtype, device=device),
-            PromptCache(cache_folder() / "prompts"),
-            identity=encoder_identity(path),
-            dtype=dtype,
-        )
 
-    def _guidance(self, job: Job, rows: Mapping[Prompt, Tensor]) -> Guidance:
-        contexts = [Context(self._padded(rows[prompt]), self._windows(prompt)) for prompt in _prompts(job)]
-        negative = contexts[1] if len(contexts) > 1 else None
-        guidance = Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until)
-        return ablated_guidance(guidance, self.ablation)
-
-    def _padded(self, rows: Tensor) -> Tensor:
-        return pad_rows(rows).to(self.pipeline.device, self.pipeline.dtype)
-
-    def _windows(self, prompt: Prompt) -> tuple[Tensor, ...] | None:
-        if prompt.windows is None:
-            return None
-        seen = (prompt.windows.rows(shot) for shot in range(prompt.shots))
-        return tuple(torch.tensor(rows, device=self.pipeline.device) for rows in seen)
-
-
-def _prompts(job: Job) -> list[Prompt]:
-    """What a run reads: the negative prompt only with guidance."""
-    return [job.prompt, job.negative] if job.settings.cfg != 1 else [job.prompt]
+def _end_of(events: Generator[Event, None, Result]) -> Result:
+    """What events lead to, with nobody to show them to."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return cast(Result, end.value)
 
 
 def experts_fit(pipeline: Pipeline) -> bool:

@@ -48,8 +48,8 @@ class RunFolder:
         for folder in (cls(path), cls.beside(path)):
             if folder.is_begun:
                 return folder
-        finished = ", which is finished" if path.is_file() else ""
-        raise RunError(f"{path}: no run to go on with stands here or in {cls.beside(path).path.name}{finished}")
+        mend = ", which is finished" if path.is_file() else "; name the video or its .run folder"
+        raise RunError(f"{path}: no run to go on with stands here or in {cls.beside(path).path.name}{mend}")
 
     @property
     def is_begun(self) -> bool:

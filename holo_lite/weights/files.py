@@ -30,7 +30,7 @@ def open_weights(path: Path) -> WeightFile:
     if is_converted(path):
         return ConvertedFile(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; check the model folder")
+        raise CheckpointError(f"{path}: no such file; check the name")
     if path.name.endswith(".index.json"):
         return ShardedFile(path)
     if path.suffix == ".safetensors":
