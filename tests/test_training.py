@@ -22,13 +22,14 @@ from holo_lite.tiny.drawing import draw
 from holo_lite.tiny.words import storyboard, token_id
 from holo_lite.tiny.world import COLOURS, SHAPES, Trait, random_scene
 from training.assemble import tokenizer
-from training.dit import noise_shares
+from training.dit import choose, noise_shares
 from training.forward import Text, begin, sight_of, text_bias, text_sight, velocity
 from training.loop import Part, train
 from training.muon import orthogonal
+from training.recipes import RECIPES
 from training.stress import stress_of
 from training.text import tag_loss
-from training.vae import FastNorm, Stage, VaeRecipe, decode, new_vae, snippet
+from training.vae import FastNorm, Stage, VaeRecipe, decode, new_vae, repaint, snippet, start_of
 
 CONFIG = DiTConfig(dim=24, num_heads=2, ffn_dim=32, num_layers=2, text_dim=16, freq_dim=8)
 WIDTH, HEIGHT = 32, 16
@@ -165,6 +166,44 @@ def test_some_shots_are_clearer_in_a_share_of_the_clips_and_never_all():
     assert torch.equal(per_shot[:, list(layout.shot_of_latent_frame)], drawn), "a shot is clear as a whole"
     clear = (drawn < 1).any(1).float().mean()
     assert 0.25 < clear < 0.5, "half of the clips, less those in which every shot happened to be whole"
+
+
+def test_a_batch_has_as_many_clips_with_two_characters_as_asked():
+    rng = np.random.default_rng(5)
+    scenes = [random_scene(rng, held_out=False) for _ in range(40)]
+    for pairs in (0.0, 0.75, 1.0):
+        two = [len(scenes[index].characters) == 2 for index in choose(scenes, 400, pairs, rng)]
+        assert abs(sum(two) / 400 - pairs) < 0.08
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_snippet_that_is_to_have_a_cut_has_one_and_lies_in_its_clip(seed):
+    rng = np.random.default_rng(seed)
+    stage = Stage("cut", frames=9, steps=1, batch=1, crop=None, muon=0.0, adam=0.0, at_cut=1.0)
+    scene = random_scene(rng, held_out=False)
+    start = start_of(scene, stage, rng)
+    assert start % 4 == 0
+    assert 0 <= start <= scene.frames - 9
+    assert any(start < cut < start + 9 for cut in scene.cuts)
+
+
+def test_repainting_gives_every_colour_another_and_the_same_everywhere():
+    rng = np.random.default_rng(6)
+    frames = rng.choice(rng.random((5, 3)), size=(3, 8, 8))
+    painted = repaint(frames, rng)
+    assert painted.min() >= 0
+    assert painted.max() <= 1
+    pairs = {(tuple(a), tuple(b)) for a, b in zip(frames.reshape(-1, 3), painted.reshape(-1, 3), strict=True)}
+    assert len(pairs) == 5
+    assert all(np.abs(np.subtract(a, b)).max() > 1e-3 for a, b in pairs)
+
+
+def test_the_smaller_recipe_makes_the_same_architecture():
+    full, small = RECIPES["full"], RECIPES["small"]
+    assert small.dit.config == full.dit.config
+    assert small.vae.base_dim == full.vae.base_dim
+    assert small.dit.steps < full.dit.steps
 
 
 def unpeopled(scene):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from pathlib import Path
 
@@ -12,47 +13,59 @@ import torch
 from holo_lite.text.windows import PromptTokenizer
 from training.assemble import assemble, tokenizer
 from training.curves import draw_curves
-from training.dit import DitRecipe, Lessons, train_experts
+from training.dit import Lessons, train_experts
 from training.latents import encode_clips, measure_scale
 from training.loop import Part
+from training.recipes import RECIPES, Recipe
+from training.scores import measure
 from training.text import train_text
-from training.vae import VaeRecipe, train_decoder, train_vae
-
-EACH = 1024  # clips of every length
+from training.vae import train_decoder, train_vae
 
 
 @click.command()
 @click.argument("work", type=click.Path(path_type=Path))
+@click.option(
+    "--recipe", "name", type=click.Choice(list(RECIPES)), default="full", show_default=True, help="How much of all."
+)
 @click.option("--minutes", default=9.0, help="End this part after so many minutes; the same command goes on.")
 @click.option("--threads", default=2, help="CPU threads.")
-def main(work: Path, minutes: float, threads: int) -> None:
-    """Train in WORK; the finished model stands in WORK/model."""
+def main(work: Path, name: str, minutes: float, threads: int) -> None:
+    """Train in WORK; the finished model stands in WORK/model, its scores in WORK/scores.json."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    done = run(work, Part(work, time.monotonic() + 60 * minutes))
+    done = run(work, RECIPES[name], Part(work, time.monotonic() + 60 * minutes))
     click.echo(f"{work / 'model'} is done." if done else "Not done yet; the same command goes on.")
 
 
-def run(work: Path, part: Part) -> bool:
+def run(work: Path, recipe: Recipe, part: Part) -> bool:
     """Do what is not done yet, while this part has time. → whether all is done."""
-    vae_recipe, dit_recipe = VaeRecipe(), DitRecipe()
-    vae = train_vae(vae_recipe, part)
-    if vae is None or not encode_clips(vae, EACH, part):
+    if not (work / "model").is_dir() and not _train(work, recipe, part):
+        return False
+    if part.over:
+        return False
+    draw_curves(sorted(work.glob("*.jsonl")), work / "curves.png")
+    measure(work / "model", recipe.storyboards, work / "scores.json")
+    return True
+
+
+def _train(work: Path, recipe: Recipe, part: Part) -> bool:
+    vae = train_vae(recipe.vae, part)
+    if vae is None or not encode_clips(vae, recipe.clips, part):
         return False
     scale = measure_scale(work)
     tokenizer().save(str(work / "tokenizer.json"))
     words = PromptTokenizer(work / "tokenizer.json")
-    reader = train_text(dit_recipe.config.text_dim, words, part)
+    reader = train_text(recipe.dit.config.text_dim, words, part)
     if reader is None:
         return False
-    networks = train_experts(dit_recipe, reader, Lessons.read(work, scale, words, dit_recipe), part)
-    if networks is None:
+    networks = train_experts(recipe.dit, reader, Lessons.read(work, scale, words, recipe.dit), part)
+    if networks is None or train_decoder(vae, recipe.vae, part) is None:
         return False
-    if train_decoder(vae, vae_recipe, part) is None:
-        return False
-    assemble(work / "model", {**networks, "text": reader.encoder}, vae, scale, dit_recipe)
-    draw_curves(sorted(work.glob("*.jsonl")), work / "curves.png")
+    draft = work / "model.part"
+    shutil.rmtree(draft, ignore_errors=True)
+    assemble(draft, {**networks, "text": reader.encoder}, vae, scale, recipe.dit)
+    draft.rename(work / "model")
     return True
 
 

@@ -7,13 +7,14 @@ levels are drawn as the sampler visits them; one prompt in ten is left out, for 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from holo_lite.config import DiTConfig
@@ -32,7 +33,8 @@ from training.text import Reader
 
 APART = ("patch_embedding", "head.head", "time_", "modulation", "bias", "norm")
 LAST = BOUNDARY / 1000 / (SHIFT - (SHIFT - 1) * BOUNDARY / 1000)  # where on the unshifted line the experts meet
-
+EVERY = (0.0, 1.0)
+EXPERTS = {"high_noise": (LAST, 1.0), "low_noise": (0.0, LAST)}
 
 HOLO_TINY = DiTConfig(dim=192, num_heads=4, ffn_dim=512, num_layers=5, text_dim=128, freq_dim=64)
 
@@ -42,14 +44,18 @@ class DitRecipe:
     """Sizes and lengths of the training."""
 
     config: DiTConfig = HOLO_TINY
-    steps: int = 3600  # of the common network
-    expert_steps: int = 700  # of each expert alone
+    steps: int = 5600  # of the common network
+    expert_steps: tuple[int, int] = (
+        900,
+        500,
+    )  # of the experts alone, high noise and low: who is who is settled early
     batch: int = 216  # latent frames
     shares: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.1)  # of clips by length: short ones are cheap
     stress: float = 4.0  # how much more a character counts than the wall
     spot_stress: float = 12.0  # and how much more its spot
     clear: float = 0.5  # of the clips have clearer shots to look at, early on
     clear_until: float = 0.6  # of the common network's steps
+    pairs: float = 0.75  # of the clips have two characters, whose traits are harder to keep apart
     muon: float = 2e-2
     adam: float = 2e-3
     dropped: float = 0.1
@@ -100,12 +106,12 @@ def train_experts(recipe: DitRecipe, reader: Reader, lessons: Lessons, part: Par
     common = WanDiT(recipe.config)
     begin(common)
     reader.requires_grad_(False)
-    if _learn("dit", common, reader, lessons, recipe, (0.0, 1.0), part) is None:
+    if _learn("dit", common, reader, lessons, recipe, EVERY, recipe.steps, part) is None:
         return None
     done: dict[str, nn.Module] = {}
-    for name, levels in (("high_noise", (LAST, 1.0)), ("low_noise", (0.0, LAST))):
+    for name, steps in zip(EXPERTS, recipe.expert_steps, strict=True):
         done[name] = copy.deepcopy(common)
-        if _learn(name, done[name], reader, lessons, recipe, levels, part) is None:
+        if _learn(name, done[name], reader, lessons, recipe, EXPERTS[name], steps, part) is None:
             return None
     return done
 
@@ -117,9 +123,10 @@ def _learn(
     lessons: Lessons,
     recipe: DitRecipe,
     levels: tuple[float, float],
+    steps: int,
     part: Part,
 ) -> nn.Module | None:
-    alone = name != "dit"
+    alone = name in EXPERTS
 
     def step(index: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         early = not alone and index < recipe.clear_until * recipe.steps
@@ -127,7 +134,6 @@ def _learn(
 
     pace = 0.35 if alone else 1.0
     used = optimizers(model, recipe.muon * pace, recipe.adam * pace, APART)
-    steps = recipe.expert_steps if alone else recipe.steps
     rate = _down if alone else _up_and_down
     return train(name, model, used, step, steps=steps, rate=rate, average=0.99, part=part)
 
@@ -147,7 +153,7 @@ def flow_loss(
     """
     length = int(rng.choice(LENGTHS, p=recipe.shares))
     batch = recipe.batch // length
-    these = rng.integers(len(lessons.clips[length].scenes), size=batch)
+    these = choose(lessons.clips[length].scenes, batch, recipe.pairs, rng)
     clean = lessons.clips[length].latents[these]
     told = [lessons.told[length][index] for index in these]
     dropped = rng.random(batch) < recipe.dropped
@@ -168,6 +174,13 @@ def flow_loss(
     high = sigma * 1000 >= BOUNDARY
     split = {key: errors.detach()[which].mean() for key, which in (("high", high), ("low", ~high)) if which.any()}
     return {"loss": errors.mean(), **split}
+
+
+def choose(scenes: Sequence[Scene], count: int, pairs: float, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Which clips make a batch: each has two characters with a chance of `pairs`."""
+    two = np.array([len(scene.characters) == 2 for scene in scenes])
+    wanted = rng.random(count) < pairs
+    return np.array([rng.choice(np.flatnonzero(two == pair)) for pair in wanted])
 
 
 def noise_shares(layout: ShotLayout, clear: float, rng: np.random.Generator) -> Tensor:
