@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quality gpu bench clean
+.PHONY: install demo test check quality gpu bench card soak clean
 
 install: .venv/installed
 
@@ -21,8 +21,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two at a time, each file in one process: what a file has prepared is prepared once.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # How well the built-in model keeps to storyboards, whole and quantized. See docs/quality.md.
 STORYBOARDS ?= 200
@@ -40,10 +41,20 @@ gpu: install
 	$(BIN)/python benchmarks/fit.py $(WORK)
 
 # How fast a denoising step is here, beside other ways to compute it, and what became slower since a result was kept
-# (KEEP=--keep keeps this one). On a card it takes 45 GB of disk in WORK; what is cut off goes on.
+# (KEEP=--keep keeps this one). On a card it takes 25 GB of disk in WORK; what is cut off goes on.
 KEEP ?=
 bench: install
 	$(BIN)/python benchmarks/speed.py $(WORK) --fresh --compare $(KEEP)
+
+# Both of these, what is most telling first, within so many minutes. It takes 50 GB of disk in WORK; what is cut off
+# goes on.
+MINUTES ?= 60
+card: install
+	$(BIN)/python benchmarks/card.py $(WORK) --minutes $(MINUTES)
+
+# 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
+soak: install
+	$(BIN)/python benchmarks/soak.py $(KEEP)
 
 clean:
 	rm -rf .venv demo build *.egg-info

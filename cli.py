@@ -24,30 +24,31 @@ from holo_lite.commands.inspect import inspect
 from holo_lite.commands.plan import plan
 from holo_lite.commands.profiles import profiles
 from holo_lite.commands.resume import resume
+from holo_lite.commands.stopping import stoppable
 from holo_lite.errors import HoloError
 from quantize.command import quantize
 
-INTERRUPTED = 130
 MISTAKE = 2
 COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
 
 
 def main() -> None:
     """Run the command line; the process's exit code says how it went."""
-    try:
-        code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = MISTAKE
-    except click.ClickException as error:
-        code = _mistake(f"{error.format_message()} {_where_to_read(error)}")
-    except HoloError as error:
-        code = _mistake(str(error))
-    except OSError as error:
-        code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
-    except (KeyboardInterrupt, click.Abort) as stop:
-        click.echo(f"interrupted; {stop if str(stop) else 'nothing half-written was left'}", err=True)
-        code = INTERRUPTED
+    with stoppable() as stop:
+        try:
+            code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = MISTAKE
+        except click.ClickException as error:
+            code = _mistake(f"{error.format_message()} {_where_to_read(error)}")
+        except HoloError as error:
+            code = _mistake(str(error))
+        except OSError as error:
+            code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
+        except (KeyboardInterrupt, click.Abort) as told:
+            click.echo(f"interrupted; {told if str(told) else 'nothing half-written was left'}", err=True)
+            code = stop.code
     sys.exit(code)
 
 

@@ -4,8 +4,8 @@
 
 A card of so many GB is this one with its allocator capped at that size less 1 GiB, which CUDA's context and a
 desktop would take. Parts run one after the other, each in a process of its own that is ended after nine minutes;
-what is finished stands in the result file and is not run again. WORK takes 23 GB of disk. A table at the end, then
-one line of JSON.
+what is finished stands in the result file and is not run again. With --minutes nothing begins after them, and the
+same command goes on. WORK takes 23 GB of disk. A table at the end, then one line of JSON.
 
 Without a card, or with --small, the same code runs every part at a size that takes a CPU seconds. That proves the
 code and measures nothing: its result says `"small": true`.
@@ -17,7 +17,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,9 @@ import psutil
 import torch
 from fit_model import Model, described, write_model
 from fit_run import Film, decode, denoise, disk_rate, from_the_disk
-from fit_targets import table, targets
-from resumable import Clock, Result, Runner
+from fit_targets import FIRST, table, targets
+from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen
+from timing import slug
 
 from holo_lite.config import DiTConfig
 from holo_lite.model.clip import Chunks
@@ -45,6 +46,7 @@ from holo_lite.text.encoder_files import EncoderSizes
 
 CARDS = (6, 8, 12, 16, 24)
 RESULTS = Path(__file__).resolve().parent / "results"
+ALIKE = ("small", "device", "torch", "model")
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,17 @@ class Bench:
     work: Path
     device: torch.device
     scale: Scale
-    start: float
+    clock: Clock
 
     def say(self, text: str) -> None:
         """Tell what is going on."""
-        Clock(self.start).say(text)
+        self.clock.say(text)
 
     def folder(self, scheme: str) -> Path:
-        """Where the model in a scheme lies."""
-        return self.work / f"{'small-' if self.scale.small else ''}{scheme}"
+        """The model in a scheme: written now if it is not there."""
+        folder = self.work / f"{'small-' if self.scale.small else ''}{scheme}"
+        write_model(folder, scheme, self.scale.model, self.say)
+        return folder
 
     def sizes(self, scheme: str) -> ModelSizes:
         """The sizes of the model in a scheme, with a text encoder that is planned for and not run."""
@@ -134,7 +138,7 @@ def profile_for(card: int, *, small: bool) -> Profile:
 
 def weights(bench: Bench, scheme: str) -> dict[str, Any]:
     """Write the model in a scheme."""
-    write_model(bench.folder(scheme), scheme, bench.scale.model, bench.say)
+    bench.folder(scheme)
     sizes = bench.sizes(scheme)
     return {"expert_bytes": sizes.high_noise.rest + sizes.high_noise.total, "block_bytes": sizes.high_noise.slot}
 
@@ -248,10 +252,25 @@ def described_plan(plan: Plan) -> dict[str, Any]:
 
 
 Part = Callable[[Bench], dict[str, Any]]
+ORDER = (  # of parts, by the first of these patterns that fits: a card of 8 GB first, then others, then long runs
+    *FIRST,
+    "disk-five-nf4",
+    "weights-int8",
+    "card-*-five",
+    "least-five",
+    "pinned-*",
+    "disk-*",
+    "decode-*",
+    "*",
+)
 
 
 def parts(scale: Scale) -> dict[str, Part]:
     """All parts by name, in order."""
+    return by_worth(_parts(scale), ORDER)
+
+
+def _parts(scale: Scale) -> dict[str, Part]:
     found: dict[str, Part] = {f"weights-{name}": partial(weights, scheme=name) for name in scale.schemes}
     for film, steps in (("five", 3), ("one", 2)):
         found |= {f"card-{card}-{film}": partial(on_card, card=card, film=film, steps=steps) for card in CARDS}
@@ -271,21 +290,32 @@ def parts(scale: Scale) -> dict[str, Part]:
 @click.command(help=__doc__)
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--part", help="Run this part only, here and now; `list` names them.")
+@click.option("--only", multiple=True, help="Run the parts that fit this pattern, such as 'card-*'.")
+@click.option("--minutes", type=float, default=ENDLESS, help="How long it may take; 0 only reports.")
 @click.option("--result", type=click.Path(path_type=Path), help="Where finished parts are kept.")
 @click.option("--quiet", is_flag=True, hidden=True, help="Do not report at the end.")
 @click.option("--small", is_flag=True, help="Prove the code at a small size on the CPU.")
-def main(work: Path, part: str | None, result: Path | None, quiet: bool, small: bool) -> None:
+def main(
+    work: Path,
+    part: str | None,
+    only: tuple[str, ...],
+    minutes: float,
+    result: Path | None,
+    quiet: bool,
+    small: bool,
+) -> None:
+    clock = Clock(time.perf_counter(), minutes)
     small = small or not torch.cuda.is_available()
     scale = Scale.tiny() if small else Scale.full()
     if part == "list":
         print("\n".join(parts(scale)))
         return
-    bench = Bench(work, torch.device("cpu" if small else "cuda"), scale, time.perf_counter())
+    bench = Bench(work, torch.device("cpu" if small else "cuda"), scale, clock)
     work.mkdir(parents=True, exist_ok=True)
-    runner = make_runner(bench, result or default_result(bench))
+    runner = make_runner(bench, result or default_result(bench), only)
     if part is not None:
         runner.run(part)
-    else:
+    elif minutes:
         runner.run_all()
     if not quiet:
         report(bench, runner.result)
@@ -293,18 +323,20 @@ def main(work: Path, part: str | None, result: Path | None, quiet: bool, small: 
         raise SystemExit("parts are missing; the same command tries them again")
 
 
-def make_runner(bench: Bench, path: Path) -> Runner:
+def make_runner(bench: Bench, path: Path, only: Sequence[str]) -> Runner:
     """What runs the parts: each in a process of its own, at small scale in this one."""
     own = [sys.executable, str(Path(__file__).resolve()), str(bench.work), "--result", str(path), "--quiet"]
-    found = {name: partial(part, bench) for name, part in parts(bench.scale).items()}
-    return Runner(Result(path, facts(bench)), found, bench.say, None if bench.scale.small else own)
+    found = {name: partial(part, bench) for name, part in chosen(parts(bench.scale), only).items()}
+    return Runner(
+        Result(path, facts(bench), ALIKE), found, bench.say, None if bench.scale.small else own, bench.clock.left
+    )
 
 
 def default_result(bench: Bench) -> Path:
     """A file for this device; at small scale in WORK, since it is no result."""
     if bench.scale.small:
         return bench.work / "fit-small.json"
-    return RESULTS / f"fit-{torch.cuda.get_device_name().replace(' ', '-')}.json"
+    return RESULTS / f"fit-{slug(torch.cuda.get_device_name())}.json"
 
 
 def facts(bench: Bench) -> dict[str, Any]:

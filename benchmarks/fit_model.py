@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
 from synthetic import real_shapes
 
 from holo_lite.config import HOLOCINE_14B, DiTConfig
@@ -172,6 +171,8 @@ def _write_vae(path: Path, width: int) -> None:
 def _vae_shapes(width: int) -> Mapping[str, tuple[int, ...]]:
     if width == Model().vae:
         return real_shapes("wan21_vae")
+    from diffusers import AutoencoderKLWan
+
     with torch.device("meta"):
         vae: Any = AutoencoderKLWan(base_dim=width)
     return {name: tuple(tensor.shape) for name, tensor in vae.state_dict().items()}

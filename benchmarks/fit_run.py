@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from live_bytes import LiveBytes
 
-from holo_lite.decode import Decoding
 from holo_lite.denoise import Denoiser
 from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
@@ -106,6 +105,8 @@ def denoise(folder: Path, film: Film, plan: Plan, device: torch.device, steps: i
 
 def decode(folder: Path, film: Film, plan: Plan, device: torch.device, say: Say) -> dict[str, Any]:
     """Decode a clip of noise as the plan says; frames are dropped, not written."""
+    from holo_lite.decode import Decoding  # which can write films, and so needs a library that no other part does
+
     latents = initial_noise(Clip(film.settings.layout), 1).to(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     decoding = Decoding(folder / "vae.safetensors", dtype, device)

@@ -13,6 +13,7 @@ from typing import Any
 GIB = 2**30
 LEAST_PEAK = 4.5 * GIB
 UNTILED_FROM = 8
+FIRST = ("weights-nf4", "card-8-five", "decode-8", "pinned-five-nf4")  # the most telling parts
 
 Parts = Mapping[str, Mapping[str, Any]]
 Check = Callable[[Mapping[str, Any]], tuple[bool | None, str]]

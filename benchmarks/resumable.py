@@ -2,25 +2,79 @@
 
 What is finished stands in a result file and is not run again, so whatever cuts a benchmark off costs one part: the
 same command goes on. On a card every part has a process of its own, which begins with clean memory and is ended
-when it takes too long.
+when it takes too long. A part that crashes is tried once more by the next call; then the crash is its result.
+
+A benchmark may be given so many minutes. It begins nothing after them, and a part that is still at work then is
+ended and left for the next call.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 LIMIT = 9 * 60  # seconds of a part
+LEAST = 20  # seconds in which no part is worth beginning
+ENDLESS = float("inf")
 
+T = TypeVar("T")
 Part = Callable[[], Mapping[str, Any]]
 Say = Callable[[str], None]
+
+
+def fingerprint(*folders: Path) -> str:
+    """A hash of the Python code in folders."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def ended_within(command: Sequence[str], seconds: float, **options: Any) -> int | None:
+    """Run a command; its code, or None if it had to be ended. Nothing that it started is left behind."""
+    with subprocess.Popen(command, start_new_session=True, **options) as child:
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end_all(child)
+
+
+def _end_all(child: subprocess.Popen[Any]) -> None:
+    """End a process and those that it started: on Windows, which has no groups of them, itself."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    else:
+        child.kill()
+
+
+def by_worth(parts: Mapping[str, T], order: Sequence[str]) -> dict[str, T]:
+    """The parts in the order of the first pattern that each name fits. The last pattern must fit all."""
+
+    def place(name: str) -> int:
+        return next(place for place, pattern in enumerate(order) if fnmatchcase(name, pattern))
+
+    return {name: parts[name] for name in sorted(parts, key=place)}
+
+
+def chosen(parts: Mapping[str, T], patterns: Sequence[str]) -> dict[str, T]:
+    """The parts whose names fit one of the patterns; all without patterns."""
+    fits = patterns or ("*",)
+    return {name: part for name, part in parts.items() if any(fnmatchcase(name, each) for each in fits)}
 
 
 @dataclass(frozen=True)
@@ -28,11 +82,16 @@ class Clock:
     """Tells what is going on, with the minutes since the start."""
 
     start: float
+    minutes: float = ENDLESS
 
     def say(self, text: str) -> None:
         """Print a line."""
         seconds = int(time.perf_counter() - self.start)
         print(f"[{seconds // 60:3}:{seconds % 60:02}] {text}", flush=True)
+
+    def left(self) -> float:
+        """Seconds that are left of the minutes that were given."""
+        return 60 * self.minutes - (time.perf_counter() - self.start)
 
 
 @dataclass(frozen=True)
@@ -62,6 +121,13 @@ class Result:
         """The first fact in which a record is another run's; None if it is this one's."""
         return next((key for key in self.alike if record.get(key) != self.facts[key]), None)
 
+    def crashed_before(self, name: str) -> bool:
+        """Whether a part has crashed before; from now on it has."""
+        record = self.read()
+        before = record.setdefault("crashed", [])
+        write_record(self.path, {**record, "crashed": [*before, name]})
+        return name in before
+
     def keep(self, name: str, found: Mapping[str, Any]) -> None:
         """Write a finished part down, whole or not at all."""
         record = self.read()
@@ -79,12 +145,16 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs what is not finished. `apart` is the command that runs one part: None runs them in this process."""
+    """Runs what is not finished. `apart` is the command that runs one part: None runs them in this process.
+
+    `left` gives the seconds that are left for all of it.
+    """
 
     result: Result
     parts: Mapping[str, Part]
     say: Say
     apart: Sequence[str] | None = None
+    left: Callable[[], float] = lambda: ENDLESS
 
     @property
     def missing(self) -> list[str]:
@@ -93,11 +163,14 @@ class Runner:
         return [name for name in self.parts if name not in done]
 
     def run_all(self) -> None:
-        """Run everything that is missing."""
+        """Run everything that is missing, as long as there is time."""
         missing = self.missing
         for name in self.parts:
             if name not in missing:
                 self.say(f"{name}: done before")
+            elif self.left() < LEAST:
+                self.say(f"the time is over before {name}; the same command goes on")
+                return
             elif self.apart is None:
                 self.run(name)
             else:
@@ -115,10 +188,13 @@ class Runner:
         self.say(f"{name}: done in {seconds:.1f} s")
 
     def _run_apart(self, name: str, command: Sequence[str]) -> None:
-        try:
-            code = subprocess.run(command, timeout=LIMIT, check=False).returncode
-        except subprocess.TimeoutExpired:
-            self.result.keep(name, {"failed": f"took more than {LIMIT} s"})
+        limit = min(LIMIT, self.left())
+        code = ended_within(command, limit)
+        if code is None:
+            if limit == LIMIT:
+                self.result.keep(name, {"failed": f"took more than {LIMIT} s"})
             return
-        if code:
+        if code and self.result.crashed_before(name):
+            self.result.keep(name, {"failed": f"ended with code {code}, twice"})
+        elif code:
             self.say(f"{name}: ended with code {code}; the next call tries it again")

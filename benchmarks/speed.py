@@ -4,8 +4,9 @@
 
 A part is one way at one length: 33, 81 or 241 frames of 480x832 in five shots, both guidance branches, random
 weights of the full shape. On a card each runs in a process of its own, which is ended after nine minutes; what is
-finished stands in WORK and is not run again. WORK takes 45 GB of disk there. A table at the end, then one line of
-JSON.
+finished stands in WORK and is not run again. What the targets speak of is measured first. With --minutes nothing
+begins after them, and the same command goes on. WORK takes some 25 GB of disk there. A table at the end, then one
+line of JSON.
 
 With --compare the result is put beside the last one kept for this device, in benchmarks/results; what became slower
 than its own spread is named, and the exit code is 1. --keep makes this result the one that is kept.
@@ -15,39 +16,36 @@ Without a card, or with --small, everything runs at a size that takes a CPU a mi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from resumable import Clock, Part, Result, Runner, write_record
-from speed_cases import Bench, attempted, cells, weights
+from resumable import ENDLESS, Clock, Part, Result, Runner, by_worth, chosen, fingerprint, write_record
+from speed_cases import Bench, attempted, cells, whole_model
 from speed_compare import Comparison, compare
-from speed_own import STREAMED
 from speed_products import products
 from speed_scale import FRAMES, SHOTS, Scale
 from speed_start import Command, start
-from speed_targets import table, verdicts
-from timing import device_name
+from speed_targets import JUDGED, table, verdicts
+from timing import device_name, slug
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+CODE = ROOT / "holo_lite", ROOT / "benchmarks"
 ALIKE = ("small", "device", "torch", "dtype", "model", "layers", "branches", "picture")
 PROMPTS = (  # for the start: one to warm up with, one to time
     "[global caption] A red ball before a wall. [per shot caption] It rests. [shot cut] It rolls.",
     "[global caption] A blue cube before a wall. [per shot caption] It rests. [shot cut] It falls.",
 )
 START_FRAMES = ("--frames", "33")
-WEIGHTS = {f"weights {scheme}": scheme for scheme in STREAMED}  # parts that write files
+ORDER = (*JUDGED, "*@241", "*@33", "*")  # of parts, by the first of these patterns that fits
 
 
 # --- parts -----------------------------------------------------------------------------------------
@@ -55,13 +53,13 @@ WEIGHTS = {f"weights {scheme}": scheme for scheme in STREAMED}  # parts that wri
 
 def parts(bench: Bench) -> dict[str, Part]:
     """All parts by name, in order; each says of which code it is."""
-    found: dict[str, Part] = {name: partial(weights, bench, scheme) for name, scheme in WEIGHTS.items()}
+    found: dict[str, Part] = {}
     for frames in FRAMES:
         found |= {f"{name} @{frames}": partial(cell, bench, frames) for name, cell in cells(bench).items()}
     found["gemms"] = partial(products, bench.scale, bench.device)
     found["start"] = partial(started, bench)
-    code = fingerprint()
-    return {name: partial(_with_code, part, code) for name, part in found.items()}
+    code = fingerprint(*CODE)
+    return {name: partial(_with_code, part, code) for name, part in by_worth(found, ORDER).items()}
 
 
 def _with_code(part: Part, code: str) -> dict[str, Any]:
@@ -70,33 +68,11 @@ def _with_code(part: Part, code: str) -> dict[str, Any]:
 
 def started(bench: Bench) -> dict[str, Any]:
     """From command to first step: at full size of a model in nf4, on a CPU of the one that is built in."""
-    model, options = (None, ("--device", "cpu")) if bench.scale.small else (bench.folder("nf4"), START_FRAMES)
+    model, options = (None, ("--device", "cpu")) if bench.scale.small else (whole_model(bench), START_FRAMES)
     place = bench.work / "start"
     place.mkdir(parents=True, exist_ok=True)
     found = attempted(lambda: start(Command(model, place, options), PROMPTS), foreign=True)
     return {"kind": "start", **found}
-
-
-def chosen(found: Mapping[str, Part], patterns: Sequence[str]) -> dict[str, Part]:
-    """The parts whose names fit one of the patterns, and the weights they need; all without patterns."""
-    if not patterns:
-        return dict(found)
-    fitting = {name for name in found if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    needed = {name for name, scheme in WEIGHTS.items() if any(_needs(each, scheme) for each in fitting)}
-    return {name: part for name, part in found.items() if name in fitting | needed}
-
-
-def _needs(name: str, scheme: str) -> bool:
-    """Whether a part runs the model that is written in a scheme."""
-    return f"streamed from {scheme} " in name or (name == "start" and scheme == "nf4")
-
-
-def fingerprint() -> str:
-    """A hash of the code that is measured."""
-    digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "holo_lite").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 # --- command ---------------------------------------------------------------------------------------
@@ -108,6 +84,7 @@ def fingerprint() -> str:
 @click.option("--only", multiple=True, help="Run the parts that fit this pattern, such as '*@33'.")
 @click.option("--result", type=click.Path(path_type=Path), help="Where finished parts are kept.")
 @click.option("--layers", type=int, help="Blocks that are run.  [default: as many as the card can]")
+@click.option("--minutes", type=float, default=ENDLESS, help="How long it may take; 0 only reports.")
 @click.option("--fresh", is_flag=True, help="Measure anew what is finished, or was measured by other code.")
 @click.option("--compare", "comparing", is_flag=True, help="Compare with the result that is kept for this device.")
 @click.option("--keep", is_flag=True, help="Keep this result for this device.")
@@ -120,6 +97,7 @@ def main(
     only: tuple[str, ...],
     result: Path | None,
     layers: int | None,
+    minutes: float,
     fresh: bool,
     comparing: bool,
     keep: bool,
@@ -127,11 +105,12 @@ def main(
     quiet: bool,
     small: bool,
 ) -> None:
+    clock = Clock(time.perf_counter(), minutes)
     device = torch.device("cpu" if small or not torch.cuda.is_available() else "cuda")
-    path = result or work / f"speed-{slug(device_name(device))}.json"
-    scale = Scale.tiny() if device.type == "cpu" else Scale.full(device, layers or layers_in(path))
-    bench = Bench(work, device, scale, Clock(time.perf_counter()).say)
-    runner = make_runner(bench, path, only)
+    path, kept = result or work / file_name(device), kept or RESULTS / file_name(device)
+    layers = layers or layers_in(path) or layers_in(kept)
+    bench = Bench(work, device, Scale.tiny() if device.type == "cpu" else Scale.full(device, layers), clock.say)
+    runner = make_runner(bench, path, only, clock.left)
     if part == "list":
         print("\n".join(runner.parts))
         return
@@ -139,24 +118,24 @@ def main(
         begin_anew(runner)
     if part is not None:
         runner.run(part)
-    else:
+    elif minutes:
         runner.run_all()
     if quiet:
         return
     record = runner.result.read()
-    comparison = compare_with(kept or kept_result(bench), record, runner.parts) if comparing else None
+    comparison = compare_with(kept, record, runner.parts) if comparing else None
     report(record, comparison)
     if keep:
-        write_record(kept or kept_result(bench), record)
+        write_record(kept, record)
     finish([] if part is not None else runner.missing, comparison)
 
 
-def make_runner(bench: Bench, path: Path, only: Sequence[str]) -> Runner:
+def make_runner(bench: Bench, path: Path, only: Sequence[str], left: Callable[[], float]) -> Runner:
     """What runs the parts: each in a process of its own, at small scale in this one."""
     script = [sys.executable, str(Path(__file__).resolve()), str(bench.work), "--result", str(path), "--quiet"]
     own = [*script, "--layers", str(bench.scale.layers)]
     found = chosen(parts(bench), only)
-    return Runner(Result(path, facts(bench), ALIKE), found, bench.say, None if bench.scale.small else own)
+    return Runner(Result(path, facts(bench), ALIKE), found, bench.say, None if bench.scale.small else own, left)
 
 
 def facts(bench: Bench) -> dict[str, Any]:
@@ -179,33 +158,26 @@ def facts(bench: Bench) -> dict[str, Any]:
 
 
 def layers_in(path: Path) -> int | None:
-    """How many blocks a run that is gone on with has run so far."""
+    """How many blocks were run for a result."""
     return int(json.loads(path.read_text())["layers"]) if path.is_file() else None
 
 
 def begin_anew(runner: Runner) -> None:
-    """Drop the chosen parts that other code has measured, and all of them where none is missing. Weights stay."""
+    """Drop the chosen parts that other code has measured, and all of them where none is missing."""
     path = runner.result.path
     if path.is_file() and runner.result.unlike(json.loads(path.read_text())) is not None:
         path.unlink()
-    record, code = runner.result.read(), fingerprint()
-    measured = {
-        name: part for name, part in record["parts"].items() if name in runner.parts and name not in WEIGHTS
-    }
+    record, code = runner.result.read(), fingerprint(*CODE)
+    measured = {name: part for name, part in record["parts"].items() if name in runner.parts}
     whole = not runner.missing
     dropped = {name for name, part in measured.items() if whole or part.get("code") != code}
     kept = {name: part for name, part in record["parts"].items() if name not in dropped}
     write_record(path, {**record, "parts": kept})
 
 
-def kept_result(bench: Bench) -> Path:
-    """The result that is kept for this device."""
-    return RESULTS / f"speed-{slug(device_name(bench.device))}.json"
-
-
-def slug(name: str) -> str:
-    """A device's name as a part of a file's."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def file_name(device: torch.device) -> str:
+    """Of this device's result."""
+    return f"speed-{slug(device_name(device))}.json"
 
 
 def compare_with(path: Path, record: Mapping[str, Any], names: Mapping[str, Part]) -> Comparison:

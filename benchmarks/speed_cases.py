@@ -1,7 +1,8 @@
 """The ways to compute a step, each as a cell: a way at a length, measured.
 
 A cell says what it is (`kind` and how it computes), its seconds scaled to the whole model, and its peak of memory.
-A way for which there is no memory gives that as its result, and so does one that is refused.
+Where blocks are left out of a model that is resident, their weights are added to the peak. A way for which there is
+no memory gives that as its result, and so does one that is refused, or whose library is not installed.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import speed_diffusers
 import speed_reference
 import torch
 from fit_model import Model, write_model
@@ -24,6 +24,7 @@ from speed_own import Computing, Own, own_ways, use
 from speed_scale import SHOTS, Inputs, Scale, windows_of
 from speed_weights import fill_random
 from timing import timed_with_peak
+from torch import nn
 
 from holo_lite.config import Attention
 from holo_lite.errors import SettingsError
@@ -38,16 +39,16 @@ from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.places import Residency
 from holo_lite.text.encoder_files import EncoderSizes
 
+Found = dict[str, Any]
+
 SMALL_ENCODER = EncoderSizes(256384, 64, 96, 16, 4, 2, 32)  # the vocabulary is the tokenizer's
 FOREIGN = (RuntimeError, ValueError, TypeError, AttributeError, ImportError)  # what others' refusals are
-DIFFUSERS = {
-    "diffusers resident": speed_diffusers.Way(),
-    "diffusers offloaded": speed_diffusers.Way(offload=True),
-    "diffusers nf4 resident": speed_diffusers.Way("nf4"),
-    "diffusers nf4 offloaded": speed_diffusers.Way("nf4", offload=True),
+DIFFUSERS: dict[str, Found] = {  # by name, what `speed_diffusers.Way` takes
+    "diffusers resident": {"weights": "plain", "offload": False},
+    "diffusers offloaded": {"weights": "plain", "offload": True},
+    "diffusers nf4 resident": {"weights": "nf4", "offload": False},
+    "diffusers nf4 offloaded": {"weights": "nf4", "offload": True},
 }
-
-Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Bench:
     scale: Scale
     say: Say
 
-    def folder(self, scheme: str) -> Path:
-        """Where the model in a scheme lies."""
-        config = self.scale.config
-        return self.work / f"speed-{config.num_layers}-blocks-of-{config.dim}" / scheme
+    @property
+    def entire(self) -> Bench:
+        """The same with all blocks."""
+        return replace(self, scale=self.scale.entire)
 
 
 Cell = Callable[[Bench, int], Found]
@@ -77,12 +78,24 @@ def cells(bench: Bench) -> dict[str, Cell]:
     return found
 
 
-def weights(bench: Bench, scheme: str) -> Found:
-    """Write the model that is streamed; in nf4 it is whole, so that it can be started, too."""
-    encoder = None if scheme != "nf4" else SMALL_ENCODER if bench.scale.small else UMT5_XXL
-    model = Model(bench.scale.config, 4 if bench.scale.small else 96, encoder)
-    write_model(bench.folder(scheme), scheme, model, bench.say)
-    return {}
+def expert_folder(bench: Bench, scheme: str) -> Path:
+    """An expert of the blocks that are run, in a scheme: written now if it is not there."""
+    config = bench.scale.config
+    folder = bench.work / f"speed-{config.num_layers}-blocks-of-{config.dim}" / scheme
+    write_model(folder, scheme, Model(config, _vae_width(bench)), bench.say)
+    return folder
+
+
+def whole_model(bench: Bench) -> Path:
+    """A model with everything that a start needs, in nf4: written now if it is not there."""
+    encoder = SMALL_ENCODER if bench.scale.small else UMT5_XXL
+    folder = bench.work / f"speed-model-of-{bench.scale.whole.dim}"
+    write_model(folder, "nf4", Model(bench.scale.whole, _vae_width(bench), encoder), bench.say)
+    return folder
+
+
+def _vae_width(bench: Bench) -> int:
+    return 4 if bench.scale.small else 96
 
 
 def attempted(run: Callable[[], Found], *, foreign: bool = False) -> Found:
@@ -91,6 +104,8 @@ def attempted(run: Callable[[], Found], *, foreign: bool = False) -> Found:
         return run()
     except SettingsError as error:
         return {"failed": str(error)}
+    except ImportError as error:
+        return {"failed": f"is not installed: {error}"}
     except (*FOREIGN, PinError) as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         if shortage_of(error) is not None:
@@ -100,11 +115,22 @@ def attempted(run: Callable[[], Found], *, foreign: bool = False) -> Found:
         return {"failed": f"{type(error).__name__}: {said}"}
 
 
-def measured(bench: Bench, frames: int, attention: Attention, run: Callable[[], Any]) -> Found:
-    """Time a step, scaled to the whole model, and take its peak."""
+def measured(bench: Bench, frames: int, attention: Attention, run: Callable[[], Any], left_out: int = 0) -> Found:
+    """Time a step, scaled to the whole model, and take its peak, with so many bytes of weights added."""
     seconds, peak = timed_with_peak(run, bench.device, bench.scale.repeats)
     factor = bench.scale.factor(frames, attention)
-    return {"seconds": [factor * each for each in seconds], "scaled_by": factor, "peak_bytes": peak}
+    found = {"seconds": [factor * each for each in seconds], "scaled_by": factor}
+    fits = not left_out or peak + left_out <= torch.cuda.get_device_properties(bench.device).total_memory
+    return {**found, "peak_bytes": peak + left_out, "left_out_bytes": left_out, "fits": fits}
+
+
+def weight_left_out(bench: Bench, model: nn.Module) -> int:
+    """Bytes on the device of the blocks that a resident model lacks, when it has just been made."""
+    missing = bench.scale.whole.num_layers - bench.scale.layers
+    if not missing:
+        return 0
+    ends = sum(each.nbytes for name, each in model.named_parameters() if not name.startswith("blocks."))
+    return missing * (torch.cuda.memory_allocated(bench.device) - ends) // bench.scale.layers
 
 
 # --- ours ------------------------------------------------------------------------------------------
@@ -116,21 +142,22 @@ def own(bench: Bench, frames: int, way: Own) -> Found:
 
     def run() -> Found:
         computing = use(way, bench.scale, bench.device)
-        return computing.says | step(bench, frames, way, computing)
+        return computing.says | step(bench.entire if way.entire else bench, frames, way, computing)
 
     return says | attempted(run)
 
 
 def step(bench: Bench, frames: int, way: Own, computing: Computing) -> Found:
     """Build the model, run it, and say what part of the time it waited for weights."""
-    inputs = Inputs.of(bench.scale, frames, bench.device)
     with expert(bench, way, computing.compute) as (model, waited):
+        left_out = 0 if way.scheme else weight_left_out(bench, model)
+        inputs = Inputs.of(bench.scale, frames, bench.device)
         with torch.inference_mode():
             texts = [TextRows(model.embed_text(prompt.rows), prompt.windows) for prompt in inputs.prompts]
         waited()
         start = time.perf_counter()
         found = measured(
-            bench, frames, "sparse", lambda: model(inputs.latents, inputs.timestep, texts, inputs.clip)
+            bench, frames, "sparse", lambda: model(inputs.latents, inputs.timestep, texts, inputs.clip), left_out
         )
         return found | {"waited_share": waited() / (time.perf_counter() - start)}
 
@@ -141,7 +168,7 @@ def expert(bench: Bench, way: Own, compute: Compute) -> Iterator[tuple[WanDiT, C
     if way.scheme is None:
         yield resident(bench, compute), lambda: 0.0
         return
-    folder = bench.folder(way.scheme)
+    folder = expert_folder(bench, way.scheme)
     forwards: dict[Expert, int] = {
         "high_noise": bench.scale.repeats.most + 2
     }  # the first warms up, a CPU's last counts memory
@@ -169,22 +196,28 @@ def reference(bench: Bench, frames: int) -> Found:
 
     def run() -> Found:
         computing = use(Own("reference"), bench.scale, bench.device)
-        model, inputs = resident(bench, computing.compute), Inputs.of(bench.scale, frames, bench.device)
+        model = resident(bench, computing.compute)
+        left_out, inputs = weight_left_out(bench, model), Inputs.of(bench.scale, frames, bench.device)
         attend = computing.compute.attention
-        found = measured(bench, frames, "sparse", lambda: speed_reference.step(model, inputs, attend))
+        found = measured(bench, frames, "sparse", lambda: speed_reference.step(model, inputs, attend), left_out)
         return {"kernel": computing.says["kernel"]} | found
 
     return says | attempted(run)
 
 
-def diffusers(bench: Bench, frames: int, name: str, way: speed_diffusers.Way) -> Found:
+def diffusers(bench: Bench, frames: int, name: str, way: Found) -> Found:
     """A step of diffusers'."""
-    says = {"kind": "diffusers", "name": name, "frames": frames, "dense": True, **asdict(way)}
+    says = {"kind": "diffusers", "name": name, "frames": frames, "dense": True, **way}
 
     def run() -> Found:
-        model = speed_diffusers.build(bench.scale.config, bench.device, bench.scale.dtype, way)
+        import speed_diffusers  # and with it libraries that nothing else here needs
+
+        model = speed_diffusers.build(
+            bench.scale.config, bench.device, bench.scale.dtype, speed_diffusers.Way(**way)
+        )
+        left_out = 0 if way["offload"] else weight_left_out(bench, model)
         inputs = Inputs.of(bench.scale, frames, bench.device)
-        return measured(bench, frames, "full", lambda: speed_diffusers.step(model, inputs))
+        return measured(bench, frames, "full", lambda: speed_diffusers.step(model, inputs), left_out)
 
     return says | attempted(run, foreign=True)
 
@@ -208,4 +241,4 @@ def _exact_kernels(bench: Bench) -> Iterator[tuple[str, Attend]]:
     for way in own_ways(bench.scale, bench.device):
         if way.plain and way.kernel != "auto":
             with suppress(SettingsError):
-                yield way.kernel, use(way, bench.scale, bench.device).compute.attention
+                yield way.kernel, use(replace(way, fuse="off"), bench.scale, bench.device).compute.attention

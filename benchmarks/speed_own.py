@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from speed_scale import Scale
 
-from holo_lite.computing import Said, choose_computing, pick_linear, pick_ops
-from holo_lite.errors import SettingsError
+from holo_lite.computing import Said, choose_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.model.compute import Compute
@@ -27,7 +25,10 @@ STREAMED = ("bf16", "nf4")
 
 @dataclass(frozen=True)
 class Own:
-    """What is said of a way. exact: its attention is no approximation; scheme: of the weights, if they stream."""
+    """What is said of a way. exact: its attention is no approximation; scheme: of the weights, if they stream.
+
+    entire: all blocks are run, however long that takes.
+    """
 
     name: str
     kernel: str = "auto"
@@ -35,6 +36,7 @@ class Own:
     fuse: str = "auto"
     exact: bool = True
     scheme: str | None = None
+    entire: bool = False
 
     @property
     def plain(self) -> bool:
@@ -57,35 +59,27 @@ def use(way: Own, scale: Scale, device: torch.device) -> Computing:
     return Computing(found.compute, {**found.record, "why": list(found.lines), "exact": way.exact})
 
 
-@cache
 def own_ways(scale: Scale, device: torch.device) -> tuple[Own, ...]:
-    """All ways that the device has."""
+    """All ways that a device of this kind may have. What it refuses all the same says so when it is run."""
     return tuple(_ways(scale, device))
 
 
 def _ways(scale: Scale, device: torch.device) -> Iterator[Own]:
     site = Site.of(device, scale.dtype, scale.whole.num_heads, scale.whole.head_dim)
     kernels = [kernel for kernel in KERNELS if kernel.refusal(site) is None]
-    formats = [name for name in EIGHT_BITS if _has(name, scale, device)]
+    on_card = device.type == "cuda"
     for kernel in kernels:
         yield Own(f"{PLAIN} {kernel.name}", kernel.name, exact=kernel.exact)
-    if pick_ops("auto", device)[1] != pick_ops("off", device)[1]:
+    if on_card:
         yield Own(f"{PLAIN} auto, not fused", fuse="off")
-    for linear in formats:
+    if scale.layers < scale.whole.num_layers:
+        yield Own(f"{PLAIN} auto, all blocks", entire=True)
+    for linear in EIGHT_BITS:
         yield Own(f"{linear} auto", linear=linear)
         for kernel in kernels:
             if not kernel.exact:
                 yield Own(f"{linear} {kernel.name}", kernel.name, linear, exact=False)
     for scheme in STREAMED:
         yield Own(f"{PLAIN} auto, streamed from {scheme}", scheme=scheme)
-    for linear in formats if device.type == "cuda" else ():  # a CPU only shows what they cost
+    for linear in EIGHT_BITS if on_card else ():  # a CPU only shows what they cost
         yield Own(f"{linear} auto, streamed from {STREAMED[-1]}", linear=linear, scheme=STREAMED[-1])
-
-
-def _has(linear: str, scale: Scale, device: torch.device) -> bool:
-    """Whether a number format can be had on the device."""
-    try:
-        pick_linear(linear, device, scale.dtype)
-    except SettingsError:
-        return False
-    return True

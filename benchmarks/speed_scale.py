@@ -3,8 +3,10 @@
 A clip is one denoising step's input: latents, a timestep, and a prompt for each guidance branch. The first prompt
 has windows as a storyboard's has: a caption for the whole and one for each shot, and padding. The second has none.
 
-A card that is too small or too slow for all 40 blocks runs fewer, and the seconds are scaled by the operations of
-the whole forward over those that were run. Embeddings and head are less than a thousandth of either.
+A step of all 40 blocks would take minutes in some of the ways, and each is run several times. So as many blocks are
+run as the slowest way can do in seconds, and the seconds are scaled by the operations of the whole forward over
+those that were run. Blocks are alike, and embeddings and head are less than a thousandth of either. One way is run
+whole beside that, which shows what the scaling is worth.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ SHOTS = 5
 CAPTION = 48  # tokens of each caption
 TIMESTEP = 900.0
 WEIGHTS_SHARE = 0.4  # of a card's memory; the rest is for what is as long as the clip
-SLOWEST = 90.0  # seconds that a dense forward may take: four of them must be done in a part
+SLOWEST = 20.0  # seconds that a dense step may take: four of them are done in a part, and there are dozens of parts
+COUNTS = (1, 2, 4, 5, 8, 10, 20, 40)  # of blocks, so that a rate that is a little other is the same run
 WASTE = 1.6  # how much slower than its arithmetic the slowest way is taken to be
 
 
@@ -64,6 +67,11 @@ class Scale:
         """The model as it is run."""
         return replace(self.whole, num_layers=self.layers)
 
+    @property
+    def entire(self) -> Scale:
+        """The same with all blocks."""
+        return replace(self, layers=self.whole.num_layers)
+
     def layout(self, frames: int) -> ShotLayout:
         """A clip of so many frames in five shots."""
         return ShotLayout.from_frames(frames, even_cuts(frames, SHOTS), self.height, self.width)
@@ -82,10 +90,11 @@ def runnable_layers(scale: Scale, device: torch.device) -> int:
     weights = 2 * (8 * block.dim**2 + 2 * block.dim * block.ffn_dim)
     memory = torch.cuda.get_device_properties(device).total_memory
     linear, attention = measure(device)
+    torch.cuda.empty_cache()
     operations = forward_operations(block, layout, "full")
     seconds = scale.branches * WASTE * (operations.linear / linear + operations.attention / attention)
-    fitting = min(int(WEIGHTS_SHARE * memory / weights), int(SLOWEST / seconds))
-    return max(1, min(scale.whole.num_layers, fitting))
+    fitting = max(1, min(int(WEIGHTS_SHARE * memory / weights), int(SLOWEST / seconds)))
+    return max(count for count in COUNTS if count <= fitting)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ and is not counted.
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -92,6 +93,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {psutil.cpu_count(logical=False) or psutil.cpu_count()} cores"
+
+
+def slug(name: str) -> str:
+    """A device's name as a part of a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _processor() -> str:

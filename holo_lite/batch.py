@@ -1,12 +1,14 @@
 """Many storyboards, one model: what is there is left alone, what fails is told, and the rest goes on.
 
 The model is opened and checked once, and the text encoder, 11 GB of the real one, is read once for all prompts.
+The experts' weights come from the disk for each video again: between two of them the VAE has their room.
 Each video is made as if it were alone: its run is saved beside it after every step, so a batch that was cut off
 goes on in the midst of the video where it was.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,7 +19,7 @@ from typing import Literal
 
 from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
 from holo_lite.events import Event
-from holo_lite.film.video import read_metadata
+from holo_lite.film.video import check_writable, read_metadata
 from holo_lite.pipeline import Events, Job, Pipeline
 from holo_lite.room import plan_record
 from holo_lite.runs.folder import RunFolder
@@ -66,9 +68,14 @@ BatchEvent = Event | ItemBegun | ItemEnded
 def find_items(sources: Iterable[Path], out: Path) -> tuple[Item, ...]:
     """The storyboards named, and those in folders named, each with a video of its name in the folder `out`.
 
-    Raises `StoryboardError` where there are none, or for two of one name.
+    Raises `StoryboardError` where there are none, or for two of one name, and `OutputError` for a file in the
+    folder's place. A storyboard that is not there fails alone, unless no other is there.
     """
     files = list(dict.fromkeys(file for source in sources for file in _files(source)))
+    if files and not any(map(os.path.lexists, files)):
+        raise StoryboardError(f"{first_three(map(str, files))}: there is no such file; check the name")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; name a folder for the videos")
     twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise StoryboardError(f"several storyboards are named {first_three(twice)}; rename all but one of each")
@@ -116,16 +123,23 @@ def as_remembered(job: Job) -> Job:
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in source.iterdir() if _is_storyboard(path))
     if not found:
         raise StoryboardError(f"{source}: holds no storyboards ({', '.join(SUFFIXES)})")
     return found
+
+
+def _is_storyboard(path: Path) -> bool:
+    """By its name. Hidden files are no person's: macOS leaves one beside every file on a foreign disk."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _look(pipeline: Pipeline, item: Item, options: Options, *, again: bool) -> Job | ItemEnded:
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
+        if not item.video.is_file():
+            check_writable(item.video)
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
     if not item.video.exists():

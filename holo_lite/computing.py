@@ -6,6 +6,7 @@ in the video, and a line each for whoever watches the run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,12 +14,16 @@ import torch
 
 from holo_lite.config import DiTConfig
 from holo_lite.errors import RoomError
+from holo_lite.kernels import registry
 from holo_lite.kernels.choice import Chooser
-from holo_lite.kernels.eight_bit import pick_linear
-from holo_lite.kernels.fused import pick_ops
+from holo_lite.kernels.eight_bit import foresee_linear, pick_linear
+from holo_lite.kernels.fused import check_fuse, pick_ops
 from holo_lite.kernels.kernel import Site
-from holo_lite.model.compute import PLAIN, Compute
+from holo_lite.kernels.rules import NO_WORKSPACE, Workspace
+from holo_lite.model.compute import PLAIN, Compute, LinearMode
 from holo_lite.places import cache_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,33 @@ class Said:
     compute: str = "auto"
     fuse: str = "auto"
 
+    def or_where_auto(self, other: Said) -> Said:
+        """This, with the words of another where it says auto."""
+        words = ((ours, getattr(other, name)) for name, ours in vars(self).items())
+        return Said(*(theirs if ours == "auto" else ours for ours, theirs in words))
+
 
 @dataclass(frozen=True)
 class Computing:
     """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
 
-    said: what to say to compute so again.
+    said: what to say to compute so again; workspace: what the attention kernel holds meanwhile.
     """
 
     compute: Compute = PLAIN
     record: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     said: Said = Said()
+    workspace: Workspace = NO_WORKSPACE
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What of it a plan counts with, and a line for each choice that bears on it."""
+
+    linear: LinearMode
+    workspace: Workspace
+    lines: tuple[str, ...]
 
 
 def choose_computing(
@@ -67,10 +87,32 @@ def _chosen(said: Said, config: DiTConfig, device: torch.device, dtype: torch.dt
     site = Site.of(device, dtype, config.num_heads, config.head_dim)
     kernel = Chooser(site, cache_folder()).pick(said.kernel)
     ops, fused, why_ops = pick_ops(said.fuse, device)  # last: it may compile
+    logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
     reasons = (kernel.why, said.kernel), (why_linear, said.compute), (why_ops, said.fuse)
     return Computing(
         Compute(kernel.attend, linear, ops),
         {"kernel": kernel.name, "linear": linear, "fused": fused},
         tuple(why for why, choice in reasons if choice != "auto" or device.type != "cpu"),
         Said(kernel.name, "bf16" if linear == "plain" else linear, fused),
+        kernel.workspace,
     )
+
+
+def foresee_computing(said: Said, config: DiTConfig, site: Site, *, scheme: str = "", here: bool) -> Foreseen:
+    """Say what `choose_computing` would come to, without measuring or compiling anything.
+
+    `here`: the site's device is in this machine, and a small product is tried on it; else what is known of the card
+    decides. Kernels that `auto` may take hold nothing, and fused operations no more than plain ones. Raises
+    `SettingsError` for what cannot be had there.
+    """
+    sides = config.dim, config.ffn_dim
+    check_fuse(said.fuse)
+    if here:
+        linear, why = pick_linear(said.compute, site.device, site.dtype, stored=scheme, sides=sides)
+    else:
+        linear, why = foresee_linear(said.compute, site.capability, site.dtype, stored=scheme, sides=sides)
+    lines = [why] if said.compute != "auto" or site.device.type != "cpu" else []
+    if said.kernel == "auto":
+        return Foreseen(linear, NO_WORKSPACE, tuple(lines))
+    kernel = (registry.find if here else registry.foresee)(said.kernel, site)
+    return Foreseen(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))

@@ -79,7 +79,7 @@ def show(event: Event, view: Display) -> None:
         case PhaseStarted(phase, total, done):
             view.begin(TITLES[phase], Pace(total, done))
         case StepDone():
-            view.advance(event.progress.step.index + 1, _step(event))
+            view.advance(event.done, _step(event))
         case FrameDone(index, _):
             view.advance(index + 1, "frames")
         case PreviewDone(path, done):

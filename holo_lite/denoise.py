@@ -7,6 +7,7 @@ The experts' memory outlives the failure: what a smaller plan keeps is not read 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -34,6 +35,8 @@ from holo_lite.stepping import Stairs
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.places import Residency
 from holo_lite.weights.adaptation import Adaptation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Denoising:
             for progress in steps:
                 waited = self.experts.waited()  # and with it the step is done
                 seconds = time.perf_counter() - start
+                logger.debug("step %d: %.3f s, %.3f s waiting", progress.step.index + 1, seconds, waited)
                 yield from self.save(self._keep(progress, plan))
                 yield StepDone(progress, most_used(self.device), plan.peak[progress.step.expert], seconds, waited)
                 start = time.perf_counter()

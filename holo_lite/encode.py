@@ -6,7 +6,7 @@ What was encoded is cached, and a run whose prompts are known never opens the te
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from holo_lite.stepping import Stairs
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, pad_rows
 from holo_lite.text.windows import Prompt
+from holo_lite.weights.audit import Audit
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Encoding:
     dtype: torch.dtype
     device: torch.device
     keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
+    audit: Audit = field(default_factory=Audit)
 
     def run(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Context], Plan]]:
         """Give what the experts read of each prompt, and the plan that did it.
 
-        Raises `RoomError` when the device has no memory left: nothing is smaller.
+        Raises `RoomError` when the device has no memory left: nothing is smaller; and `CheckpointError` for weights
+        that are not what was written.
         """
         rows, plan = yield from self.rows(prompts, plan)
         return [self.context(*pair) for pair in zip(rows, prompts, strict=True)], plan
@@ -49,14 +52,18 @@ class Encoding:
 
     def _encode(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, list[Tensor]]:
         yield PhaseStarted("text", 0)
-        pinned = plan.pinned_ring
         return encode_prompts(
             prompts,
-            lambda: TextEncoder.open(self.encoder, dtype=self.dtype, device=self.device, pinned=pinned),
+            partial(self._open, plan),
             PromptCache(cache_folder() / "prompts"),
             identity=encoder_identity(self.encoder),
             dtype=self.dtype,
+            settle=partial(self.audit.settle, self.encoder),
         )
+
+    def _open(self, plan: Plan) -> TextEncoder:
+        self.audit.begin(self.encoder)
+        return TextEncoder.open(self.encoder, dtype=self.dtype, device=self.device, pinned=plan.pinned_ring)
 
     def context(self, rows: Tensor, prompt: Prompt) -> Context:
         """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""

@@ -7,6 +7,7 @@
     ├── CheckpointError          a file of weights: missing, torn, wrong names or shapes
     ├── OutputError              a place that cannot be written, a video that cannot be read
     ├── FetchError               the hub: out of reach, refusing, or sending something else
+    │   └── PassingError         the same request may succeed in a while (in `holo_lite.fetch.hub`)
     ├── RunError                 the folder of a run that is to go on: damaged, foreign, or of another run
     └── RoomError                memory that ran out and cannot be made do with
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,9 @@ class PhaseStarted:
 class StepDone:
     """A denoising step is done.
 
-    memory: most bytes tensors have held on the card so far, None on a CPU; planned: what the plan allows them.
+    progress: the latents, and where they would end if the flow went straight on, (16, F, H/8, W/8) fp32 on the
+    run's device. memory: most bytes tensors have held on the card so far, None on a CPU; planned: what the plan
+    allows them.
     seconds: what the step took, what was read before its first block included; waited: for how many of them
     computation had to wait for a block's weights.
     """
@@ -57,6 +60,16 @@ class StepDone:
     planned: int = 0
     seconds: float = 0.0
     waited: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """How many steps are done: 1 after the first."""
+        return self.progress.step.index + 1
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has."""
+        return self.progress.steps
 
     @property
     def skipped(self) -> bool:
@@ -143,3 +156,16 @@ Event = (
     | FrameDone
     | Finished
 )
+
+
+def finish(events: Iterable[Event]) -> Finished:
+    """Drive a run to its end, and give what it ends with.
+
+    The events before it are dropped one by one: a list of them would hold the latents of every step on the card and
+    every frame of the video. Raises what the run raises.
+    """
+    finished = None
+    for event in events:
+        finished = event if isinstance(event, Finished) else None
+    assert finished is not None, "a run that raises nothing ends with Finished"
+    return finished

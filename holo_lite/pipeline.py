@@ -11,7 +11,8 @@ closing it cancels the run and leaves nothing half-written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+import logging
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,23 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.remembered import Remembered
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.room import capped, pick_profile, plan_record, repeatable
+from holo_lite.room import capped, naming_shortage, pick_profile, plan_record, repeatable
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.keeper import FolderKeeper, Keeper, Nobody, refuse_another_model
+from holo_lite.runs.keeper import FolderKeeper, Keeper, Nobody, Save, refuse_another_model
 from holo_lite.runs.record import Opening, Record, circumstances
+from holo_lite.runs.state import State
 from holo_lite.sampler import Guidance, initial_noise
-from holo_lite.settings import BUILT_IN, Options, RunSettings, resolve
+from holo_lite.schedule import Schedule
+from holo_lite.settings import BUILT_IN, NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.model import tiny_model
+from holo_lite.weights.audit import Audit, Stamp
 from holo_lite.weights.folder import ModelFolder, open_folder
-
-NOTHING_SAID = Options()
+from holo_lite.whole_files import sweep
 
 Events = Generator[Event, None, None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Pipeline:
     adapters: Adapters = field(default_factory=Adapters)
     opening: Opening = field(default_factory=Opening)
     computing: Computing = field(default_factory=Computing)
+    said: Said = field(default_factory=Said)
+    whole: set[Stamp] = field(default_factory=set, compare=False)  # files whose hash was found right
 
     @classmethod
     def load(
@@ -113,7 +119,7 @@ class Pipeline:
         runs, files and strengths by expert (``{"high_noise": [("fast.safetensors", 1.0)]}``), which are read once
         to check their numbers. `kernel` computes attention: auto or a name of `holo_lite.kernels.registry`;
         `compute` is auto, bf16, fp8 or int8, the numbers matrices are multiplied in; `fuse` is auto, on or off.
-        Raises `CheckpointError` or `SettingsError`.
+        Raises `CheckpointError`, `SettingsError`, or `RoomError` for a card that is too full to be asked or tried.
         """
         path = Path(model) if model is not None else tiny_model()
         folder = open_folder(path, attention)
@@ -124,9 +130,10 @@ class Pipeline:
         sizes = folder_sizes(folder, number.itemsize, adapters.by_expert)
         said = Said(kernel, compute, fuse)
         computing = choose_computing(said, sizes.config, device=place, dtype=number, scheme=sizes.scheme)
-        sizes = dataclasses.replace(sizes, linear=computing.compute.linear)
+        sizes = dataclasses.replace(sizes, linear=computing.compute.linear, workspace=computing.workspace)
         budget, machine, why = pick_profile(profile, place, sizes)
         opening = Opening.of(model, place, dtype_name(number), folder.attention, profile, lora or {})
+        logger.info("%s: %s, %s attention, %s on %s", path, sizes.scheme, folder.attention, opening.dtype, place)
         return cls(
             folder=folder,
             tokenizer=PromptTokenizer(folder.tokenizer),
@@ -141,6 +148,7 @@ class Pipeline:
             adapters=adapters,
             opening=dataclasses.replace(opening, **vars(computing.said)),
             computing=computing,
+            said=said,
         )
 
     @classmethod
@@ -190,7 +198,7 @@ class Pipeline:
         assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
         negative = _read_negative(settings.negative, self.tokenizer)
         request = ClipRequest.of(settings)
-        remembered = Remembered.of(cache_folder(), self.machine.name, self.sizes.scheme, request)
+        remembered = Remembered.of(cache_folder(), self.machine.name, self.sizes, request)
         plan = remembered.apply(make_plan(self.profile, self.sizes, request, self.machine))
         planned = dataclasses.replace(settings, plan=plan_record(plan))
         return Job(planned, notes, prompt, negative, plan, remembered)
@@ -210,7 +218,7 @@ class Pipeline:
         there. The folder is removed when the video is there, unless `keep_run`. Raises what `prepare` and `run`
         raise, before the first event is asked for.
         """
-        return self.run(self.prepare(storyboard, options), Path(out), run, keep_run=keep_run)
+        return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run)
 
     def resume(self, run: str | Path, out: str | Path | None = None, *, keep_run: bool = False) -> Events:
         """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
@@ -224,12 +232,13 @@ class Pipeline:
         job = self._planned(settings, self.adapters.notes)
         return self.run(job, Path(out) if out else folder.video(record), folder.path, keep_run=keep_run)
 
-    def run(self, job: Job, out: Path, run: str | Path | None = None, *, keep_run: bool = False) -> Events:
+    def run(self, job: Job, out: str | Path, run: str | Path | None = None, *, keep_run: bool = False) -> Events:
         """Run a prepared job into the mp4 `out`, and a contact sheet of the same name beside it.
 
         `run` and `keep_run` are as for `generate`. Raises `OutputError` at once, before any weight is read, if
         `out` cannot be written, and `RunError` if `run` holds another run or is damaged.
         """
+        out = Path(out)
         check_writable(out)
         sheet = out.with_suffix(".png")
         if sheet.is_dir():
@@ -237,11 +246,34 @@ class Pipeline:
         if run is None:
             return self._events(job, out, sheet, Nobody())
         folder = RunFolder(Path(run))
-        here = {**circumstances(self.device), **self.computing.record}
-        record = Record(job.settings, job.plan, self.opening, folder.path_to(out), here)
+        return self._as_begun(folder)._kept(job, out, sheet, folder, keep_run=keep_run)
+
+    def _kept(self, job: Job, out: Path, sheet: Path, folder: RunFolder, *, keep_run: bool) -> Events:
+        """Run a job that is kept in a folder, from where it stands there."""
+        settings = dataclasses.replace(job.settings, computing=self.computing.record)
+        here = circumstances(self.device, self.computing.record)
+        record = Record(settings, job.plan, self.opening, folder.path_to(out), here)
         keeper = FolderKeeper.take_up(folder, record, keep=keep_run)
         job = dataclasses.replace(job, settings=keeper.record.settings, plan=keeper.record.plan)
         return self._events(job, out, sheet, keeper)
+
+    def _as_begun(self, folder: RunFolder) -> Pipeline:
+        """This, with the kernel and fusing of a run that stands in a folder, where `auto` came to others today."""
+        found = folder.record() if folder.has_state else None
+        if found is None or found.opening.device != self.opening.device:
+            return self
+        begun = dataclasses.replace(self.computing.said, kernel=found.opening.kernel, fuse=found.opening.fuse)
+        said = self.said.or_where_auto(begun)
+        if said == self.computing.said:
+            return self
+        try:
+            computing = choose_computing(
+                said, self.sizes.config, device=self.device, dtype=self.dtype, scheme=self.sizes.scheme
+            )
+        except SettingsError:  # it cannot be had any more, and that it is another is told
+            return self
+        opening = dataclasses.replace(self.opening, **vars(computing.said))
+        return dataclasses.replace(self, computing=computing, opening=opening)
 
     def read_ahead(self, jobs: Sequence[Job]) -> Events:
         """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.
@@ -250,50 +282,66 @@ class Pipeline:
         """
         if len(jobs) > 1:
             plan = jobs[0].plan
-            with capped(self.device, plan.budget):
+            with capped(self.device, plan.budget), Audit(self.whole) as audit:
                 prompts = [prompt for job in jobs for prompt in job.prompts]
-                yield from self._encoding(jobs[0]).rows(list(dict.fromkeys(prompts)), plan)
+                yield from self._encoding(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
 
     def _events(self, job: Job, out: Path, sheet: Path, keeper: Keeper) -> Events:
+        logger.info("%s: %s; plan %s", out, self.why, dict(job.settings.plan))
         yield Resolved(job.settings, job.notes, job.plan, self.why, self.computing.lines)
-        with keeper, capped(self.device, job.plan.budget), repeatable():
+        room = capped(self.device, job.plan.budget)
+        with keeper, room, repeatable(), naming_shortage(), Audit(self.whole) as audit:
             yield from keeper.begin()
-            latents, plan = yield from self._denoised(job, keeper)
+            for film in (out, sheet):
+                sweep(film)  # nobody else makes them now
+            latents, plan = yield from self._denoised(job, keeper, audit)
             yield PhaseStarted("decode", job.settings.frames)
+            audit.settle(self.folder.vae)
             precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
             decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep, keeper.finish)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
-    def _denoised(self, job: Job, keeper: Keeper) -> Generator[Event, None, tuple[Tensor, Plan]]:
-        """Do the steps that are left, with a plan that gets smaller where memory runs out."""
+    def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
+        """Do the steps that are left, with a plan that gets smaller where memory runs out.
+
+        A step is saved once the weights it was computed with are known to be whole.
+        """
         before, steps = keeper.take(), job.settings.steps
         done = before.done if before else 0
         if before and done == steps:
             return before.latents.to(self.device), job.plan
-        guidance, plan = yield from self._read(job)
+        guidance, plan = yield from self._read(job, audit)
+        experts = [self.folder.experts[step.expert] for step in Schedule.of(steps)]
+        audit.begin(*dict.fromkeys(experts[done:]), self.folder.vae)
         yield PhaseStarted("denoise", steps, done)
         noise = before.latents if before else initial_noise(Clip(job.settings.layout), job.settings.seed)
-        denoiser = Denoiser(
+
+        def save(state: State) -> Iterator[Event]:
+            audit.settle(experts[state.done - 1])
+            yield from keeper.save(state)
+
+        cached = before.cache if before else {}
+        run = self._denoiser(job, save).run(job.settings, guidance, noise.to(self.device), plan, done, cached)
+        del before, cached  # a step cache is gigabytes, and lives on the device from here on
+        return (yield from run)
+
+    def _denoiser(self, job: Job, save: Save) -> Denoiser:
+        return Denoiser(
             self.folder.experts,
             self.dtype,
             self.device,
             job.remembered.keep,
             self.adapters.by_expert,
-            keeper.save,
+            save,
             self.computing.compute,
         )
-        cached = before.cache if before else {}
-        run = denoiser.run(job.settings, guidance, noise.to(self.device), plan, done, cached)
-        del before, cached  # a step cache is gigabytes, and lives on the device from here on
-        return (yield from run)
 
-    def _read(self, job: Job) -> Generator[Event, None, tuple[Guidance, Plan]]:
-        contexts, plan = yield from self._encoding(job).run(job.prompts, job.plan)
-        negative = contexts[1] if len(contexts) > 1 else None
-        return Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until), plan
+    def _read(self, job: Job, audit: Audit) -> Generator[Event, None, tuple[Guidance, Plan]]:
+        contexts, plan = yield from self._encoding(job, audit).run(job.prompts, job.plan)
+        return Guidance.of(contexts, job.settings), plan
 
-    def _encoding(self, job: Job) -> Encoding:
-        return Encoding(self.folder.text_encoder, self.dtype, self.device, job.remembered.keep)
+    def _encoding(self, job: Job, audit: Audit) -> Encoding:
+        return Encoding(self.folder.text_encoder, self.dtype, self.device, job.remembered.keep, audit)
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

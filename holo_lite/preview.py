@@ -24,14 +24,14 @@ from holo_lite.film.colour_fit import fit_colours
 from holo_lite.film.colours import ColourMap
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae_files import check_vae, vae_file
-from holo_lite.pipeline import Events
+from holo_lite.pipeline import Events, Pipeline
 from holo_lite.places import cache_folder
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import latent_frame_of
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import FILE_NAME, PREVIEW, read_manifest
-from holo_lite.whole_files import write_whole
+from holo_lite.whole_files import sweep, write_whole
 
 FOLDER = "colours"  # in the cache folder: maps that were fitted here
 logger = logging.getLogger(__name__)
@@ -56,6 +56,11 @@ def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, 
                 yield told
 
 
+def previewed(events: Events, pipeline: Pipeline, out: str | Path, every: int = 5) -> Events:
+    """Pass the events of a run on, with previews in the colours of the pipeline's model beside the video `out`."""
+    return with_previews(events, lambda: colours_of(pipeline.folder), preview_path(Path(out)), every)
+
+
 @dataclass
 class _Previews:
     """The previews of one run. `draw` writes one, once the run is resolved and until something goes wrong."""
@@ -72,19 +77,19 @@ class _Previews:
                 self.draw = partial(_write, event.settings, self.colours(), self.path)
             elif isinstance(event, StepDone) and self.draw and self._is_due(event):
                 self.draw(event.progress.clean)
-                return PreviewDone(self.path, event.progress.step.index + 1)
+                return PreviewDone(self.path, event.done)
         except (CheckpointError, OutputError, OSError) as error:
             self.draw = None
             return NoPreview(str(error))
         return None
 
     def _is_due(self, event: StepDone) -> bool:
-        done = event.progress.step.index + 1
-        return done % self.every == 0 or done == event.progress.steps
+        return event.done % self.every == 0 or event.done == event.steps
 
 
 def _write(settings: RunSettings, colours: ColourMap, path: Path, clean: Tensor) -> None:
     """Draw clean latents (16, F, h, w), on any device, whole or not at all. Raises `OutputError`."""
+    sweep(path)
     draw_sheet(settings, colours.pictures(clean)).save(path)
 
 
@@ -124,7 +129,7 @@ def _keep(colours: ColourMap, path: Path) -> ColourMap:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(colours.as_record()).encode())
     except OSError as error:
-        logger.warning("the colours of previews are not kept: %s", error)
+        logger.warning("the colours of previews are not kept: %s", str(error))
     return colours
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from holo_lite.errors import RoomError
 from holo_lite.plan.choose import named_profile
 from holo_lite.plan.fit import Plan
+from holo_lite.plan.ladder import is_out_of_memory
 from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.sizes import ModelSizes
@@ -22,7 +24,7 @@ def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Pr
     Raises `SettingsError` for an unknown profile.
     """
     here = this_machine(device.index or 0)
-    machine = here if device.type == "cuda" else Machine(here.name, ram=here.ram, ram_free=here.ram_free)
+    machine = here if device.type == "cuda" else here.without_card()
     profile, why = named_profile(name, machine, sizes)
     counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
     return profile, counts, why
@@ -46,6 +48,17 @@ def capped(device: torch.device, budget: int) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, index)
+
+
+@contextmanager
+def naming_shortage() -> Iterator[None]:
+    """Turn a lack of memory that no smaller plan helps against, such as for the noise itself, into `RoomError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RoomError("memory ran out before there was anything to make smaller; close other programs") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ computed alone, and a step cache.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +23,7 @@ from holo_lite.model.dit import WanDiT
 from holo_lite.model.equations import clean_estimate, euler, guide
 from holo_lite.model.layers import TextRows
 from holo_lite.schedule import Expert, Schedule, Step
+from holo_lite.settings import RunSettings
 from holo_lite.step_cache import Computed, StepCache
 
 
@@ -45,6 +46,12 @@ class Guidance:
     negative: Context | None = None
     scale: float = 1.0
     until: float = 1.0
+
+    @classmethod
+    def of(cls, contexts: Sequence[Context], settings: RunSettings) -> Guidance:
+        """What steers a run of these settings: its prompt's context, and its negative prompt's, if it has one."""
+        positive, *negative = contexts
+        return cls(positive, next(iter(negative), None), settings.cfg, settings.cfg_until)
 
     @property
     def contexts(self) -> list[Context]:

@@ -49,7 +49,15 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Options:
-    """What a person says beside the storyboard, and before it. None: not said."""
+    """What a person says beside the storyboard, and before it. None: not said.
+
+    `frames` is the length of the video, and `cuts` the first frames of all shots but the first, counted from 0; all
+    are rounded to 4t+1. `height` and `width` are pixels, multiples of 16; `fps` is frames a second. `steps` says
+    how many denoising steps there are, `cfg` is the guidance scale (1: no negative branch), `seed` the noise's,
+    `negative` what should not be seen. `attention` must be that of the model. `cache` are the step cache's
+    thresholds, of the high-noise and the low-noise expert, from 0 (off) to 1; `cfg_until` is the part of the
+    steps, from the first on, that is guided.
+    """
 
     frames: int | None = None
     cuts: tuple[int, ...] | None = None
@@ -63,6 +71,9 @@ class Options:
     attention: Attention | None = None
     cache: tuple[float, float] | None = None
     cfg_until: float | None = None
+
+
+NOTHING_SAID = Options()
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,15 @@ class RunSettings:
     def shot_frames(self) -> list[tuple[int, int]]:
         """First frame and the one after the last, of each shot."""
         return list(zip((0, *self.cuts), (*self.cuts, self.frames), strict=True))
+
+    @property
+    def options(self) -> Options:
+        """What to say beside the storyboard to make this video again with the same model."""
+        names = [option.name for option in dataclasses.fields(Options)]
+        said = Options(**{name: getattr(self, name) for name in names})
+        if any(shot.frames is not None or shot.seconds is not None for shot in self.storyboard.shots):
+            return dataclasses.replace(said, frames=None, cuts=None)  # the shots say it, and must say it alone
+        return said
 
     def to_json(self) -> str:
         """Write the record as JSON on one line."""

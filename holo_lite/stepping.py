@@ -6,6 +6,7 @@ frames alive, and these keep the tensors.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -21,6 +22,7 @@ from holo_lite.streaming.lane import PinError
 
 LONGEST = 120  # characters of what the system said, in a message to a person
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Attempt = Callable[[Plan], Generator[Event, None, T]]
 Down = Callable[[Plan, Shortage], tuple[Plan, str]]
 
@@ -54,6 +56,7 @@ class Stairs:
             events.close()
             clear(self.device)
             plan = self._one_down(plan, shortage, reason, place())
+            logger.info("%s: memory ran out (%s); going on with %s", place(), reason, plan.rungs[-1].change)
             yield SteppedDown(plan, plan.rungs[-1].change)
 
     def _one_down(self, plan: Plan, shortage: Shortage, reason: str, place: str) -> Plan:

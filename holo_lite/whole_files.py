@@ -1,13 +1,15 @@
 """Files that are whole under their name, or not there.
 
 They are written under a temporary name in the same folder and renamed when complete. A process that is killed may
-leave the temporary one behind; an exception does not, Ctrl-C included. Nothing here is made durable: after a power
-cut a file may be gone. What must survive that is the converter's, which has its own writer.
+leave the temporary one behind, for `sweep` to remove; an exception does not, Ctrl-C included. Nothing here is made
+durable: after a power cut a file may be gone. What must survive that is the converter's, which has its own writer.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,3 +48,14 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a small file. Raises `OSError`."""
     with draft(path) as partial:
         partial.write_bytes(content)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that are no more left of a file under temporary names. A failure is no matter."""
+    import psutil
+
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        writer = re.fullmatch(r"(\d{1,9})-\d+", left.name[len(path.name) + 2 : -len(".part")])
+        if writer and not psutil.pid_exists(int(writer[1])):
+            with suppress(OSError):
+                left.unlink()

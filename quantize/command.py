@@ -36,7 +36,7 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
 
     if out is None and not verify:
         raise click.UsageError("give the folder to write into, behind the one with the released files.")
-    events = hash_again(out or source) if verify else run(_plan(source, out or source, **said))
+    events = hash_again(out or source) if verify else run(_decided(source, out or source, **said))
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
@@ -46,27 +46,13 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
         raise
 
 
-def _plan(
-    source: Path,
-    out: Path,
-    *,
-    scheme: str | None,
-    recipe: Path | None,
-    attention: str | None,
-    device: str,
-    **said: Any,
-) -> Conversion:
+def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **said: Any) -> Conversion:
     """Decide a conversion, and say what it will read and write."""
-    from holo_lite.device import pick_device
     from holo_lite.settings import check_attention
-    from holo_lite.weights.folder import open_folder
-    from quantize.inputs import plan_conversion
-    from quantize.job import preflight
-    from quantize.recipe import Recipe, load_recipe
+    from quantize.job import preflight, prepare
 
     variant = check_attention(attention) if attention is not None else None
-    chosen = load_recipe(recipe, scheme) if recipe is not None else Recipe(scheme or "nf4")
-    conversion = plan_conversion(open_folder(source, variant), out, chosen, device=pick_device(device), **said)
+    conversion = prepare(source, out, attention=variant, lora=loras, **said)
     for line in preflight(conversion):
         click.echo(line, err=True)
     return conversion

@@ -44,6 +44,7 @@ from quantize.source import row_slices
 
 Phase = Literal["check", "convert", "hash"]
 VAE = "vae"  # the component's name, and its folder's
+LOCK = "lock"  # in the folder while a process converts into it, and after it was killed
 SPARE = 64 * 2**20  # bytes of disk left free beside what is written
 
 
@@ -223,8 +224,8 @@ def _check_empty(out: Path) -> None:
         raise OutputError(f"{out}: is a file; name a folder")
     if (out / FILE_NAME).is_file():
         raise OutputError(f"{out}: holds a finished model; name another folder, or --verify to check it")
-    begun = partial_name(out / JOURNAL_NAME)  # killed before its first line stood
-    if out.is_dir() and any(path != begun for path in out.iterdir()):
+    begun = {out / LOCK, partial_name(out / JOURNAL_NAME)}  # all there is of one killed before its first line stood
+    if out.is_dir() and any(path not in begun for path in out.iterdir()):
         raise OutputError(f"{out}: is not empty and holds no unfinished conversion; name another folder")
 
 

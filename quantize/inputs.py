@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from holo_lite import __version__
+from holo_lite.adapters import Loras
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
 from holo_lite.model.load import describe_expert, expert_config
@@ -46,7 +47,7 @@ def plan_conversion(
     recipe: Recipe,
     *,
     device: torch.device,
-    loras: Mapping[str, Sequence[tuple[Path, float]]] | None = None,
+    loras: Loras | None = None,
     roles: Sequence[str] = ROLES,
 ) -> Conversion:
     """Decide a conversion and check all that can be checked without reading weights.
@@ -56,7 +57,9 @@ def plan_conversion(
     """
     _check_apart(folder.path, out)
     _check_unpacked(folder, roles)
-    adapters = {role: [open_lora(*lora) for lora in given] for role, given in (loras or {}).items()}
+    adapters: dict[str, list[Lora]] = {
+        role: [open_lora(Path(file), strength) for file, strength in given] for role, given in (loras or {}).items()
+    }
     components = [_component(role, folder, recipe, adapters.get(role, ())) for role in roles]
     _check_parts({component.role: component for component in components})
     return Conversion(

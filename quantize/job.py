@@ -7,19 +7,50 @@ import functools
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
+from holo_lite.adapters import Loras
+from holo_lite.config import Attention
+from holo_lite.device import pick_device
+from holo_lite.errors import OutputError
+from holo_lite.folder_lock import holding
 from holo_lite.units import bytes_text
+from holo_lite.weights.folder import open_folder
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import write_whole
-from quantize.convert import Conversion, Converted, Event, Note, convert, finish
+from quantize.convert import LOCK, Conversion, Converted, Event, Note, convert, finish
+from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan
 from quantize.quality import Quality, block_errors, refuse_bad
+from quantize.recipe import Recipe, load_recipe
 
 EXPERTS = ("high_noise", "low_noise")
 REPORT = "quality.json"
 NAMED = 10  # tensors above their bound that are named on the screen; the report has them all
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    scheme: str | None = None,
+    *,
+    recipe: str | Path | None = None,
+    lora: Loras | None = None,
+    attention: Attention | None = None,
+    device: str = "auto",
+) -> Conversion:
+    """Decide a conversion of the released files in `source` to a model in the folder `out`; reads no weight.
+
+    `scheme` is a name of `holo_lite.schemes.registry`; it is nf4 if neither it nor a `recipe`, a TOML file, is
+    given. `lora` are adapters to merge, files and strengths by expert; `attention` picks sparse or full experts
+    where both are there; `device`, which packs, is auto, cpu, cuda or cuda:N. Raises `CheckpointError` for a source
+    that is not what it should be, `OutputError` for an `out` inside the source, and `SettingsError`.
+    """
+    folder = open_folder(Path(source), attention)
+    chosen = load_recipe(Path(recipe), scheme) if recipe is not None else Recipe(scheme or "nf4")
+    return plan_conversion(folder, Path(out), chosen, device=pick_device(device), loras=lora)
 
 
 @dataclass(frozen=True)
@@ -34,8 +65,15 @@ def run(conversion: Conversion) -> Generator[Event | Finished, None, None]:
     """Convert, compare, and finish.
 
     Raises as `convert` does, and `CheckpointError` for a result too coarse; its ``quality.json`` is written
-    all the same, and no manifest, so that the folder is no model.
+    all the same, and no manifest, so that the folder is no model. Raises `OutputError` while another process
+    converts into the folder.
     """
+    refusal = OutputError(f"{conversion.out}: another process converts into it; wait for it, or stop it")
+    with holding(conversion.out, LOCK, refusal):
+        yield from _finished(conversion)
+
+
+def _finished(conversion: Conversion) -> Generator[Event | Finished, None, None]:
     for event in convert(conversion):
         yield event
         if isinstance(event, Converted):

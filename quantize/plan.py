@@ -17,18 +17,12 @@ import torch
 
 from holo_lite.schemes.registry import find
 from holo_lite.weights.manifest import PLAIN
+from holo_lite.weights.names import LINEARS
 from holo_lite.weights.shard import TensorSpec, lay_out
 from quantize.recipe import Recipe
 from quantize.source import Source
 
 BLOCK = re.compile(r"^(?:encoder\.)?blocks?\.(\d+)\.")
-# The linear layers of the blocks; everything else stays as it is.
-LINEARS = re.compile(
-    r"blocks\.\d+\.(self_attn|cross_attn)\.[qkvo]\.weight"
-    r"|blocks\.\d+\.ffn\.[02]\.weight"
-    r"|encoder\.block\.\d+\.layer\.0\.SelfAttention\.[qkvo]\.weight"
-    r"|encoder\.block\.\d+\.layer\.1\.DenseReluDense\.(wi_0|wi_1|wo)\.weight"
-)
 
 
 @dataclass(frozen=True)

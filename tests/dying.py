@@ -66,10 +66,11 @@ class Die:
         last = self.count(name)
         if last and self.when == "before":
             os._exit(KILLED)
-        result = function(*args, **options)
-        if last:
-            os._exit(KILLED)
-        return result
+        try:
+            return function(*args, **options)
+        finally:  # it may have failed
+            if last:
+                os._exit(KILLED)
 
     def write(self, file, data):
         if self.count("write"):

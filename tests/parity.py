@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.film.vae import decode_frames, load_vae
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.model.clip import Chunks, Clip

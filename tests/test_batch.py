@@ -174,3 +174,35 @@ def test_a_file_that_is_not_there_fails_alone(run, boards):
     assert outcome.code == 1
     assert outcome.out.splitlines()[0] == "failed      gone.toml: there is no such file; check the name"
     assert outcome.out.splitlines()[-1] == "1 done, 1 failed"
+
+
+@pytest.mark.parametrize("names", [("gone.toml",), ("gone.toml", "lost.txt")])
+def test_only_files_that_are_not_there_are_one_mistake(run, names, monkeypatch):
+    monkeypatch.setattr(Pipeline, "load", None)  # nothing is opened for it
+    outcome = run("batch", *names, *TINY)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: {', '.join(names)}: there is no such file; check the name\n"
+
+
+def test_hidden_files_in_a_folder_are_no_storyboards(boards, tmp_path):
+    (boards / "._a.txt").write_bytes(b"\0\5\26\7")
+    assert [item.storyboard.name for item in find_items([boards], tmp_path)] == ["a.txt", "b.toml", "c.txt"]
+
+
+def test_a_file_in_the_folders_place_is_one_mistake(run, boards, tmp_path):
+    (tmp_path / "films").write_bytes(b"mine")
+    outcome = run("batch", boards, "--out", "films", *TINY)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: films: is a file; name a folder for the videos\n"
+
+
+def test_what_cannot_be_written_is_told_before_any_prompt_is_read(run, boards, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(Pipeline, "read_ahead", lambda _, jobs: read.extend(jobs) or iter(()))
+    (tmp_path / "films").mkdir()
+    for name in ("a.mp4", "c.mp4"):
+        (tmp_path / "films" / name).mkdir()
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", "--out", "films", *TINY)
+    line = "failed      films/{}.mp4: is a folder; name a file in it"
+    assert outcome.out.splitlines() == [line.format("a"), line.format("c"), "2 failed"]
+    assert read == []

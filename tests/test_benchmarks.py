@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import card
+import fit as fit_module
+
+BENCHMARKS = Path(card.__file__).parent
 CARDS = (6, 8, 12, 16, 24)
 
 
@@ -73,6 +78,74 @@ def test_a_fit_goes_on_where_it_stopped(fit):
     assert said.count("done before") == len(found["parts"]) - 1
     assert again["parts"]["decode-24"]["frames"] == 21
     assert again["parts"]["card-6-five"] == found["parts"]["card-6-five"]
+
+
+class Processes:
+    """Stands in for what `card.py` starts: the first stage crashes, the next one leaves a result."""
+
+    def __init__(self, fit):
+        self.fit, self.commands = fit, []
+
+    def ended_within(self, command, seconds, *, stdout=None, **_):
+        assert seconds > 0
+        self.commands.append([*map(str, command)])
+        if stdout is not None:
+            stdout.write("..\n2 passed\n")
+            return 0
+        result = Path(command[command.index("--result") + 1])
+        if result.name.startswith("fit"):
+            result.write_text(json.dumps(self.fit))
+        return int(len(self.commands) == 2)
+
+    def begun(self):
+        return [Path(words[1]).name for words in self.commands if "pytest" not in words]
+
+
+CARD_8 = {"seconds_a_step": 2.0, "waited_share": 0.0, "finite": True, "rungs": ["smaller chunks"]}
+CARD_8 |= {"allocated": 9, "reserved": None, "planned": 10, "budget": 10, "resident_blocks": 1, "blocks": 4}
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    record = {"small": False, "device": "a card", "torch": "2", "parts": {"card-8-five": CARD_8}}
+    found = Processes(record)
+    monkeypatch.setattr(card, "ended_within", found.ended_within)
+    return found
+
+
+def on_card(*words):
+    card.main.main([*map(str, words)], standalone_mode=False)
+
+
+def test_a_card_shows_everything_in_order_and_what_fails_is_left_behind(processes, tmp_path, capsys):
+    on_card(tmp_path, "--small", "--minutes", 20)
+    assert "pytest" in processes.commands[0]
+    assert processes.begun() == [f"{stage.benchmark}.py" for stage in card.STAGES]
+    minutes = [float(words[words.index("--minutes") + 1]) for words in processes.commands[1:]]
+    assert all(0 < each <= 20 for each in minutes)
+    said = capsys.readouterr().out
+    assert "speed: ended with code 1" in said
+    assert "tests that need a card: passed" in said
+    assert "  2 of 4 targets met" in said
+    assert (
+        "  1 of 4 targets MISSED\n    card-8-five: runs, and no rung of the ladder was needed: 2.00 s a step"
+        in said
+    )
+
+
+def test_a_card_goes_on_where_its_results_are(processes, tmp_path, capsys):
+    on_card(tmp_path / "one", "--small", "--results", tmp_path / "results")
+    on_card(tmp_path / "another", "--small", "--results", tmp_path / "results", "--minutes", 0.1)
+    assert sum("pytest" in words for words in processes.commands) == 1
+    assert "tests: done before" in capsys.readouterr().out
+    assert len(processes.begun()) == len(card.STAGES), "in six seconds nothing is begun"
+    results = {words[words.index("--result") + 1] for words in processes.commands[1:]}
+    assert {Path(result).parent for result in results} == {tmp_path / "results"}
+
+
+def test_the_parts_that_come_first_are_parts():
+    found = fit_module.parts(fit_module.Scale.tiny())
+    assert [*found][: len(card.STAGES[1].only)] == [*card.STAGES[1].only]
 
 
 def test_a_block_is_timed_against_the_whole_sequence():

@@ -65,6 +65,12 @@ def test_a_name_nobody_introduced_is_told_with_its_shots_and_the_nearest():
     assert found(board(both, "[x] waits."), "unknown tag")[0].endswith("; say there who it is")
 
 
+def test_names_of_one_shot_are_told_in_the_same_order_every_time():
+    names = [f"n{number}" for number in range(8)]
+    told = found(board(" and ".join(f"[{name}]" for name in reversed(names))), "unknown tag")
+    assert [message.split("]")[0] for message in told] == [f"[{name}" for name in names]
+
+
 def test_a_name_no_shot_uses_is_told():
     (message,) = found(board("Wide shot of [character1].", "Close-up of [character1]."), "unused tag")
     assert message.startswith("[character2] is introduced")
@@ -149,6 +155,7 @@ def test_too_many_tokens_are_drawn_and_then_refused(run, umt5_tokenizer_path):
     outcome = run("check", LONG, "--tokenizer", umt5_tokenizer_path)
     assert outcome.code == 2
     assert " of 512" in outcome.out
+    assert "nothing found" not in outcome.out
     (line,) = outcome.err.splitlines()
     assert line.startswith("error: the prompt has ")
     assert "shot 2 is cut off first" in line

@@ -519,14 +519,16 @@ def files(cache):
 
 
 @pytest.mark.parametrize(
-    ("words", "line", "partial"),
+    ("words", "line", "partial", "number"),
     [
-        (["--steps", "1000", "--frames", "97"], "denoising", False),
-        (["--steps", "1", "--frames", "2401"], "decoding and writing", True),
+        (["--steps", "1000", "--frames", "97"], "denoising", False, signal.SIGINT),
+        (["--steps", "1", "--frames", "2401"], "decoding and writing", True, signal.SIGTERM),
     ],
     ids=["denoising", "decoding"],
 )
-def test_ctrl_c_ends_cleanly_and_leaves_what_goes_on(toy_copy, cache, tmp_path, words, line, partial):
+def test_asked_to_stop_it_ends_cleanly_and_leaves_what_goes_on(
+    toy_copy, cache, tmp_path, words, line, partial, number
+):
     folder, before = tmp_path / "films", files(cache)
     state = folder / "film.mp4.run" / "state.safetensors"
     run = ("generate", "a road", "--out", folder / "film.mp4", "--height", "32", "--width", "32", "--cfg", "1")
@@ -538,9 +540,9 @@ def test_ctrl_c_ends_cleanly_and_leaves_what_goes_on(toy_copy, cache, tmp_path, 
             time.sleep(0.02)
         time.sleep(0.2)
         assert bool(any(folder.glob(".*.part"))) == partial
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest, out = process.stderr.read(), process.stdout.read()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (128 + number, "")
     *progress, last = filter(None, rest.splitlines())
     assert last == f"interrupted; what is done is saved; to go on, type holo-lite resume {state.parent}"
     assert all(text.startswith(f"{line} ") for text in progress)

@@ -5,10 +5,15 @@ import re
 import pytest
 from toy_files import toy_model
 
+from holo_lite.commands.generate import generate
+from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
+from holo_lite.plan.report import report
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.plan.view import duration_text
+from holo_lite.story.files import load_storyboard
 
 BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 PHASES = ["text", "high-noise", "low-noise", "decode"]
@@ -18,8 +23,10 @@ PHASES = ["text", "high-noise", "low-noise", "decode"]
 def machine(monkeypatch):
     """A machine without a card, and no benchmark."""
     found = Machine("this CPU", None, None, 64 * GIB, 40 * GIB)
-    monkeypatch.setattr("holo_lite.plan.machine.this_machine", lambda: found)
+    for place in ("plan.seat", "plan.machine"):  # `plan` and `profiles` ask there
+        monkeypatch.setattr(f"holo_lite.{place}.this_machine", lambda *_: found)
     monkeypatch.setattr(rate_module, "measure", lambda _: (1e12, 5e11))
+    monkeypatch.setattr(rate_module, "measure_eight_bit", lambda *_: 2e12)
 
 
 def lines(outcome):
@@ -27,6 +34,11 @@ def lines(outcome):
     found = outcome.out.splitlines()
     assert all(len(line) <= 100 for line in found)
     return found
+
+
+def text_of(outcome):
+    """Its lines as one, however they were broken."""
+    return " ".join(" ".join(lines(outcome)).split())
 
 
 def mistake(outcome):
@@ -117,7 +129,7 @@ def test_a_named_profile_without_a_card_gives_memory_and_no_time(run):
 
 def test_a_machine_with_a_card_is_measured(run, monkeypatch):
     own = Machine("GeForce", 12 * GIB, 11 * GIB, 32 * GIB, 30 * GIB)
-    monkeypatch.setattr("holo_lite.plan.machine.this_machine", lambda: own)
+    monkeypatch.setattr("holo_lite.plan.seat.this_machine", lambda *_: own)
     found = lines(run("plan", BOARD))
     assert found[0].startswith("profile 12gb: 11.0 of 12.0 GiB free on GeForce")
     assert "measured on GeForce" in " ".join(found)
@@ -152,6 +164,50 @@ def test_a_model_of_ones_own(run, cache):
     assert "3 of 3 blocks and 3 of the next expert's" in " ".join(found)
 
 
+def test_8_bit_products_are_planned_and_counted(run):
+    """Less room in a layer for activations, more for its weights; and no rate that nobody has measured."""
+    words = ("--gpu", "4090", "--profile", "8gb")
+    plain, coded = (text_of(run("plan", BOARD, *words, *more)) for more in ((), ("--compute", "int8")))
+    assert "compute bf16: as the weights are; this card can do fp8 and int8, at a small cost" in plain
+    assert "compute int8: as asked" in coded
+    assert "products in int8 counted as no faster than others" in coded
+    ready = [re.search(r"([\d.]+ .B) its weights made ready", text)[1] for text in (plain, coded)]
+    assert ready == ["209.72 MB", "104.94 MB"]
+
+
+def test_auto_plans_for_what_the_weights_are_stored_in(run):
+    """As `generate` would decide on that card."""
+    assert "compute int8: the weights are stored so" in lines(run("plan", BOARD, "--gpu", "4090"))
+
+
+def test_8_bits_are_timed_at_their_own_rate_here(run):
+    found = text_of(run("plan", BOARD, "--compute", "int8"))
+    assert "compute int8: as asked; shows its cost to the picture, and is slower, on a CPU" in found
+    assert "measured on this CPU: 1 TFLOPS linear, 0.5 attention, 2 in int8" in found
+
+
+def test_an_attention_kernel_that_holds_something_is_planned_with_it(run):
+    words = ("--gpu", "5090", "--profile", "8gb", "--frames", 33)
+    plain, sage = (text_of(run("plan", BOARD, *words, *more)) for more in ((), ("--kernel", "sage")))
+    work = [float(re.search(r"([\d.]+) MB a layer at work", text)[1]) for text in (plain, sage)]
+    assert work[1] > 1.4 * work[0]
+    assert "kernel sage: as asked" in sage
+    assert "sage counted as PyTorch's own attention" in sage
+
+
+def test_what_denoising_takes_adds_up():
+    found = report(load_storyboard(BOARD), profile="12gb", compute="fp8")
+    peak = max(found.plan.high_noise.peak, found.plan.low_noise.peak)
+    assert sum(found.rows.values()) == peak
+    assert found.rows["resident blocks"] == found.plan.resident * released_sizes(found.plan.scheme).slot
+
+
+def test_plan_takes_what_generate_takes():
+    shared = {name for option in generate.params for name in option.opts}
+    own = {"--out", "--draft", "--seeds", "--preview", "--keep-run"}
+    assert shared - own <= {name for option in plan.params for name in option.opts}
+
+
 def test_tiles_are_said_with_their_memory(run, tmp_path):
     from test_profiles import own_file
 
@@ -172,6 +228,15 @@ def test_tiles_are_said_with_their_memory(run, tmp_path):
         (("--profile", "6gb", "--frames", 2401), "2401 frames at 480x832 need "),
         (("--model", "nowhere"), "no such folder"),
         (("--height", 481), "the nearest is 480"),
+        (("--gpu", "3090", "--compute", "fp8"), "needs an RTX 40xx, an H100, or later"),
+        (("--gpu", "5090", "--kernel", "flash-attn-3"), "compute capability 8.0 to 9.0"),
+        (("--kernel", "flash"), "it runs on CUDA cards only; usable here are auto, sdpa"),
+        (("--kernel", "flush", "--gpu", "3090"), "did you mean 'flash'?"),
+        (("--compute", "int9"), "did you mean 'int8'?"),
+        (("--fuse", "of"), "fuse 'of': give one of auto, on, off"),
+        (("--gpu", "3090", "--device", "cpu"), "--device: is of this machine, and --gpu of another"),
+        (("--device", "cuda"), "PyTorch sees no CUDA card here"),
+        (("--dtype", "fp32"), "--dtype fp32: needs the model it is for"),
     ],
 )
 def test_what_cannot_be_is_told_on_one_line(run, words, said):

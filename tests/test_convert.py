@@ -617,7 +617,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(own, tmp_path, monk
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     message = refused(lambda: convert(own, tmp_path / "x" / "out"), OutputError)
     assert f"needs {room / 1e6:.2f} MB of disk, {room / 1e6:.2f} MB are free; free some space or" in message
-    assert asked == [tmp_path]
+    assert asked == [tmp_path / "x" / "out"], "the disk on which the folder lies, or will"
     assert not (tmp_path / "x").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=room))
     convert(own, tmp_path / "x" / "out")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from conversions import contents, convert, copied, notes, plan, write_source
-from dying import changes, killed
+from dying import changes, in_child, killed
 
 from holo_lite.errors import OutputError
 from holo_lite.weights.manifest import FILE_NAME
 from holo_lite.weights.manifest import JOURNAL as JOURNAL_NAME
 from quantize import convert as convert_module
-from quantize import inputs
-from quantize.convert import Advanced, Begun
+from quantize import inputs, job
+from quantize.convert import LOCK, Advanced, Begun
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("text_encoder",)
@@ -82,7 +82,7 @@ def test_killed_at_every_call_that_changes_the_disk(source, small, tmp_path):
         out = tmp_path / f"{call}-{when}"
         assert killed(partial(convert, source, out, roles=SMALL), call, when)
         if (out / FILE_NAME).exists() and not (out / JOURNAL_NAME).exists():
-            assert contents(out) == small
+            assert {name: found for name, found in contents(out).items() if name != LOCK} == small
             continue
         stood, known = standing(out), journalled(out)
         assert all(contents(out)[name] == small[name] for name in stood), "half of a file has its final name"
@@ -90,6 +90,30 @@ def test_killed_at_every_call_that_changes_the_disk(source, small, tmp_path):
         assert set(wrote).isdisjoint(known)
         assert len(stood & set(wrote)) <= 1, "a finished shard was made again"
         assert contents(out) == small, (call, when)
+
+
+def test_two_processes_do_not_convert_into_one_folder(source, small, tmp_path):
+    events = job.run(plan(source, tmp_path / "out", roles=SMALL))
+    begun = [next(events) for _ in range(3)]
+    stood = contents(tmp_path / "out")
+    refused = rf"^{tmp_path}/out: another process converts into it; wait for it, or stop it$"
+    with pytest.raises(OutputError, match=refused):
+        convert(source, tmp_path / "out", roles=SMALL)
+    assert contents(tmp_path / "out") == stood
+    assert begun + list(events)
+    assert contents(tmp_path / "out") == small
+
+
+def test_the_lock_of_a_killed_process_locks_nothing(source, small, tmp_path):
+    def killed_within():
+        events = job.run(plan(source, tmp_path / "out", roles=SMALL))
+        next(events)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert os.WTERMSIG(in_child(killed_within)) == signal.SIGKILL
+    assert (tmp_path / "out" / "lock").exists()
+    convert(source, tmp_path / "out", roles=SMALL)
+    assert contents(tmp_path / "out") == small
 
 
 def test_kill_9_at_random_moments_again_and_again(source, whole, tmp_path):

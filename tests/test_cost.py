@@ -10,7 +10,7 @@ from small_model import TEXT_DIM, config_of, layouts, random_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from holo_lite.config import HOLOCINE_14B
+from holo_lite.config import HOLOCINE_14B, DiTConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.plan import rate as rate_module
@@ -31,6 +31,7 @@ from holo_lite.plan.rate import device_rate
 from holo_lite.plan.sizes import released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 
+SHORT = json.dumps({f"a chip, PyTorch {torch.__version__}": [1.0]})
 LAYOUT = ShotLayout.from_frames(241, even_cuts(241, 5), 480, 832)
 CPU = torch.device("cpu")
 
@@ -101,10 +102,25 @@ def test_time_is_operations_over_their_rates():
     assert Operations(1, 2).times(3) == Operations(3, 6)
 
 
+def test_products_in_8_bits_are_counted_apart_and_have_their_own_rate():
+    plain, coded = (forward_operations(HOLOCINE_14B, LAYOUT, "sparse", linear=each) for each in ("plain", "int8"))
+    assert (coded.total, coded.attention) == (plain.total, plain.attention)
+    ends = 2 * LAYOUT.tokens * 5120 * 4 * 32 + 2 * 5120 * (256 + 7 * 5120)  # stay as they are
+    assert coded.linear == ends
+    assert Rate(10, 5, "", 40).seconds(Operations(20, 15, 80)) == 7
+    assert Rate(10, 5, "").seconds(Operations(20, 15, 80)) == 13, "of no known rate: no faster"
+    narrow = DiTConfig(96, 2, 40, 1, text_dim=16, freq_dim=16)  # 40 is no multiple of 16
+    found, int8 = (forward_operations(narrow, LAYOUT, "sparse", linear=each) for each in ("fp8", "int8"))
+    assert int8.eight_bit - found.eight_bit == 4 * LAYOUT.tokens * 96 * 40
+
+
 def test_a_vendors_rate_says_that_it_is_an_estimate():
     rate = vendor_rate(find_card("4090"))
     assert rate.linear == rate.attention == 82.6e12
     assert rate.basis.startswith("an estimate: 50% (assumed, not measured) of the 165.2 TFLOPS")
+    coded = vendor_rate(find_card("4090"), "int8")
+    assert (coded.linear, coded.eight_bit) == (82.6e12, None)
+    assert coded.basis == f"{rate.basis}, products in int8 counted as no faster than others"
     assert vendor_rate(find_card("RTX 4060")) is None
     assert sum(card.tflops is not None for card in CARDS) == 7
 
@@ -133,7 +149,16 @@ def test_a_rate_is_measured_once(tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "new" / "rates.json").read_text())) == 2
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": ["x", 1]}'])
+def test_products_in_8_bits_are_measured_when_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_module, "measure", lambda _: (3e12, 2e12))
+    asked = []
+    monkeypatch.setattr(rate_module, "measure_eight_bit", lambda _, linear: asked.append(linear) or 5e12)
+    plain, *coded = (device_rate(CPU, "a chip", tmp_path, linear) for linear in ("plain", "int8", "int8"))
+    assert (plain.eight_bit, asked) == (None, ["int8"])
+    assert coded == [Rate(3e12, 2e12, "measured on a chip: 3 TFLOPS linear, 2 attention, 5 in int8", 5e12)] * 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": ["x", 1]}', SHORT])
 def test_a_spoilt_memory_only_means_to_measure_again(tmp_path, monkeypatch, content):
     monkeypatch.setattr(rate_module, "measure", lambda _: (3e12, 2e12))
     (tmp_path / "rates.json").write_text(content)
@@ -150,4 +175,5 @@ def test_a_real_measurement_gives_real_rates(monkeypatch):
     monkeypatch.setattr(rate_module, "SECONDS", 0.01)
     linear, attended = rate_module.measure(CPU)
     assert 1e8 < linear < 1e15
+    assert 1e7 < rate_module.measure_eight_bit(CPU, "fp8") < 1e15
     assert 1e8 < attended < 1e15

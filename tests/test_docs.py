@@ -1,17 +1,26 @@
 """What the documentation states about formats and profiles is what the code does."""
 
+import math
 import re
 from pathlib import Path
+
+import pytest
 
 from holo_lite.evaluation.ablations import CLIPS
 from holo_lite.evaluation.cuts import NEAR, TIMES_ITS_NEIGHBOURS
 from holo_lite.evaluation.marks import SCORES
 from holo_lite.evaluation.scores import wilson
+from holo_lite.film.vae_shapes import vae_shapes
+from holo_lite.plan.encoding import UMT5_XXL
 from holo_lite.plan.machine import Machine
+from holo_lite.plan.profile import shipped_profiles
 from holo_lite.plan.report import abilities
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.schemes.registry import SCHEMES
 
 ROOT = Path(__file__).parent.parent
+BF16, FP32 = 2, 4  # bytes
+VAE_WIDTH = 96  # of the released one
 
 
 def rows(path):
@@ -63,3 +72,52 @@ def test_the_quality_page_explains_every_score_and_ablation():
     page = " ".join((ROOT / "docs/quality.md").read_text(encoding="utf-8").split())
     assert f"at least {TIMES_ITS_NEIGHBOURS:g} times as much as any of the {NEAR} changes on either side" in page
     assert f"With 200 storyboards and not one miss, the lower end stands at {100 * wilson(1, 200)[0]:.1f} %" in page
+
+
+def on_disk(scheme):
+    """Bytes of the released model as it would be converted, the VAE in the fp32 in which it is released."""
+    sizes, embedding = released_sizes(scheme), UMT5_XXL.vocabulary * UMT5_XXL.d_model * BF16
+    experts = sum(stack.rest + stack.total for stack in (sizes.high_noise, sizes.low_noise))
+    vae = sum(math.prod(shape) for shape in vae_shapes(VAE_WIDTH).values()) * FP32
+    return experts + sizes.text.rest + sizes.text.total + embedding + vae
+
+
+def test_the_first_run_takes_the_schemes_of_the_profiles_and_their_disk():
+    page = {row[0]: row[1:] for row in rows("docs/first-run.md")}
+    for profile in shipped_profiles():
+        if profile.device == "cuda":
+            scheme = profile.schemes[0]
+            assert page[f"{profile.card // 2**30} GB"] == [scheme, f"{on_disk(scheme) / 1e9:.0f} GB"]
+
+
+def test_the_first_run_quotes_the_conversions_that_were_measured():
+    kept = (ROOT / "benchmarks" / "results" / "convert-cpu-2-cores.txt").read_text(encoding="utf-8")
+    minutes = {line.split()[0]: float(line.split()[4]) for line in kept.splitlines() if line.split()[0] in SCHEMES}
+    page = (ROOT / "docs" / "first-run.md").read_text(encoding="utf-8")
+    assert f"{minutes['nf4']:.1f} minutes to nf4 and {minutes['int8']:.1f} to int8" in " ".join(page.split())
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page):
+    """What a link can lead to within a page, by its headings."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        place, _, anchor = target.partition("#")
+        if "://" not in target:
+            found = page.parent / place if place else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), target
+
+
+def test_the_table_of_contents_has_every_page():
+    listed = re.findall(
+        r"^\| \[[\w-]+\.md\]\((docs/[\w-]+\.md)\) \|", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(listed) == [f"docs/{page.name}" for page in PAGES[1:]]

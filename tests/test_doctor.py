@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -608,6 +609,15 @@ def test_a_models_health_is_that_of_all_its_files(toy_copy):
     assert re.match(r".*dit_low_noise.safetensors: is cut short: tensor", model(toy_copy).problem)
     (toy_copy / "tokenizer.json").unlink()
     assert "has no tokenizer.json" in model(toy_copy).problem
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a file"])
+def test_a_name_that_is_no_folder_is_the_models_illness_and_not_the_disks(tmp_path, name):
+    (tmp_path / "a file").write_bytes(b"")
+    place = look.Place(tmp_path, tmp_path / "cache", tmp_path / name)
+    looked = {fact: attempt(partial(look.look_at, place), fact) for fact in ("disk", "model")}
+    fixes = [finding.what for finding in judge(replace(WELL, **looked)) if finding.state == "fix"]
+    assert fixes == ["model"]
 
 
 def test_a_profile_is_named_without_a_model():

@@ -35,7 +35,7 @@ from holo_lite.weights.low_rank import LowRank
 
 CPU, BF16, FP32 = torch.device("cpu"), torch.bfloat16, torch.float32
 CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card: run on one")
-TRITON = pytest.mark.skipif(not has_triton(), reason="needs Triton")
+TRITON = pytest.mark.skipif(not has_triton(), reason="needs Triton: pip install triton")
 BITS = sorted(FORMATS)
 OUTPUTS, INPUTS = 96, 64
 

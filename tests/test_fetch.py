@@ -417,6 +417,19 @@ def test_a_yes_fetches(run, monkeypatch, tmp_path):
     assert f"model/{LOW}" in outcome.err or f"model/{HIGH}" in outcome.err
 
 
+@pytest.mark.usefixtures("hub_here")
+def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("holo_lite.fetch.run.fetch", interrupted)
+    outcome = run("fetch", "sparse", "--into", "model", "--accept-licence")
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1] == ("interrupted; what has come is kept; to go on, type the same command")
+
+
 def test_another_variant_is_a_mistake(run):
     outcome = run("fetch", "dense")
-    assert outcome.err == "error: attention 'dense': give one of sparse, full\n"
+    assert outcome.err == "error: 'dense': HoloCine is there as sparse and full; type holo-lite fetch sparse\n"
+    assert outcome.code == 2

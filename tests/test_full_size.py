@@ -26,8 +26,8 @@ from holo_lite.sampler import Context, Guidance, sample
 from holo_lite.schedule import Schedule
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.streaming.hooks import install
+from holo_lite.weights.names import LINEARS
 from holo_lite.weights.shard import ALIGNMENT
-from quantize.plan import LINEARS
 
 TWO_BLOCKS = replace(HOLOCINE_14B, num_layers=2)
 LAYOUTS = {
@@ -111,20 +111,28 @@ def test_a_step_at_full_size_takes_what_is_planned(layout, scheme, joint):
     assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
 
 
-@pytest.mark.parametrize(("layout", "scheme"), [("five shots", "int8"), ("33 frames", "bf16")])
-def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme):
+IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied, and whether both branches are at once
+    ("five shots", "int8", "int8", True),
+    ("33 frames", "bf16", "int8", True),
+    ("five shots", "bf16", "fp8", False),
+    ("one shot", "qfloat8", "fp8", True),
+]
+
+
+@pytest.mark.parametrize(("layout", "scheme", "linear", "joint"), IN_8_BITS)
+def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme, linear, joint):
     """A card's kernels allocate their results and nothing else; here such results stand for them."""
     monkeypatch.setattr("holo_lite.kernels.coding.quantize_plainly_", lambda *_: None)
     monkeypatch.setattr("holo_lite.kernels.product.reference", product_of_a_card)
     frames, cuts = LAYOUTS[layout]
     shots = ShotLayout.from_frames(frames, cuts, 480, 832)
-    sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear="int8")
+    sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear=linear)
     sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
-    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=True) - WORKSPACE
+    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=joint) - WORKSPACE
     model = skeleton(scheme)
-    model.compute = Compute(linear="int8")
+    model.compute = Compute(linear=linear)
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
-        measured = step(live, FakeExperts(model, sizes.slot), shots, joint=True)
+        measured = step(live, FakeExperts(model, sizes.slot), shots, joint=joint)
     assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
 
 

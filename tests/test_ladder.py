@@ -18,11 +18,13 @@ from holo_lite.decode import Decoding
 from holo_lite.denoise import Denoiser
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
+from holo_lite.kernels.rules import Workspace
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.remembered import Remembered
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
@@ -207,11 +209,12 @@ def test_the_ladder_ends_and_every_rung_is_smaller(attention, feed_forward, resi
 
 def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
     request = ClipRequest(SETTINGS.layout)
-    here = Remembered.of(tmp_path, "a card", "nf4", request)
+    nf4, int8 = released_sizes("nf4"), released_sizes("int8")
+    here = Remembered.of(tmp_path, "a card", nf4, request)
     assert here.apply(PLAN) == PLAN
     held = replace(PLAN, chunks=Chunks(512, 256), joint=False, resident=1, resident_other=0, tile=(8, 8))
     here.keep(held)
-    assert Remembered.of(tmp_path, "a card", "nf4", request).apply(PLAN) == held
+    assert Remembered.of(tmp_path, "a card", nf4, request).apply(PLAN) == held
     poorer = replace(PLAN, chunks=Chunks(256, 256), resident=0, resident_other=0)
     assert here.apply(poorer).chunks == Chunks(256, 256), "there may be less memory today"
     longer = ClipRequest(ShotLayout((0,), 9, 4, 6))
@@ -220,12 +223,18 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
     assert here.apply(slim).tile == (20, 10), "the smaller area, though the first side is larger"
     here.keep(replace(held, pinned_ring=False))
     assert not here.apply(PLAN).pinned_ring
-    for other in (("another card", "nf4", request), ("a card", "int8", request), ("a card", "nf4", longer)):
+    for other in (
+        ("another card", nf4, request),
+        ("a card", int8, request),
+        ("a card", replace(nf4, linear="int8"), request),
+        ("a card", replace(nf4, workspace=Workspace(2, 6)), request),
+        ("a card", nf4, longer),
+    ):
         assert Remembered.of(tmp_path, *other).apply(PLAN) == PLAN
 
 
 def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
-    here = Remembered.of(tmp_path, "a card", "nf4", ClipRequest(SETTINGS.layout))
+    here = Remembered.of(tmp_path, "a card", released_sizes("nf4"), ClipRequest(SETTINGS.layout))
     for text in ("", "[]", "null", f'{{"{here.key}": {{"chunks": 3}}}}', f'{{"{here.key}": 3}}'):
         here.path.write_text(text)
         assert here.apply(PLAN) == PLAN

@@ -25,11 +25,12 @@ from whole_models import write_holes
 
 from holo_lite.adapters import open_adapters
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.film.video import read_metadata
 from holo_lite.kernels.coding import quantize
 from holo_lite.kernels.rows import FORMATS
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import Compute
 from holo_lite.model.linear import Linear, Packed
 from holo_lite.model.load import load_expert
 from holo_lite.plan.fit import make_plan
@@ -405,16 +406,23 @@ def large(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "room", "cfg"), [("plain", 1, "joint"), ("nf4", 9, "sequential"), ("fp32 in bf16", 2, "joint")]
+    ("name", "room", "cfg", "linear"),
+    [
+        ("plain", 1, "joint", "plain"),
+        ("nf4", 9, "sequential", "plain"),
+        ("fp32 in bf16", 2, "joint", "plain"),
+        ("nf4", 0, "joint", "int8"),
+        ("plain", 1, "sequential", "fp8"),
+    ],
 )
-def test_a_run_with_adapters_takes_what_is_planned(large, name, room, cfg):
+def test_a_run_with_adapters_takes_what_is_planned(large, name, room, cfg, linear):
     """And gives it back. On a CPU all of an expert's factors are the device's, and there is no copy of them."""
     case, (folder, computed, place) = Case(33, (17,), 64, 80, room, cfg), large(name)
     given = [(place / "blocks.safetensors", 1.0), (place / "ends.safetensors", 0.5)]
     adapters = open_adapters(folder, {"high_noise": given, "low_noise": given[:1]}).by_expert
-    plan, without = (plan_of(folder, case, computed, adapters=each) for each in (adapters, {}))
+    plan, without = (plan_of(folder, case, computed, adapters=each, linear=linear) for each in (adapters, {}))
     with LiveBytes(without_meta=True) as live:
-        run = denoise(folder, case, computed, plan, CPU, adapters=adapters)
+        run = denoise(folder, case, computed, plan, CPU, adapters=adapters, compute=Compute(linear=linear))
         next(run)
         high, live.peak = live.peak, live.now
         assert len(list(run)) == 1

@@ -11,7 +11,7 @@ from live_bytes import LiveBytes
 from safetensors.torch import load_file
 from tensor_files import lies_in
 
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.linear import Linear, Packed, pack_linears

@@ -20,6 +20,7 @@ from holo_lite.config import HOLOCINE_14B, DiTConfig
 from holo_lite.errors import SettingsError
 from holo_lite.film import vae as vae_module
 from holo_lite.film.vae_files import VaeConfig
+from holo_lite.kernels.rules import Workspace
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.encoding import UMT5_XXL, attention, linears, operations
@@ -236,6 +237,18 @@ def test_an_experts_peak_is_the_sum_of_its_parts():
     assert sums.denoise(sizes.high_noise, Chunks(), 2, joint=False) == expected
     joint = sums.denoise(sizes.high_noise, Chunks(), 2, joint=True)
     assert joint - expected == tokens * d * 2 - latents
+
+
+def test_what_an_attention_kernel_holds_counts_in_self_attention():
+    """By hand, of one shot: beside queries and their results, bytes for the queries and for all keys."""
+    sizes, d, rows = SIZES["nf4"], 5120, (61 + 1) * 1560
+    held, plain = (
+        Arithmetic(each, ONE, "cuda", 2).denoising(each.high_noise, Chunks(), 2, joint=True)
+        for each in (dataclasses.replace(sizes, workspace=Workspace(queries=2, keys=6)), sizes)
+    )
+    assert held["a layer at work"] == 2 * rows * d * 2 + 8192 * d * (2 * 2 + 2) + 6 * rows * d
+    assert plain["a layer at work"] == 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48)
+    assert {**held, "a layer at work": 0} == {**plain, "a layer at work": 0}
 
 
 def test_on_a_cpu_the_ring_is_the_same_memory():

@@ -25,8 +25,10 @@ from holo_lite.denoise import Denoiser
 from holo_lite.events import StepDone
 from holo_lite.kernels.eight_bit import refusal
 from holo_lite.kernels.fused import pick_ops
+from holo_lite.kernels.rules import Workspace
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute
+from holo_lite.model.equations import attention
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.opened import folder_sizes
@@ -150,10 +152,10 @@ def profile_of(case, device="cpu"):
     )
 
 
-def plan_of(folder, case, computed, device="cpu", adapters=None, linear="plain"):
+def plan_of(folder, case, computed, device="cpu", adapters=None, **how):
     """A plan for a machine with room for so many blocks of the first expert, and then of the other."""
     sizes, request = folder_sizes(folder, computed.itemsize, adapters), ClipRequest(case.layout)
-    sizes = replace(sizes, linear=linear)
+    sizes = replace(sizes, **how)
     profile = profile_of(case, device)
     sums, stack = Problem(profile, sizes, request, UNKNOWN).arithmetic, sizes.high_noise
     blocks = len(stack.blocks)
@@ -212,6 +214,7 @@ IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied
     ("33 frames", "plain", "fp8"),
     ("33 frames", "int8", "int8"),
     ("200 and 41 frames", "nf4", "int8"),
+    ("200 and 41 frames, one branch at a time", "qfloat8", "fp8"),
 ]
 
 
@@ -223,6 +226,24 @@ def test_products_in_8_bits_take_what_is_planned(model, layout, name, linear):
     with LiveBytes(without_meta=True) as live:
         assert len(list(denoise(folder, case, computed, plan, CPU, compute=Compute(linear=linear)))) == 2
     holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
+
+
+@pytest.mark.parametrize("layout", ["one long shot", "961 frames as one shot, one branch at a time"])
+def test_what_an_attention_kernel_holds_is_planned_for(model, layout):
+    """One that holds bytes for its queries and its keys, as a library may, beside what comes of them."""
+    case, (folder, computed), held = LAYOUTS[layout], model("nf4"), Workspace(queries=2, keys=6)
+    plan = plan_of(folder, case, computed, workspace=held)
+    counted = held.nbytes(plan.chunks.attention, Clip(case.layout).key_rows, SMALL.dim)
+
+    def hungry(q, k, v):
+        out = attention(q, k, v)
+        torch.empty(held.nbytes(len(q), len(k), q[0].numel()), dtype=torch.uint8)
+        return out
+
+    with LiveBytes(without_meta=True) as live:
+        assert len(list(denoise(folder, case, computed, plan, CPU, compute=Compute(hungry)))) == 2
+    holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
+    assert live.peak > plan.high_noise.peak - counted / 2, "so little that no plan could miss it"
 
 
 def test_threads_that_bring_weights_allocate_nothing(model, monkeypatch):

@@ -22,7 +22,7 @@ from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
 from holo_lite.console import display, show
-from holo_lite.errors import OutputError, RunError
+from holo_lite.errors import OutputError, RunError, SettingsError
 from holo_lite.events import Finished, FrameDone, GoingOn, NotSaved, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.places import CACHE_VARIABLE
@@ -200,10 +200,7 @@ def test_killed_around_writes_fsyncs_and_renames_at_most_one_step_is_lost(toy, t
             saved = [state for state in renames[1:3] if call > state or (call, when) == (state, "behind")]
             assert len(steps(events)) == 2 - len(saved), (call, when)
         assert films(out) == film, (call, when)
-        assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith(".part")) == [
-            "a.mp4",
-            "a.png",
-        ]
+        assert sorted(path.name for path in out.parent.iterdir()) == ["a.mp4", "a.png"]
 
 
 def test_the_command_killed_goes_on_after_the_last_saved_step(run, toy_copy, tmp_path):
@@ -313,6 +310,30 @@ def test_other_threads_are_told_and_the_run_goes_on(toy, tmp_path, monkeypatch):
     made_with = RunSettings.from_json(read_metadata(tmp_path / "a.mp4")).made_with
     assert made_with.endswith("; after step 2: threads 1, now 64")
     assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("said", "gone", "changed"),
+    [("auto", False, ()), ("auto", True, ("kernel one, now two",)), ("two", False, ("kernel one, now two",))],
+)
+def test_auto_comes_to_what_the_run_was_begun_with(toy, tmp_path, monkeypatch, said, gone, changed):
+    """`auto` may be measured otherwise on another day; a kernel that a person names is that one."""
+
+    def opened(kernel, fastest, *others):
+        def choose(said, *_, **__):
+            name = fastest if said.kernel == "auto" else said.kernel
+            if name not in {fastest, *others}:
+                raise SettingsError(f"kernel '{name}': it is not installed")
+            same, resolved = toy.computing, dataclasses.replace(toy.computing.said, kernel=name)
+            return dataclasses.replace(same, record={**same.record, "kernel": name}, said=resolved)
+
+        monkeypatch.setattr("holo_lite.pipeline.choose_computing", choose)
+        return Pipeline.load(toy.folder.path, kernel=kernel)
+
+    cut_off(begin(opened("auto", "one", "two"), tmp_path / "a.mp4"), 2)
+    events = list(begin(opened(said, "two", *([] if gone else ["one"])), tmp_path / "a.mp4"))
+    assert events[1].changes == changed
+    assert events[-1].settings.computing["kernel"] == ("two" if changed else "one")
 
 
 def test_other_settings_in_its_place_are_refused_before_the_first_event(toy, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from holo_lite.room import capped
+from holo_lite.errors import RoomError
+from holo_lite.room import capped, naming_shortage
 
 GIB = 2**30
 
@@ -44,3 +45,10 @@ def test_the_allocator_is_held_to_the_budget_and_let_go_again(card, name, index)
 def test_a_budget_beyond_the_card_is_the_card(card):
     with capped(torch.device("cuda"), 80 * GIB):
         assert card.fractions == [(1.0, 3)]
+
+
+def test_a_lack_of_memory_that_nothing_makes_up_for_is_one_line():
+    with pytest.raises(RoomError, match="close other programs"), naming_shortage():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+    with pytest.raises(RuntimeError, match="shapes"), naming_shortage():
+        raise RuntimeError("shapes do not match")

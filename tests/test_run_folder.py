@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -284,9 +285,10 @@ def test_a_record_that_was_edited_is_not_gone_on_with(folder):
     folder.save(state(), None)
     path = folder.path / "run.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"steps": 4', '"steps": 9'), encoding="utf-8")
-    assert folder.begun().settings.steps == 9
-    with pytest.raises(RunError, match="belongs to another run"):
-        folder.state()
+    assert folder.record().settings.steps == 9
+    for look in (folder.state, folder.begun):  # no video is looked for under a name that was changed
+        with pytest.raises(RunError, match="belongs to another run"):
+            look()
 
 
 @pytest.mark.parametrize(
@@ -392,6 +394,18 @@ def test_circumstances_name_what_last_bits_depend_on():
     ]
 
 
+def test_what_computes_beside_torch_is_a_circumstance_where_it_does(monkeypatch):
+    def version(package):
+        return f"of {package}"
+
+    plain = circumstances(torch.device("cpu"), {"kernel": "sdpa", "linear": "plain", "fused": "off"})
+    assert {"sageattention", "triton", "triton-windows"}.isdisjoint(plain)
+    monkeypatch.setattr(metadata, "version", version)
+    found = circumstances(torch.device("cpu"), {"kernel": "sage", "linear": "int8", "fused": "off"})
+    assert (found["kernel"], found["sageattention"]) == ("sage", "of sageattention")
+    assert found["triton"] == "of triton"
+
+
 def test_threads_are_no_circumstance_on_a_card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"RTX 9090 {device.index}")
     found = circumstances(torch.device("cuda", 1))
@@ -492,13 +506,15 @@ def test_a_run_without_a_step_leaves_nothing_behind(tmp_path):
 
 
 def test_two_processes_do_not_make_one_video(tmp_path):
-    """Nor do they write one state file, which would then be neither's."""
-    folder = RunFolder(tmp_path / "a.mp4.run")
+    """Nor do they write one state file, which would then be neither's, nor read one that may be half replaced."""
+    folder, refused = RunFolder(tmp_path / "a.mp4.run"), "another process makes this video; wait for it, or stop it"
+    early = keeper_of(folder)
     with keeper_of(folder) as keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []
-        other = keeper_of(folder)
-        with pytest.raises(RunError, match="another process makes this video; wait for it, or stop it"):
-            other.__enter__()
+        with pytest.raises(RunError, match=refused):
+            early.__enter__()
+        with pytest.raises(RunError, match=refused):
+            keeper_of(folder)
         assert same(folder.state()[0], state(1))
     with keeper_of(folder):
         pass  # whatever breaks off before it has begun again
@@ -510,7 +526,7 @@ def test_a_disk_that_knows_no_locks_is_used_without(tmp_path, monkeypatch, error
     def acquire(_):
         raise error
 
-    monkeypatch.setattr("holo_lite.runs.folder.FileLock.acquire", acquire)
+    monkeypatch.setattr("holo_lite.folder_lock.FileLock.acquire", acquire)
     with keeper_of(RunFolder(tmp_path / "a.mp4.run")) as keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []
     assert keeper.folder.state()[0].done == 1
@@ -551,6 +567,35 @@ def test_a_full_disk_is_told_once_and_the_state_before_stays(tmp_path, monkeypat
         disk.room = math.inf  # somebody made room
         assert [*keeper.save(state(4))] == []
     assert same(folder.state()[0], state(4))
+
+
+@pytest.mark.parametrize("saved", [0, 1])
+def test_on_a_full_disk_no_cache_stays_that_no_state_names(tmp_path, monkeypatch, saved):
+    folder = RunFolder(tmp_path / "a.mp4.run")
+    disk = Full(monkeypatch, room=2 + 2 * saved)  # the record, states with their caches, and one more cache
+    with keeper_of(folder) as keeper:
+        told = [*keeper.begin(), *(note for step in (1, 2) for note in keeper.save(state(step, cached=step)))]
+        assert [type(note) for note in told] == [NotSaved]
+        assert disk.room < 0
+        assert [path.name for path in folder.path.glob("cache-*")] == ["cache-1.safetensors"] * saved
+        disk.room = math.inf
+        assert [*keeper.save(state(3, cached=3))] == []
+    assert same(folder.state()[0], state(3, cached=3))
+
+
+def test_no_memory_to_write_a_state_with_is_told_and_costs_no_step(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    folder = RunFolder(tmp_path / "a.mp4.run")
+    with keeper_of(folder) as keeper:
+        assert [*keeper.begin(), *keeper.save(state(1))] == []
+        with monkeypatch.context() as patch:
+            patch.setattr("holo_lite.runs.state.write_sealed", full)
+            (told,) = keeper.save(state(2))
+        assert told == NotSaved(f"{folder.path}: there is no memory to write it with", 1)
+        assert [*keeper.save(state(3))] == []
+    assert same(folder.state()[0], state(3))
 
 
 def test_a_disk_that_is_full_from_the_beginning_costs_a_line_and_what_fits_later_is_saved(tmp_path, monkeypatch):

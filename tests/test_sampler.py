@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.model.clip import Clip
 from holo_lite.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.schedule import Schedule

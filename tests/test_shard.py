@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dying import Dying
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -145,30 +146,16 @@ class Disk:
     def __init__(self, monkeypatch, writes=10**9, code=errno.ENOSPC):
         self.left, self.code = writes, code
         self.open = Path.open
-        monkeypatch.setattr(Path, "open", lambda path, *args, **options: File(self, path, args, options))
+        monkeypatch.setattr(Path, "open", lambda *path, **options: Dying(self.open(*path, **options), self))
 
     def use(self):
         self.left -= 1
         if self.left < 0:
             raise OSError(self.code, os.strerror(self.code))
 
-
-class File:
-    def __init__(self, disk, path, args, options):
-        self.disk, self.file = disk, disk.open(path, *args, **options)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def write(self, data):
-        self.disk.use()
-        return self.file.write(data[: max(1, len(data) // 2)] if self.disk.left % 2 else data)
+    def write(self, file, data):
+        self.use()
+        return file.write(data[: max(1, len(data) // 2)] if self.left % 2 else data)
 
 
 @pytest.mark.parametrize("writes", range(3))

@@ -365,10 +365,11 @@ def test_giving_the_cache_up_is_the_last_rung_and_computes_the_rest(paths):
 
 def test_that_there_was_no_room_for_a_cache_is_not_remembered(tmp_path):
     request = ClipRequest(SETTINGS.layout, cached=True)
-    here = Remembered.of(tmp_path, "a card", "nf4", request)
+    sizes = released_sizes("nf4")
+    here = Remembered.of(tmp_path, "a card", sizes, request)
     here.keep(replace(ROOM, step_cache=False))
     assert here.apply(ROOM).step_cache
-    assert here.key != Remembered.of(tmp_path, "a card", "nf4", replace(request, cached=False)).key
+    assert here.key != Remembered.of(tmp_path, "a card", sizes, replace(request, cached=False)).key
 
 
 def copied(cache):

@@ -17,7 +17,7 @@ from small_model import config_of, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.errors import CheckpointError
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.load import load_expert

@@ -1,15 +1,14 @@
 """The text encoder: the reference's numbers from every layout, and no copy of the vocabulary."""
 
 import json
-import math
 import re
-import struct
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
+from whole_models import write_holes
 
 from holo_lite.errors import CheckpointError
 from holo_lite.text.encoder import TextEncoder, pad_rows
@@ -165,21 +164,6 @@ def real_shapes(blocks=24):
         inner |= {"ffn.gate.0": (10240, 4096), "ffn.fc1": (10240, 4096), "ffn.fc2": (4096, 10240)}
         shapes |= {f"blocks.{block}.{name}.weight": shape for name, shape in inner.items()}
     return shapes
-
-
-def write_holes(path, shapes):
-    """A bf16 safetensors file with a true header and data that takes no place on disk."""
-    header, place = {}, 0
-    for name, shape in shapes.items():
-        end = place + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [place, end]}
-        place = end
-    raw = json.dumps(header).encode()
-    raw += b" " * (-len(raw) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(raw)) + raw)
-        file.truncate(8 + len(raw) + place)
-    return path
 
 
 def anonymous_bytes():

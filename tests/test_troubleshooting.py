@@ -1,4 +1,4 @@
-"""What the page on troubleshooting tells people to type exists, and what it says a message is, is one."""
+"""What pages tell people to type exists, and what the one on troubleshooting says a message is, is one."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,9 @@ from holo_lite.doctor.judge_card import CUDA_BUILD, NEEDS_DRIVER
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+}
 SOURCE = "".join(
     re.sub(r"\"\s+f?\"", "", path.read_text(encoding="utf-8"))  # strings that go on in the next line
     for path in (*(ROOT / "holo_lite").rglob("*.py"), *(ROOT / "quantize").rglob("*.py"))
@@ -30,9 +32,9 @@ def options(command):
     return {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
 
 
-@pytest.mark.parametrize("page", [PAGE, README], ids=["troubleshooting", "README"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_and_option_exists(page):
-    for name, *words in commands(page):
+    for name, *words in commands(PAGES[page]):
         command = COMMANDS[name]
         assert {word for word in words if word.startswith("--")} <= options(command), (name, words)
         if words and hasattr(command, "commands"):
@@ -45,9 +47,8 @@ def test_every_option_that_is_named_alone_is_some_commands():
     assert alone <= {option for command in COMMANDS.values() for option in options(command)}
 
 
-@pytest.mark.parametrize("page", [PAGE, README], ids=["troubleshooting", "README"])
-def test_every_message_that_is_explained_is_one(page):
-    rows = re.findall(r"^\| `([^`]+)` \|", page.partition("| it says |")[2], flags=re.MULTILINE)
+def test_every_message_that_is_explained_is_one():
+    rows = re.findall(r"^\| `([^`]+)` \|", PAGE.partition("| it says |")[2], flags=re.MULTILINE)
     assert len(rows) > 5
     for message in rows:
         for part in message.replace("(HTTP 401)", "(HTTP").split("…"):

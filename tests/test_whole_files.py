@@ -1,8 +1,9 @@
 """A file is whole under its name, or it is not there, or it is the one that was."""
 
 import pytest
+from dying import in_child
 
-from holo_lite.whole_files import draft, write_whole
+from holo_lite.whole_files import Draft, draft, sweep, write_whole
 
 
 def test_a_file_replaces_an_older_and_leaves_nothing_beside_it(tmp_path):
@@ -32,3 +33,26 @@ def test_a_name_that_cannot_be_taken_leaves_nothing(tmp_path):
         with pytest.raises(OSError, match=r"directory|exists"):
             write_whole(path, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    path, other = tmp_path / "a[1].mp4", tmp_path / "b.mp4"
+
+    def killed_within():
+        for each in (path, other):
+            Draft(each).partial.write_bytes(b"half")
+
+    assert in_child(killed_within) == 0
+    (of_other,) = tmp_path.glob(".b.mp4.*.part")
+    kept = {
+        of_other,
+        Draft(path).partial,
+        tmp_path / ".a[1].mp4.mine.part",
+        tmp_path / ".a[1].mp4.12-1-2.part",
+        path,
+    }
+    for each in kept - {of_other}:
+        each.write_bytes(b"")
+    sweep(path)
+    assert set(tmp_path.iterdir()) == kept
+    sweep(tmp_path / "nowhere" / "a.mp4")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from training.dit import DitRecipe
-from training.vae import VaeRecipe
+from training.vae import DECODER, VaeRecipe
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,10 @@ class Recipe:
 
 def smaller() -> Recipe:
     """Half the clips, and of every training the steps that teach most."""
-    vae = VaeRecipe()
     return Recipe(
-        vae=replace(vae, decoder=replace(vae.decoder, steps=1400)),
-        dit=replace(DitRecipe(), steps=1500, expert_steps=(150, 100)),
-        clips=384,
+        vae=VaeRecipe(decoder=(replace(DECODER, steps=700),)),
+        dit=replace(DitRecipe(), steps=800, expert_steps=(80, 60)),
+        clips=256,
         storyboards=30,
     )
 

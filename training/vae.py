@@ -47,6 +47,22 @@ class Stage:
     compute: torch.dtype = torch.float32
 
 
+DECODER = Stage(
+    "vae-decoder",
+    frames=FRAMES,
+    steps=4900,
+    batch=4,
+    crop=None,
+    muon=1e-2,
+    adam=2e-3,
+    noise=0.1,
+    flicker=1.0,
+    stress=1.5,
+    after_cut=4.0,
+    compute=torch.bfloat16,
+)
+
+
 @dataclass(frozen=True)
 class VaeRecipe:
     """Sizes and lengths of the training."""
@@ -57,22 +73,7 @@ class VaeRecipe:
         Stage("vae-clips", frames=FRAMES, steps=350, batch=8, crop=48, muon=1e-2, adam=2e-3),
         Stage("vae-whole", frames=FRAMES, steps=60, batch=4, crop=None, muon=2e-3, adam=5e-4),
     )
-    decoder: Stage = Stage(
-        "vae-decoder",
-        frames=FRAMES,
-        steps=8600,
-        batch=4,
-        crop=None,
-        muon=1e-2,
-        adam=2e-3,
-        noise=0.1,
-        flicker=1.0,
-        stress=1.5,
-        after_cut=4.0,
-        repainted=0.5,
-        at_cut=0.6,
-        compute=torch.bfloat16,
-    )
+    decoder: tuple[Stage, ...] = (DECODER,)
     pull: float = 1e-3
 
 
@@ -140,7 +141,10 @@ def train_decoder(vae: Any, recipe: VaeRecipe, part: Part) -> Any | None:
     """Train the decoder on, the encoder frozen: latents made before stay good. → the VAE when done, else None."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
-    return _train_stage(vae, recipe.decoder, recipe, part)
+    for stage in recipe.decoder:
+        if _train_stage(vae, stage, recipe, part) is None:
+            return None
+    return vae
 
 
 def _train_stage(vae: Any, stage: Stage, recipe: VaeRecipe, part: Part) -> nn.Module | None:

@@ -102,7 +102,8 @@ def summary(items: Sequence[Item], ended: Sequence[ItemEnded]) -> Iterator[str]:
 
 
 def _line(ended: ItemEnded) -> str:
-    """What became of one: a video, or the storyboard that failed, whose error names it."""
+    """What became of one: the video, unless an error names it or its storyboard."""
     why = ended.why or f"in {round(ended.seconds) // 60}:{round(ended.seconds) % 60:02}"
-    subject = "" if ended.why.startswith(f"{ended.item.storyboard}:") else f"{ended.item.video}  "
+    named = why.startswith((f"{ended.item.storyboard}:", f"{ended.item.video}:"))
+    subject = "" if named else f"{ended.item.video}  "
     return f"{WORDS[ended.state]:10}  {subject}{why}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from holo_lite.errors import RoomError, SettingsError
+
+if TYPE_CHECKING:
+    from holo_lite.config import Attention
 
 USUAL = "nf4"  # the scheme that fits the smallest card
 
@@ -35,10 +39,9 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
     from holo_lite.fetch.view import next_lines, show
-    from holo_lite.settings import check_attention
 
     hub = Hub()
-    order = plan_order(check_attention(variant), into, hub)
+    order = plan_order(_variant(variant), into, hub)
     for line in order_lines(order):
         click.echo(line, err=True)
     check_room(order)
@@ -49,10 +52,19 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
             for event in events:
                 show(event, view)
     except KeyboardInterrupt:
-        click.echo("what has come is kept: type the same command to go on from here", err=True)
-        raise
+        raise click.Abort("what has come is kept; to go on, type the same command") from None
     for line in next_lines(order, _preferred()):
         click.echo(line)
+
+
+def _variant(name: str) -> Attention:
+    """The variant of that name. Raises `SettingsError`."""
+    from holo_lite.config import ATTENTIONS
+
+    for variant in ATTENTIONS:
+        if name == variant:
+            return variant
+    raise SettingsError(f"'{name}': HoloCine is there as {' and '.join(ATTENTIONS)}; type holo-lite fetch sparse")
 
 
 def _ask() -> None:

@@ -74,9 +74,9 @@ def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) 
         every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
     if not every:
         return events
-    from holo_lite.preview import colours_of, preview_path, with_previews
+    from holo_lite.preview import previewed as drawn_beside
 
-    return with_previews(events, lambda: colours_of(pipeline.folder), preview_path(out), every)
+    return drawn_beside(events, pipeline, out, every)
 
 
 @contextmanager

@@ -34,6 +34,11 @@ class Place:
     cache: Path
     model: Path | None = None
 
+    @property
+    def disk(self) -> tuple[Path, Path | None]:
+        """The folder whose disk is looked at, and the model in it. A name that is no folder is told elsewhere."""
+        return (self.model, self.model) if self.model is not None and self.model.is_dir() else (self.here, None)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -48,7 +53,7 @@ FACTS: Mapping[str, Callable[[Place], Any]] = {
     "nvidia": lambda _: nvidia.nvidia(),
     "torch": lambda _: system.torch_build(),
     "machine": lambda _: model.machine(),
-    "disk": lambda place: disk.disk(place.model or place.here, place.model),
+    "disk": lambda place: disk.disk(*place.disk),
     "model": lambda place: model.model(place.model) if place.model is not None else None,
     "choice": lambda place: model.choice(place.model),
     "cache": lambda place: CacheFolder(place.cache, sizes(place.cache)),

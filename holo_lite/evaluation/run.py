@@ -22,7 +22,7 @@ from holo_lite.evaluation.marks import Marks, mark
 from holo_lite.evaluation.reading import Reader, Reading
 from holo_lite.evaluation.studio import Film, Studio
 from holo_lite.pipeline import Job
-from holo_lite.settings import Options, RunSettings
+from holo_lite.settings import NOTHING_SAID, Options, RunSettings
 from holo_lite.tiny.words import VOCABULARY, storyboard
 from holo_lite.tiny.world import Scene, random_scene
 
@@ -85,9 +85,12 @@ def scene_of(seed: int, index: int) -> Scene:
 
 
 def evaluate(
-    model: Studio, baseline: Studio | None, storyboards: int, options: Options
+    model: Studio, baseline: Studio | None = None, storyboards: int = 200, options: Options = NOTHING_SAID
 ) -> Generator[Event, None, None]:
-    """Make and mark storyboards. Raises, before the first event, `SettingsError` for what cannot be run."""
+    """Make and mark storyboards: `Begun`, then `Judged` for each.
+
+    Raises, before the first event, `SettingsError` for what cannot be run.
+    """
     if not 1 <= storyboards <= MOST_STORYBOARDS:
         raise SettingsError(f"--storyboards {storyboards}: give a number from 1 to {MOST_STORYBOARDS}")
     scenes = [scene_of(options.seed or 0, index) for index in range(storyboards)]

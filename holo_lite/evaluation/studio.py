@@ -18,7 +18,7 @@ from torch import Tensor
 from holo_lite.encode import Encoding
 from holo_lite.evaluation.ablations import CLIPS, Ablation, ablated_guidance
 from holo_lite.events import Event
-from holo_lite.experts import FileExperts
+from holo_lite.file_experts import FileExperts
 from holo_lite.film.vae import Vae, decode_frames, load_vae, to_uint8
 from holo_lite.model.dit import WanDiT
 from holo_lite.pipeline import Job, Pipeline
@@ -101,9 +101,7 @@ class Studio:
         rows = dict(zip(prompts, _end_of(encoding.rows(prompts, jobs[0].plan))[0], strict=True))
         for job in jobs:
             contexts = [encoding.context(rows[prompt], prompt) for prompt in job.prompts]
-            negative = contexts[1] if len(contexts) > 1 else None
-            guidance = Guidance(contexts[0], negative, job.settings.cfg, job.settings.cfg_until)
-            yield ablated_guidance(guidance, self.ablation)
+            yield ablated_guidance(Guidance.of(contexts, job.settings), self.ablation)
 
     @property
     def encoding(self) -> Encoding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
 from holo_lite.fetch.order import Item, Order
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, download, writing
+from holo_lite.folder_lock import holding
 from holo_lite.whole_files import draft
 
 LOCK = ".fetch.lock"
@@ -62,22 +63,12 @@ def check(order: Order) -> None:
     check_parts(open_folder(order.folder, order.variant))
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock: two fetches at once would append to the same files. Raises `OutputError` if another has it."""
-    from filelock import FileLock, Timeout
-
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder: two fetches at once would append to the same files. Raises `OutputError`."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        with suppress(NotImplementedError):  # a file system without locks
-            lock.acquire(timeout=0)
-        yield
-    except Timeout as error:
-        raise OutputError(f"{folder}: another fetch is at work there; wait for it or stop it") from error
-    finally:
-        lock.release()
+    refusal = OutputError(f"{folder}: another fetch is at work there; wait for it or stop it")
+    return holding(folder, LOCK, refusal)
 
 
 def _from_cache(item: Item) -> Iterator[Event]:

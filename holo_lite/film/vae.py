@@ -19,7 +19,7 @@ The very first latent frame is never doubled: F latent frames become 4F-3 video 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,9 @@ import torch
 
 from holo_lite.film.vae_files import WHAT, VaeConfig, diffusers_names, open_vae
 from holo_lite.film.vae_shapes import Z_DIM
-from holo_lite.weights.files import WeightFile
+from holo_lite.quiet import without_remarks
 from holo_lite.weights.fill import fill
-from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.weight_file import Excerpt
 
 DECODER_PARTS = ("decoder", "post_quant_conv")
 ENCODER_PARTS = ("encoder", "quant_conv")
@@ -95,8 +95,9 @@ def load_half(
     model, renames = _network(config), diffusers_names(file.entries)
     for part in {*DECODER_PARTS, *ENCODER_PARTS} - set(parts):
         setattr(model, part, None)
-    names = {name for name in file.entries if renames[name].startswith(tuple(f"{part}." for part in parts))}
-    fill(model, _Part(file, names), renames, dtype=dtype, device=device, what=WHAT)
+    inside = tuple(f"{part}." for part in parts)
+    wanted = {name: entry for name, entry in file.entries.items() if renames[name].startswith(inside)}
+    fill(model, Excerpt(file, wanted), renames, dtype=dtype, device=device, what=WHAT)
     return config, model.eval()
 
 
@@ -118,32 +119,10 @@ def to_uint8(frame: torch.Tensor) -> torch.Tensor:
     return pixels.permute(1, 2, 0).cpu().contiguous()
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some of the tensors of a weight file, as a weight file."""
-
-    file: WeightFile
-    names: Collection[str]
-
-    @property
-    def path(self) -> Path:
-        return self.file.path
-
-    @property
-    def entries(self) -> Mapping[str, TensorEntry]:
-        return {name: self.file.entries[name] for name in self.names}
-
-    @property
-    def fingerprint(self) -> str:
-        return self.file.fingerprint
-
-    def load(self, name: str) -> torch.Tensor:
-        return self.file.load(name)
-
-
 def _network(config: VaeConfig) -> Any:
     """The whole network, without memory."""
-    from diffusers import AutoencoderKLWan  # seconds, which the first step need not wait for
+    with without_remarks():
+        from diffusers import AutoencoderKLWan  # seconds, which the first step need not wait for
 
     with torch.device("meta"):
         return AutoencoderKLWan(base_dim=config.base_dim, z_dim=Z_DIM)

@@ -4,7 +4,7 @@ The reference decodes every tile's whole clip and keeps all of them as pixels. H
 by one latent frame, each with its own feature cache, and are blended at once; the caches of tiles that are
 not in work can wait on the host. The blend is the reference's, number for number:
 
-    tiles start at 0, stride, 2·stride, …, until one reaches the edge, which cuts it
+    tiles     lie as `tiling` says
     weight    on each axis 1, with a ramp 1/b, 2/b, … over the b pixels shared with a neighbour;
               in two dimensions the smaller of both
     frame     weighted mean of the tiles as decoded, clamped afterwards
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from holo_lite.errors import SettingsError
+from holo_lite.film.tiling import tile_spans
 from holo_lite.film.vae import Cache, Vae
 
 SPATIAL = 8  # pixels per latent row and column
@@ -109,8 +110,6 @@ def _spans(length: int, tile: int, stride: int, device: torch.device) -> list[_S
     """Lay tiles along an axis of `length` latents."""
     if not 0 < stride <= tile:
         raise SettingsError(f"a tile of {tile} latents cannot have stride {stride}; give 1 to {tile}")
-    starts = [s for s in range(0, length, stride) if s == 0 or s - stride + tile < length]
-    ends = [min(start + tile, length) for start in starts]
     overlap = (tile - stride) * SPATIAL
     return [
         _Span(
@@ -118,7 +117,7 @@ def _spans(length: int, tile: int, stride: int, device: torch.device) -> list[_S
             slice(start * SPATIAL, end * SPATIAL),
             _ramps((end - start) * SPATIAL, overlap, before=start > 0, after=end < length).to(device),
         )
-        for start, end in zip(starts, ends, strict=True)
+        for start, end in tile_spans(length, tile, stride)
     ]
 
 

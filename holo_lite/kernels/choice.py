@@ -18,6 +18,7 @@ import torch
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.kernel import Kernel, Site
 from holo_lite.kernels.registry import KERNELS, find, usable
+from holo_lite.kernels.rules import NO_WORKSPACE, Workspace
 from holo_lite.kernels.table import Table, key_of
 from holo_lite.kernels.trial import PROMPT, REALISTIC, SMALL, Finding, Trial, Tried, attempt, measure
 from holo_lite.model import equations
@@ -29,11 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Picked:
-    """A kernel, ready to be called, and why it is this one, on one line for a person."""
+    """A kernel, ready to be called, why it is this one, on one line for a person, and what it holds meanwhile."""
 
     name: str
     attend: Attend
     why: str
+    workspace: Workspace = NO_WORKSPACE
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,12 @@ class Chooser:
     def _named(self, said: str) -> Picked:
         kernel = find(said, self.site, self.kernels)
         if self.site.capability is None:
-            return Picked(said, kernel.open(), f"kernel {said}: as asked")
+            return Picked(said, kernel.open(), f"kernel {said}: as asked", kernel.workspace)
         found = self._on_rows(SMALL, lambda *trials: attempt(kernel, *trials))
         if isinstance(found, str):
             raise SettingsError(f"kernel '{said}': {found}; {usable(self.site, self.kernels)}")
         off = "" if kernel.exact else f"; it is approximate, rows were up to {found.error:.1%} off"
-        return Picked(said, found.attend, f"kernel {said}: as asked{off}")
+        return Picked(said, found.attend, f"kernel {said}: as asked{off}", kernel.workspace)
 
     def _fastest(self) -> Picked:
         unopposed = [kernel for kernel in self.kernels if kernel.refusal(self.site) is None]

@@ -6,12 +6,14 @@ installed, then of a small product, which must come to what the reference comes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.kernels.coding import has_triton, quantize
+from holo_lite.kernels.kernel import Capability
 from holo_lite.kernels.product import CLOSE, multiply, off, reference, runs_row_by_row
 from holo_lite.kernels.rows import FORMATS
 from holo_lite.kernels.rules import EightBits, unfit
@@ -26,6 +28,15 @@ SIDES = (33, 64, 48)  # rows, inputs, outputs of a trial
 MESSAGE = 120  # characters of a foreign error
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where it is to be: on cuda or cpu, a card's compute capability (None: not known), and what it cannot do."""
+
+    kind: str
+    capability: Capability | None
+    refusal: Callable[[EightBits], str | None]
+
+
 def pick_linear(
     said: str, device: torch.device, dtype: torch.dtype, *, stored: str = "", sides: Sequence[int] = ()
 ) -> tuple[LinearMode, str]:
@@ -38,16 +49,17 @@ def pick_linear(
 
     Raises `SettingsError` with the reason where the device cannot.
     """
-    if said == "auto":
-        return _auto(device, dtype, stored, sides)
-    if said == PLAIN:
-        return "plain", f"compute {PLAIN}: as asked"
-    for bits in FORMATS:
-        if said == bits:
-            if (reason := refusal(bits, device, dtype)) is not None:
-                raise SettingsError(f"compute '{said}': {reason}; or give --compute {PLAIN}")
-            return bits, f"compute {bits}: as asked{_remarks(bits, device, sides)}"
-    raise SettingsError(f"compute '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    here = _Place(device.type, capability, lambda bits: refusal(bits, device, dtype))
+    return _decided(said, here, stored, sides)
+
+
+def foresee_linear(
+    said: str, capability: Capability | None, dtype: torch.dtype, *, stored: str = "", sides: Sequence[int] = ()
+) -> tuple[LinearMode, str]:
+    """Decide the same for a card that is not here, by its compute capability. None: it is taken to be able."""
+    there = _Place("cuda", capability, lambda bits: _unable(bits, capability, dtype))
+    return _decided(said, there, stored, sides)
 
 
 def refusal(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -57,33 +69,53 @@ def refusal(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | 
     """
     if device.type == "cpu":
         return None
-    least, own = LEAST[bits], torch.cuda.get_device_capability(device)
-    if own < least:
-        return f"needs {CARDS[bits]} (compute capability {_version(least)}); this card has {_version(own)}"
-    if bits == "fp8" and dtype != torch.bfloat16:
-        return "its products are written in bf16; give --dtype bf16"
+    if (reason := _unable(bits, torch.cuda.get_device_capability(device), dtype)) is not None:
+        return reason
     if not has_triton() and (bits == "int8" or not runs_row_by_row(device)):
         return "needs Triton, which is not installed; pip install triton"
     return _trial(bits, device, dtype)
 
 
-def _auto(device: torch.device, dtype: torch.dtype, stored: str, sides: Sequence[int]) -> tuple[LinearMode, str]:
-    if device.type == "cpu":
+def _unable(bits: EightBits, capability: Capability | None, dtype: torch.dtype) -> str | None:
+    """What is known to be wrong without a trial."""
+    least = LEAST[bits]
+    if capability is not None and capability < least:
+        return f"needs {CARDS[bits]} (compute capability {_version(least)}); this card has {_version(capability)}"
+    if bits == "fp8" and dtype != torch.bfloat16:
+        return "its products are written in bf16; give --dtype bf16"
+    return None
+
+
+def _decided(said: str, place: _Place, stored: str, sides: Sequence[int]) -> tuple[LinearMode, str]:
+    if said == "auto":
+        return _auto(place, stored, sides)
+    if said == PLAIN:
+        return "plain", f"compute {PLAIN}: as asked"
+    for bits in FORMATS:
+        if said == bits:
+            if (reason := place.refusal(bits)) is not None:
+                raise SettingsError(f"compute '{said}': {reason}; or give --compute {PLAIN}")
+            return bits, f"compute {bits}: as asked{_remarks(bits, place, sides)}"
+    raise SettingsError(f"compute '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
+
+
+def _auto(place: _Place, stored: str, sides: Sequence[int]) -> tuple[LinearMode, str]:
+    if place.kind == "cpu":
         return "plain", f"compute {PLAIN}: on a CPU 8 bits are no faster"
     kin = SCHEMES[stored].eight_bits if stored in SCHEMES else None
     if kin is not None:
-        reason = refusal(kin, device, dtype)
+        reason = place.refusal(kin)
         if reason is None:
-            return kin, f"compute {kin}: the weights are stored so{_remarks(kin, device, sides)}"
+            return kin, f"compute {kin}: the weights are stored so{_remarks(kin, place, sides)}"
         return "plain", f"compute {PLAIN}: {kin}, in which the weights are stored, {reason}"
-    able = [bits for bits, least in LEAST.items() if torch.cuda.get_device_capability(device) >= least]
+    able = [bits for bits, least in LEAST.items() if place.capability and place.capability >= least]
     more = f"; this card can do {' and '.join(able)}, at a small cost to the picture" if able else ""
     return "plain", f"compute {PLAIN}: as the weights are{more}"
 
 
-def _remarks(bits: EightBits, device: torch.device, sides: Sequence[int]) -> str:
+def _remarks(bits: EightBits, place: _Place, sides: Sequence[int]) -> str:
     """What a person should know of it besides."""
-    remarks = ["shows its cost to the picture, and is slower, on a CPU"] if device.type == "cpu" else []
+    remarks = ["shows its cost to the picture, and is slower, on a CPU"] if place.kind == "cpu" else []
     wrong = (unfit(bits, side, sides[0]) for side in sides)
     remarks += [reason for reason in wrong if reason is not None][:1]
     return "".join(f"; {remark}" for remark in remarks)

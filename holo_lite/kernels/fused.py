@@ -115,6 +115,12 @@ def fused_ops() -> Ops:
     )
 
 
+def check_fuse(said: str) -> None:
+    """Raise `SettingsError` for what is none of auto, on and off."""
+    if said not in SAYINGS:
+        raise SettingsError(f"fuse '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
+
+
 def pick_ops(said: str, device: torch.device) -> tuple[Ops, str, str]:
     """Decide whether operations are fused: ``auto``, ``on`` or ``off`` → operations, ``on`` or ``off``, and why.
 
@@ -122,8 +128,7 @@ def pick_ops(said: str, device: torch.device) -> tuple[Ops, str, str]:
     agrees. The trial has the released model's widths, so that what it compiles serves that. Raises `SettingsError`
     where fusing was asked for and cannot be had.
     """
-    if said not in SAYINGS:
-        raise SettingsError(f"fuse '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
+    check_fuse(said)
     if said == "off":
         return Ops(), "off", "fuse off: as asked"
     if said == "auto" and device.type == "cpu":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holo_lite.kernels.rules import NO_WORKSPACE, Workspace
 from holo_lite.model.compute import Attend
 
 Capability = tuple[int, int]
@@ -98,6 +99,7 @@ class Kernel:
     """`open` imports what is needed and returns the function; it raises whatever the package raises.
 
     exact: whether it computes what the equation says, but for the rounding of its dtype. `auto` takes no other.
+    workspace: what it holds while it runs, for the plan.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Kernel:
     limits: Limits | None = None
     package: Package | None = None
     exact: bool = True
+    workspace: Workspace = NO_WORKSPACE
 
     def refusal(self, site: Site) -> str | None:
         """Why it cannot be used there, in a few words; None if nothing speaks against it. Imports nothing."""

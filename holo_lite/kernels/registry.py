@@ -13,12 +13,30 @@ KERNELS: tuple[Kernel, ...] = (*sdpa.KERNELS, *flash_attn.KERNELS, *sage.KERNELS
 
 def find(name: str, site: Site, kernels: Sequence[Kernel] = KERNELS) -> Kernel:
     """The kernel of that name, if nothing known of it speaks against it there. Raises `SettingsError`."""
+    kernel = _named(name, site, kernels)
+    if (refusal := kernel.refusal(site)) is not None:
+        raise SettingsError(f"kernel '{name}': {refusal}; {usable(site, kernels)}")
+    return kernel
+
+
+def foresee(name: str, site: Site, kernels: Sequence[Kernel] = KERNELS) -> Kernel:
+    """The kernel of that name for a card that is not here: what is installed here does not count.
+
+    A card of which nothing is known has no compute capability, and is taken to be right. Raises `SettingsError`.
+    """
+    kernel = _named(name, site, kernels)
+    if kernel.limits is None or site.capability is None:
+        return kernel
+    if (refusal := kernel.limits.refusal(site)) is not None:
+        raise SettingsError(f"kernel '{name}': {refusal}")
+    return kernel
+
+
+def _named(name: str, site: Site, kernels: Sequence[Kernel]) -> Kernel:
     named = {kernel.name: kernel for kernel in kernels}
     if name not in named:
         close = nearest(name, ("auto", *named))
         raise SettingsError(f"kernel '{name}': there is none of that name; {usable(site, kernels)}{close}")
-    if (refusal := named[name].refusal(site)) is not None:
-        raise SettingsError(f"kernel '{name}': {refusal}; {usable(site, kernels)}")
     return named[name]
 
 

@@ -1,4 +1,4 @@
-"""Products in 8 bits, in numbers alone: which weights can take part, and what memory they need on the way.
+"""Kernels in numbers alone: which weights can be multiplied in 8 bits, and what memory is needed on the way.
 
 Planning asks without a tensor library. Bytes follow the code in `rows` and `product`:
 
@@ -10,6 +10,7 @@ Planning asks without a tensor library. Bytes follow the code in `rows` and `pro
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 EightBits = Literal["fp8", "int8"]
@@ -49,3 +50,22 @@ def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
     if bits == "int8":
         return 2 * FP32 * rows * part
     return FP32 * (rows * inputs + part * inputs + rows * part)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What an attention kernel holds at most beside what goes in and comes out: bytes a number of queries and keys.
+
+    Kernels that compute tile by tile hold sums of their rows, 4 bytes a head, which is less than the room that a
+    layer leaves them (a projection's result takes more).
+    """
+
+    queries: int = 0
+    keys: int = 0
+
+    def nbytes(self, queries: int, keys: int, width: int) -> int:
+        """Bytes for so many rows of queries and of keys."""
+        return width * (self.queries * queries + self.keys * keys)
+
+
+NO_WORKSPACE = Workspace()

@@ -1,6 +1,10 @@
 """SageAttention: queries and keys rounded to 8 bits, and on most cards the weights and values, too.
 
 It is approximate, so nobody gets it who does not ask for it by name. Zhang et al. 2024.
+
+What it holds at once differs from card to card. The most, on Hopper: codes of queries and keys, a byte each, and of
+the values a copy in whole tiles, the same turned round, and their codes in fp8: 2 + 2 + 1. With scales and filler
+that is less than 2 bytes a number of the queries and 6 of the keys.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from holo_lite.kernels.kernel import Kernel, Limits, Package, of_one_clip
+from holo_lite.kernels.rules import Workspace
 from holo_lite.model.compute import Attend
 
 PACKAGE = Package("sageattention", "sageattention")
@@ -34,4 +39,13 @@ def _smoothed(call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor) -> Any:
     return call(q, k - k.mean(dim=1, keepdim=True), v, tensor_layout="NHD", smooth_k=False)
 
 
-KERNELS = (Kernel("sage", _open, Limits(highest=(12, 1), widest=128), PACKAGE, exact=False),)
+KERNELS = (
+    Kernel(
+        "sage",
+        _open,
+        Limits(highest=(12, 1), widest=128),
+        PACKAGE,
+        exact=False,
+        workspace=Workspace(queries=2, keys=6),
+    ),
+)

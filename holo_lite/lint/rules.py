@@ -51,7 +51,7 @@ def unknown_names(board: Storyboard, _: Timeline) -> Iterator[Finding]:
     known = _names(board.scene)
     users: dict[str, list[int]] = {}
     for number, caption in enumerate(board.shot_captions(), start=1):
-        for name in _names(caption) - known:
+        for name in sorted(_names(caption) - known):
             users.setdefault(name, []).append(number)
     for name, shots in users.items():
         hint = nearest(name, known) or "; say there who it is"

@@ -77,12 +77,14 @@ def _budget(tokens: Tokens | None, page: int) -> Iterator[Text]:
         return
     said = f"  {tokens.total} of {tokens.limit}"
     room = page - len("tokens  ") - len(said)
-    yield Text.assemble(
-        "tokens  ", *_pieces(tokens, room), (said, "bold red" if tokens.total > tokens.limit else "")
-    )
+    yield Text.assemble("tokens  ", *_pieces(tokens, room), (said, "bold red" if _is_too_long(tokens) else ""))
     if tokens.shots:
         own = f"{sum(tokens.shots)} in the shots' own captions"
         yield Text(f"        {HALF} {tokens.shared} in the global caption   {FULL} {own}", "dim")
+
+
+def _is_too_long(tokens: Tokens | None) -> bool:
+    return tokens is not None and tokens.total > tokens.limit
 
 
 def _pieces(tokens: Tokens, room: int) -> Iterator[tuple[str, str]]:
@@ -108,7 +110,8 @@ def _rounded(report: Report) -> Iterator[Text]:
 def _findings(report: Report) -> Iterator[Text]:
     for found in report.findings:
         yield Text.assemble((f"{found.rule}: ", "yellow"), found.message)
-    yield Text(_count(report.findings), "bold")
+    if report.findings or not _is_too_long(report.tokens):  # which is an error, and told behind all of this
+        yield Text(_count(report.findings), "bold")
 
 
 def _count(found: Sequence[object]) -> str:

@@ -21,6 +21,9 @@ needs on the way (`holo_lite.kernels.rules`), whichever is more,
     self-attention  2·rows·d·e  +  c · max(d·e + 5·d + 4·D + 48 + s, 2·d·e + d + s)  +  w
     cross-attention (2·512 + 2·window)·d·e  +  c · (2·d·e + d + s)  +  w
     feed-forward    the largest of: input quantized, projected up, activations quantized, projected down
+
+An attention kernel may hold something while it works, a bytes a number of the queries and b of the keys. Then a
+layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d beside those, where that is more.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from holo_lite.config import PATCH, DiTConfig
-from holo_lite.kernels.rules import EightBits, coded, multiplying, quantizing, unfit
+from holo_lite.kernels.rules import NO_WORKSPACE, EightBits, Workspace, coded, multiplying, quantizing, unfit
 from holo_lite.model.clip import Clip
 
 if TYPE_CHECKING:
@@ -71,11 +74,13 @@ def working_set(
     window: int = TEXT_ROWS,
     linear: LinearMode = "plain",
     device: Literal["cuda", "cpu"] = "cuda",
+    workspace: Workspace = NO_WORKSPACE,
 ) -> WorkingSet:
     """Work out the working set of one forward over `branches` guidance branches.
 
     It depends on the number of shots only through the representatives in the K/V buffer. `window` is the
     largest number of text rows a shot sees. The device counts in 8 bits alone: a CPU needs more on the way.
+    `workspace` is the attention kernel's.
     """
     wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
     span = clip.layout.tokens if clip.attention == "full" else clip.layout.longest
@@ -83,13 +88,15 @@ def working_set(
     fed = min(clip.chunks.feed_forward, clip.layout.tokens)
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
+    both = 2 * attended * wide  # queries and what comes of them
+    seeing, reading = (both + workspace.nbytes(attended, keys, d) for keys in (clip.key_rows, window))
     return WorkingSet(
         streams=branches * clip.layout.tokens * wide,
         text=branches * TEXT_ROWS * wide,
         self_attention=2 * clip.key_rows * wide
-        + square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID),
+        + max(square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID), seeing),
         cross_attention=max(
-            2 * (TEXT_ROWS + window) * wide + square.attending(attended),
+            2 * (TEXT_ROWS + window) * wide + max(square.attending(attended), reading),
             2 * TEXT_ROWS * wide + square.reading(TEXT_ROWS),
         ),
         feed_forward=oblong.feeding(fed),

@@ -20,6 +20,7 @@ from holo_lite.errors import SettingsError, nearest
 PCIE_LANES = 16
 ENCODING = 128 / 130  # PCIe 3.0 and later send 130 bits for 128
 TRANSFERS = {4: 16e9, 5: 32e9}  # a second and lane (PCI-SIG, base specifications 4.0 and 5.0)
+SERIES = {"30": (8, 6), "40": (8, 9), "50": (12, 0)}  # compute capability (NVIDIA's CUDA GPU Compute Capability)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Card:
     def memory(self) -> int:
         """Bytes of memory."""
         return self.memory_gib * 2**30
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """CUDA's compute capability, which says what numbers it multiplies."""
+        return SERIES[self.name.split()[1][:2]]
 
     @property
     def link(self) -> float | None:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import torch
+
+from holo_lite.kernels.eight_bit import foresee_linear
 from holo_lite.plan.fit import Plan, make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
@@ -68,9 +71,18 @@ def choose_profile(machine: Machine, sizes: ModelSizes | None = None) -> tuple[P
     return chosen, f"profile {chosen.name}: {why}, {_found(best, sizes)}"
 
 
+def preferred_sizes(profile: Profile) -> ModelSizes:
+    """The released model in the scheme that a profile prefers, multiplied as that suggests."""
+    sizes = released_sizes(profile.schemes[0])
+    if profile.device == "cpu":
+        return sizes
+    linear, _ = foresee_linear("auto", None, torch.bfloat16, stored=sizes.scheme)
+    return dataclasses.replace(sizes, linear=linear)
+
+
 def _try(profile: Profile, fitted: Profile, machine: Machine, sizes: ModelSizes | None) -> Trial:
     """Plan the trained clip by a profile's rules, with what is there as its budget."""
-    model, size = sizes or released_sizes(profile.schemes[0]), Defaults()
+    model, size = sizes or preferred_sizes(profile), Defaults()
     cuts = even_cuts(size.frames, TRIAL_SHOTS)
     request = ClipRequest(ShotLayout.from_frames(size.frames, cuts, size.height, size.width))
     fits = Problem(fitted, model, request, machine).fits()

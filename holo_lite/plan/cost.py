@@ -10,7 +10,8 @@ width d, inner width f, and m rows of text, a block has
 and the forward has as much again as it has blocks, the embeddings and the head. At 480x832 with 241 frames in
 five shots that is 2.3 PFLOP linear, and 2.1 sparse or 7.4 full attention. A prompt is embedded once an expert,
 which is not counted. Steps after guidance has ended have half the operations of those before. How many steps a step
-cache will skip nobody knows beforehand: they are counted as computed.
+cache will skip nobody knows beforehand: they are counted as computed. In 8 bits the blocks' linear operations are
+counted apart, for they have a rate of their own.
 
 Time is operations over a rate, and the rate's origin is always said with it.
 """
@@ -20,6 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention, DiTConfig
+from holo_lite.kernels.rules import unfit
+from holo_lite.model.compute import LinearMode
 from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan import encoding
 from holo_lite.plan.cards import Card
@@ -35,32 +38,38 @@ ASSUMED_SHARE = 0.5  # of a vendor's peak: an assumption, no measurement
 
 @dataclass(frozen=True)
 class Operations:
-    """Floating-point operations."""
+    """Operations of matrix products, of attention, and of products in 8 bits."""
 
     linear: int = 0
     attention: int = 0
+    eight_bit: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.linear + self.attention
+        return self.linear + self.attention + self.eight_bit
 
     def times(self, count: int) -> Operations:
         """So many times as much."""
-        return Operations(self.linear * count, self.attention * count)
+        return Operations(self.linear * count, self.attention * count, self.eight_bit * count)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Operations a second in matrix products and in attention, and where the figures come from."""
+    """Operations a second in matrix products, attention and products in 8 bits, and where the figures come from.
+
+    eight_bit: None where it is not known; such products are then taken to be as fast as others.
+    """
 
     linear: float
     attention: float
     basis: str
+    eight_bit: float | None = None
 
     def seconds(self, operations: Operations) -> float:
         """How long so many operations take."""
-        return operations.linear / self.linear + operations.attention / self.attention
+        others = operations.linear / self.linear + operations.attention / self.attention
+        return others + operations.eight_bit / (self.eight_bit or self.linear)
 
 
 @dataclass(frozen=True)
@@ -80,14 +89,22 @@ class PhaseCost:
 
 
 def forward_operations(
-    config: DiTConfig, layout: ShotLayout, attention: Attention, text_rows: int = TEXT_ROWS
+    config: DiTConfig,
+    layout: ShotLayout,
+    attention: Attention,
+    text_rows: int = TEXT_ROWS,
+    linear: LinearMode = "plain",
 ) -> Operations:
     """Operations of one forward for one guidance branch, whose tokens see at most `text_rows` rows of text."""
-    n, d, f = layout.tokens, config.dim, config.ffn_dim
-    block = 2 * n * (6 * d * d + 2 * d * f) + 4 * TEXT_ROWS * d * d
+    n, d, f, layers = layout.tokens, config.dim, config.ffn_dim, config.num_layers
+    square, oblong = layers * (12 * n + 4 * TEXT_ROWS) * d * d, layers * 4 * n * d * f
     ends = 2 * n * d * PATCH**2 * (config.in_dim + config.out_dim) + 2 * d * (config.freq_dim + d + 6 * d)
     scores = attended_pairs(layout, attention) + n * text_rows
-    return Operations(config.num_layers * block + ends, config.num_layers * 4 * d * scores)
+    coded = 0
+    if linear != "plain":
+        coded += square if unfit(linear, d, d) is None else 0
+        coded += oblong if unfit(linear, f, d) is None else 0
+    return Operations(square + oblong + ends - coded, layers * 4 * d * scores, coded)
 
 
 def attended_pairs(layout: ShotLayout, attention: Attention) -> int:
@@ -117,7 +134,8 @@ def phase_costs(
     """
     schedule = Schedule.of(steps)
     high, guided = schedule.first_low_noise_step, schedule.part(cfg_until) if request.guided else steps
-    forward = forward_operations(sizes.config, request.layout, request.attention).times(request.branches)
+    once = forward_operations(sizes.config, request.layout, request.attention, linear=sizes.linear)
+    forward = once.times(request.branches)
     return {
         "text": PhaseCost(PROMPTS if request.guided else 1, Operations(encoding.operations(sizes.encoder))),
         "high_noise": PhaseCost(high, forward, max(0, high - guided)),
@@ -126,8 +144,11 @@ def phase_costs(
     }
 
 
-def vendor_rate(card: Card) -> Rate | None:
-    """The rate of a card by its vendor's peak and the assumed share of it; None where no peak is known."""
+def vendor_rate(card: Card, linear: LinearMode = "plain") -> Rate | None:
+    """The rate of a card by its vendor's peak and the assumed share of it; None where no peak is known.
+
+    What share of its peaks in 8 bits a card reaches, quantizing included, is not assumed: that is measured.
+    """
     if card.tflops is None:
         return None
     rate = card.tflops * 1e12 * ASSUMED_SHARE
@@ -135,6 +156,8 @@ def vendor_rate(card: Card) -> Rate | None:
         f"an estimate: {ASSUMED_SHARE:.0%} (assumed, not measured) of the {card.tflops:g} TFLOPS "
         f"that NVIDIA states for the {card.name}"
     )
+    if linear != "plain":
+        basis += f", products in {linear} counted as no faster than others"
     return Rate(rate, rate, basis)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holo_lite.film.tiling import tile_spans
 from holo_lite.model.memory import FP32
 
 PIXELS = 8  # a latent row or column
@@ -87,7 +88,5 @@ def stride_of(tile: Tile) -> Tile:
 
 
 def _lengths(length: int, tile: int) -> list[int]:
-    """The lengths of the tiles along an axis, as `film.vae_tiles` lays them."""
-    stride = tile // 2
-    starts = [start for start in range(0, length, stride) if start == 0 or start - stride + tile < length]
-    return [min(start + tile, length) - start for start in starts]
+    """The lengths of the tiles along an axis."""
+    return [end - start for start, end in tile_spans(length, tile, stride_of((tile, tile))[0])]

@@ -146,3 +146,13 @@ def _denoise(problem: Problem, way: Way, stack: StackSizes, *, other: int, cache
         streamed=visits * streamed,
         from_disk=visits * (streamed - kept),
     )
+
+
+def denoising_rows(problem: Problem, plan: Plan) -> dict[str, int]:
+    """What the memory of denoising goes to, in bytes, under the expert that needs more of it."""
+    name = max(problem.experts, key=lambda each: plan.phases[each].peak)
+    held = held_bytes(problem.experts[name], plan.resident)
+    if name == "high_noise":
+        held += held_bytes(problem.sizes.low_noise, plan.resident_other)
+    rows = problem.arithmetic.denoising(problem.experts[name], plan.chunks, RING, joint=plan.joint)
+    return {"resident blocks": held, **rows}

@@ -32,6 +32,10 @@ class Machine:
         """Whether there is a graphics card to compute on."""
         return self.card is not None
 
+    def without_card(self) -> Machine:
+        """Its main memory alone."""
+        return Machine(self.name, ram=self.ram, ram_free=self.ram_free)
+
 
 UNKNOWN = Machine()
 CONTEXT = 512 * 2**20  # what asking has just taken, as the shipped profiles count it

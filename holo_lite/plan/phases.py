@@ -26,13 +26,15 @@ while their block is in use, or resident.
 weight at a time are copied; on a CPU all of an expert's stand in the same memory. Embeddings of text and time are
 made anew before there are streams, the head's weight beside them.
 
-On a card come the workspaces of its matrix library, on a CPU the ring of host buffers, which is the same memory
+**Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
+matrix library, on a CPU the ring of host buffers, which is the same memory
 there. `tests/test_plan_measured.py` runs the real thing against these sums, `tests/test_full_size.py` at full size.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention
@@ -89,6 +91,19 @@ class ClipRequest:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Bytes that a layer's work takes, and its weights beside what is stored of them."""
+
+    work: int
+    ready: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.work + self.ready
+
+
+@dataclass(frozen=True)
 class Arithmetic:
     """The sums of one model, clip and device."""
 
@@ -128,35 +143,46 @@ class Arithmetic:
         """Peak while prompts are read."""
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
         rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
-        unpacking = max((self._unpacking(stack, layer) for layer in stack.unpacked), default=0)
+        unpacking = max((self._unpacking(stack, layer).total for layer in stack.unpacked), default=0)
         work = max(attention(encoder, e), linears(encoder, e) + unpacking) + stack.cast + rows
         return stack.rest + self.slots * stack.slot + self.ring(stack.slot, buffers) + work + self.workspace
 
     def denoise(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> int:
         """Peak while an expert works, without resident blocks."""
-        request, e = self.request, self.sizes.bytes_per_number
-        at_once = request.branches if joint else 1
-        clip = Clip(request.layout, request.attention, chunks)
-        work = working_set(
+        return sum(self.denoising(stack, chunks, buffers, joint=joint).values())
+
+    def denoising(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> dict[str, int]:
+        """The same by what takes it, in the words of a person."""
+        at_once = self.request.branches if joint else 1
+        work = self._work(chunks, at_once)
+        moments = [*self._layers(work, stack), *self._head(work, stack)]
+        hardest = max(moments, key=lambda moment: moment.total)
+        embedding = max((self._unpacking(stack, layer) for layer in EMBEDDINGS), key=lambda moment: moment.total)
+        streams = work.streams
+        if embedding.total > streams + hardest.total:  # they are made before there are streams
+            streams, hardest = 0, embedding
+        return {
+            "slots": self.slots * self.sizes.slot + stack.cast + self.ring(self.sizes.slot, buffers),
+            "weights outside blocks": stack.rest,
+            "adapters": self.adapters(stack),
+            "residual streams": streams,
+            "latents and text": self._latents_kept(at_once) + self._texts() + self._tables(),
+            "the step cache": self._step_cache(work.streams // at_once),
+            "a layer at work": hardest.work,
+            "its weights made ready": hardest.ready,
+            "libraries": self.workspace,
+        }
+
+    def _work(self, chunks: Chunks, at_once: int) -> WorkingSet:
+        return working_set(
             self.sizes.config,
-            clip,
-            bytes_per_number=e,
+            Clip(self.request.layout, self.request.attention, chunks),
+            bytes_per_number=self.sizes.bytes_per_number,
             branches=at_once,
             linear=self.sizes.linear,
             device=self.device,
+            workspace=self.sizes.workspace,
         )
-        held = (
-            stack.rest
-            + stack.cast
-            + self.slots * self.sizes.slot
-            + self.ring(self.sizes.slot, buffers)
-            + self.adapters(stack)
-            + self.workspace
-        )
-        kept = self._latents_kept(at_once) + self._step_cache(work.streams // at_once)
-        waiting = held + self._texts() + self._tables() + kept
-        head = max(work.head + stack.dense("head") * e, self._unpacking(stack, "head"))
-        return waiting + max(work.streams + max(self._layers(work, stack), head), self._embedding(stack))
 
     def decode(self, tile: Tile | None) -> int:
         """Peak while frames are decoded."""
@@ -190,24 +216,24 @@ class Arithmetic:
         angles = (layout.latent_frames + layout.rows + layout.columns) * config.head_dim * FP32
         return angles + TIMESTEP * config.dim * self.sizes.bytes_per_number
 
-    def _layers(self, work: WorkingSet, stack: StackSizes) -> int:
+    def _layers(self, work: WorkingSet, stack: StackSizes) -> Iterator[Moment]:
+        """Each layer of the blocks at work, and before that with its last weight just being made ready."""
         linear, e = self.sizes.linear, self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
-        return max(
-            max(own + stack.ready(name, linear, e), self._unpacking(stack, name, linear))
-            for name, own in layers.items()
-        )
+        for name, own in layers.items():
+            yield Moment(own, stack.ready(name, linear, e))
+            yield self._unpacking(stack, name, linear)
 
-    def _embedding(self, stack: StackSizes) -> int:
-        """The largest weight of the embeddings that is made anew: they are nothing without adapters."""
-        return max(self._unpacking(stack, layer) for layer in EMBEDDINGS)
+    def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[Moment]:
+        yield Moment(work.head, stack.dense("head") * self.sizes.bytes_per_number)
+        yield self._unpacking(stack, "head")
 
-    def _unpacking(self, stack: StackSizes, layer: str, linear: LinearMode = "plain") -> int:
+    def _unpacking(self, stack: StackSizes, layer: str, linear: LinearMode = "plain") -> Moment:
         """A layer's weights ready, and the last of them just being unpacked, or its factors just being added."""
         slice_ = SLICE * (CUDA_SLICES if self.device == "cuda" else 1)
         scratch = UNPACKING * min(stack.made(layer, linear), slice_)
         factors, e = stack.factors.get(layer, 0), self.sizes.bytes_per_number
         ready = stack.ready(layer, linear, e)
         if linear != "plain":  # added to slices in fp32
-            return ready + scratch + factors * FP32 // e
-        return ready + max(scratch, factors if self.device == "cuda" else 0)
+            return Moment(scratch + factors * FP32 // e, ready)
+        return Moment(max(scratch, factors if self.device == "cuda" else 0), ready)

@@ -1,19 +1,26 @@
 """How fast this machine computes, measured once and remembered.
 
-A second's worth of the two things a step consists of: a matrix product of the feed-forward's shape, and
-attention. The figures are kept by device and PyTorch version, so the next plan is instant.
+A second's worth of the two things a step consists of: a matrix product of the feed-forward's shape, in 8 bits, too,
+where a run multiplies so, and attention. The figures are kept by device and PyTorch version, so the next plan is
+instant.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from holo_lite.config import HOLOCINE_14B
+from holo_lite.kernels.coding import quantize
+from holo_lite.kernels.product import multiply
+from holo_lite.kernels.rows import FORMATS
+from holo_lite.kernels.rules import EightBits
+from holo_lite.model.compute import LinearMode
 from holo_lite.model.equations import attention
 from holo_lite.plan.cost import Rate
 from holo_lite.whole_files import write_whole
@@ -23,16 +30,18 @@ SECONDS = 0.3  # of each of the two; the first round warms up and is not counted
 SHAPES = {"cuda": (8192, 28080, 1), "cpu": (128, 1024, 8)}  # queries, keys, and how much narrower the model is
 
 
-def device_rate(device: torch.device, name: str, folder: Path) -> Rate:
-    """The rate of a device: remembered in the folder, or measured now and put there."""
-    key, known = f"{name}, PyTorch {torch.__version__}", _known(folder / FILE)
-    if key not in known:
-        known[key] = list(measure(device))
-        _remember(folder / FILE, known)
-    linear, attended = known[key]
-    return Rate(
-        linear, attended, f"measured on {name}: {linear / 1e12:.3g} TFLOPS linear, {attended / 1e12:.3g} attention"
-    )
+def device_rate(device: torch.device, name: str, folder: Path, linear: LinearMode = "plain") -> Rate:
+    """The rate of a device: remembered in the folder, or measured now and put there.
+
+    With products in 8 bits, those are measured, too.
+    """
+    memory, key = _Memory(folder / FILE), f"{name}, PyTorch {torch.__version__}"
+    plain, attended = memory.recall(key, 2, lambda: measure(device))
+    basis = f"measured on {name}: {plain / 1e12:.3g} TFLOPS linear, {attended / 1e12:.3g} attention"
+    if linear == "plain":
+        return Rate(plain, attended, basis)
+    (coded,) = memory.recall(f"{key}, {linear}", 1, lambda: (measure_eight_bit(device, linear),))
+    return Rate(plain, attended, f"{basis}, {coded / 1e12:.3g} in {linear}", coded)
 
 
 def measure(device: torch.device) -> tuple[float, float]:
@@ -40,13 +49,26 @@ def measure(device: torch.device) -> tuple[float, float]:
     queries, keys, narrower = SHAPES[device.type]
     d, f = HOLOCINE_14B.dim // narrower, HOLOCINE_14B.ffn_dim // narrower
     heads, head_dim = d // HOLOCINE_14B.head_dim, HOLOCINE_14B.head_dim
-    x, weight = (torch.ones(rows, d, dtype=torch.bfloat16, device=device) for rows in (queries, f))
-    q = x.view(queries, heads, head_dim)
-    k = torch.ones(keys, heads, head_dim, dtype=torch.bfloat16, device=device)
+    x, weight = _random((queries, d), device), _random((f, d), device)
+    q, k = x.view(queries, heads, head_dim), _random((keys, heads, head_dim), device)
     with torch.inference_mode():
         linear = _rate(lambda: x @ weight.T, 2 * queries * d * f, device)
         attended = _rate(lambda: attention(q, k, k), 4 * queries * keys * d, device)
     return linear, attended
+
+
+def measure_eight_bit(device: torch.device, linear: EightBits) -> float:
+    """Operations a second of the same matrix product in 8 bits, the input quantized each time."""
+    rows, _, narrower = SHAPES[device.type]
+    d, f, form = HOLOCINE_14B.dim // narrower, HOLOCINE_14B.ffn_dim // narrower, FORMATS[linear]
+    with torch.inference_mode():
+        x, coded = _random((rows, d), device), quantize(_random((f, d), device), form)
+        return _rate(lambda: multiply(quantize(x, form), coded, None), 2 * rows * d * f, device)
+
+
+def _random(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Random numbers: a card that multiplies equal ones draws less power, and is faster than it will be."""
+    return torch.randn(shape, dtype=torch.bfloat16, device=device, generator=torch.Generator(device).manual_seed(0))
 
 
 def _rate(work: Callable[[], torch.Tensor], operations: int, device: torch.device) -> float:
@@ -65,19 +87,31 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _known(path: Path) -> dict[str, list[float]]:
-    """What has been measured before; nothing, if the file is not there or not ours."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): [float(linear), float(attended)] for key, (linear, attended) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+@dataclass(frozen=True)
+class _Memory:
+    """A small JSON table of what was measured: numbers by key."""
 
+    path: Path
 
-def _remember(path: Path, known: dict[str, list[float]]) -> None:
-    """Write what is known; a folder that cannot be written only means to measure again."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(known, indent=1).encode())
-    except OSError:
-        return
+    def recall(self, key: str, count: int, measured: Callable[[], Sequence[float]]) -> list[float]:
+        """So many numbers: remembered, or measured now. A folder that cannot be written means to measure again."""
+        known = self._known()
+        if len(known.get(key, ())) != count:
+            known[key] = list(measured())
+            self._keep(known)
+        return known[key]
+
+    def _known(self) -> dict[str, list[float]]:
+        """What has been measured before; nothing, if the file is not there or not ours."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            return {str(key): [float(rate) for rate in rates] for key, rates in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def _keep(self, known: dict[str, list[float]]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, json.dumps(known, indent=1).encode())
+        except OSError:
+            return

@@ -18,6 +18,7 @@ from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.sizes import ModelSizes
 from holo_lite.whole_files import write_whole
 
 FILE_NAME = "rungs.json"
@@ -32,20 +33,25 @@ class Remembered:
     key: str
 
     @classmethod
-    def of(cls, folder: Path, machine: str, scheme: str, request: ClipRequest) -> Remembered:
-        """The memory for a clip of this size, of this model's scheme, on this machine."""
-        facts = [machine, scheme, request.layout.starts, request.layout.latent_frames]
+    def of(cls, folder: Path, machine: str, sizes: ModelSizes, request: ClipRequest) -> Remembered:
+        """The memory for a clip of this size, of such a model computed in this way, on this machine."""
+        facts = [machine, sizes.scheme, request.layout.starts, request.layout.latent_frames]
         facts += [request.layout.rows, request.layout.columns, request.attention, request.guided]
         facts += ["cached"] if request.cached else []
+        facts += [sizes.bytes_per_number, sizes.linear, vars(sizes.workspace)]
+        facts += [sizes.high_noise.adapters, sizes.low_noise.adapters]
         return cls(folder / FILE_NAME, hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24])
 
     def apply(self, plan: Plan) -> Plan:
         """The plan, or the smaller one that held when it was last needed."""
         found = self._table().get(self.key)
         try:
-            return plan if found is None else _smaller(plan, found)
+            smaller = plan if found is None else _smaller(plan, found)
         except (KeyError, TypeError, ValueError):
             return plan
+        if smaller != plan:
+            logger.info("memory ran out on a clip of this size before; beginning with the plan that held")
+        return smaller
 
     def keep(self, plan: Plan) -> None:
         """Remember a plan. A folder that cannot be written is a warning: the run goes on.
@@ -66,7 +72,7 @@ class Remembered:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, json.dumps(table, indent=1).encode())
         except OSError as error:
-            logger.warning("the smaller plan is not remembered: %s", error)
+            logger.warning("the smaller plan is not remembered: %s", str(error))
 
     def _table(self) -> dict[str, Any]:
         try:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from holo_lite.adapters import Loras, open_adapters
+from holo_lite.computing import Said
 from holo_lite.config import Attention
 from holo_lite.errors import SettingsError
-from holo_lite.plan.cards import Card, find_card
-from holo_lite.plan.choose import named_profile
-from holo_lite.plan.cost import PhaseCost, Rate, phase_costs, vendor_rate
-from holo_lite.plan.fit import Plan, make_plan
-from holo_lite.plan.machine import THIS_CPU, UNKNOWN, Machine, machine_with
+from holo_lite.parts import dtype_name, pick_dtype
+from holo_lite.places import cache_folder
+from holo_lite.plan.choose import preferred_sizes
+from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
+from holo_lite.plan.fit import Plan, denoising_rows, make_plan
+from holo_lite.plan.machine import Machine
 from holo_lite.plan.nearest import largest, longest, longest_in_shots
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
-from holo_lite.plan.rate import device_rate
 from holo_lite.plan.search import Problem
+from holo_lite.plan.seat import Seat
 from holo_lite.plan.sizes import ModelSizes, released_sizes
-from holo_lite.settings import Defaults, Options, RunSettings, resolve
+from holo_lite.settings import NOTHING_SAID, Defaults, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.weights.folder import ModelFolder, open_folder
@@ -33,13 +35,19 @@ TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 @dataclass(frozen=True)
 class Report:
-    """A plan with everything said about it. `link` is in bytes a second; None: not known."""
+    """A plan with everything said about it. `link` is in bytes a second; None: not known.
+
+    `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
+    bytes.
+    """
 
     why: str
     model: str
     settings: RunSettings
+    computing: tuple[str, ...]
     notes: tuple[str, ...]
     plan: Plan
+    rows: dict[str, int]
     costs: dict[str, PhaseCost]
     rate: Rate | None
     link: float | None
@@ -59,9 +67,10 @@ class Ability:
 
 
 def abilities(machine: Machine) -> list[Ability]:
-    """What every shipped profile can run of the released model, in the scheme it prefers.
+    """What every shipped profile can run of the released model, stored in the scheme it prefers.
 
-    Of the machine only the main memory counts, for the CPU's profile.
+    It is taken to be multiplied as that scheme suggests. Of the machine only the main memory counts, for the CPU's
+    profile.
     """
     main = Machine(ram_free=machine.ram_free)
     return [_ability(profile, main if profile.device == "cpu" else Machine()) for profile in shipped_profiles()]
@@ -71,7 +80,7 @@ def _ability(profile: Profile, machine: Machine) -> Ability:
     size = Defaults()
     cuts = even_cuts(size.frames, 5)
     five, one = (ShotLayout.from_frames(size.frames, c, size.height, size.width) for c in (cuts, ()))
-    sizes = released_sizes(profile.schemes[0])
+    sizes = preferred_sizes(profile)
     shots, single = (Problem(profile, sizes, ClipRequest(layout), machine) for layout in (five, one))
     plan = make_plan(profile, sizes, shots.request, machine) if shots.fits() else None
     return Ability(profile, sizes.scheme, plan, longest_in_shots(shots, TRAINED_SHOT), longest(single))
@@ -79,81 +88,73 @@ def _ability(profile: Profile, machine: Machine) -> Ability:
 
 def report(
     storyboard: Storyboard,
-    options: Options,
-    machine: Machine,
+    options: Options = NOTHING_SAID,
+    machine: Machine | None = None,
     *,
-    model: Path | None = None,
+    model: str | Path | None = None,
     profile: str = AUTO,
     gpu: str | None = None,
     lora: Loras | None = None,
-    rates: Path,
+    rates: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    kernel: str = "auto",
+    compute: str = "auto",
+    fuse: str = "auto",
 ) -> Report:
     """Plan a storyboard without loading a weight.
 
-    `profile` is auto, a shipped profile's name or a TOML file; `gpu` a card to plan for instead of this machine;
-    `lora` are adapters to be added as the model runs; `rates` the folder in which measured rates are kept. Raises
-    `SettingsError` for a clip that cannot fit, a profile or card that is not known, and what reading storyboard and
-    model raises.
+    `machine` is this one if none is given. `model` is a folder; without it the released model is planned for, in
+    the scheme that the profile prefers. `profile` is auto, a shipped profile's name or a TOML file; `gpu` a card to
+    plan for instead of this machine; `lora` are adapters to be added as the model runs; `rates` the folder in which
+    measured rates are kept, if not the cache folder. The others are as for `Pipeline.load`. Raises `SettingsError`
+    for a clip that cannot fit, a profile or card that is not known, what cannot be had there, and what reading
+    storyboard and model raises.
     """
-    card = find_card(gpu) if gpu is not None else None
-    place = machine_with(card) if card is not None else machine
+    model = Path(model) if model is not None else None
     opened = open_folder(model, options.attention) if model is not None else None
-    found = _sizes(opened, lora or {})
-    chosen, why = named_profile(profile, place, found)
-    if card is not None and profile != AUTO:
-        chosen, why = _on_card(chosen, why, card)
-    sizes = found or released_sizes(chosen.schemes[0])
+    number, said = _number(opened, dtype), Said(kernel, compute, fuse)
+    seat = Seat.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
+    own = _sizes(opened, lora or {}, number)
+    counted = seat.counted(said, own) if own is not None else None
+    chosen, why = seat.profile(profile, counted and counted[0])
+    found, lines = counted or seat.counted(said, released_sizes(chosen.schemes[0]))
     attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
     defaults = opened.defaults if opened is not None else Defaults()
     settings, notes = resolve(
         storyboard, options, defaults, attention=attention, dtype="", device=chosen.device, model=""
     )
-    request = ClipRequest.of(settings)
-    room = _room(chosen, machine, place)
-    plan = make_plan(chosen, sizes, request, room)
-    problem = Problem(chosen, sizes, request, room)
+    problem = Problem(chosen, found, ClipRequest.of(settings), seat.room)
+    plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Report(
         why=why,
-        model=f"{model.name if model is not None else RELEASED} {attention} in {sizes.scheme}",
+        model=f"{model.name if model is not None else RELEASED} {attention} in {found.scheme}",
         settings=settings,
+        computing=lines,
         notes=notes,
         plan=plan,
-        costs=phase_costs(sizes, request, plan, settings.steps, settings.cfg_until),
-        rate=_rate(chosen, machine, card, rates),
-        link=card.link if card is not None else None,
+        rows=denoising_rows(problem, plan),
+        costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
+        rate=seat.rate(said, found, rates or cache_folder()),
+        link=seat.card.link if seat.card is not None else None,
         longest=longest(problem),
         largest=largest(problem),
     )
 
 
-def _sizes(folder: ModelFolder | None, lora: Loras) -> ModelSizes | None:
+def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
+    """What is computed in."""
+    if folder is not None:
+        return pick_dtype(dtype, folder.high_noise)
+    if dtype not in {"auto", dtype_name(torch.bfloat16)}:
+        raise SettingsError(f"--dtype {dtype}: needs the model it is for; give its folder with --model")
+    return torch.bfloat16
+
+
+def _sizes(folder: ModelFolder | None, lora: Loras, number: torch.dtype) -> ModelSizes | None:
     """The sizes of a model that is there, with its adapters."""
     if folder is None and lora:
         raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
-    return None if folder is None else folder_sizes(folder, adapters=open_adapters(folder, lora).by_expert)
-
-
-def _on_card(profile: Profile, why: str, card: Card) -> tuple[Profile, str]:
-    """A profile for a card that was named: its own budget, and no more than that card has."""
-    if profile.device == "cpu":
-        raise SettingsError(
-            f"profile {profile.name}: computes on no card; leave out --gpu, or name another profile"
-        )
-    return replace(profile, card=min(profile.card, card.memory)), f"{why}, on a free {card.name}"
-
-
-def _room(profile: Profile, machine: Machine, place: Machine) -> Machine:
-    """Whose memory counts: this machine's for its CPU, that of the card here or named, else the profile's word."""
-    if profile.device == "cpu":
-        return machine
-    return place if place.has_card else UNKNOWN
-
-
-def _rate(profile: Profile, machine: Machine, card: Card | None, folder: Path) -> Rate | None:
-    """The named card's rate by its vendor, else this machine's, measured, if it is what the profile is for."""
-    if card is not None:
-        return vendor_rate(card)
-    if profile.device == "cuda" and not machine.has_card:
+    if folder is None:
         return None
-    name = machine.name if profile.device == "cuda" else THIS_CPU
-    return device_rate(torch.device(profile.device), name, folder)
+    return folder_sizes(folder, number.itemsize, open_adapters(folder, lora).by_expert)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from holo_lite.config import HOLOCINE_14B, DiTConfig
-from holo_lite.kernels.rules import SCALE, EightBits, coded, unfit
+from holo_lite.kernels.rules import NO_WORKSPACE, SCALE, EightBits, Workspace, coded, unfit
 from holo_lite.model.compute import LinearMode
 from holo_lite.model.dit import WanDiT
 from holo_lite.plan.decoding import Decoder
@@ -28,11 +28,11 @@ from holo_lite.schemes.scheme import PartSpec
 from holo_lite.text.encoder_files import EncoderSizes
 from holo_lite.weights.fill import module_shapes
 from holo_lite.weights.manifest import PLAIN
+from holo_lite.weights.names import LINEARS
 from holo_lite.weights.shard import ALIGNMENT, PAGE
 
 EXPERT_BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")  # the second group is the layer
 ENCODER_BLOCK = re.compile(r"encoder\.block\.(\d+)\.(.+)\.weight")  # here, the linear itself: they unpack singly
-NOT_LINEAR = "relative_attention_bias"
 PLAIN_SCHEME = "bf16"
 
 
@@ -153,7 +153,7 @@ class StackSizes:
 class ModelSizes:
     """All networks of a model. `bytes_per_number` is of the compute dtype: 2 in bf16, 4 in fp32.
 
-    `linear` is the format in which the experts' blocks multiply.
+    `linear` is the format in which the experts' blocks multiply, `workspace` what their attention kernel holds.
     """
 
     scheme: str
@@ -165,6 +165,7 @@ class ModelSizes:
     decoder: Decoder
     bytes_per_number: int = 2
     linear: LinearMode = "plain"
+    workspace: Workspace = NO_WORKSPACE
 
     @property
     def slot(self) -> int:
@@ -244,7 +245,6 @@ def _stored(shapes: Iterable[tuple[str, tuple[int, ...]]], scheme: str) -> Itera
 
 
 def _is_packed(name: str, shape: tuple[int, ...], scheme: str) -> bool:
-    if scheme in {PLAIN, PLAIN_SCHEME} or len(shape) != 2 or NOT_LINEAR in name:
+    if scheme in {PLAIN, PLAIN_SCHEME} or not LINEARS.fullmatch(name):
         return False
-    in_block = EXPERT_BLOCK.match(name) or ENCODER_BLOCK.match(name)
-    return bool(in_block) and find(scheme).fits((shape[0], shape[1])) is None
+    return find(scheme).fits((shape[0], shape[1])) is None

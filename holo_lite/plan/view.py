@@ -29,12 +29,14 @@ def report_lines(report: Report) -> Iterator[str]:
         f"{shots} {'shot' if shots == 1 else 'shots'}, {settings.steps} steps"
         f"{guidance if guided else ' without guidance'}"
     )
+    for line in report.computing:
+        yield from _wrapped(line)
     for note in report.notes:
         yield from _wrapped(f"note: {note}")
     yield ""
     yield from _table(report)
     yield ""
-    for line in (_memory(plan, guided=guided), _decode(plan), *_time(report), _room(report)):
+    for line in (_memory(plan, guided=guided), _rows(report), _decode(plan), *_time(report), _room(report)):
         yield from _wrapped(line)
 
 
@@ -79,6 +81,12 @@ def _memory(plan: Plan, *, guided: bool) -> str:
         f"chunks of {plan.chunks.attention} tokens in attention and {plan.chunks.feed_forward} in the feed-forward"
         f"{cache}"
     )
+
+
+def _rows(report: Report) -> str:
+    """What the most memory of denoising goes to."""
+    rows = [f"{bytes_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
+    return f"denoising at its peak: {', '.join(rows)}"
 
 
 def _decode(plan: Plan) -> str:

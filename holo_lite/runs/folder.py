@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from holo_lite.errors import HoloError, RunError
+from holo_lite.errors import HoloError, OutputError, RunError
+from holo_lite.folder_lock import holding
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
-from holo_lite.runs.state import CACHES, STATE, State, Stored, read_state, write_state
+from holo_lite.runs.state import CACHES, STATE, State, Stored, check_record, named_cache, read_state, write_state
 from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
 
 SUFFIX = ".run"
@@ -73,10 +71,16 @@ class RunFolder:
         return Path(os.path.normpath(self.path / record.out))
 
     def begun(self) -> Record:
-        """What was begun here. Raises `RunError` if nothing was, or if the file is no such record."""
+        """What was begun here.
+
+        Raises `RunError` if nothing was, if the file is no such record, or another than its state belongs to: then
+        no name in it is to be trusted.
+        """
         record = self.record()
         if record is None:
             raise RunError(f"{self.path}: no run to go on with stands here; check the name")
+        if self.has_state:
+            check_record(self.path, self._identity())
         return record
 
     def record(self) -> Record | None:
@@ -101,12 +105,21 @@ class RunFolder:
 
     def save(self, state: State, before: Stored | None) -> Stored | None:
         """Save a state in place of the one before, whose cache stands as `before` says. Raises `OutputError`."""
-        with writing(self.path):
-            stored = write_state(self.path, state, self._identity(), before)
-            for cache in self.path.glob(CACHES):
-                if stored is None or cache.name != stored.file:
-                    cache.unlink()
+        try:
+            with writing(self.path):
+                stored = write_state(self.path, state, self._identity(), before)
+                self._keep_cache(stored.file if stored else None)
+        except OutputError:
+            with suppress(RunError, OSError):  # a cache that no state names only takes room
+                self._keep_cache(named_cache(self.path))
+            raise
         return stored
+
+    def _keep_cache(self, name: str | None) -> None:
+        """Remove all caches but that of a name."""
+        for cache in self.path.glob(CACHES):
+            if cache.name != name:
+                cache.unlink()
 
     def remove(self) -> None:
         """Remove all of the run, the record first, so that what is left is no run. A failure is no matter."""
@@ -117,28 +130,10 @@ class RunFolder:
         with suppress(OSError):
             self.path.rmdir()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder against other processes. The system lets go of it when its holder dies.
-
-        Raises `RunError` while another holds it. A disk that knows no locks is used without.
-        """
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise RunError(f"{self.path}: another process makes this video; wait for it, or stop it") from None
-        except (OSError, NotImplementedError):
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
-            with suppress(OSError):
-                (self.path / LOCK).unlink(missing_ok=True)
-                self.path.rmdir()
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the folder against other processes. Raises `RunError` while another holds it."""
+        refusal = RunError(f"{self.path}: another process makes this video; wait for it, or stop it")
+        return holding(self.path, LOCK, refusal)
 
     def _identity(self) -> str:
         """What ties a state to its record."""

@@ -7,6 +7,7 @@ step tries again.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Protocol, Self
 from holo_lite.errors import OutputError, RunError
 from holo_lite.events import Event, GoingOn, NotSaved
 from holo_lite.plan.fit import Plan
+from holo_lite.plan.ladder import is_out_of_memory
 from holo_lite.room import plan_record
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, difference
@@ -22,6 +24,7 @@ from holo_lite.runs.state import State, Stored
 from holo_lite.settings import RunSettings
 
 Save = Callable[[State], Iterable[Event]]
+logger = logging.getLogger(__name__)
 
 
 class Keeper(Protocol):
@@ -88,14 +91,15 @@ class FolderKeeper:
     def take_up(cls, folder: RunFolder, record: Record, *, keep: bool) -> FolderKeeper:
         """Go on with the run that stands in the folder, or begin one there.
 
-        `record` is what is to be made now. Raises `RunError` if what stands there is damaged or another run; one
-        without a finished step is no loss and begun anew.
+        `record` is what is to be made now. Raises `RunError` if what stands there is damaged or another run, or
+        while another process holds it; one without a finished step is no loss and begun anew.
         """
-        found = folder.record()
-        if found is None or not folder.has_state:
-            return cls(folder, record, keep)
-        refuse_another(folder, found.settings, record.settings)
-        state, stored = folder.state() or (None, None)
+        with folder.held():  # or another process may be writing what is read here
+            if folder.record() is None or not folder.has_state:
+                return cls(folder, record, keep)
+            found = folder.begun()
+            refuse_another(folder, found.settings, record.settings)
+            state, stored = folder.state() or (None, None)
         assert state is not None, "it was there a moment ago"
         changed = changes(state.circumstances, record.circumstances)
         adopted = _adopted(found, record, state, changed)
@@ -111,6 +115,8 @@ class FolderKeeper:
         if self.state is None:
             yield from self._try(lambda: self.folder.begin(self.record))
             return
+        changed = "; ".join(self.changes) or "nothing changed"
+        logger.info("%s: going on after step %d (%s)", self.folder.path, self.state.done, changed)
         yield GoingOn(self.folder.path, self.state.done, self.record.settings.steps, self.changes)
 
     def save(self, state: State) -> Iterator[Event]:
@@ -141,14 +147,21 @@ class FolderKeeper:
         made_now = dataclasses.replace(state, made_with=made, circumstances=self.record.circumstances)
         self.stored = self.folder.save(made_now, self.stored)
         self.saved = state.done
+        logger.debug("%s: step %d is saved", self.folder.path, state.done)
 
     def _try(self, write: Callable[[], None]) -> Iterator[Event]:
         try:
             write()
+            return
         except OutputError as error:
-            if not self.warned:
-                self.warned = True
-                yield NotSaved(str(error), self.saved)
+            why = str(error)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            why = f"{self.folder.path}: there is no memory to write it with"
+        if not self.warned:
+            self.warned = True
+            yield NotSaved(why, self.saved)
 
 
 def refuse_another(folder: RunFolder, found: RunSettings, wanted: RunSettings) -> None:

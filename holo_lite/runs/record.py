@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from holo_lite import __version__
 from holo_lite.config import Attention
+from holo_lite.kernels.registry import KERNELS
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
 from holo_lite.schedule import Expert
@@ -116,9 +119,10 @@ class Record:
         return cls(settings, plan, opening, str(found["out"]), dict(found["circumstances"]))
 
 
-def circumstances(device: torch.device) -> dict[str, str]:
-    """Everything beside the settings on which the last bits of a run depend."""
-    found = {"holo-lite": __version__, **{tool: _version(tool) for tool in TOOLS}}
+def circumstances(device: torch.device, computing: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Everything beside the settings on which the last bits of a run depend, that computes as `computing` says."""
+    tools = (*TOOLS, *_packages(computing))
+    found = {"holo-lite": __version__, **{tool: _version(tool) for tool in tools}, **computing}
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)
         found["CUDA"] = str(torch.version.cuda)
@@ -127,6 +131,15 @@ def circumstances(device: torch.device) -> dict[str, str]:
         found["device"] = f"CPU with {torch.backends.cpu.get_cpu_capability()}"
         found["threads"] = str(torch.get_num_threads())
     return found
+
+
+def _packages(computing: Mapping[str, str]) -> Iterator[str]:
+    """What computes beside PyTorch: an attention kernel's package, and Triton, named otherwise on Windows."""
+    packages = {kernel.name: kernel.package for kernel in KERNELS}
+    if (package := packages.get(computing.get("kernel", ""))) is not None:
+        yield package.distribution
+    if computing.get("linear", "plain") != "plain" or computing.get("fused", "off") != "off":
+        yield "triton-windows" if os.name == "nt" else "triton"
 
 
 def difference(one: RunSettings, other: RunSettings) -> list[str]:

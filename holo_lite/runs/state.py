@@ -18,10 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
-from holo_lite.errors import RunError
+from holo_lite.errors import CheckpointError, RunError
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
 from holo_lite.runs.sealed import damaged, read_sealed, write_sealed
+from holo_lite.weights.header import read_header
 
 STATE = "state.safetensors"
 CACHES = "cache-*.safetensors"
@@ -103,6 +104,29 @@ def read_state(folder: Path, run: str) -> tuple[State, Stored | None] | None:
             circumstances=facts["circumstances"],
         ), stored
     except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+
+
+def named_cache(folder: Path) -> str | None:
+    """The file of the cache that the state in a folder names, if there is one. Raises `RunError`."""
+    if not (folder / STATE).exists():
+        return None
+    try:
+        stored = Stored.read(json.loads(read_header(folder / STATE).metadata["state"])["cache"])
+    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+        raise damaged(folder / STATE) from error
+    return None if stored is None else stored.file
+
+
+def check_record(folder: Path, run: str) -> None:
+    """Check by its header alone that the state in a folder belongs to a run.
+
+    Raises `RunError` if it belongs to another, or is damaged there.
+    """
+    path = folder / STATE
+    try:
+        _check_kind(path, json.loads(read_header(path).metadata["state"]), run)
+    except (CheckpointError, KeyError, TypeError, ValueError) as error:
         raise damaged(path) from error
 
 

@@ -6,7 +6,6 @@ afterwards, `Params4bit` shares its state between devices. The functions underne
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.kernels.rules import EightBits
+from holo_lite.quiet import without_remarks
 from holo_lite.schemes.scheme import PartSpec, RowWise, Scheme
 
 BLOCK = 64  # numbers of a row that share one absmax in nf4
@@ -27,8 +27,8 @@ LARGEST = 127  # what a row's absmax becomes in int8
 @cache
 def _functional() -> Any:
     """Import the library at first use, without its remark about an optional package."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    import bitsandbytes.functional
+    with without_remarks():
+        import bitsandbytes.functional
 
     return bitsandbytes.functional
 

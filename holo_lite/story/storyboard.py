@@ -33,8 +33,11 @@ class Shot:
 class Storyboard:
     """The shots of one scene, their timing, and what else the person chose (None: not said).
 
-    ``cuts`` are the first frames of all shots but the first, counted from 0; ``frames`` is the length
-    of the whole video. ``source`` is the file it came from and only serves messages.
+    ``global_caption`` is read by all shots. ``cuts`` are the first frames of all shots but the first,
+    counted from 0; ``frames`` is the length of the whole video. ``raw`` is a whole prompt in place of
+    captions. ``title`` is for people; ``height`` and ``width`` are pixels, ``fps`` frames a second,
+    ``steps``, ``cfg``, ``seed`` and ``negative`` as in ``Options``, which goes before them. ``source``
+    is the file it came from and only serves messages.
 
     Raises:
         StoryboardError: a caption is empty or holds a tag, there is no shot or no global caption, or
@@ -57,6 +60,7 @@ class Storyboard:
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shots", tuple(self.shots))  # a list is as good, from whoever does not check types
         for text in (self.title, self.negative):
             _check_characters(text or "")
         if self.raw is None:

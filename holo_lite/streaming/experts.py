@@ -6,6 +6,7 @@ that stay are spread evenly over the depth, so that those which stream have time
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from holo_lite.streaming.part import BLOCKS, Part, Visit
 from holo_lite.streaming.places import Places, Residency
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.weights.adaptation import Adaptation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -117,6 +120,7 @@ class StreamedExperts:
     def _ready(self, expert: Expert) -> WanDiT:
         """An expert with everything but its streamed blocks in place; the last one's memory goes first."""
         if self._model is None or self._model[0] != expert:
+            logger.debug("%s: blocks %s stay", expert, list(self._places[expert].stay))
             self._forget()
         self._holdings.fit(self.residency, self._places, self._coming(expert))
         if self._model is None:

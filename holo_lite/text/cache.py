@@ -51,7 +51,7 @@ class PromptCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
-            logger.warning("%s is not used and the prompt encoded again: %s", path, error)
+            logger.warning("%s is not used and the prompt encoded again: %s", path, str(error))
             return None
 
     def put(self, key: str, rows: Tensor) -> None:
@@ -62,7 +62,7 @@ class PromptCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._path(key), content)
         except OSError as error:
-            logger.warning("the encoded prompt is not kept: %s", error)
+            logger.warning("the encoded prompt is not kept: %s", str(error))
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"
@@ -94,18 +94,22 @@ def encode_prompts(
     *,
     identity: str,
     dtype: torch.dtype,
+    settle: Callable[[], None] = lambda: None,
 ) -> list[Tensor]:
     """Return the rows (n, d_model) on the CPU of each prompt, from the cache or newly encoded.
 
-    `load_encoder` is called once, and only if the cache lacks a prompt; the encoder is dropped on return.
+    `load_encoder` is called once, and only if the cache lacks a prompt; the encoder is dropped on return. `settle`
+    is called before anything is kept, and raises if the encoder's weights are not to be trusted.
     """
     keys = [cache_key(prompt, identity, dtype) for prompt in prompts]
     known = {key: rows for key in keys if (rows := cache.get(key)) is not None}
     missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+    logger.info("prompts: %d known, %d to encode", len(known), len(missing))
     if missing:
         with closing(load_encoder()) as encoder:
             for key, prompt in missing.items():
                 known[key] = encoder.encode(prompt.ids).cpu()
+                settle()
                 cache.put(key, known[key])
     return [known[key] for key in keys]
 

@@ -14,13 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import is_converted
+from holo_lite.weights.weight_file import Excerpt
 
 WHAT = "a umt5 text encoder"
 FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")
@@ -50,28 +48,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class LayerFile:
-    """A weight file seen without its token embedding, which is no part of the module."""
-
-    file: WeightFile
-    entries: Mapping[str, TensorEntry]
-
-    @property
-    def path(self) -> Path:
-        """The file's path."""
-        return self.file.path
-
-    @property
-    def fingerprint(self) -> str:
-        """The whole file's fingerprint."""
-        return self.file.fingerprint
-
-    def load(self, name: str) -> Tensor:
-        """Map one tensor."""
-        return self.file.load(name)
-
-
-@dataclass(frozen=True)
 class EncoderSizes:
     """The sizes of the network, as the shapes tell them."""
 
@@ -86,9 +62,12 @@ class EncoderSizes:
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """An opened text encoder: its layers and their names in the module, its embedding's name, its sizes."""
+    """An opened text encoder: its layers and their names in the module, its embedding's name, its sizes.
 
-    layers: LayerFile
+    The token embedding is no part of the module, nor of the layers.
+    """
+
+    layers: Excerpt
     renames: Mapping[str, str]
     embedding: str
     sizes: EncoderSizes
@@ -125,7 +104,7 @@ def describe_encoder(file: WeightFile) -> EncoderSource:
     embeddings = [name for name in EMBEDDING_NAMES if name in logical]
     if not embeddings:
         raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks {' or '.join(EMBEDDING_NAMES[:2])}")
-    layers = LayerFile(file, {name: entry for name, entry in file.entries.items() if name not in embeddings})
+    layers = Excerpt(file, {name: entry for name, entry in file.entries.items() if name not in embeddings})
     renames = {name: _module_name(name) for name in layers.entries}
     shapes = {_module_name(name): shape for name, shape in logical.items()}
     sizes = _sizes(file.path, logical[embeddings[0]], shapes)

@@ -15,6 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+# The linear layers of the blocks of either network, which schemes are for; everything else stays as it is.
+LINEARS = re.compile(
+    r"blocks\.\d+\.(self_attn|cross_attn)\.[qkvo]\.weight"
+    r"|blocks\.\d+\.ffn\.[02]\.weight"
+    r"|encoder\.block\.\d+\.layer\.0\.SelfAttention\.[qkvo]\.weight"
+    r"|encoder\.block\.\d+\.layer\.1\.DenseReluDense\.(wi_0|wi_1|wo)\.weight"
+)
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "transformer.")
 IN_BLOCK = {  # diffusers' names within a block, to ours
     "attn1.to_q": "self_attn.q",

@@ -1,0 +1,54 @@
+"""A command that is asked to stop clears away what is half-written, and says how to go on.
+
+Ctrl-C asks so, and so does the system: by SIGTERM, when it shuts down or a container's time is over, and by SIGHUP,
+when the terminal is closed. These two would by themselves end the process on the spot. A signal that is ignored,
+as `nohup` has it, stays ignored.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+BY_SIGNAL = 128  # the exit code is this and the signal's number, as shells have it
+PATIENCE = 5.0  # seconds in which clearing away is not disturbed by a second signal
+
+
+@dataclass
+class Stop:
+    """Which signal asked to stop, and when on the monotonic clock, if one did."""
+
+    number: int = signal.SIGINT
+    asked: float | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that was stopped."""
+        return BY_SIGNAL + self.number
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        """A signal has come. Raises `KeyboardInterrupt`."""
+        now = time.monotonic()
+        if self.asked is None or now - self.asked > PATIENCE:
+            self.number, self.asked = number, now
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Have signals that ask to stop raise `KeyboardInterrupt` in the context; in the main thread only."""
+    stop, before = Stop(), {}
+    for name in ASKING:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
