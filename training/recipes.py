@@ -1,7 +1,7 @@
 """How long each part of holo-tiny is trained: the recipe of the weights that are shipped, and a smaller one.
 
 Both make the same architecture from the same world, so what the smaller one makes can stand in for the other
-everywhere; it only keeps to its storyboards less well. It was chosen to finish within 90 minutes on two cores.
+everywhere; it only keeps to its storyboards less well. It is meant to finish within 90 minutes on two cores.
 """
 
 from __future__ import annotations
