@@ -114,9 +114,9 @@ def full_disk(first: int, lasting: int) -> Disk:
 @contextmanager
 def no_file_beyond(nbytes: int) -> Iterator[None]:
     """Have the system itself refuse to let any file of this process grow beyond a size."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
