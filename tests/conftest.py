@@ -3,6 +3,7 @@
 import lzma
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,3 +76,16 @@ def run(monkeypatch, capsys, tmp_path):
         return Outcome(caught.value.code or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_signal_ignored():
+    """A test run begun in the background, or by nohup, ignores signals, and so would all that it starts."""
+    for name, handler in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),
+    ):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
