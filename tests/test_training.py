@@ -22,8 +22,9 @@ from holo_lite.tiny.drawing import draw
 from holo_lite.tiny.words import storyboard, token_id
 from holo_lite.tiny.world import COLOURS, SHAPES, Trait, random_scene
 from training.assemble import tokenizer
-from training.dit import choose, noise_shares
+from training.dit import Lessons, choose, noise_shares
 from training.forward import Text, begin, sight_of, text_bias, text_sight, velocity
+from training.latents import LENGTHS, Clips, share_out
 from training.loop import Part, train
 from training.muon import orthogonal
 from training.recipes import RECIPES
@@ -204,6 +205,28 @@ def test_the_smaller_recipe_makes_the_same_architecture():
     assert small.dit.config == full.dit.config
     assert small.vae.base_dim == full.vae.base_dim
     assert small.dit.steps < full.dit.steps
+
+
+def test_clips_are_shared_out_as_they_are_shown():
+    shares = 0.4, 0.25, 0.15, 0.1, 0.1
+    counts = share_out(1000, shares)
+    assert tuple(counts) == LENGTHS
+    assert all(abs(count - 1000 * share) <= 32 for count, share in zip(counts.values(), shares, strict=True))
+    assert all(count % 64 == 0 for count in counts.values())
+
+
+def test_clips_set_aside_are_not_learnt_from():
+    scenes = tuple(random_scene(np.random.default_rng(number), held_out=False) for number in range(6))
+    clips = {length: Clips(torch.arange(6.0), scenes) for length in LENGTHS}
+    told = {length: tuple(range(6)) for length in LENGTHS}
+    learnt, unseen = Lessons(clips, told, None).aside(2)
+    assert learnt.clips[9].latents.tolist() == [0, 1, 2, 3]
+    assert learnt.told[9] == (0, 1, 2, 3)
+    assert len(learnt.clips[11].scenes) == 6
+    assert unseen.clips[9].latents.tolist() == [4, 5]
+    assert unseen.told[9] == (4, 5)
+    assert unseen.clips[9].scenes == scenes[4:]
+    assert set(unseen.clips) == {9}
 
 
 def unpeopled(scene):

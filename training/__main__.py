@@ -14,7 +14,7 @@ from holo_lite.text.windows import PromptTokenizer
 from training.assemble import assemble, tokenizer
 from training.curves import draw_curves
 from training.dit import Lessons, train_experts
-from training.latents import encode_clips, measure_scale
+from training.latents import encode_clips, measure_scale, share_out
 from training.loop import Part
 from training.recipes import RECIPES, Recipe
 from training.scores import measure
@@ -51,7 +51,7 @@ def run(work: Path, recipe: Recipe, part: Part) -> bool:
 
 def _train(work: Path, recipe: Recipe, part: Part) -> bool:
     vae = train_vae(recipe.vae, part)
-    if vae is None or not encode_clips(vae, recipe.clips, part):
+    if vae is None or not encode_clips(vae, share_out(recipe.clips, recipe.dit.shares), part):
         return False
     scale = measure_scale(work)
     tokenizer().save(str(work / "tokenizer.json"))

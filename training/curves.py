@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT, MARGIN = 420, 220, 44
-COLOURS = ("#1f5fa8", "#b3471d", "#2d7d46")
+COLOURS = ("#1f5fa8", "#b3471d", "#2d7d46", "#7a3e9d")
 SMOOTH = 9  # neighbouring log lines in one mean
 
 
@@ -24,7 +24,7 @@ def draw_curves(logs: list[Path], out: Path) -> None:
 
 def _panel(log: Path) -> Image.Image:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    names = [name for name in ("loss", "mse", "high", "low") if any(name in line for line in lines)]
+    names = [name for name in ("loss", "mse", "high", "low", "unseen") if any(name in line for line in lines)]
     series = {name: _smooth([(line["step"], line[name]) for line in lines if line.get(name)]) for name in names}
     low = min(values.min() for _, values in series.values())
     high = max(values.max() for _, values in series.values())

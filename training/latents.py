@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from training.loop import Part
 
 LOG = logging.getLogger(__name__)
 LENGTHS = (9, 11, 13, 15, 17)  # latent frames; clips of one length make one batch
+FILE = 64  # clips in one file
 BATCH = 8
 
 
@@ -30,6 +32,10 @@ class Clips:
     latents: Tensor
     scenes: tuple[Scene, ...]
 
+    def __getitem__(self, which: slice) -> Clips:
+        """Some of them."""
+        return Clips(self.latents[which], self.scenes[which])
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -39,16 +45,21 @@ class Scale:
     std: tuple[float, ...]
 
 
-def encode_clips(vae: Any, each: int, part: Part) -> bool:
-    """Draw and encode `each` clips of every length, as far as this part has time. → whether all are there."""
-    for length in LENGTHS:
-        for first in range(0, each, 64):
+def share_out(clips: int, shares: Sequence[float]) -> dict[int, int]:
+    """How many of so many clips are of each length: as they are shown in training, in whole files."""
+    return {length: FILE * round(clips * share / FILE) for length, share in zip(LENGTHS, shares, strict=True)}
+
+
+def encode_clips(vae: Any, counts: Mapping[int, int], part: Part) -> bool:
+    """Draw and encode so many clips of each length, as far as this part has time. → whether all are there."""
+    for length, count in counts.items():
+        for first in range(0, count, FILE):
             path = part.folder / f"latents-{length}-{first}.pt"
             if path.is_file():
                 continue
             if part.over:
                 return False
-            _write(path, vae, length, range(first, min(first + 64, each)))
+            _write(path, vae, length, range(first, first + FILE))
     return True
 
 

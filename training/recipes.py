@@ -14,20 +14,23 @@ from training.vae import DECODER, VaeRecipe
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of a training. clips: how many of every length; storyboards: how many it is measured on at the end."""
+    """All of a training. clips: how many are drawn; storyboards: how many it is measured on at the end.
+
+    Clips seen again and again are remembered instead of understood, so they should be many.
+    """
 
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     dit: DitRecipe = field(default_factory=DitRecipe)
-    clips: int = 1024
+    clips: int = 16384
     storyboards: int = 200
 
 
 def smaller() -> Recipe:
-    """Half the clips, and of every training the steps that teach most."""
+    """Fewer clips, and of every training the steps that teach most."""
     return Recipe(
         vae=VaeRecipe(decoder=(replace(DECODER, steps=700),)),
         dit=replace(DitRecipe(), steps=800, expert_steps=(80, 60)),
-        clips=256,
+        clips=2560,
         storyboards=30,
     )
 
