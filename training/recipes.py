@@ -29,7 +29,7 @@ def smaller() -> Recipe:
     """Fewer clips, and of every training the steps that teach most."""
     return Recipe(
         vae=VaeRecipe(decoder=(replace(DECODER, steps=700),)),
-        dit=replace(DitRecipe(), steps=800, expert_steps=(80, 60)),
+        dit=replace(DitRecipe(), steps=1000, expert_steps=(100, 80)),
         clips=2560,
         storyboards=30,
     )
