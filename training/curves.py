@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT, MARGIN = 420, 220, 44
+WIDTH, HEIGHT, MARGIN, GAP = 420, 220, 44, 24
 COLOURS = ("#1f5fa8", "#b3471d", "#2d7d46", "#7a3e9d")
-SMOOTH = 9  # neighbouring log lines in one mean
+SMOOTH = 9  # neighbouring log lines in one mean, and fewer where there are few
 
 
 def draw_curves(logs: list[Path], out: Path) -> None:
@@ -36,16 +36,18 @@ def _panel(log: Path) -> Image.Image:
     pen.text((4, 24), f"{high:.3g}", fill="black")
     pen.text((4, HEIGHT - 36), f"{low:.3g}", fill="black")
     pen.text((WIDTH - 80, HEIGHT - 18), f"{last:.0f} steps", fill="black")
-    for (name, (steps, values)), colour in zip(series.items(), COLOURS * 2, strict=False):
+    legend = MARGIN + pen.textlength(log.stem) + GAP
+    for (name, (steps, values)), colour in zip(series.items(), COLOURS, strict=False):
         x = MARGIN + steps / last * (WIDTH - 10 - MARGIN)
         y = 24 + np.log(high / values) / max(np.log(high / low), 1e-9) * (HEIGHT - 48)
         pen.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=colour, width=2)
-        pen.text((MARGIN + 90 + 70 * names.index(name), 6), name, fill=colour)
+        pen.text((legend, 6), name, fill=colour)
+        legend += pen.textlength(name) + GAP
     return panel
 
 
 def _smooth(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     steps, values = np.array(pairs, dtype=float).T
-    width = min(SMOOTH, len(values))
+    width = max(1, min(SMOOTH, len(values) // SMOOTH))
     kernel = np.ones(width) / width
     return np.convolve(steps, kernel, "valid"), np.exp(np.convolve(np.log(values), kernel, "valid"))
