@@ -93,17 +93,17 @@ def measure(*jobs):
 
 
 def test_it_does_not_grow_with_the_number_of_blocks(tmp_path):
-    """Neither what is made nor what is mapped; the larger source has 744 MB more.
+    """Neither what is made nor what is mapped; the larger source has 651 MB more.
 
-    How much is in flight at once is a matter of threads and allocators, 80 MB more or less on a busy machine.
+    Five blocks are as many as are ever at work at once, so the smaller one comes to the same peak.
     """
-    few = write_holes(tmp_path / "source" / "few.safetensors", expert_shapes(2))
-    many = write_holes(tmp_path / "source" / "many.safetensors", expert_shapes(10))
-    assert many.stat().st_size - few.stat().st_size > 700 * MIB
+    few = write_holes(tmp_path / "source" / "few.safetensors", expert_shapes(5))
+    many = write_holes(tmp_path / "source" / "many.safetensors", expert_shapes(12))
+    assert many.stat().st_size - few.stat().st_size > 615 * MIB
     (anonymous, mapped), (anonymous_of_many, mapped_of_many) = measure(
         ("high_noise", "int8", few), ("high_noise", "int8", many)
     )
-    assert anonymous_of_many < anonymous + 160 * MIB
+    assert anonymous_of_many < anonymous + 64 * MIB
     assert mapped_of_many < mapped + 64 * MIB
 
 

@@ -48,7 +48,7 @@ class DitRecipe:
 
     config: DiTConfig = HOLO_TINY
     steps: int = 5600  # of the common network
-    expert_steps: tuple[int, int] = (2200, 2200)  # of the experts alone, high noise and low
+    expert_steps: tuple[int, int] = (1950, 1950)  # of the experts alone, high noise and low
     expert_pace: float = 0.6  # of the learning rates, to begin with
     batch: int = 216  # latent frames
     shares: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.1)  # of clips by length: short ones are cheap
