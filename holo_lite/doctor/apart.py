@@ -20,7 +20,7 @@ from holo_lite.doctor.facts import Trouble
 from holo_lite.errors import HoloError
 
 Look = Callable[[str], Any]
-DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed
+DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed or all is answered
 LONGEST = 160  # characters of what a library says
 
 
@@ -39,6 +39,8 @@ def look_apart(look: Look, names: Sequence[str], limit: float) -> Iterator[tuple
                 found = _received(process, connection) if alive else Trouble(f"gave no answer in {limit:.0f} s")
                 alive = alive and process.exitcode is None
                 yield left.pop(0), found
+            if alive:
+                process.join(DIES_WITHIN)  # killed while it clears away, it would leave semaphores behind
 
 
 def attempt(look: Look, name: str) -> Any:
