@@ -29,11 +29,13 @@ from holo_lite.model.dit import Block, WanDiT
 from holo_lite.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.cuda_lane import CudaLane
+from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.holdings import Holdings
 from holo_lite.streaming.image import BlockImage, Piece, View
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.part import Part
-from holo_lite.streaming.places import Residency
+from holo_lite.streaming.places import Places, Residency
 from holo_lite.streaming.streamer import Streamer
 
 SIZE = 5000
@@ -208,6 +210,26 @@ def test_memory_that_was_given_back_is_filled_only_after_whoever_still_reads_it(
         del slot  # the allocator gives the same memory to the next
     card.computing.synchronize()
     assert seen == [3, 4]
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["through the ring", "beside the ring"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_blocks_that_stay_have_come_before_anybody_computes_with_them(plain, monkeypatch, order, streaming):  # noqa: F811
+    """Copies follow each other through few buffers, and nothing later waits for them."""
+    card, lane = lane_of(monkeypatch, order)
+    parts = {expert: Part.open(path) for expert, path in plain.items()}
+    residency = Residency(resident=LAYERS, resident_other=2)
+    places = {expert: Places.chosen(LAYERS, residency) for expert in parts}
+    held, disk = Holdings(lane, parts), DiskReader()
+    held.fit(residency, places, list(parts), streaming=streaming)
+    assert len(held.resident) == LAYERS + 2
+    for (expert, block), slot in held.resident.items():
+        expected = torch.empty_like(slot.data)
+        disk.read(parts[expert].images[block], expected)
+        assert torch.equal(slot.data, expected), (expert, block)
+    disk.close()
+    held.close()
+    assert (card.faults, card.runtime.pinned) == ([], {})
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -122,7 +122,8 @@ class StreamedExperts:
         if self._model is None or self._model[0] != expert:
             logger.debug("%s: blocks %s stay", expert, list(self._places[expert].stay))
             self._forget()
-        self._holdings.fit(self.residency, self._places, self._coming(expert))
+        streaming = self._streamer is not None
+        self._holdings.fit(self.residency, self._places, self._coming(expert), streaming=streaming)
         if self._model is None:
             self._model = expert, self._build(expert)
         return self._model[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from holo_lite.schedule import Expert
 from holo_lite.streaming.disk import DiskReader
@@ -28,8 +29,12 @@ class Holdings:
     resident: dict[Visit, Buffer] = field(default_factory=dict)
     cached: dict[Visit, Buffer] = field(default_factory=dict)
 
-    def fit(self, residency: Residency, places: Mapping[Expert, Places], coming: Sequence[Expert]) -> None:
+    def fit(
+        self, residency: Residency, places: Mapping[Expert, Places], coming: Sequence[Expert], *, streaming: bool
+    ) -> None:
         """Hold what is wanted for the experts that come, the first of which is in use.
+
+        `streaming`: blocks come through the ring meanwhile, so that it serves nobody else.
 
         Raises `PinError`, `CheckpointError`, and what the device says when it has no memory left.
         """
@@ -40,15 +45,17 @@ class Holdings:
         self._take(residency)
         disk = DiskReader()
         try:
-            self._read(disk, resident, cached)
+            self._bring_all(disk, [visit for visit in resident if visit not in self.resident], streaming=streaming)
+            for visit in cached:
+                if visit not in self.cached:
+                    self._keep(disk, visit)
         finally:
             disk.close()
 
     def bring(self, disk: DiskReader, image: BlockImage) -> Buffer:
         """Bring one image to a buffer of its own on the device, and wait until it is there."""
-        host, slot = self.lane.host_buffer(image.nbytes, pinned=False), self.lane.device_buffer(image.nbytes)
-        disk.read(image, host.data)
-        self.lane.copy(host, slot, image.nbytes)
+        host = self.lane.host_buffer(image.nbytes, pinned=False)
+        slot = self._begin(disk, image, host)
         self.lane.await_copied(host)
         return slot
 
@@ -71,13 +78,29 @@ class Holdings:
         while len(self.ring) < residency.ring:
             self.ring.append(self.lane.host_buffer(size, pinned=residency.pinned))
 
-    def _read(self, disk: DiskReader, resident: Sequence[Visit], cached: Sequence[Visit]) -> None:
-        for visit in resident:
-            if visit not in self.resident:
-                self.resident[visit] = self.bring(disk, self._image(visit))
-        for visit in cached:
-            if visit not in self.cached:
-                self._keep(disk, visit)
+    def _bring_all(self, disk: DiskReader, visits: Sequence[Visit], *, streaming: bool) -> None:
+        """Bring blocks that stay, each while the one before is copied. All have come when this returns or raises.
+
+        Memory that was used before is what makes it fast: of new memory the system has to clear every page first.
+        """
+        images = [self._image(visit) for visit in visits]
+        if not images:
+            return
+        hosts = [self.lane.host_buffer(largest(images), pinned=False)] if streaming else self.ring
+        try:
+            for visit, image, host in zip(visits, images, cycle(hosts), strict=False):
+                self.lane.await_copied(host)
+                self.resident[visit] = self._begin(disk, image, host)
+        finally:
+            for host in hosts:
+                self.lane.await_copied(host)
+
+    def _begin(self, disk: DiskReader, image: BlockImage, host: Buffer) -> Buffer:
+        """Read an image and begin to copy it. → where it will be"""
+        slot = self.lane.device_buffer(image.nbytes)
+        disk.read(image, host.data)
+        self.lane.copy(host, slot, image.nbytes)
+        return slot
 
     def _keep(self, disk: DiskReader, visit: Visit) -> None:
         """Read a block that stays in host memory; half-read it does not."""
