@@ -53,15 +53,16 @@ def start(command: Command, prompts: tuple[str, str]) -> dict[str, Any]:
     return {"new": new, "known": known, "seconds": [known["until_step"], again["until_step"]]}
 
 
-def _run(command: Command, storyboard: str) -> dict[str, float]:
+def begin(command: Command, storyboard: str) -> subprocess.Popen[str]:
+    """Start the command; its events come through its output."""
     environment = {**os.environ, CACHE_VARIABLE: str(command.work / "cache"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, __file__, *command.words(storyboard)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def _run(command: Command, storyboard: str) -> dict[str, float]:
     begun = time.time()
-    child = subprocess.Popen(
-        [sys.executable, __file__, *command.words(storyboard)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    child = begin(command, storyboard)
     try:
         return figures(begun, _steps(child))
     finally:
@@ -75,7 +76,7 @@ def _steps(child: subprocess.Popen[str]) -> list[float]:
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith(MARK):
-            name, when = json.loads(line.removeprefix(MARK))
+            name, when, _ = json.loads(line.removeprefix(MARK))
             found += [when] if name == "StepDone" else []
         if len(found) == STEPS:
             return found
@@ -98,11 +99,18 @@ def watch() -> None:
     shown = console.show
 
     def show(event: Any, view: Any) -> None:
-        print(MARK + json.dumps([type(event).__name__, time.time()]), flush=True)
+        print(MARK + json.dumps([type(event).__name__, time.time(), _particulars(event)]), flush=True)
         shown(event, view)
 
     console.show = show
     cli.main()
+
+
+def _particulars(event: Any) -> Any:
+    """What to tell of an event besides: of the plan its peaks, of a phase its name."""
+    if hasattr(event, "plan"):
+        return event.plan.peak
+    return getattr(event, "phase", None)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import speed_products
 import speed_reference
 import speed_scale
 import speed_start
+import whole
 from resumable import Result, Runner, ended_within
 from speed_cases import Bench, attempted, whole_model
 from speed_compare import compare
@@ -735,6 +736,21 @@ def test_the_watched_command_tells_of_its_steps(monkeypatch, capsys, tmp_path):
         speed_start.watch()
     said = [json.loads(line[6:])[0] for line in capsys.readouterr().out.splitlines() if line.startswith("event:")]
     assert said.count("StepDone") == speed_start.STEPS
+
+
+def test_a_whole_run_is_watched_from_its_command_to_its_video(tmp_path):
+    record = whole.run(speed_start.Command(None, tmp_path, ("--frames", "9", "--device", "cpu"))).figures()
+    phases = record["phases"]
+    assert 0 < record["resolved"] < phases["text"] < phases["denoise"] < phases["decode"] < record["finished"]
+    assert len(record["steps"]) == speed_start.STEPS
+    assert sum(record["steps"]) < phases["decode"] - phases["denoise"]
+    assert record["process_bytes"] > 2**26, "Python and torch alone take more"
+    assert (tmp_path / "0.mp4").is_file()
+
+
+def test_a_whole_run_that_fails_is_no_result(tmp_path):
+    with pytest.raises(RuntimeError, match="ended with code 2"):
+        whole.run(speed_start.Command(None, tmp_path, ("--frames", "none")))
 
 
 def test_the_synthetic_model_that_is_started_is_a_whole_one(work, tmp_path):
