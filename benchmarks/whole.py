@@ -11,6 +11,7 @@ table, then one line of JSON.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -71,7 +72,8 @@ class Watched:
 
 
 def run(command: Command) -> Watched:
-    """Make one video. Raises `RuntimeError` where none comes."""
+    """Make one video of a prompt that nothing is known of. Raises `RuntimeError` where none comes."""
+    shutil.rmtree(command.work / "cache", ignore_errors=True)
     watched, now = Watched(), time.time()
     child = begin(command, PROMPT)
     assert child.stdout is not None
