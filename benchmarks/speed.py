@@ -30,11 +30,14 @@ import torch
 from resumable import ENDLESS, Clock, Part, Result, Runner, by_worth, chosen, fingerprint, write_record
 from speed_cases import Bench, attempted, cells, whole_model
 from speed_compare import Comparison, compare
+from speed_levers import levers
 from speed_products import products
 from speed_scale import FRAMES, SHOTS, Scale
 from speed_start import Command, start
 from speed_targets import JUDGED, table, verdicts
 from timing import device_name, slug
+
+from holo_lite.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -45,6 +48,7 @@ PROMPTS = (  # for the start: one to warm up with, one to time
     "[global caption] A blue cube before a wall. [per shot caption] It rests. [shot cut] It falls.",
 )
 START_FRAMES = ("--frames", "33")
+LEVER_STEPS = 12  # at full size
 ORDER = (*JUDGED, "*@241", "*@33", "*")  # of parts, by the first of these patterns that fits
 
 
@@ -58,6 +62,7 @@ def parts(bench: Bench) -> dict[str, Part]:
         found |= {f"{name} @{frames}": partial(cell, bench, frames) for name, cell in cells(bench).items()}
     found["gemms"] = partial(products, bench.scale, bench.device)
     found["start"] = partial(started, bench)
+    found["levers"] = partial(saved, bench)
     code = fingerprint(*CODE)
     return {name: partial(_with_code, part, code) for name, part in by_worth(found, ORDER).items()}
 
@@ -73,6 +78,14 @@ def started(bench: Bench) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     found = attempted(lambda: start(Command(model, place, options), PROMPTS), foreign=True)
     return {"kind": "start", **found}
+
+
+def saved(bench: Bench) -> dict[str, Any]:
+    """What levers save that leave forwards out, at the shortest length."""
+    if bench.scale.small:
+        return attempted(lambda: levers(Pipeline.load(device="cpu", dtype="fp32")))
+    pipeline = Pipeline.load(whole_model(bench), device=str(bench.device))
+    return attempted(lambda: levers(pipeline, rounds=1, frames=FRAMES[0], steps=LEVER_STEPS))
 
 
 # --- command ---------------------------------------------------------------------------------------

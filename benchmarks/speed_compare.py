@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SLACK = 1.02  # the spread of a few runs is a little less than that of many
-OURS = ("own", "start")  # kinds of parts
+OURS = ("own", "start", "levers")  # kinds of parts
 SAME = ("small", "device", "model", "layers", "branches", "picture", "shots", "dtype")
 
 Record = Mapping[str, Any]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import speed_levers
+
 from holo_lite.config import DiTConfig
 from holo_lite.plan.cost import forward_operations
 from holo_lite.story.shots import ShotLayout, even_cuts
@@ -155,6 +157,8 @@ def table(record: Record) -> Iterator[str]:
         yield from _length(record, frames)
     yield from _products(record)
     yield from _beginning(record)
+    if part := record["parts"].get("levers"):
+        yield from ("", "a whole denoising with fewer evaluations", *speed_levers.lines(part))
     for verdict in verdicts(record):
         word = {True: "met", False: "MISSED", None: "not judged"}[verdict.met]
         yield f"{word:11} {verdict.target:66} {verdict.figures}"

@@ -24,6 +24,7 @@ import resumable
 import speed
 import speed_diffusers
 import speed_floor
+import speed_levers
 import speed_products
 import speed_reference
 import speed_scale
@@ -680,6 +681,30 @@ def test_what_fits_only_without_some_of_its_blocks_is_said():
 
 
 LAYOUT = ShotLayout.from_frames(241, (49, 97, 145, 193), 480, 832)
+
+
+# --- fewer evaluations ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_levers():
+    return speed_levers.levers(Pipeline.load(device="cpu", dtype="fp32"), rounds=2)
+
+
+def test_each_lever_computes_less_than_the_plain_way(with_levers):
+    ways = with_levers["ways"]
+    assert [len(way["seconds"]) for way in ways.values()] == [2] * len(speed_levers.LEVERS)
+    assert with_levers["seconds"] is ways["none"]["seconds"]
+    skipped = {name: way["skipped"] for name, way in ways.items()}
+    assert 0 < skipped["--cache 0.1"] <= skipped["--cache 0.2"]
+    assert {name for name, count in skipped.items() if count} == {"--cache 0.1", "--cache 0.2"}
+
+
+def test_what_levers_save_stands_in_the_table(with_levers):
+    first, *others = speed_levers.lines(with_levers)
+    assert first.endswith("1.00 of the first")
+    assert len(others) == len(speed_levers.LEVERS) - 1
+    assert list(speed_levers.lines({"failed": "no memory"})) == ["levers: failed: no memory"]
 
 
 # --- the start -------------------------------------------------------------------------------------
