@@ -2,9 +2,9 @@
 
     python benchmarks/card.py WORK [--minutes 25] [--results FOLDER]
 
-First the tests that need a card. Then what the targets of `speed.py` speak of, what those of `fit.py` say of a card
-of 8 GB, and after that the rest of both. What fails is left behind, and the others go on. What is finished stands
-in FOLDER and is not run again: the same command goes on, also on another machine with the same card that has
+First what the targets of `speed.py` speak of and what those of `fit.py` say of a card of 8 GB, then the tests that
+need a card, and after that the rest of both. What fails is left behind, and the others go on. What is finished
+stands in FOLDER and is not run again: the same command goes on, also on another machine with the same card that has
 FOLDER. WORK takes some 50 GB of disk. At the end every target is told, and how it stands.
 """
 
@@ -45,10 +45,10 @@ class Stage:
 STAGES = (
     Stage("speed", speed_targets.JUDGED),
     Stage("fit", fit_targets.FIRST),
-    Stage("speed", (f"*@{speed_targets.LENGTH}",)),
     Stage("fit"),
     Stage("speed"),
 )
+TELLING = 2  # of them, which come before the tests
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ def main(work: Path, minutes: float, results: Path | None, small: bool) -> None:
     small = small or not torch.cuda.is_available()
     device = device_name(torch.device("cpu" if small else "cuda"))
     place = Place(work, results or work, device, ("--small",) if small else ())
+    place.results.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES[:TELLING]:
+        run(stage, place, clock)
     run_tests(place, clock)
-    for stage in STAGES:
+    for stage in STAGES[TELLING:]:
         run(stage, place, clock)
     for line in summary(place):
         print(line)

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ import torch
 from fit_model import Model, described, write_model
 from fit_run import Film, decode, denoise, disk_rate, from_the_disk
 from fit_targets import FIRST, table, targets
-from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen
-from timing import slug
+from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen, end_with_parent
+from timing import slug, warm
 
+from holo_lite.computing import Computing, Said, choose_computing
 from holo_lite.config import DiTConfig
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
@@ -94,8 +95,20 @@ class Bench:
     def sizes(self, scheme: str) -> ModelSizes:
         """The sizes of the model in a scheme, with a text encoder that is planned for and not run."""
         encoder = EncoderSizes(512, 64, 96, 16, 1, 1, 32) if self.scale.small else UMT5_XXL
-        sizes = released_sizes(scheme, self.scale.model.config, encoder)
-        return replace(sizes, decoder=Decoder(self.scale.model.vae))
+        sizes, chosen = released_sizes(scheme, self.scale.model.config, encoder), self.computing(scheme)
+        linear, workspace = chosen.compute.linear, chosen.workspace
+        return replace(sizes, decoder=Decoder(self.scale.model.vae), linear=linear, workspace=workspace)
+
+    def computing(self, scheme: str) -> Computing:
+        """How the command line would compute with weights in a scheme."""
+        return computing(self.scale.model.config, self.device, scheme)
+
+    def denoise(self, film: str, plan: Plan, steps: int) -> dict[str, Any]:
+        """Run the first steps of a clip under a plan."""
+        compute = self.computing(plan.scheme).compute
+        return denoise(
+            self.folder(plan.scheme), self.scale.films[film], plan, self.device, steps, self.say, compute
+        )
 
     def request(self, film: str) -> ClipRequest:
         """What a clip asks for."""
@@ -117,6 +130,12 @@ class Bench:
         ram = psutil.virtual_memory().total
         machine = Machine(ram=ram, ram_free=budget if self.scale.small else None)
         return make_plan(profile, sizes, self.request(film), machine)
+
+
+@cache
+def computing(config: DiTConfig, device: torch.device, scheme: str) -> Computing:
+    """Choose as `holo-lite generate` does where nothing is said. On a card this measures and compiles."""
+    return choose_computing(Said(), config, device=device, dtype=torch.bfloat16, scheme=scheme)
 
 
 def scheme_of(card: int) -> str:
@@ -147,19 +166,15 @@ def on_card(bench: Bench, card: int, film: str, steps: int) -> dict[str, Any]:
     """A card's own plan for a clip."""
     if (refused := too_small(bench, card)) is not None:
         return refused
-    plan, scheme = bench.plan(card, film), scheme_of(card)
-    return described_plan(plan) | denoise(
-        bench.folder(scheme), bench.scale.films[film], plan, bench.device, steps, bench.say
-    )
+    plan = bench.plan(card, film)
+    return described_plan(plan) | bench.denoise(film, plan, steps)
 
 
 def least(bench: Bench, film: str) -> dict[str, Any]:
     """The smallest card without resident blocks and with one branch at a time."""
     plan = bench.plan(6, film)
     bare = replace(plan, resident=0, resident_other=0, joint=False)
-    return described_plan(bare) | denoise(
-        bench.folder(plan.scheme), bench.scale.films[film], bare, bench.device, 1, bench.say
-    )
+    return described_plan(bare) | bench.denoise(film, bare, 1)
 
 
 def decoded(bench: Bench, card: int) -> dict[str, Any]:
@@ -175,11 +190,10 @@ def streamed(bench: Bench, scheme: str, film: str, steps: int) -> dict[str, Any]
     """A clip with every block resident, then with every block coming from pinned memory."""
     if (refused := no_room(bench, scheme, film, pinned=True)) is not None:
         return refused
-    folder, found = bench.folder(scheme), bench.scale.films[film]
     plan = uncapped(bench, scheme, film)
-    resident = denoise(folder, found, replace(plan, resident=plan.blocks), bench.device, steps, bench.say)
-    cached = replace(plan, resident=0, pinned_cache_blocks=plan.blocks)
-    pinned = denoise(folder, found, cached, bench.device, steps, bench.say)
+    warm(bench.device)
+    resident = bench.denoise(film, replace(plan, resident=plan.blocks), steps)
+    pinned = bench.denoise(film, replace(plan, resident=0, pinned_cache_blocks=plan.blocks), steps)
     return {"scheme": scheme, "resident": resident, "pinned": pinned, "slower": slower(pinned, resident)}
 
 
@@ -187,13 +201,14 @@ def from_disk(bench: Bench, scheme: str, film: str, steps: int) -> dict[str, Any
     """A clip with every block resident, then with every block read from the disk, none of them in memory."""
     if (refused := no_room(bench, scheme, film, pinned=False)) is not None:
         return refused
-    folder, found = bench.folder(scheme), bench.scale.films[film]
+    folder = bench.folder(scheme)
     rate = disk_rate(folder)
     bench.say(f"the disk gives {rate / 1e9:.2f} GB/s")
     plan = uncapped(bench, scheme, film)
-    resident = denoise(folder, found, replace(plan, resident=plan.blocks), bench.device, steps, bench.say)
+    warm(bench.device)
+    resident = bench.denoise(film, replace(plan, resident=plan.blocks), steps)
     with from_the_disk(folder):
-        disk = denoise(folder, found, replace(plan, resident=0), bench.device, steps, bench.say)
+        disk = bench.denoise(film, replace(plan, resident=0), steps)
     reading = bench.sizes(scheme).high_noise.total / rate
     hides = reading < resident["seconds_a_step"]
     return {"scheme": scheme, "disk_bytes_a_second": rate, "reading_seconds": reading, "could_hide": hides} | {
@@ -278,9 +293,9 @@ def _parts(scale: Scale) -> dict[str, Part]:
     found |= {f"least-{film}": partial(least, film=film) for film in ("five", "one")}
     found |= {f"decode-{card}": partial(decoded, card=card) for card in CARDS}
     for scheme in scale.schemes:
-        found[f"pinned-five-{scheme}"] = partial(streamed, scheme=scheme, film="five", steps=2)
+        found[f"pinned-five-{scheme}"] = partial(streamed, scheme=scheme, film="five", steps=3)
         found[f"pinned-short-{scheme}"] = partial(streamed, scheme=scheme, film="short", steps=5)
-        found[f"disk-five-{scheme}"] = partial(from_disk, scheme=scheme, film="five", steps=2)
+        found[f"disk-five-{scheme}"] = partial(from_disk, scheme=scheme, film="five", steps=3)
     return found
 
 
@@ -314,6 +329,8 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     runner = make_runner(bench, result or default_result(bench), only)
     if part is not None:
+        if runner.apart is not None:
+            end_with_parent()
         runner.run(part)
     elif minutes:
         runner.run_all()

@@ -25,6 +25,7 @@ from live_bytes import LiveBytes
 from holo_lite.denoise import Denoiser
 from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.load import check_expert
 from holo_lite.plan.fit import Plan
 from holo_lite.room import capped, clear
@@ -73,11 +74,13 @@ class Film:
         )
 
 
-def denoise(folder: Path, film: Film, plan: Plan, device: torch.device, steps: int, say: Say) -> dict[str, Any]:
+def denoise(
+    folder: Path, film: Film, plan: Plan, device: torch.device, steps: int, say: Say, compute: Compute = PLAIN
+) -> dict[str, Any]:
     """Run the first steps of a clip under a plan; all but the first are measured, unless there is one only."""
     settings = film.settings
     latents = initial_noise(Clip(settings.layout), settings.seed).to(device)
-    denoiser = Denoiser(_experts(folder), torch.bfloat16, device)
+    denoiser = Denoiser(_experts(folder), torch.bfloat16, device, compute=compute)
     run = denoiser.run(settings, _guidance(folder, device), latents, plan)
     del latents
     seconds, waited, rungs, finite = [], [], [], True

@@ -27,7 +27,18 @@ from typing import Any
 
 import click
 import torch
-from resumable import ENDLESS, Clock, Part, Result, Runner, by_worth, chosen, fingerprint, write_record
+from resumable import (
+    ENDLESS,
+    Clock,
+    Part,
+    Result,
+    Runner,
+    by_worth,
+    chosen,
+    end_with_parent,
+    fingerprint,
+    write_record,
+)
 from speed_cases import Bench, attempted, cells, whole_model
 from speed_compare import Comparison, compare
 from speed_levers import levers
@@ -130,6 +141,8 @@ def main(
     if fresh:
         begin_anew(runner)
     if part is not None:
+        if runner.apart is not None:
+            end_with_parent()
         runner.run(part)
     elif minutes:
         runner.run_all()
@@ -176,14 +189,14 @@ def layers_in(path: Path) -> int | None:
 
 
 def begin_anew(runner: Runner) -> None:
-    """Drop the chosen parts that other code has measured, and all of them where none is missing."""
+    """Drop the chosen parts that failed or that other code has measured, and all of them where none is missing."""
     path = runner.result.path
     if path.is_file() and runner.result.unlike(json.loads(path.read_text())) is not None:
         path.unlink()
     record, code = runner.result.read(), fingerprint(*CODE)
     measured = {name: part for name, part in record["parts"].items() if name in runner.parts}
     whole = not runner.missing
-    dropped = {name for name, part in measured.items() if whole or part.get("code") != code}
+    dropped = {name for name, part in measured.items() if whole or part.get("code") != code or "failed" in part}
     kept = {name: part for name, part in record["parts"].items() if name not in dropped}
     write_record(path, {**record, "parts": kept})
 

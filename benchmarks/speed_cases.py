@@ -23,7 +23,7 @@ from speed_floor import Stopwatch, attentions, floor, gemms
 from speed_own import Computing, Own, own_ways, use
 from speed_scale import SHOTS, Inputs, Scale, windows_of
 from speed_weights import fill_random
-from timing import timed_with_peak
+from timing import timed_with_peak, warm
 from torch import nn
 
 from holo_lite.config import Attention
@@ -210,6 +210,11 @@ def diffusers(bench: Bench, frames: int, name: str, way: Found) -> Found:
     says = {"kind": "diffusers", "name": name, "frames": frames, "dense": True, **way}
 
     def run() -> Found:
+        if way["offload"] and not bench.scale.small:
+            return built(bench.entire)  # what it moves besides the blocks does not grow with their number
+        return built(bench)
+
+    def built(bench: Bench) -> Found:
         import speed_diffusers  # and with it libraries that nothing else here needs
 
         model = speed_diffusers.build(
@@ -230,6 +235,7 @@ def floor_cell(bench: Bench, frames: int) -> Found:
 
     def run() -> Found:
         kernels = dict(_exact_kernels(bench))
+        warm(bench.device)
         watch = Stopwatch(bench.device, bench.scale.dtype, config.num_heads, kernels)
         return floor([*gemms(config, clip, windows), *attentions(config, clip, windows)], watch)
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import bitsandbytes as bnb
 import torch
 from diffusers import BitsAndBytesConfig, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
-from diffusers.quantizers.bitsandbytes.utils import replace_with_bnb_linear
 from speed_scale import Inputs
 from speed_weights import fill_random, random_weight
 from torch import Tensor
@@ -81,19 +79,24 @@ def kept_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
 
 def quantized(model: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Put bitsandbytes' layers in place, as `BitsAndBytesConfig(load_in_4bit=True)` does, with random weights."""
+    from bitsandbytes.nn import Linear4bit  # which plain weights do without
+    from diffusers.quantizers.bitsandbytes.utils import replace_with_bnb_linear
+
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     keep = list(WanTransformer3DModel._keep_in_fp32_modules)
     replace_with_bnb_linear(model, modules_to_not_convert=keep, quantization_config=settings)
     generator = torch.Generator(device).manual_seed(1)
     for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
+        if isinstance(module, Linear4bit):
             _fill_4bit(module, generator, dtype)
 
 
 def _fill_4bit(module: Any, generator: torch.Generator, dtype: torch.dtype) -> None:
+    from bitsandbytes.nn import Params4bit
+
     old = module.weight
     weight = random_weight("weight", old.shape, generator, dtype)
-    module.weight = bnb.nn.Params4bit(weight, **{**old.__dict__, "requires_grad": False}).to(generator.device)
+    module.weight = Params4bit(weight, **{**old.__dict__, "requires_grad": False}).to(generator.device)
 
 
 def offloaded(model: Any, device: torch.device) -> None:

@@ -25,7 +25,7 @@ from holo_lite.model.compute import Attend
 from holo_lite.model.memory import TEXT_ROWS
 
 PORTIONS = (4096, 8192, 16384, 32768)  # rows at once that are tried beside those of the layers
-OFTEN = Repeats(3, 30, 0.15)
+OFTEN = Repeats(3, 60, 0.3)
 
 Windows = Sequence[Sequence[int]] | None  # of each shot, the rows of text it sees
 

@@ -55,7 +55,8 @@ def start(command: Command, prompts: tuple[str, str]) -> dict[str, Any]:
 
 def begin(command: Command, storyboard: str) -> subprocess.Popen[str]:
     """Start the command; its events come through its output."""
-    environment = {**os.environ, CACHE_VARIABLE: str(command.work / "cache"), "PYTHONPATH": str(ROOT)}
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, CACHE_VARIABLE: str(command.work / "cache"), "PYTHONPATH": os.pathsep.join(path)}
     words = [sys.executable, __file__, *command.words(storyboard)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from live_bytes import LiveBytes
 
 Run = Callable[[], Any]
+AHEAD = 4_000_000  # cycles of a card, some two milliseconds
 
 
 def timed(run: Run, device: torch.device) -> float:
@@ -39,11 +40,24 @@ def timed(run: Run, device: torch.device) -> float:
 def _by_events(run: Run, device: torch.device) -> float:
     torch.cuda.synchronize(device)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(AHEAD)  # the card is busy until Python has queued what is timed
     start.record()
     run()
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / 1e3
+
+
+def warm(device: torch.device, seconds: float = 10.0) -> None:
+    """Bring a card to the temperature, and so to the clock, that it has in a long run."""
+    if device.type != "cuda":
+        return
+    side = torch.randn(8192, 8192, dtype=torch.bfloat16, device=device)
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        for _ in range(50):
+            torch.mm(side, side)
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _chosen(said: Said, config: DiTConfig, device: torch.device, dtype: torch.dt
     linear, why_linear = pick_linear(said.compute, device, dtype, stored=scheme, sides=sides)
     site = Site.of(device, dtype, config.num_heads, config.head_dim)
     kernel = Chooser(site, cache_folder()).pick(said.kernel)
-    ops, fused, why_ops = pick_ops(said.fuse, device)  # last: it may compile
+    ops, fused, why_ops = pick_ops(said.fuse, device, dtype)  # last: it may compile
     logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
     reasons = (kernel.why, said.kernel), (why_linear, said.compute), (why_ops, said.fuse)
     return Computing(

@@ -95,7 +95,7 @@ class Processes:
         result = Path(command[command.index("--result") + 1])
         if result.name.startswith("fit"):
             result.write_text(json.dumps(self.fit))
-        return int(len(self.commands) == 2)
+        return int(len(self.commands) == 1)
 
     def begun(self):
         return [Path(words[1]).name for words in self.commands if "pytest" not in words]
@@ -119,9 +119,9 @@ def on_card(*words):
 
 def test_a_card_shows_everything_in_order_and_what_fails_is_left_behind(processes, tmp_path, capsys):
     on_card(tmp_path, "--small", "--minutes", 20)
-    assert "pytest" in processes.commands[0]
+    assert ["pytest" in words for words in processes.commands] == [False, False, True, False, False]
     assert processes.begun() == [f"{stage.benchmark}.py" for stage in card.STAGES]
-    minutes = [float(words[words.index("--minutes") + 1]) for words in processes.commands[1:]]
+    minutes = [float(words[words.index("--minutes") + 1]) for words in processes.commands if "--minutes" in words]
     assert all(0 < each <= 20 for each in minutes)
     said = capsys.readouterr().out
     assert "speed: ended with code 1" in said
@@ -139,7 +139,7 @@ def test_a_card_goes_on_where_its_results_are(processes, tmp_path, capsys):
     assert sum("pytest" in words for words in processes.commands) == 1
     assert "tests: done before" in capsys.readouterr().out
     assert len(processes.begun()) == len(card.STAGES), "in six seconds nothing is begun"
-    results = {words[words.index("--result") + 1] for words in processes.commands[1:]}
+    results = {words[words.index("--result") + 1] for words in processes.commands if "--result" in words}
     assert {Path(result).parent for result in results} == {tmp_path / "results"}
 
 

@@ -274,7 +274,7 @@ def test_a_refusal_to_pin_is_taken_up_before_a_kernel_is_blamed_for_it(monkeypat
 def test_a_system_without_pages_for_a_buffer_pins_none(monkeypatch):
     _, lane = lane_of(monkeypatch, "late")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("holo_lite.streaming.cuda_lane.mmap.mmap", refuse)

@@ -24,7 +24,7 @@ PLAIN = "bf16"  # what a person says for products of numbers as they are
 SAYINGS = ("auto", PLAIN, *FORMATS)
 LEAST: dict[EightBits, tuple[int, int]] = {"fp8": (8, 9), "int8": (8, 0)}  # compute capability
 CARDS: dict[EightBits, str] = {"fp8": "an RTX 40xx, an H100, or later", "int8": "an RTX 30xx, an A100, or later"}
-SIDES = (33, 64, 48)  # rows, inputs, outputs of a trial
+SIDES = (272, 1280, 528)  # rows, inputs, outputs of a trial: several tiles, and sums as long as theirs
 MESSAGE = 120  # characters of a foreign error
 
 

@@ -121,19 +121,19 @@ def check_fuse(said: str) -> None:
         raise SettingsError(f"fuse '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
 
 
-def pick_ops(said: str, device: torch.device) -> tuple[Ops, str, str]:
+def pick_ops(said: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> tuple[Ops, str, str]:
     """Decide whether operations are fused: ``auto``, ``on`` or ``off`` → operations, ``on`` or ``off``, and why.
 
     ``auto`` is off on a CPU, where compiling takes longer than it saves, and on where a trial on a card runs and
-    agrees. The trial has the released model's widths, so that what it compiles serves that. Raises `SettingsError`
-    where fusing was asked for and cannot be had.
+    agrees. The trial has the released model's widths and the run's `dtype`, so that what it compiles serves. Raises
+    `SettingsError` where fusing was asked for and cannot be had.
     """
     check_fuse(said)
     if said == "off":
         return Ops(), "off", "fuse off: as asked"
     if said == "auto" and device.type == "cpu":
         return Ops(), "off", "fuse off: on a CPU compiling takes longer than it saves"
-    ops, reason = _tried(device)
+    ops, reason = _tried(device, dtype)
     if reason is None:
         why = "as asked" if said == "on" else "norms, rotations and sums take one pass each"
         return ops, "on", f"fuse on: {why}"
@@ -142,13 +142,13 @@ def pick_ops(said: str, device: torch.device) -> tuple[Ops, str, str]:
     return Ops(), "off", f"fuse off: {reason}"
 
 
-def _tried(device: torch.device) -> tuple[Ops, str | None]:
+def _tried(device: torch.device, dtype: torch.dtype) -> tuple[Ops, str | None]:
     """The fused operations, and what is wrong with them."""
     try:
         ops = fused_ops()
     except RuntimeError as raised:  # what PyTorch says to a Python that it cannot compile
         return Ops(), _failed(raised)
-    return ops, trial(ops, device, torch.bfloat16, HOLOCINE_14B.dim, HOLOCINE_14B.num_heads)
+    return ops, trial(ops, device, dtype, HOLOCINE_14B.dim, HOLOCINE_14B.num_heads)
 
 
 def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> str | None:

@@ -6,7 +6,10 @@ that. int8's sums are exact in any order, so the choice changes no bit there.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -16,6 +19,8 @@ from torch import Tensor
 
 from holo_lite.kernels import triton_kernels as kernels
 from holo_lite.kernels.rows import SMALLEST, Format, Rows
+
+logger = logging.getLogger(__name__)
 
 FEW, MANY = 512, 2**20  # rows, at most: for few, other tiles may be best
 MOST_WARPS = 16
@@ -40,19 +45,20 @@ def quantize_(numbers: Tensor, form: Format, codes: Tensor, scale: Tensor) -> No
     width = numbers.shape[1]
     block = triton.next_power_of_2(width)
     warps = min(MOST_WARPS, max(1, block // NUMBERS_A_WARP))
-    kernels.quantize[(len(numbers),)](
-        numbers,
-        codes,
-        scale,
-        width,
-        numbers.stride(0),
-        codes.stride(0),
-        LARGEST=form.largest,
-        SMALLEST=SMALLEST,
-        WHOLE=form.whole,
-        BLOCK=block,
-        num_warps=warps,
-    )
+    with _card_of(numbers):
+        kernels.quantize[(len(numbers),)](
+            numbers,
+            codes,
+            scale,
+            width,
+            numbers.stride(0),
+            codes.stride(0),
+            LARGEST=form.largest,
+            SMALLEST=SMALLEST,
+            WHOLE=form.whole,
+            BLOCK=block,
+            num_warps=warps,
+        )
 
 
 def multiply(x: Rows, weight: Rows, bias: Tensor | None, tile: Sequence[int] | None = None) -> Tensor:
@@ -69,10 +75,11 @@ def multiply(x: Rows, weight: Rows, bias: Tensor | None, tile: Sequence[int] | N
     def grid(meta: dict[str, int]) -> tuple[int]:
         return (triton.cdiv(rows, meta["ROWS"]) * triton.cdiv(outputs, meta["OUTPUTS"]),)
 
-    if tile is None:
-        _tuned()[grid](*given, **flags, enable_fp_fusion=False)
-    else:
-        kernels.multiply[grid](*given, **flags, **config(tile).all_kwargs(), enable_fp_fusion=False)
+    with _card_of(out):
+        if tile is None:
+            _tuned()[grid](*given, **flags, enable_fp_fusion=False)
+        else:
+            kernels.multiply[grid](*given, **flags, **config(tile).all_kwargs(), enable_fp_fusion=False)
     return out
 
 
@@ -83,6 +90,11 @@ def config(tile: Sequence[int]) -> Any:
     return triton.Config(meta, num_warps=warps, num_stages=stages)
 
 
+def _card_of(tensor: Tensor) -> AbstractContextManager[None]:
+    """Within, the card that holds a tensor is the current one, on which Triton launches. Nothing for a CPU's."""
+    return torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call]
+
+
 @cache
 def _tuned() -> Any:
     """The product with the fastest tiles."""
@@ -91,8 +103,17 @@ def _tuned() -> Any:
 
 
 def _seconds(call: Callable[[], Any], quantiles: Sequence[float]) -> list[float]:
-    """How long a call takes: the shortest of a few, after one that compiles. Triton's own clears 256 MB first."""
-    call()
+    """How long a call takes: the shortest of a few, after one that compiles. Triton's own clears 256 MB first.
+
+    Tiles that a compiler fails at are never the fastest. Raises `torch.OutOfMemoryError`, which is not theirs.
+    """
+    try:
+        call()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a compiler's, whose errors have no common root
+        logger.info("tiles are left out: %s", error)
+        return [math.inf] * len(quantiles)
     times = []
     for _ in range(ROUNDS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ class CudaLane:
         A copy from memory that is not pinned goes through the driver's own buffer, and holds up whoever queues it.
         """
         try:
-            data = torch.frombuffer(mmap.mmap(-1, nbytes), dtype=torch.uint8)
+            data = torch.frombuffer(_pages(nbytes), dtype=torch.uint8)
         except OSError as error:
             raise PinError(str(error)) from error
         if pinned:
@@ -124,3 +124,18 @@ class CudaLane:
     def _computing(self) -> Any:
         """The stream on which the calling thread computes."""
         return self._cuda.current_stream(self._device)
+
+
+def _pages(nbytes: int) -> mmap.mmap:
+    """New memory, in large pages where the system has such: to pin it takes a while for every page.
+
+    A child process gets none of it: what is copied on writing would be another page than the one that is pinned.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, nbytes)
+    pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):
+        if hasattr(mmap, advice):
+            with contextlib.suppress(OSError):  # a kernel that was built without
+                pages.madvise(getattr(mmap, advice))
+    return pages
