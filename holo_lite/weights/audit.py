@@ -1,17 +1,19 @@
 """Whether the shards of a converted model are what was written, found out beside the work that uses them.
 
 A disk, a copy or a power cut can change bytes and leave the length, and then only the hash in the manifest tells.
-To hash an expert of 8 GB takes seconds, for which nobody has to wait: a thread does it while blocks come and the
-first step is computed, and nothing computed from a part is kept before that part is settled. A shard found whole is
-not hashed again as long as its file is not written again. Files that were never converted have no hash to compare
-with.
+To hash an expert of 8 GB takes a core seconds, for which nobody has to wait: a few threads do it while blocks come
+and the first step is computed, and nothing computed from a part is kept before that part is settled. A shard found
+whole is not hashed again as long as its file is not written again. Files that were never converted have no hash to
+compare with.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from holo_lite.errors import CheckpointError
 from holo_lite.weights.manifest import Manifest, Shard, is_converted, read_manifest
 
 PIECE = 4 * 2**20  # bytes hashed at once, without the interpreter's lock
+SHARE, MOST_HANDS = 4, 4  # one core in so many hashes a part, and no more than so many
 
 Stamp = tuple[Path, int, int, int, int]  # a file as it was last written: path, size, times of change, inode
 
@@ -69,8 +72,13 @@ class Audit:
         self._under_way.clear()
 
 
+def hands() -> int:
+    """How many threads hash a part."""
+    return min(MOST_HANDS, max(1, (os.cpu_count() or 1) // SHARE))
+
+
 class _Hashing(threading.Thread):
-    """Hashes a part's shards, up to the first that is not what was written."""
+    """Hashes a part's shards, several at a time, until one is found that is not what was written."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard], whole: set[Stamp]) -> None:
         super().__init__(daemon=True, name="audit")
@@ -79,14 +87,17 @@ class _Hashing(threading.Thread):
         self._stopped = False
 
     def run(self) -> None:
-        for shard in self._shards:
-            path = self._folder / shard.file
-            try:
-                self._look_at(path, shard.sha256)
-            except OSError as error:
-                self.fault = CheckpointError(f"{path}: cannot be read ({error.strerror}); check the disk")
-            if self._stopped or self.fault is not None:
-                return
+        with ThreadPoolExecutor(hands(), "audit") as pool:
+            list(pool.map(self._settle, self._shards))
+
+    def _settle(self, shard: Shard) -> None:
+        if self._stopped or self.fault is not None:
+            return
+        path = self._folder / shard.file
+        try:
+            self._look_at(path, shard.sha256)
+        except OSError as error:
+            self.fault = CheckpointError(f"{path}: cannot be read ({error.strerror}); check the disk")
 
     def stop(self) -> None:
         """End it, and wait until it has."""
