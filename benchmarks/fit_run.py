@@ -39,6 +39,7 @@ from holo_lite.streaming.image import BlockImage
 
 STEPS = 50  # of a whole run: its first ones are measured, which are all of the high-noise expert
 TEXT_ROWS = 512
+RETRIES = "num_alloc_retries"  # how often the allocator gave all it had cached back, and waited, to go on
 READ = 2**26  # bytes at a time when the disk's rate is measured
 
 Say = Callable[[str], None]
@@ -148,13 +149,15 @@ def counted(device: torch.device) -> Iterator[Callable[[], dict[str, int | None]
     if device.type == "cuda":
         clear(device)
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_stats(device)[RETRIES]
         yield lambda: {
             "allocated": torch.cuda.max_memory_allocated(device),
             "reserved": torch.cuda.max_memory_reserved(device),
+            "retries": torch.cuda.memory_stats(device)[RETRIES] - before,
         }
         return
     with LiveBytes(without_meta=True) as live:
-        yield lambda: {"allocated": live.peak, "reserved": None}
+        yield lambda: {"allocated": live.peak, "reserved": None, "retries": None}
 
 
 def evict(folder: Path) -> None:

@@ -70,7 +70,9 @@ def _reserved(part: Mapping[str, Any]) -> tuple[bool | None, str]:
     if part["reserved"] is None:
         return None, "a CPU has no allocator that reserves"
     within = part["reserved"] <= part["budget"] and part["reserved"] <= 1.05 * part["allocated"]
-    return within, f"{part['reserved'] / GIB:.2f} of {part['budget'] / GIB:.2f} GiB, {_ratio(part, 'allocated')}"
+    again = f", {part['retries']} times given back to go on" if part.get("retries") else ""
+    sizes = f"{part['reserved'] / GIB:.2f} of {part['budget'] / GIB:.2f} GiB"
+    return within, f"{sizes}, {_ratio(part, 'allocated')}{again}"
 
 
 def _ratio(part: Mapping[str, Any], other: str) -> str:
