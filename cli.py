@@ -7,6 +7,7 @@ A command parses, calls, and turns the library's errors into one line and exit c
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import click
@@ -29,11 +30,13 @@ from holo_lite.errors import HoloError
 from quantize.command import quantize
 
 MISTAKE = 2
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for them, and a CPU waits less for memory
 COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
 
 
 def main() -> None:
     """Run the command line; the process's exit code says how it went."""
+    os.environ.setdefault(LARGE_PAGES, "1")
     with stoppable() as stop:
         try:
             code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)

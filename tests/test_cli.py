@@ -79,6 +79,18 @@ def test_help_names_every_option_of_the_issue(run):
     assert {"demo", "generate", "inspect"} <= set(run("--help").out.split())
 
 
+@pytest.mark.parametrize(("said", "found"), [(None, "1"), ("0", "0")])
+def test_large_pages_are_asked_for_unless_a_person_says_otherwise(said, found):
+    """Before PyTorch comes, which looks once."""
+    script = "import os, cli\ntry: cli.main()\nexcept SystemExit: print(os.environ[cli.LARGE_PAGES])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("THP_MEM_ALLOC_ENABLE", None)
+    environment |= {"THP_MEM_ALLOC_ENABLE": said} if said else {}
+    words = [sys.executable, "-c", script, "--version"]
+    out = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == found
+
+
 def test_version_is_the_packages(run):
     outcome = run("--version")
     assert (outcome.code, outcome.out) == (0, f"holo-lite, version {__version__}\n")
