@@ -426,7 +426,7 @@ def test_trials_run_what_they_name():
     assert trials.video() == Trial("mp4", "video", "works", "H.264 by libx264")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a card may have them")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a card may have them: run without one")
 def test_a_kernel_for_other_machines_is_not_called_broken():
     trial = trials.attention("flash-attn-2")
     assert (trial.outcome, trial.said) == ("not here", "it runs on CUDA cards only")

@@ -141,7 +141,7 @@ def test_products_of_int8_are_exact_to_the_last_bit(shape, seed, biased, dtype):
 def test_the_largest_sums_do_not_overflow(monkeypatch, vnni):
     """The longest row of the model, every code the largest: on CPUs without VNNI the library would saturate."""
     if vnni and not torch.cpu._is_vnni_supported():
-        pytest.skip("this CPU has no VNNI")
+        pytest.skip("needs a CPU with VNNI: run on one")
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     x, weight = (
         rows_of(torch.full((3, 13824), sign * 127, dtype=torch.int8), torch.ones(3, 1), INT8) for sign in (1, -1)
@@ -389,7 +389,7 @@ def test_a_card_computes_what_the_reference_does(bits, shape):
         pytest.skip("sides that are not taken")
     form, device = FORMATS[bits], torch.device("cuda")
     if torch.cuda.get_device_capability(device) < eight_bit.LEAST[bits]:
-        pytest.skip("this card cannot")
+        pytest.skip("this card cannot: run on a later one")
     x, weight, bias = numbers(n, k, 1, BF16), numbers(o, k, 2, BF16), numbers(1, o, 3, BF16)[0]
     ours, theirs = (quantize(each.to(device), form) for each in (x, weight))
     expected = quantize(x, form)

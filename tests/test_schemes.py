@@ -428,7 +428,7 @@ def anonymous_bytes():
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc: run on Linux")
 @pytest.mark.parametrize("name", NAMES)
 def test_packing_the_largest_weight_takes_little_beside_its_result(name):
     scheme, weight = find(name), gaussian(1, 5120, torch.bfloat16).repeat(WIDEST, 1)

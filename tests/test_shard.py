@@ -201,7 +201,7 @@ def small_disk(tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False
     )
     if done.returncode:
-        pytest.skip("no right to mount a disk")
+        pytest.skip("mounts a small disk: run as root")
     yield place
     subprocess.run(["umount", place], check=True)
 

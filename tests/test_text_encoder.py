@@ -170,7 +170,7 @@ def anonymous_bytes():
     """Memory of this process that is not backed by a file."""
     status = Path("/proc/self/status")
     if not status.exists():
-        pytest.skip("needs /proc")
+        pytest.skip("reads /proc: run on Linux")
     return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) * 1024
 
 

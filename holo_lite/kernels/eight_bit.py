@@ -14,7 +14,7 @@ import torch
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.kernels.coding import has_triton, quantize
 from holo_lite.kernels.kernel import Capability
-from holo_lite.kernels.product import CLOSE, multiply, off, reference, runs_row_by_row
+from holo_lite.kernels.product import CLOSE, SIDES, multiply, off, reference, runs_row_by_row
 from holo_lite.kernels.rows import FORMATS
 from holo_lite.kernels.rules import EightBits, unfit
 from holo_lite.model.compute import LinearMode
@@ -24,7 +24,6 @@ PLAIN = "bf16"  # what a person says for products of numbers as they are
 SAYINGS = ("auto", PLAIN, *FORMATS)
 LEAST: dict[EightBits, tuple[int, int]] = {"fp8": (8, 9), "int8": (8, 0)}  # compute capability
 CARDS: dict[EightBits, str] = {"fp8": "an RTX 40xx, an H100, or later", "int8": "an RTX 30xx, an A100, or later"}
-SIDES = (272, 1280, 528)  # rows, inputs, outputs of a trial: several tiles, and sums as long as theirs
 MESSAGE = 120  # characters of a foreign error
 
 

@@ -23,7 +23,7 @@ from holo_lite.kernels.rows import FP8, Rows
 from holo_lite.kernels.rules import slice_rows
 
 CLOSE = 2**-6  # relative error of a product in bf16 of few sums: four roundings; a wrong layout gives 1
-SIDES = (272, 1280, 528)  # rows, inputs, outputs of a trial; some libraries refuse a very small one
+SIDES = (272, 1280, 528)  # rows, inputs, outputs of a trial: several tiles, and no library finds them too few
 
 
 def multiply(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
