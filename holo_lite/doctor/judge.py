@@ -183,7 +183,8 @@ def judge_model(s: Surroundings) -> Iterator[Finding]:
         yield unseen("model", model.said)
     elif model.problem:
         said, _, do = model.problem.rpartition("; ")
-        yield fix("model", said or do, do if said else "holo-lite fetch sparse")
+        mended = do if said and do.strip() else "holo-lite fetch sparse"
+        yield fix("model", said or do, mended)
     elif model.is_converted:
         yield ok("model", f"{model.folder} is whole: {model.scheme}, {model.attention} attention")
     else:
