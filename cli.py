@@ -12,7 +12,6 @@ import sys
 
 import click
 
-from holo_lite import __version__
 from holo_lite.commands.batch import batch
 from holo_lite.commands.cache import cache
 from holo_lite.commands.check import check
@@ -27,6 +26,7 @@ from holo_lite.commands.profiles import profiles
 from holo_lite.commands.resume import resume
 from holo_lite.commands.stopping import stoppable
 from holo_lite.errors import HoloError
+from holo_lite.version import __version__
 from quantize.command import quantize
 
 MISTAKE = 2

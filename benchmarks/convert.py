@@ -79,10 +79,10 @@ def measure(folder: ModelFolder, out: Path, scheme: str) -> dict[str, Any]:
     conversion = plan_conversion(folder, out, Recipe(scheme), device=CPU, roles=("high_noise",))
     start = time.perf_counter()
     with timers(scheme) as seconds, peak_anonymous() as peak:
-        for event in job.run(conversion):
+        for event in job.run_conversion(conversion):
             last = event
     total = time.perf_counter() - start
-    assert isinstance(last, job.Finished), "the last event of a conversion"
+    assert isinstance(last, job.ConversionFinished), "the last event of a conversion"
     source, result = folder.high_noise.stat().st_size, conversion.nbytes
     return {
         "scheme": scheme,

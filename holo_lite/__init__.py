@@ -6,8 +6,8 @@
     run = pipeline.generate(load_storyboard("storyboard.toml"), "video.mp4", Options(seed=7))
     print(finish(run).video)
 
-docs/python.md says all of it. Names are looked up when they are first used, so that importing the package costs
-nothing.
+Every public name is here, and docs/python.md explains all of them. Names are looked up when they are first used, so
+importing the package costs nothing. Modules below may move from one version to the next; these names stay.
 """
 
 from __future__ import annotations
@@ -15,33 +15,125 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from holo_lite.errors import HoloError
-    from holo_lite.events import finish
-    from holo_lite.pipeline import Pipeline
-    from holo_lite.settings import Options, RunSettings
-    from holo_lite.story.files import load_storyboard
-    from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.version import __version__ as __version__
 
-__version__ = "0.1.0"
-__all__ = ["HoloError", "Options", "Pipeline", "RunSettings", "Shot", "Storyboard", "finish", "load_storyboard"]
+if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
+    from holo_lite.batch import (
+        BatchItem as BatchItem,
+        ItemEnded as ItemEnded,
+        ItemStarted as ItemStarted,
+        find_items as find_items,
+        render_batch as render_batch,
+    )
+    from holo_lite.drafts import draft_options as draft_options
+    from holo_lite.errors import (
+        CheckpointError as CheckpointError,
+        FetchError as FetchError,
+        HoloError as HoloError,
+        OutputError as OutputError,
+        PromptError as PromptError,
+        RoomError as RoomError,
+        RunError as RunError,
+        SettingsError as SettingsError,
+        StoryboardError as StoryboardError,
+    )
+    from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
+    from holo_lite.evaluation.run import (
+        EvaluationStarted as EvaluationStarted,
+        Outcome as Outcome,
+        StoryboardJudged as StoryboardJudged,
+        evaluate as evaluate,
+    )
+    from holo_lite.evaluation.studio import Studio as Studio
+    from holo_lite.events import (
+        Event as Event,
+        Finished as Finished,
+        FrameDone as FrameDone,
+        GoingOn as GoingOn,
+        NoPreview as NoPreview,
+        NotSaved as NotSaved,
+        PhaseStarted as PhaseStarted,
+        PreviewDone as PreviewDone,
+        Resolved as Resolved,
+        StepDone as StepDone,
+        SteppedDown as SteppedDown,
+        finish as finish,
+    )
+    from holo_lite.film.video import read_metadata as read_metadata
+    from holo_lite.lint.report import CheckReport as CheckReport, check_storyboard as check_storyboard
+    from holo_lite.lint.rules import CheckFinding as CheckFinding
+    from holo_lite.pipeline import Job as Job, Pipeline as Pipeline
+    from holo_lite.plan.report import Forecast as Forecast, forecast as forecast
+    from holo_lite.plan.view import forecast_lines as forecast_lines
+    from holo_lite.preview import colours_of as colours_of, preview_path as preview_path, previewed as previewed
+    from holo_lite.settings import Options as Options, RunSettings as RunSettings
+    from holo_lite.story.files import (
+        dump_toml as dump_toml,
+        load_storyboard as load_storyboard,
+        parse_json as parse_json,
+        parse_toml as parse_toml,
+    )
+    from holo_lite.story.storyboard import Shot as Shot, Storyboard as Storyboard
+    from quantize.convert import Conversion as Conversion
+    from quantize.job import (
+        ConversionFinished as ConversionFinished,
+        prepare_conversion as prepare_conversion,
+        run_conversion as run_conversion,
+    )
 
-_HOMES = {
-    "HoloError": "errors",
-    "Options": "settings",
-    "Pipeline": "pipeline",
-    "RunSettings": "settings",
-    "Shot": "story.storyboard",
-    "Storyboard": "story.storyboard",
-    "finish": "events",
-    "load_storyboard": "story.files",
+_NAMES = {
+    "holo_lite.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
+    "holo_lite.drafts": ("draft_options",),
+    "holo_lite.errors": (
+        "CheckpointError",
+        "FetchError",
+        "HoloError",
+        "OutputError",
+        "PromptError",
+        "RoomError",
+        "RunError",
+        "SettingsError",
+        "StoryboardError",
+    ),
+    "holo_lite.evaluation.report": ("ModelNames", "QualityReport"),
+    "holo_lite.evaluation.run": ("EvaluationStarted", "Outcome", "StoryboardJudged", "evaluate"),
+    "holo_lite.evaluation.studio": ("Studio",),
+    "holo_lite.events": (
+        "Event",
+        "Finished",
+        "FrameDone",
+        "GoingOn",
+        "NoPreview",
+        "NotSaved",
+        "PhaseStarted",
+        "PreviewDone",
+        "Resolved",
+        "StepDone",
+        "SteppedDown",
+        "finish",
+    ),
+    "holo_lite.film.video": ("read_metadata",),
+    "holo_lite.lint.report": ("CheckReport", "check_storyboard"),
+    "holo_lite.lint.rules": ("CheckFinding",),
+    "holo_lite.pipeline": ("Job", "Pipeline"),
+    "holo_lite.plan.report": ("Forecast", "forecast"),
+    "holo_lite.plan.view": ("forecast_lines",),
+    "holo_lite.preview": ("colours_of", "preview_path", "previewed"),
+    "holo_lite.settings": ("Options", "RunSettings"),
+    "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
+    "holo_lite.story.storyboard": ("Shot", "Storyboard"),
+    "quantize.convert": ("Conversion",),
+    "quantize.job": ("ConversionFinished", "prepare_conversion", "run_conversion"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'holo_lite' has no attribute '{name}'")
-    return getattr(import_module(f"holo_lite.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

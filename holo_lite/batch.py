@@ -32,7 +32,7 @@ Begin = Callable[[Pipeline, Job, Path], Events]
 
 
 @dataclass(frozen=True)
-class Item:
+class BatchItem:
     """A storyboard's file, and the video to make of it."""
 
     storyboard: Path
@@ -40,10 +40,10 @@ class Item:
 
 
 @dataclass(frozen=True)
-class ItemBegun:
+class ItemStarted:
     """The video of an item is begun, the `number`-th of `total` to make."""
 
-    item: Item
+    item: BatchItem
     number: int
     total: int
 
@@ -56,16 +56,16 @@ class ItemEnded:
     something else; failed.
     """
 
-    item: Item
+    item: BatchItem
     state: State
     why: str = ""
     seconds: float = 0.0
 
 
-BatchEvent = Event | ItemBegun | ItemEnded
+BatchEvent = Event | ItemStarted | ItemEnded
 
 
-def find_items(sources: Iterable[Path], out: Path) -> tuple[Item, ...]:
+def find_items(sources: Iterable[Path], out: Path) -> tuple[BatchItem, ...]:
     """The storyboards named, and those in folders named, each with a video of its name in the folder `out`.
 
     Raises `StoryboardError` where there are none, or for two of one name, and `OutputError` for a file in the
@@ -79,12 +79,12 @@ def find_items(sources: Iterable[Path], out: Path) -> tuple[Item, ...]:
     twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise StoryboardError(f"several storyboards are named {first_three(twice)}; rename all but one of each")
-    return tuple(Item(file, out / f"{file.stem}.mp4") for file in files)
+    return tuple(BatchItem(file, out / f"{file.stem}.mp4") for file in files)
 
 
-def render(
+def render_batch(
     pipeline: Pipeline,
-    items: Sequence[Item],
+    items: Sequence[BatchItem],
     options: Options,
     *,
     again: bool = False,
@@ -95,7 +95,7 @@ def render(
     `again` makes those anew that are there with other settings; `begin` starts a run. What a person can mend about
     one item ends that one; anything else ends the batch. Close it to cancel.
     """
-    jobs: list[tuple[Item, Job]] = []
+    jobs: list[tuple[BatchItem, Job]] = []
     for item in items:
         found = _look(pipeline, item, options, again=again)
         if isinstance(found, Job):
@@ -105,7 +105,7 @@ def render(
     with suppress(HoloError):  # what is wrong is told by the run that meets it
         yield from pipeline.read_ahead([job for _, job in jobs])
     for number, (item, job) in enumerate(jobs, start=1):
-        yield ItemBegun(item, number, len(jobs))
+        yield ItemStarted(item, number, len(jobs))
         yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
 
 
@@ -134,7 +134,7 @@ def _is_storyboard(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _look(pipeline: Pipeline, item: Item, options: Options, *, again: bool) -> Job | ItemEnded:
+def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool) -> Job | ItemEnded:
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
@@ -158,7 +158,7 @@ def _apart(video: Path, settings: RunSettings) -> str:
         return "not by holo-lite"
 
 
-def _make(pipeline: Pipeline, item: Item, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:
+def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:
     """Run a job and say how it ended."""
     start = time.monotonic()
     try:

@@ -22,7 +22,7 @@ SMALLEST_SIDE = 240  # pixels; what is smaller is left as it is
 MOST_SEEDS = 64
 
 
-def quick(options: Options, full: RunSettings, *, small: bool) -> Options:
+def draft_options(options: Options, full: RunSettings, *, small: bool) -> Options:
     """The options of a draft of a run, in few steps; `small` halves height and width if they are large enough."""
     height, width = smaller(full.height, full.width) if small else (full.height, full.width)
     return dataclasses.replace(options, height=height, width=width, steps=few(full.steps))

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from holo_lite.errors import CheckpointError, HoloError, OutputError
 from holo_lite.settings import BUILT_IN, OFF, AddedLora, Defaults, RunSettings
-from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES
-from holo_lite.story.files import dump_toml, load_storyboard
+from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.units import bytes_text, count_text

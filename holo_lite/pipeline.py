@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holo_lite import __version__
 from holo_lite.adapters import Adapters, Loras, open_adapters
 from holo_lite.computing import Computing, Said, choose_computing
 from holo_lite.config import Attention
@@ -52,6 +51,7 @@ from holo_lite.settings import BUILT_IN, NOTHING_SAID, Options, RunSettings, res
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.model import tiny_model
+from holo_lite.version import __version__
 from holo_lite.weights.audit import Audit, Stamp
 from holo_lite.weights.folder import ModelFolder, open_folder
 from holo_lite.whole_files import sweep

@@ -31,12 +31,12 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
     """
     from holo_lite.console import display
     from quantize.convert import verify as hash_again
-    from quantize.job import run
+    from quantize.job import run_conversion
     from quantize.view import show
 
     if out is None and not verify:
         raise click.UsageError("give the folder to write into, behind the one with the released files.")
-    events = hash_again(out or source) if verify else run(_decided(source, out or source, **said))
+    events = hash_again(out or source) if verify else run_conversion(_decided(source, out or source, **said))
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
@@ -49,10 +49,10 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
 def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **said: Any) -> Conversion:
     """Decide a conversion, and say what it will read and write."""
     from holo_lite.settings import check_attention
-    from quantize.job import preflight, prepare
+    from quantize.job import preflight, prepare_conversion
 
     variant = check_attention(attention) if attention is not None else None
-    conversion = prepare(source, out, attention=variant, lora=loras, **said)
+    conversion = prepare_conversion(source, out, attention=variant, lora=loras, **said)
     for line in preflight(conversion):
         click.echo(line, err=True)
     return conversion

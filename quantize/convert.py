@@ -25,6 +25,7 @@ from holo_lite.settings import Defaults
 from holo_lite.units import bytes_text
 from holo_lite.weights.manifest import (
     FILE_NAME,
+    JOURNAL as JOURNAL_NAME,
     PLAIN,
     PREVIEW,
     Component,
@@ -34,7 +35,6 @@ from holo_lite.weights.manifest import (
     StoredTensor,
     read_manifest,
 )
-from holo_lite.weights.manifest import JOURNAL as JOURNAL_NAME
 from holo_lite.weights.shard import ShardWriter, partial_name, write_whole
 from quantize.journal import Journal, hash_file
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint

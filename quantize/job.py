@@ -31,7 +31,7 @@ REPORT = "quality.json"
 NAMED = 10  # tensors above their bound that are named on the screen; the report has them all
 
 
-def prepare(
+def prepare_conversion(
     source: str | Path,
     out: str | Path,
     scheme: str | None = None,
@@ -54,14 +54,14 @@ def prepare(
 
 
 @dataclass(frozen=True)
-class Finished:
+class ConversionFinished:
     """The folder is a model now."""
 
     conversion: Conversion
     quality: Quality
 
 
-def run(conversion: Conversion) -> Generator[Event | Finished, None, None]:
+def run_conversion(conversion: Conversion) -> Generator[Event | ConversionFinished, None, None]:
     """Convert, compare, and finish.
 
     Raises as `convert` does, and `CheckpointError` for a result too coarse; its ``quality.json`` is written
@@ -73,7 +73,7 @@ def run(conversion: Conversion) -> Generator[Event | Finished, None, None]:
         yield from _finished(conversion)
 
 
-def _finished(conversion: Conversion) -> Generator[Event | Finished, None, None]:
+def _finished(conversion: Conversion) -> Generator[Event | ConversionFinished, None, None]:
     for event in convert(conversion):
         yield event
         if isinstance(event, Converted):
@@ -84,7 +84,7 @@ def _finished(conversion: Conversion) -> Generator[Event | Finished, None, None]
             refuse_bad(quality)
             files = {**event.manifest.files, REPORT: hashlib.sha256(report).hexdigest()}
             finish(conversion, dataclasses.replace(event.manifest, files=files))
-            yield Finished(conversion, quality)
+            yield ConversionFinished(conversion, quality)
 
 
 def _warnings(quality: Quality) -> Iterator[Note]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from holo_lite.console import Display, Pace
 from quantize.convert import Advanced, Begun, Converted, Event, Note, Phase
-from quantize.job import Finished
+from quantize.job import ConversionFinished
 
 TITLES: dict[Phase, str] = {"check": "checking what stands", "convert": "converting", "hash": "hashing"}
 
 
-def show(event: Event | Finished, view: Display) -> None:
+def show(event: Event | ConversionFinished, view: Display) -> None:
     """Show one event of a conversion or a verification."""
     match event:
         case Begun(phase, total, done):
@@ -20,7 +20,7 @@ def show(event: Event | Finished, view: Display) -> None:
             view.say(f"note: {text}")
         case Converted():
             view.begin("comparing with the source", Pace())
-        case Finished(conversion, quality):
+        case ConversionFinished(conversion, quality):
             for line in quality.table():
                 view.say(line)
             view.say(f"model          {conversion.out}")

@@ -50,7 +50,7 @@ def plan(source, out, scheme="nf4", *, recipe=None, attention=None, loras=None, 
 
 def convert(source, out, scheme="nf4", **options):
     """Carry a conversion out; returns its events."""
-    return list(job.run(plan(source, out, scheme, **options)))
+    return list(job.run_conversion(plan(source, out, scheme, **options)))
 
 
 def contents(folder):

@@ -6,8 +6,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, Shot, Storyboard

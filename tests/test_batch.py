@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from holo_lite import batch
-from holo_lite.batch import find_items, render
+from holo_lite.batch import find_items, render_batch
 from holo_lite.errors import OutputError, StoryboardError
 from holo_lite.events import Finished, StepDone
 from holo_lite.film.video import read_metadata
@@ -87,7 +87,7 @@ def test_the_text_encoder_is_opened_once_for_all_prompts(boards, pipeline, tmp_p
     opened, real = [], TextEncoder.open
     monkeypatch.setattr(TextEncoder, "open", lambda *given, **said: opened.append(1) or real(*given, **said))
     items = find_items([boards / "a.txt", boards / "c.txt"], tmp_path)
-    assert sum(isinstance(event, Finished) for event in render(pipeline, items, SAID)) == 2
+    assert sum(isinstance(event, Finished) for event in render_batch(pipeline, items, SAID)) == 2
     assert opened == [1]
 
 
@@ -99,7 +99,9 @@ def test_what_breaks_off_in_the_midst_is_that_video_only(boards, pipeline, tmp_p
                 raise OutputError(f"{video}: the disk is full")
 
     items = find_items([boards], tmp_path)
-    ended = [event for event in render(pipeline, items, SAID, begin=begin) if isinstance(event, batch.ItemEnded)]
+    ended = [
+        event for event in render_batch(pipeline, items, SAID, begin=begin) if isinstance(event, batch.ItemEnded)
+    ]
     assert [(each.item.video.stem, each.state) for each in ended] == [
         ("b", "failed"),
         ("a", "failed"),
@@ -118,7 +120,7 @@ def test_memory_that_ran_out_in_one_video_is_not_tried_again_in_the_next(boards,
         yield from ()
 
     said = replace(SAID, cfg=2.0, frames=13)  # a size no other test remembers anything of
-    list(render(pipeline, find_items([boards], tmp_path), said, begin=begin))
+    list(render_batch(pipeline, find_items([boards], tmp_path), said, begin=begin))
     assert plans == [(True, True), (False, False)]
 
 
@@ -128,7 +130,7 @@ def test_a_mistake_of_ours_is_not_a_failed_video(boards, pipeline, tmp_path):
         yield
 
     with pytest.raises(AssertionError, match="a bug"):
-        list(render(pipeline, find_items([boards], tmp_path), SAID, begin=begin))
+        list(render_batch(pipeline, find_items([boards], tmp_path), SAID, begin=begin))
 
 
 def test_cut_off_what_is_done_stays_and_the_rest_goes_on_where_it_was(run, boards, tmp_path, monkeypatch):

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cached_runs import EXPERTS, MODELS, SCHEDULE, SWITCH, Whole, fast_run, guidance, slow_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from test_settings import decide, refused
 

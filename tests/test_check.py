@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from holo_lite.demo import storyboard as demo_storyboard
-from holo_lite.lint.report import count_tokens, lint
+from holo_lite.lint.report import check_storyboard, count_tokens
 from holo_lite.lint.rules import likeness
 from holo_lite.lint.view import FULL, HALF, report_lines
 from holo_lite.settings import Options
@@ -36,7 +35,7 @@ def board(*captions, scene=ANNA, **timing):
 
 def found(storyboard, rule, **options):
     """The messages of one rule."""
-    return [each.message for each in lint(storyboard, Options(**options)).findings if each.rule == rule]
+    return [each.message for each in check_storyboard(storyboard, Options(**options)).findings if each.rule == rule]
 
 
 def rows(report, width=100):
@@ -50,11 +49,11 @@ def rows(report, width=100):
 def test_good_storyboards_pass(path):
     """A linter that cries wolf is not read."""
     allowed = {"long video"} if path.stem == "long_haul" else set()
-    assert {each.rule for each in lint(load_storyboard(path)).findings} == allowed
+    assert {each.rule for each in check_storyboard(load_storyboard(path)).findings} == allowed
 
 
 def test_the_demos_short_captions_pass():
-    assert lint(demo_storyboard()).findings == ()
+    assert check_storyboard(demo_storyboard()).findings == ()
 
 
 def test_a_name_nobody_introduced_is_told_with_its_shots_and_the_nearest():
@@ -78,10 +77,10 @@ def test_a_name_no_shot_uses_is_told():
 
 def test_names_are_found_in_a_whole_prompt_as_in_parts():
     raw = "[global caption] [character1] is Anna. [per shot caption] wide [shot cut] [character3] comes"
-    rules = {each.rule for each in lint(Storyboard(None, (), raw=raw)).findings}
+    rules = {each.rule for each in check_storyboard(Storyboard(None, (), raw=raw)).findings}
     assert rules == {"unknown tag", "unused tag"}
     plain = Storyboard(None, (), raw="A road with [character1] on it.")
-    assert lint(plain).findings == ()  # one text is scene and shot
+    assert check_storyboard(plain).findings == ()  # one text is scene and shot
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,9 @@ def test_a_wrong_number_of_shots_is_told(said, wrong):
 def test_captions_that_are_nearly_one_are_told_both():
     first = "Medium shot of [character1] winding the brass clockwork of the lamp, glancing at the window."
     second = first.replace("window", "door")
-    report = lint(board(first, "Wide shot of [character2] at sea, rowing against the swell.", second, second))
+    report = check_storyboard(
+        board(first, "Wide shot of [character2] at sea, rowing against the swell.", second, second)
+    )
     alike = {each.shots: each.message for each in report.findings if each.rule == "alike"}
     assert set(alike) == {(1, 3), (1, 4), (3, 4)}
     assert "may not be seen" in alike[3, 4]
@@ -127,14 +128,14 @@ def test_words_without_spaces_are_compared_by_character():
 )
 def test_a_shot_of_one_latent_frame_is_a_still(frames, short):
     shots = tuple(Shot(f"shot {n}", frames=count) for n, count in enumerate(frames, start=1))
-    report = lint(Storyboard("A road.", shots))
+    report = check_storyboard(Storyboard("A road.", shots))
     assert tuple(each.shots[0] for each in report.findings if each.rule == "short shot") == short
     assert [shot.latent_frames == 1 for shot in report.shots] == [shot.number in short for shot in report.shots]
 
 
 def test_a_shot_longer_than_any_video_the_model_saw_is_told():
     storyboard = board("one", "two", cuts=(261,), frames=281)
-    assert [each.shots for each in lint(storyboard).findings if each.rule == "long shot"] == [(1,)]
+    assert [each.shots for each in check_storyboard(storyboard).findings if each.rule == "long shot"] == [(1,)]
     assert len(found(storyboard, "long video")) == 1
 
 
@@ -181,7 +182,7 @@ def test_the_models_vocabulary_and_length_are_used(run, toy_copy):
 @given(st.lists(st.integers(10, 30), min_size=1, max_size=10), st.integers(100, 200))
 def test_bars_follow_each_other_and_fill_the_line(lengths, width):
     shots = tuple(Shot(f"caption {n}", frames=4 * length) for n, length in enumerate(lengths))
-    report = lint(Storyboard("A road.", shots))
+    report = check_storyboard(Storyboard("A road.", shots))
     lines = rows(report, width)
     bars = [line[6 : line.rindex(FULL) + 1] for line in lines if line[:4].strip().isdecimal() and FULL in line]
     assert len(bars) == len(lengths)
@@ -194,18 +195,18 @@ def test_bars_follow_each_other_and_fill_the_line(lengths, width):
 
 
 def test_the_tokens_are_drawn_to_scale(tokenizer):
-    report = lint(load_storyboard(EXAMPLES[1]), tokenizer=tokenizer)
+    report = check_storyboard(load_storyboard(EXAMPLES[1]), tokenizer=tokenizer)
     (line,) = [line for line in rows(report) if " of 512" in line]
     cells = line.count(HALF) + line.count(FULL) + line.count("·")
     assert (line.count(HALF) + line.count(FULL)) / cells == pytest.approx(report.tokens.total / 512, abs=1 / cells)
 
 
 def test_every_rounding_is_shown_with_what_was_asked():
-    report = lint(board("one", "two", "three", frames=240, cuts=(50, 97)))
+    report = check_storyboard(board("one", "two", "three", frames=240, cuts=(50, 97)))
     (line,) = [line for line in rows(report) if line.startswith("rounded")]
     assert line.startswith("rounded length 240 → 241, cut 50 → 49: ")
     assert [shot.asked for shot in report.shots] == [None, 50, 97]
-    assert not any(line.startswith("rounded") for line in rows(lint(board("one", "two"))))
+    assert not any(line.startswith("rounded") for line in rows(check_storyboard(board("one", "two"))))
 
 
 def test_what_the_command_line_says_of_timing_goes_first(run):
@@ -247,7 +248,7 @@ def test_what_no_video_can_be_made_of_is_an_error(run, tmp_path, text, said):
 
 def test_json_holds_the_whole_report(run):
     line = run("check", EXAMPLES[2], "--json").out
-    assert json.loads(line) == json.loads(json.dumps(asdict(lint(load_storyboard(EXAMPLES[2])))))
+    assert json.loads(line) == json.loads(json.dumps(asdict(check_storyboard(load_storyboard(EXAMPLES[2])))))
 
 
 def test_no_weight_and_no_tensor_library_is_touched(umt5_tokenizer_path):

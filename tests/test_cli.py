@@ -16,7 +16,6 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from holo_lite import __version__
 from holo_lite.commands.running import TINY_NOTICE
 from holo_lite.console import display, show
 from holo_lite.events import Finished, PhaseStarted, Resolved, StepDone
@@ -26,6 +25,7 @@ from holo_lite.sampler import Progress
 from holo_lite.schedule import Schedule
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.files import load_storyboard
+from holo_lite.version import __version__
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "parity_data"

@@ -10,7 +10,7 @@ from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
-from holo_lite.plan.report import report
+from holo_lite.plan.report import forecast
 from holo_lite.plan.sizes import released_sizes
 from holo_lite.plan.view import duration_text
 from holo_lite.story.files import load_storyboard
@@ -196,7 +196,7 @@ def test_an_attention_kernel_that_holds_something_is_planned_with_it(run):
 
 
 def test_what_denoising_takes_adds_up():
-    found = report(load_storyboard(BOARD), profile="12gb", compute="fp8")
+    found = forecast(load_storyboard(BOARD), profile="12gb", compute="fp8")
     peak = max(found.plan.high_noise.peak, found.plan.low_noise.peak)
     assert sum(found.rows.values()) == peak
     assert found.rows["resident blocks"] == found.plan.resident * released_sizes(found.plan.scheme).slot

@@ -40,8 +40,7 @@ from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.text.encoder_files import module_names
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 from holo_lite.weights.names import IN_BLOCK, OUTSIDE
-from quantize import convert as convert_module
-from quantize import job, quality
+from quantize import convert as convert_module, job, quality
 from quantize.convert import Begun, Converted, verify
 from quantize.quality import relative_error
 from quantize.recipe import Recipe, Rule
@@ -783,4 +782,4 @@ def test_the_events_tell_how_far_it_is(own, tmp_path):
     first = done.index(begun["convert"])
     assert done[: first + 1] == sorted(done[: first + 1])
     assert done[-1] == begun["hash"]
-    assert [type(event) for event in events[-2:]] == [Converted, job.Finished]
+    assert [type(event) for event in events[-2:]] == [Converted, job.ConversionFinished]

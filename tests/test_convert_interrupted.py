@@ -16,10 +16,8 @@ from conversions import contents, convert, copied, notes, plan, write_source
 from dying import changes, in_child, killed
 
 from holo_lite.errors import OutputError
-from holo_lite.weights.manifest import FILE_NAME
-from holo_lite.weights.manifest import JOURNAL as JOURNAL_NAME
-from quantize import convert as convert_module
-from quantize import inputs, job
+from holo_lite.weights.manifest import FILE_NAME, JOURNAL as JOURNAL_NAME
+from quantize import convert as convert_module, inputs, job
 from quantize.convert import LOCK, Advanced, Begun
 
 ROOT = Path(__file__).parent.parent
@@ -93,7 +91,7 @@ def test_killed_at_every_call_that_changes_the_disk(source, small, tmp_path):
 
 
 def test_two_processes_do_not_convert_into_one_folder(source, small, tmp_path):
-    events = job.run(plan(source, tmp_path / "out", roles=SMALL))
+    events = job.run_conversion(plan(source, tmp_path / "out", roles=SMALL))
     begun = [next(events) for _ in range(3)]
     stood = contents(tmp_path / "out")
     refused = rf"^{tmp_path}/out: another process converts into it; wait for it, or stop it$"
@@ -106,7 +104,7 @@ def test_two_processes_do_not_convert_into_one_folder(source, small, tmp_path):
 
 def test_the_lock_of_a_killed_process_locks_nothing(source, small, tmp_path):
     def killed_within():
-        events = job.run(plan(source, tmp_path / "out", roles=SMALL))
+        events = job.run_conversion(plan(source, tmp_path / "out", roles=SMALL))
         next(events)
         os.kill(os.getpid(), signal.SIGKILL)
 

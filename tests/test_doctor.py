@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from doctor_work import misbehave
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from holo_lite.doctor import disk as disk_module
-from holo_lite.doctor import look, nvidia, system, trials
+from holo_lite.doctor import disk as disk_module, look, nvidia, system, trials
 from holo_lite.doctor.apart import attempt, look_apart
 from holo_lite.doctor.disk import disk
 from holo_lite.doctor.facts import (

@@ -5,14 +5,13 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from holo_lite import drafts
 from holo_lite.commands import drafting
 from holo_lite.commands.drafting import typed_again
-from holo_lite.drafts import MOST_SEEDS, explanation, few, parse_seeds, quick, smaller
+from holo_lite.drafts import MOST_SEEDS, draft_options, explanation, few, parse_seeds, smaller
 from holo_lite.errors import OutputError, SettingsError
 from holo_lite.events import FrameDone
 from holo_lite.film.contact_sheet import BACKGROUND, MARGIN
@@ -66,8 +65,8 @@ def test_a_draft_keeps_length_cuts_and_seed(pipeline):
     board = Storyboard("A road.", (Shot("wide"), Shot("close")), frames=49, cuts=(21,), height=480, width=832)
     said = Options(seed=7, cfg=3.0)
     full = pipeline.prepare(board, said).settings
-    small = pipeline.prepare(board, quick(said, full, small=True)).settings
-    same = pipeline.prepare(board, quick(said, full, small=False)).settings
+    small = pipeline.prepare(board, draft_options(said, full, small=True)).settings
+    same = pipeline.prepare(board, draft_options(said, full, small=False)).settings
     for draft in (small, same):
         assert (draft.frames, draft.cuts, draft.seed, draft.cfg) == (49, (21,), 7, 3.0)
         assert draft.steps == few(full.steps) < full.steps
@@ -95,7 +94,7 @@ def test_a_seeds_draft_shows_the_clip_that_the_seed_makes(pipeline, tmp_path):
         return 10 * torch.log10(255**2 / ((one - other) ** 2).mean())
 
     full = pipeline.prepare(board, Options(steps=8)).settings
-    draft = made(quick(Options(steps=8, seed=2), full, small=False))
+    draft = made(draft_options(Options(steps=8, seed=2), full, small=False))
     assert likeness(draft, made(Options(steps=8, seed=2))) > 25
     assert likeness(draft, made(Options(steps=8, seed=0))) < 20
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import PLAIN, SCENE, blurred, noisy, scenes, spliced, truth, with_act, with_character
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from holo_lite.errors import SettingsError
 from holo_lite.evaluation.marks import SCORES, mark

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, Fault, hub_server
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from holo_lite.commands.fetch import _preferred
 from holo_lite.errors import FetchError, OutputError

@@ -5,8 +5,7 @@ Compiling is real, by the C++ compiler that PyTorch finds, and takes seconds: it
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_model import config_of, random_model
 from torch._dynamo.utils import counters
 

@@ -6,8 +6,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kernel_packages import PACKAGES, shelf  # noqa: F401 - a fixture
 
 from holo_lite.errors import SettingsError

@@ -38,7 +38,7 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import _adapted, folder_sizes
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.report import report
+from holo_lite.plan.report import forecast
 from holo_lite.plan.sizes import EXPERT_BLOCK, _expert_shapes, _stored, released_sizes, stack_sizes
 from holo_lite.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.schedule import Schedule
@@ -531,12 +531,12 @@ def test_planning_counts_adapters_and_needs_the_model_for_it(toy_copy, fast, tmp
     options = Options(frames=9, height=32, width=32)
     given = {"high_noise": [(fast, 1.0)]}
     plans = [
-        report(board, options, machine, model=toy_copy, profile="cpu", lora=lora, rates=tmp_path).plan
+        forecast(board, options, machine, model=toy_copy, profile="cpu", lora=lora, rates=tmp_path).plan
         for lora in (given, None)
     ]
     assert plans[0].high_noise.peak > plans[1].high_noise.peak
     with pytest.raises(SettingsError, match="--lora: needs the model that it is added to"):
-        report(board, options, machine, profile="cpu", lora=given, rates=tmp_path)
+        forecast(board, options, machine, profile="cpu", lora=given, rates=tmp_path)
 
 
 def test_settings_keep_what_was_added_and_read_records_from_before():

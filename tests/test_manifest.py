@@ -5,8 +5,7 @@ import json
 
 import pytest
 from conversions import contents, convert, copied, write_source
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tensor_files import refusal
 
 from holo_lite.errors import CheckpointError

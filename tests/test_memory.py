@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from small_model import TEXT_DIM, config_of, random_model
 

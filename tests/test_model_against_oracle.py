@@ -3,8 +3,7 @@
 import oracle
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_model import TEXT_DIM, clips, config_of, random_model, window_sets
 
 from holo_lite.model.clip import Chunks, Clip

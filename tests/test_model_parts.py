@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate.hooks import ModelHook, add_hook_to_module
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_model import TEXT_DIM, clips, config_of, layouts, random_model
 
 from holo_lite.model import equations

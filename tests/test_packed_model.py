@@ -52,7 +52,7 @@ def models(tmp_path_factory):
         out = home.parent / f"{home.name}-{role}-{scheme}"
         if out not in made:
             made.add(out)
-            list(job.run(plan_conversion(folder, out, Recipe(scheme), device=CPU, roles=(role,))))
+            list(job.run_conversion(plan_conversion(folder, out, Recipe(scheme), device=CPU, roles=(role,))))
         return out / role
 
     return model

@@ -7,8 +7,7 @@ import pytest
 import torch
 from conversions import convert, write_source
 from diffusers import AutoencoderKLWan
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode

@@ -9,8 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conversions import convert, write_source
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 from rich.console import Console
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.model.clip import Chunks

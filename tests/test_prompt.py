@@ -1,8 +1,7 @@
 """The prompt as characters: cleaning, tags, spans."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from holo_lite.errors import PromptError
 from holo_lite.text.prompt import caption_spans, clean

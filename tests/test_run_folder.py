@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from dying import changes as calls_of
-from dying import killed
-from hypothesis import given
-from hypothesis import strategies as st
+from dying import changes as calls_of, killed
+from hypothesis import given, strategies as st
 
 from holo_lite.errors import OutputError, RunError
 from holo_lite.events import GoingOn, NotSaved

@@ -11,8 +11,7 @@ from pathlib import Path
 import bitsandbytes.functional as bnb
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from optimum import quanto
 from optimum.quanto.library.extensions import extension
 from optimum.quanto.tensor.packed import PackedTensor

@@ -6,8 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, reject
-from hypothesis import strategies as st
+from hypothesis import given, reject, strategies as st
 
 from holo_lite.errors import OutputError, SettingsError, StoryboardError
 from holo_lite.settings import PUBLISHED_NEGATIVE, Defaults, Options, RunSettings, check_attention, resolve

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from dying import Dying
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors import safe_open
 
 from holo_lite.errors import OutputError

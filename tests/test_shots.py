@@ -6,8 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from holo_lite.story.shots import ShotLayout, even_cuts, first_latent_frame, latent_frames, round_frames
 

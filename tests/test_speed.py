@@ -14,8 +14,7 @@ import psutil
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_model import TEXT_DIM, clips, config_of, layouts, random_model, window_sets
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from cached_runs import CLIP, EXPERTS, MODELS, SCHEDULE, SWITCH, Whole, fast_run, guidance, slow_run
 from fake_cuda import ORDERS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from rich.console import Console
 from safetensors.torch import save_file

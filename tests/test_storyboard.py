@@ -6,8 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, reject
-from hypothesis import strategies as st
+from hypothesis import example, given, reject, strategies as st
 
 from holo_lite.errors import StoryboardError
 from holo_lite.story.shots import round_frames

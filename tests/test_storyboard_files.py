@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, reject
-from hypothesis import strategies as st
+from hypothesis import given, reject, strategies as st
 
 from holo_lite.errors import StoryboardError
 from holo_lite.story.files import dump_toml, load_storyboard, parse_json, parse_toml

@@ -10,8 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from small_model import config_of, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,7 +38,7 @@ from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.shard import ALIGNMENT
 from quantize.inputs import plan_conversion
-from quantize.job import run
+from quantize.job import run_conversion
 from quantize.recipe import Recipe
 
 CPU, FP32 = torch.device("cpu"), torch.float32
@@ -75,7 +74,7 @@ def converted(plain, tmp_path_factory):
         DATA / "prompts.json",
         Defaults(),
     )
-    list(run(plan_conversion(folder, out, Recipe("int8"), device=CPU)))
+    list(run_conversion(plan_conversion(folder, out, Recipe("int8"), device=CPU)))
     return {expert: out / expert for expert in EXPERTS}
 
 

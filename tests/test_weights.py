@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from resident import resident
 from safetensors.torch import load_file, save_file
 from tensor_files import SAME_BYTES, fingerprint, lies_in, loaded, loaded_or_refused, refusal, same, write

@@ -7,8 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tensor_files import SAME_BYTES, fingerprint, lies_in, loaded, loaded_or_refused, refusal, same
 from torch import nn
 

@@ -6,8 +6,8 @@ import logging
 import time
 from pathlib import Path
 
-from holo_lite.evaluation.report import Names, Report, save
-from holo_lite.evaluation.run import Judged, evaluate
+from holo_lite.evaluation.report import ModelNames, QualityReport, save
+from holo_lite.evaluation.run import StoryboardJudged, evaluate
 from holo_lite.evaluation.studio import Studio
 from holo_lite.evaluation.view import report_lines
 from holo_lite.pipeline import Pipeline
@@ -21,8 +21,8 @@ def measure(model: Path, storyboards: int, place: Path) -> None:
     started = time.monotonic()
     studio = Studio.open(Pipeline.load(model, device="cpu", dtype="fp32"))
     events = evaluate(studio, None, storyboards, Options(seed=0))
-    outcomes = [event.outcome for event in events if isinstance(event, Judged)]
-    report = Report.of(Names(str(model)), outcomes)
+    outcomes = [event.outcome for event in events if isinstance(event, StoryboardJudged)]
+    report = QualityReport.of(ModelNames(str(model)), outcomes)
     save(place, report, outcomes)
     for line in report_lines(report):
         LOG.info("%s", line)

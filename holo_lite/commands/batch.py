@@ -14,7 +14,7 @@ from holo_lite.commands.options import model_option, preview_option, run_options
 from holo_lite.commands.running import TINY_NOTICE, opened, previewed
 
 if TYPE_CHECKING:
-    from holo_lite.batch import Item, ItemEnded
+    from holo_lite.batch import BatchItem, ItemEnded
     from holo_lite.pipeline import Events, Job, Pipeline
     from holo_lite.settings import Options
 
@@ -57,7 +57,7 @@ def batch(
 
 def _run(
     pipeline: Pipeline,
-    items: Sequence[Item],
+    items: Sequence[BatchItem],
     options: Options,
     ended: list[ItemEnded],
     *,
@@ -67,20 +67,20 @@ def _run(
     """Make the videos, show how it goes, and collect what became of each."""
     import torch
 
-    from holo_lite.batch import ItemBegun, ItemEnded, render, saved_run
+    from holo_lite.batch import ItemEnded, ItemStarted, render_batch, saved_run
     from holo_lite.console import display, show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
         return previewed(saved_run(pipeline, job, video), pipeline, video, preview)
 
-    events = render(pipeline, items, options, again=again, begin=begin)
+    events = render_batch(pipeline, items, options, again=again, begin=begin)
     with closing(events), display(Console(stderr=True)) as view:
         if pipeline.is_tiny:
             view.say(TINY_NOTICE)
             torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
         for event in events:
             match event:
-                case ItemBegun(item, number, total):
+                case ItemStarted(item, number, total):
                     view.say(f"{number} of {total}: {item.storyboard}")
                 case ItemEnded():
                     ended.append(event)
@@ -90,7 +90,7 @@ def _run(
                     show(event, view)
 
 
-def summary(items: Sequence[Item], ended: Sequence[ItemEnded]) -> Iterator[str]:
+def summary(items: Sequence[BatchItem], ended: Sequence[ItemEnded]) -> Iterator[str]:
     """A line for each storyboard, in the order in which they were named, and how many there are of each kind."""
     by_item = {each.item: each for each in ended}
     yield from (_line(by_item[item]) if item in by_item else f"{'not begun':10}  {item.video}" for item in items)

@@ -11,7 +11,7 @@ from rich.console import Console
 from holo_lite.commands.options import timing_options
 
 if TYPE_CHECKING:
-    from holo_lite.lint.report import Report
+    from holo_lite.lint.report import CheckReport
 
 FOUND = 1
 IN_A_PIPE = 100  # columns
@@ -32,14 +32,16 @@ def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_jso
 
     Ends with 0 if nothing is found, with 1 if something is, with 2 if no video can be made of it.
     """
-    from holo_lite.lint.report import lint, open_model, tokenizer_of
+    from holo_lite.lint.report import check_storyboard, open_model, tokenizer_of
     from holo_lite.settings import Defaults, Options
     from holo_lite.story.files import load_storyboard
     from holo_lite.text.windows import read_prompt
 
     board, folder = load_storyboard(storyboard), open_model(model)
     words = tokenizer_of(folder, tokenizer)
-    report = lint(board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words)
+    report = check_storyboard(
+        board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words
+    )
     show(report, as_json=as_json)
     if words:
         read_prompt(board.prompt, words)  # refuses what is too long, in the words of every other command
@@ -47,7 +49,7 @@ def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_jso
         click.get_current_context().exit(FOUND)
 
 
-def show(report: Report, *, as_json: bool) -> None:
+def show(report: CheckReport, *, as_json: bool) -> None:
     """Print a report, drawn to the width of the terminal, or as JSON."""
     from holo_lite.lint.view import report_lines
 

@@ -67,9 +67,9 @@ class Drafting:
             click.echo(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
 
     def _job(self, *, small: bool, seed: int | None = None) -> Job:
-        from holo_lite.drafts import quick
+        from holo_lite.drafts import draft_options
 
-        options = quick(self.options, self.full.settings, small=small)
+        options = draft_options(self.options, self.full.settings, small=small)
         return self.pipeline.prepare(self.board, replace(options, seed=seed) if seed is not None else options)
 
     def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> Events:

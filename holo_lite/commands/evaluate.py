@@ -20,7 +20,7 @@ from holo_lite.commands.running import free, load
 
 if TYPE_CHECKING:
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.report import Names
+    from holo_lite.evaluation.report import ModelNames
     from holo_lite.evaluation.run import Outcome
     from holo_lite.evaluation.studio import Studio
     from holo_lite.settings import Options
@@ -64,7 +64,7 @@ def evaluate(
     Prints a table, then one line of JSON; a picture shows what was asked for beside what was made.
     """
     from holo_lite.evaluation.ablations import check_ablation
-    from holo_lite.evaluation.report import Names, check_place
+    from holo_lite.evaluation.report import ModelNames, check_place
     from holo_lite.evaluation.studio import Studio
     from holo_lite.settings import Options
 
@@ -75,12 +75,12 @@ def evaluate(
     computing = {"kernel": kernel, "compute": compute, "fuse": fuse}
     studio = Studio.open(load(model, device=device, dtype=dtype, lora=loras, **computing), ablation)
     other = Studio.open(load(baseline, device=device, dtype=dtype, **PLAINLY)) if baseline is not None else None
-    names = Names(str(model or "built in"), str(baseline) if baseline else None, ablation)
+    names = ModelNames(str(model or "built in"), str(baseline) if baseline else None, ablation)
     _judge(names, studio, other, storyboards, Options(**said), out, save)
 
 
 def _judge(
-    names: Names,
+    names: ModelNames,
     model: Studio,
     baseline: Studio | None,
     storyboards: int,
@@ -93,7 +93,7 @@ def _judge(
 
     from holo_lite.console import display
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.run import Judged, evaluate
+    from holo_lite.evaluation.run import StoryboardJudged, evaluate
     from holo_lite.evaluation.view import show
 
     if model.pipeline.sizes.config.dim < NARROW:
@@ -105,7 +105,7 @@ def _judge(
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
                 show(event, view)
-                if isinstance(event, Judged):
+                if isinstance(event, StoryboardJudged):
                     gallery.add(event)
                     outcomes.append(event.outcome)
     finally:
@@ -113,12 +113,11 @@ def _judge(
             _tell(names, outcomes, gallery, out, save)
 
 
-def _tell(names: Names, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
-    from holo_lite.evaluation.report import Report
-    from holo_lite.evaluation.report import save as write
+def _tell(names: ModelNames, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
+    from holo_lite.evaluation.report import QualityReport, save as write
     from holo_lite.evaluation.view import report_lines
 
-    report = Report.of(names, outcomes)
+    report = QualityReport.of(names, outcomes)
     for line in report_lines(report):
         click.echo(line)
     gallery.save(out)

@@ -23,8 +23,8 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
 
     Takes what `generate` takes. Needs no graphics card and loads no weights.
     """
-    from holo_lite.plan.report import report
-    from holo_lite.plan.view import report_lines
+    from holo_lite.plan.report import forecast
+    from holo_lite.plan.view import forecast_lines
     from holo_lite.settings import Options, check_attention
     from holo_lite.story.files import load_storyboard
 
@@ -32,5 +32,5 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
     opening = {name: said.pop(name) for name in OPENING}
     options = Options(**{**said, "attention": attention})
     board = load_storyboard(storyboard)
-    for line in report_lines(report(board, options, model=model, gpu=gpu, lora=loras, **opening)):
+    for line in forecast_lines(forecast(board, options, model=model, gpu=gpu, lora=loras, **opening)):
         click.echo(line)

@@ -67,8 +67,7 @@ def attention(name: str) -> Trial:
 
     from holo_lite.kernels.kernel import Site
     from holo_lite.kernels.registry import KERNELS
-    from holo_lite.kernels.trial import SMALL, attempt
-    from holo_lite.kernels.trial import Trial as Rows
+    from holo_lite.kernels.trial import SMALL, Trial as Rows, attempt
 
     site = Site.of(_device(), torch.bfloat16, heads=4, head_dim=128)
     (kernel,) = (each for each in KERNELS if each.name == name)

@@ -7,9 +7,9 @@ import json
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from holo_lite import __version__
 from holo_lite.doctor.facts import Surroundings
 from holo_lite.doctor.finding import Finding
+from holo_lite.version import __version__
 
 WIDTH = 100
 INDENT = 22

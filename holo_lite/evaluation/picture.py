@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from holo_lite.errors import OutputError
 from holo_lite.evaluation.marks import mark_shots, mean_of
 from holo_lite.evaluation.reading import Reading
-from holo_lite.evaluation.run import Judged, Outcome
+from holo_lite.evaluation.run import Outcome, StoryboardJudged
 from holo_lite.tiny.drawing import describe, draw
 from holo_lite.whole_files import draft
 
@@ -49,7 +49,7 @@ class Gallery:
     first: list[Strip] = field(default_factory=list)
     worst: list[Strip] = field(default_factory=list)
 
-    def add(self, judged: Judged) -> None:
+    def add(self, judged: StoryboardJudged) -> None:
         """Offer a marked storyboard."""
         if len(self.first) < FIRST:
             self.first.append(_strip(judged))
@@ -83,7 +83,7 @@ class Gallery:
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def _strip(judged: Judged) -> Strip:
+def _strip(judged: StoryboardJudged) -> Strip:
     outcome, films = judged.outcome, [film.frames.numpy() for film in (judged.film, judged.baseline_film) if film]
     _, height, width, _ = films[0].shape
     columns = [draw(outcome.scene, height, width), *films]

@@ -24,7 +24,7 @@ DIGITS = 4  # of a share, in JSON
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelNames:
     """What was compared, as the person named it."""
 
     model: str
@@ -33,10 +33,10 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Report:
+class QualityReport:
     """All scores of a run. The three after them are empty without a baseline."""
 
-    names: Names
+    names: ModelNames
     settings: RunSettings  # of the first storyboard
     storyboards: int
     scores: Mapping[str, Score]
@@ -46,7 +46,7 @@ class Report:
     skipped: int = 0  # steps, of all storyboards
 
     @classmethod
-    def of(cls, names: Names, outcomes: Sequence[Outcome]) -> Report:
+    def of(cls, names: ModelNames, outcomes: Sequence[Outcome]) -> QualityReport:
         """Add up the storyboards marked so far, at least one."""
         marks = [each.verdict.marks for each in outcomes]
         baseline = [each.baseline.marks for each in outcomes if each.baseline]
@@ -96,7 +96,7 @@ def check_place(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
-def save(path: Path, report: Report, outcomes: Sequence[Outcome]) -> None:
+def save(path: Path, report: QualityReport, outcomes: Sequence[Outcome]) -> None:
     """Write the record with every storyboard in it. Raises `OutputError`."""
     found = {**report.record(), "each": [_one(each) for each in outcomes]}
     with _writing(path):

@@ -39,7 +39,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Begun:
+class EvaluationStarted:
     """Everything is decided, and no clip made. settings: of the first one; notes are for people.
 
     computing: how the model computes, a line a choice.
@@ -68,7 +68,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Judged:
+class StoryboardJudged:
     """A storyboard is made and marked."""
 
     outcome: Outcome
@@ -76,7 +76,7 @@ class Judged:
     baseline_film: Film | None = None
 
 
-Event = Begun | Judged
+Event = EvaluationStarted | StoryboardJudged
 
 
 def scene_of(seed: int, index: int) -> Scene:
@@ -87,7 +87,7 @@ def scene_of(seed: int, index: int) -> Scene:
 def evaluate(
     model: Studio, baseline: Studio | None = None, storyboards: int = 200, options: Options = NOTHING_SAID
 ) -> Generator[Event, None, None]:
-    """Make and mark storyboards: `Begun`, then `Judged` for each.
+    """Make and mark storyboards: `EvaluationStarted`, then `StoryboardJudged` for each.
 
     Raises, before the first event, `SettingsError` for what cannot be run.
     """
@@ -132,21 +132,21 @@ def _events(
 ) -> Generator[Event, None, None]:
     notes = [note for studio in (model, baseline) if studio for note in _strangeness(studio)]
     computing = model.pipeline.computing.lines
-    yield Begun(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), computing)
+    yield EvaluationStarted(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), computing)
     compared = zip(others, baseline.read(others), strict=True) if baseline else iter(())
     for index, (scene, job, guidance) in enumerate(zip(scenes, jobs, model.read(jobs), strict=True)):
         film = model.film(job, guidance)
         verdict = judge(scene, film.frames, reader)
-        judged = Judged(Outcome(index, scene, job.settings, verdict, skipped=film.skipped), film)
+        judged = StoryboardJudged(Outcome(index, scene, job.settings, verdict, skipped=film.skipped), film)
         yield _beside(judged, baseline.film(*next(compared)), reader) if baseline else judged
 
 
-def _beside(judged: Judged, other: Film, reader: Reader) -> Judged:
+def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> StoryboardJudged:
     """The same with the baseline's clip beside it."""
     film, outcome = judged.film, judged.outcome
     alike = likeness(film.frames, other.frames, film.latents, other.latents)
     verdict = judge(outcome.scene, other.frames, reader)
-    return Judged(dataclasses.replace(outcome, baseline=verdict, likeness=alike), film, other)
+    return StoryboardJudged(dataclasses.replace(outcome, baseline=verdict, likeness=alike), film, other)
 
 
 def _strangeness(studio: Studio) -> list[str]:

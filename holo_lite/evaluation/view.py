@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from holo_lite.console import Display, Pace, savings
 from holo_lite.evaluation.marks import mean_of
-from holo_lite.evaluation.report import Report
-from holo_lite.evaluation.run import Begun, Event, Judged
+from holo_lite.evaluation.report import QualityReport
+from holo_lite.evaluation.run import EvaluationStarted, Event, StoryboardJudged
 from holo_lite.evaluation.scores import Estimate, Score
 from holo_lite.settings import OFF
 
@@ -19,7 +19,7 @@ LIKENESS = {"psnr": "PSNR, dB", "ssim": "SSIM", "latents": "relative error of th
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case Begun(storyboards, settings, notes, computing):
+        case EvaluationStarted(storyboards, settings, notes, computing):
             size = f"{settings.height}x{settings.width}"
             count = "1 storyboard" if storyboards == 1 else f"{storyboards} storyboards"
             view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}, seed {settings.seed}")
@@ -30,12 +30,12 @@ def show(event: Event, view: Display) -> None:
             for line in computing:
                 view.say(line)
             view.begin(PHASE, Pace(storyboards))
-        case Judged(outcome):
+        case StoryboardJudged(outcome):
             saved = f", {outcome.skipped} steps skipped (cached)" if outcome.skipped else ""
             view.advance(outcome.index + 1, f"storyboards, the last {mean_of(outcome.verdict.marks):.0%}{saved}")
 
 
-def report_lines(report: Report) -> Iterator[str]:
+def report_lines(report: QualityReport) -> Iterator[str]:
     """The table: a line a score with its 95 % interval, of how many chances; beside it the baseline's."""
     yield _row("score", "of", "model", *(("baseline", "ratio") if report.baseline else ()))
     for name, score in report.scores.items():
@@ -46,7 +46,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"skipped (cached): {report.skipped} of {report.storyboards * report.settings.steps} steps"
 
 
-def _beside(report: Report, name: str) -> tuple[str, ...]:
+def _beside(report: QualityReport, name: str) -> tuple[str, ...]:
     if not report.baseline:
         return ()
     score: Score | None = report.baseline.get(name)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from holo_lite import __version__
 from holo_lite.errors import FetchError
+from holo_lite.version import __version__
 
 PIECE = 2**20  # bytes handed on at once; what a lost connection can cost at most
 PASSING = (408, 429, 500, 502, 503, 504)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.lint.rules import Finding, findings
+from holo_lite.lint.rules import CheckFinding, findings
 from holo_lite.settings import Defaults, Options, resolve
 from holo_lite.story.shots import latent_frames
 from holo_lite.story.storyboard import Storyboard
@@ -56,7 +56,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What `check` shows. `asked` is the length in frames before it was rounded."""
 
     title: str | None
@@ -67,20 +67,20 @@ class Report:
     width: int
     shots: tuple[ShotLine, ...]
     tokens: Tokens | None
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
 
     def to_json(self) -> str:
         """Write the report as JSON on one line."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
 
 
-def lint(
+def check_storyboard(
     board: Storyboard,
     options: Options = Options(),  # noqa: B008
     *,
     defaults: Defaults = Defaults(),  # noqa: B008
     tokenizer: PromptTokenizer | None = None,
-) -> Report:
+) -> CheckReport:
     """Look at a storyboard as a run with these options would take it; without a tokenizer, tokens are not counted.
 
     A prompt of too many tokens is reported as it is; `read_prompt` refuses it. Raises `StoryboardError`,
@@ -91,7 +91,7 @@ def lint(
         board, default_frames=defaults.frames, fps=settings.fps, frames=options.frames, cuts=options.cuts
     )
     tokens = count_tokens(board, tokenizer) if tokenizer else None
-    return Report(
+    return CheckReport(
         title=board.title,
         frames=timeline.num_frames,
         asked=timeline.asked[0],

@@ -33,7 +33,7 @@ MOVES = 2  # latent frames: with one, a shot is a still
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """Something a person should look at. `shots` are those it concerns, counted from 1."""
 
     rule: Rule
@@ -41,12 +41,12 @@ class Finding:
     shots: tuple[int, ...] = ()
 
 
-def findings(board: Storyboard, timeline: Timeline) -> tuple[Finding, ...]:
+def findings(board: Storyboard, timeline: Timeline) -> tuple[CheckFinding, ...]:
     """Everything that the rules find, in their order."""
     return tuple(found for rule in RULES for found in rule(board, timeline))
 
 
-def unknown_names(board: Storyboard, _: Timeline) -> Iterator[Finding]:
+def unknown_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     """Names that shots use and the global caption does not introduce: nobody knows how they look."""
     known = _names(board.scene)
     users: dict[str, list[int]] = {}
@@ -55,32 +55,32 @@ def unknown_names(board: Storyboard, _: Timeline) -> Iterator[Finding]:
             users.setdefault(name, []).append(number)
     for name, shots in users.items():
         hint = nearest(name, known) or "; say there who it is"
-        yield Finding(
+        yield CheckFinding(
             "unknown tag",
             f"[{name}] in {_shots(shots)} is not introduced in the global caption{hint}",
             tuple(shots),
         )
 
 
-def unused_names(board: Storyboard, _: Timeline) -> Iterator[Finding]:
+def unused_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     """Names that the global caption introduces and no shot uses."""
     captions = board.shot_captions()
     used = {name for caption in captions for name in _names(caption)}
     for name in sorted(_names(board.scene) - used):
-        yield Finding("unused tag", f"[{name}] is introduced in the global caption, but no shot names it")
+        yield CheckFinding("unused tag", f"[{name}] is introduced in the global caption, but no shot names it")
 
 
-def shot_count(board: Storyboard, _: Timeline) -> Iterator[Finding]:
+def shot_count(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     """A number of shots in the global caption that is not theirs. The model was trained to read it."""
     for said in COUNT.findall(board.scene):
         number = NUMBERS.index(said.lower()) if said.lower() in NUMBERS else int(said) if said.isdecimal() else None
         if number not in {None, board.shot_count}:
-            yield Finding(
+            yield CheckFinding(
                 "shot count", f"the global caption says 'contains {said} shots', but there are {board.shot_count}"
             )
 
 
-def alike(board: Storyboard, _: Timeline) -> Iterator[Finding]:
+def alike(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     """Two captions of nearly the same words: two shots of nearly the same picture."""
     captions = list(enumerate(board.shot_captions(), start=1))
     for (one, first), (other, second) in combinations(captions, 2):
@@ -88,7 +88,7 @@ def alike(board: Storyboard, _: Timeline) -> Iterator[Finding]:
         if share >= ALIKE:
             said = "say the same" if share == 1 else f"share {share:.0%} of their words"
             unseen = "; the cut between them may not be seen" if other == one + 1 else ""
-            yield Finding("alike", f"the captions of shots {one} and {other} {said}{unseen}", (one, other))
+            yield CheckFinding("alike", f"the captions of shots {one} and {other} {said}{unseen}", (one, other))
 
 
 def likeness(one: str, other: str) -> float:
@@ -100,13 +100,13 @@ def likeness(one: str, other: str) -> float:
     return 2 * (words & others).total() / total if total else float(one == other)
 
 
-def short_shots(_: Storyboard, timeline: Timeline) -> Iterator[Finding]:
+def short_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
     """Shots of a single latent frame, in which nothing can move."""
     for number, (first, end) in enumerate(timeline.shot_frames, start=1):
         enough = MOVES * FRAMES_PER_LATENT - (3 if first == 0 else 0)  # the first latent frame holds one frame
         if end - first < enough:
             frames = "1 frame" if end - first == 1 else f"{end - first} frames"
-            yield Finding(
+            yield CheckFinding(
                 "short shot",
                 f"shot {number} has {frames}, one latent frame: hardly more than a still; "
                 f"give it {enough} frames or more",
@@ -114,25 +114,25 @@ def short_shots(_: Storyboard, timeline: Timeline) -> Iterator[Finding]:
             )
 
 
-def long_shots(_: Storyboard, timeline: Timeline) -> Iterator[Finding]:
+def long_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
     """Shots, or a whole video, longer than anything the model was trained on."""
     for number, (first, end) in enumerate(timeline.shot_frames, start=1):
         if end - first > TRAINED_FRAMES:
-            yield Finding(
+            yield CheckFinding(
                 "long shot",
                 f"shot {number} has {end - first} frames, more than the model was trained on in a whole video "
                 f"({TRAINED_FRAMES})",
                 (number,),
             )
     if timeline.num_frames > TRAINED_FRAMES:
-        yield Finding(
+        yield CheckFinding(
             "long video",
             f"{timeline.num_frames} frames are longer than the model was trained for "
             f"({TRAINED_FRAMES} frames, 15 s)",
         )
 
 
-RULES: tuple[Callable[[Storyboard, Timeline], Iterator[Finding]], ...] = (
+RULES: tuple[Callable[[Storyboard, Timeline], Iterator[CheckFinding]], ...] = (
     unknown_names,
     unused_names,
     shot_count,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from holo_lite.lint.report import Report, ShotLine, Tokens
+from holo_lite.lint.report import CheckReport, ShotLine, Tokens
 
 WIDEST, NARROWEST = 140, 60  # columns of a page
 NUMBERS = 41  # columns beside the bars: number of the shot, frames, seconds, tokens
@@ -21,7 +21,7 @@ COLOURS = ("cyan", "blue")
 FULL, HALF, EMPTY = "█", "▒", "·"
 
 
-def report_lines(report: Report, width: int) -> Iterator[Text]:
+def report_lines(report: CheckReport, width: int) -> Iterator[Text]:
     """Draw a report on a page of `width` columns."""
     page = min(max(width, NARROWEST), WIDEST)
     bars = (page - NUMBERS) * 3 // 5
@@ -36,14 +36,14 @@ def report_lines(report: Report, width: int) -> Iterator[Text]:
     yield from _findings(report)
 
 
-def _title(report: Report) -> str:
+def _title(report: CheckReport) -> str:
     shots = "1 shot" if len(report.shots) == 1 else f"{len(report.shots)} shots"
     length = f"{report.frames} frames, {report.frames / report.fps:.1f} s at {report.fps:g} fps"
     named = f"{' '.join(report.title.split())}: " if report.title else ""
     return f"{named}{shots}, {length}, {report.height}x{report.width}"
 
 
-def _ruler(report: Report, bars: int) -> Text:
+def _ruler(report: CheckReport, bars: int) -> Text:
     """The scale above the bars, a mark every so many seconds."""
     seconds = report.frames / report.fps
     step = next((each for each in STEPS if each / seconds * bars >= ROOM), STEPS[-1])
@@ -56,7 +56,7 @@ def _ruler(report: Report, bars: int) -> Text:
     return Text(f"shot  {''.join(line)[: bars + 2]}{heads}", "dim")
 
 
-def _shot(shot: ShotLine, report: Report, bars: int, page: int) -> Text:
+def _shot(shot: ShotLine, report: CheckReport, bars: int, page: int) -> Text:
     start, end = (round(frame / report.frames * bars) for frame in (shot.first, shot.end))
     bar = (" " * start + FULL * max(end - start, 1))[-bars:].ljust(bars)
     numbers = f"{shot.first:>5}–{shot.end - 1:<5}  {shot.seconds:5.1f} s"
@@ -98,7 +98,7 @@ def _pieces(tokens: Tokens, room: int) -> Iterator[tuple[str, str]]:
     yield EMPTY * (room - place), "dim"
 
 
-def _rounded(report: Report) -> Iterator[Text]:
+def _rounded(report: CheckReport) -> Iterator[Text]:
     """What was asked for, where the model's frames made it something else."""
     said = [f"cut {s.asked} → {s.first}" for s in report.shots if s.asked is not None and s.asked != s.first]
     if report.asked != report.frames:
@@ -107,7 +107,7 @@ def _rounded(report: Report) -> Iterator[Text]:
         yield Text(f"rounded {', '.join(said)}: cuts and length lie on frames 1, 5, 9, …")
 
 
-def _findings(report: Report) -> Iterator[Text]:
+def _findings(report: CheckReport) -> Iterator[Text]:
     for found in report.findings:
         yield Text.assemble((f"{found.rule}: ", "yellow"), found.message)
     if report.findings or not _is_too_long(report.tokens):  # which is an error, and told behind all of this

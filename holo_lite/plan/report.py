@@ -34,7 +34,7 @@ TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 
 @dataclass(frozen=True)
-class Report:
+class Forecast:
     """A plan with everything said about it. `link` is in bytes a second; None: not known.
 
     `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
@@ -86,7 +86,7 @@ def _ability(profile: Profile, machine: Machine) -> Ability:
     return Ability(profile, sizes.scheme, plan, longest_in_shots(shots, TRAINED_SHOT), longest(single))
 
 
-def report(
+def forecast(
     storyboard: Storyboard,
     options: Options = NOTHING_SAID,
     machine: Machine | None = None,
@@ -101,7 +101,7 @@ def report(
     kernel: str = "auto",
     compute: str = "auto",
     fuse: str = "auto",
-) -> Report:
+) -> Forecast:
     """Plan a storyboard without loading a weight.
 
     `machine` is this one if none is given. `model` is a folder; without it the released model is planned for, in
@@ -126,7 +126,7 @@ def report(
     )
     problem = Problem(chosen, found, ClipRequest.of(settings), seat.room)
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
-    return Report(
+    return Forecast(
         why=why,
         model=f"{model.name if model is not None else RELEASED} {attention} in {found.scheme}",
         settings=settings,

@@ -10,7 +10,7 @@ from holo_lite.plan.cost import needed_rate
 from holo_lite.plan.fit import PhasePlan, Plan
 from holo_lite.plan.nearest import size_text
 from holo_lite.plan.profile import GIB
-from holo_lite.plan.report import Ability, Report
+from holo_lite.plan.report import Ability, Forecast
 from holo_lite.units import bytes_text
 
 WIDTH = 100
@@ -18,7 +18,7 @@ HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
 NOTHING = "-"
 
 
-def report_lines(report: Report) -> Iterator[str]:
+def forecast_lines(report: Forecast) -> Iterator[str]:
     """Everything about a plan, a line at a time."""
     plan, settings = report.plan, report.settings
     shots, guided = len(settings.shot_frames), settings.cfg != 1
@@ -40,7 +40,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from _wrapped(line)
 
 
-def _table(report: Report) -> Iterator[str]:
+def _table(report: Forecast) -> Iterator[str]:
     memory = "peak RAM" if report.plan.device == "cpu" else "peak VRAM"
     yield _row((HEADS[0], HEADS[1], memory, *HEADS[2:]))
     for name, phase in report.plan.phases.items():
@@ -83,7 +83,7 @@ def _memory(plan: Plan, *, guided: bool) -> str:
     )
 
 
-def _rows(report: Report) -> str:
+def _rows(report: Forecast) -> str:
     """What the most memory of denoising goes to."""
     rows = [f"{bytes_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
     return f"denoising at its peak: {', '.join(rows)}"
@@ -96,7 +96,7 @@ def _decode(plan: Plan) -> str:
     return f"decode: in overlapping tiles of {plan.tile[0]}x{plan.tile[1]} latents, blended; {caches}"
 
 
-def _time(report: Report) -> Iterator[str]:
+def _time(report: Forecast) -> Iterator[str]:
     if report.rate is None:
         known = ", ".join(card.name for card in CARDS if card.tflops is not None)
         yield f"time: no rate is known for this card; plan on the machine itself, or with --gpu for one of {known}"
@@ -119,7 +119,7 @@ def _streaming(device: float, disk: float, link: float | None) -> str:
     return f"streaming: hidden if weights come at {device / 1e9:.2f} GB/s{bound}{from_disk}"
 
 
-def _room(report: Report) -> str:
+def _room(report: Forecast) -> str:
     found = []
     if report.longest:
         found.append(f"{report.longest.frames} frames with the shots in proportion")
