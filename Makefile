@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quality gpu bench card soak clean
+.PHONY: install demo test check quality gpu bench card soak architecture clean
 
 install: .venv/installed
 
@@ -55,6 +55,10 @@ card: install
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install
 	$(BIN)/python benchmarks/soak.py $(KEEP)
+
+# Draw the layers of docs/architecture.md and .svg again, from tests/layers.py.
+architecture: install
+	$(BIN)/python scripts/draw_architecture.py
 
 clean:
 	rm -rf .venv demo build *.egg-info

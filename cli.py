@@ -23,11 +23,11 @@ from holo_lite.commands.generate import generate
 from holo_lite.commands.inspect import inspect
 from holo_lite.commands.plan import plan
 from holo_lite.commands.profiles import profiles
+from holo_lite.commands.quantize import quantize
 from holo_lite.commands.resume import resume
 from holo_lite.commands.stopping import stoppable
 from holo_lite.errors import HoloError
 from holo_lite.version import __version__
-from quantize.command import quantize
 
 MISTAKE = 2
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for them, and a CPU waits less for memory

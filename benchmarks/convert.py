@@ -29,12 +29,12 @@ import click
 import torch
 from synthetic import real_shapes, write_checkpoint
 
+from holo_lite.config import Defaults
 from holo_lite.model.clip import Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.load import load_expert
 from holo_lite.model.positions import Positions
 from holo_lite.schemes.registry import find
-from holo_lite.settings import Defaults
 from holo_lite.story.shots import ShotLayout
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.shard import ShardWriter

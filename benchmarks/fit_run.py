@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from live_bytes import LiveBytes
 
-from holo_lite.denoise import Denoiser
 from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.load import check_expert
 from holo_lite.plan.fit import Plan
-from holo_lite.room import capped, clear
-from holo_lite.sampler import Context, Guidance, initial_noise
+from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.device_memory import capped, clear
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
@@ -109,7 +109,9 @@ def denoise(
 
 def decode(folder: Path, film: Film, plan: Plan, device: torch.device, say: Say) -> dict[str, Any]:
     """Decode a clip of noise as the plan says; frames are dropped, not written."""
-    from holo_lite.decode import Decoding  # which can write films, and so needs a library that no other part does
+    from holo_lite.render.decode_phase import (
+        Decoding,  # which can write films, and so needs a library that no other part does
+    )
 
     latents = initial_noise(Clip(film.settings.layout), 1).to(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

@@ -46,10 +46,10 @@ from soak_report import Outcome, figures, table
 from soak_run import CACHE, TOLERANCE, LostError, Run, cache_in
 from timing import device_name, slug
 
-from holo_lite.device import pick_device
 from holo_lite.events import StepDone
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
+from holo_lite.system.device import pick_device
 from holo_lite.tiny.model import tiny_model
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -19,8 +19,8 @@ from soak_memory import Allocations
 from soak_run import CACHE, LostError, Run
 
 from holo_lite.errors import CheckpointError, OutputError, RoomError, RunError
-from holo_lite.places import CACHE_VARIABLE
-from holo_lite.schedule import Schedule
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.weights.manifest import FILE_NAME
 
 Fault = Callable[[Run], str | None]

@@ -87,7 +87,7 @@ def be_holo_lite(call: int, when: Any) -> None:
     """Be `holo-lite`, tell what happens, and die at a call that changes the disk."""
     sys.path.insert(0, str(ROOT))
     import cli
-    from holo_lite import console
+    from holo_lite.views import run as console
 
     shown = console.show
 

@@ -48,7 +48,7 @@ from speed_start import Command, start
 from speed_targets import JUDGED, table, verdicts
 from timing import device_name, slug
 
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -26,18 +26,16 @@ from speed_weights import fill_random
 from timing import timed_with_peak, warm
 from torch import nn
 
-from holo_lite.config import Attention
+from holo_lite.config import Attention, Expert
 from holo_lite.errors import SettingsError
 from holo_lite.model.compute import Attend, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.layers import TextRows
-from holo_lite.plan.encoding import UMT5_XXL
 from holo_lite.plan.ladder import shortage_of
-from holo_lite.schedule import Expert
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lane import PinError
-from holo_lite.streaming.places import Residency
-from holo_lite.text.encoder_files import EncoderSizes
+from holo_lite.streaming.residency import Residency
+from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
 
 Found = dict[str, Any]
 

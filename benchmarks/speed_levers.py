@@ -14,10 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from holo_lite.demo import storyboard
 from holo_lite.events import PhaseStarted, StepDone
-from holo_lite.pipeline import Events, Pipeline
+from holo_lite.render.pipeline import Events, Pipeline
 from holo_lite.settings import Options
+from holo_lite.tiny.demo import storyboard
 
 PLAIN = "none"
 LEVERS: dict[str, dict[str, Any]] = {  # options by what a person types

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from speed_scale import Scale
 
-from holo_lite.computing import Said, choose_computing
+from holo_lite.kernels.computing import Said, choose_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.model.compute import Compute

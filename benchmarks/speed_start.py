@@ -19,7 +19,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
-from holo_lite.places import CACHE_VARIABLE
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 MARK = "event:"
 STEPS = 4
@@ -95,7 +95,7 @@ def watch() -> None:
     """Be `holo-lite`, and tell when events come."""
     sys.path.insert(0, str(ROOT))
     import cli
-    from holo_lite import console
+    from holo_lite.views import run as console
 
     shown = console.show
 

@@ -18,14 +18,6 @@ from typing import TYPE_CHECKING, Any
 from holo_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
-    from holo_lite.batch import (
-        BatchItem as BatchItem,
-        ItemEnded as ItemEnded,
-        ItemStarted as ItemStarted,
-        find_items as find_items,
-        render_batch as render_batch,
-    )
-    from holo_lite.drafts import draft_options as draft_options
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
@@ -60,12 +52,23 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         finish as finish,
     )
     from holo_lite.film.video import read_metadata as read_metadata
-    from holo_lite.lint.report import CheckReport as CheckReport, check_storyboard as check_storyboard
-    from holo_lite.lint.rules import CheckFinding as CheckFinding
-    from holo_lite.pipeline import Job as Job, Pipeline as Pipeline
-    from holo_lite.plan.report import Forecast as Forecast, forecast as forecast
-    from holo_lite.plan.view import forecast_lines as forecast_lines
-    from holo_lite.preview import colours_of as colours_of, preview_path as preview_path, previewed as previewed
+    from holo_lite.jobs.batch import (
+        BatchItem as BatchItem,
+        ItemEnded as ItemEnded,
+        ItemStarted as ItemStarted,
+        find_items as find_items,
+        render_batch as render_batch,
+    )
+    from holo_lite.jobs.drafts import draft_options as draft_options
+    from holo_lite.jobs.preview import (
+        colours_of as colours_of,
+        preview_path as preview_path,
+        previewed as previewed,
+    )
+    from holo_lite.preflight.check import CheckReport as CheckReport, check_storyboard as check_storyboard
+    from holo_lite.preflight.forecast import Forecast as Forecast, forecast as forecast
+    from holo_lite.preflight.rules import CheckFinding as CheckFinding
+    from holo_lite.render.pipeline import Job as Job, Pipeline as Pipeline
     from holo_lite.settings import Options as Options, RunSettings as RunSettings
     from holo_lite.story.files import (
         dump_toml as dump_toml,
@@ -74,6 +77,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         parse_toml as parse_toml,
     )
     from holo_lite.story.storyboard import Shot as Shot, Storyboard as Storyboard
+    from holo_lite.views.forecast import forecast_lines as forecast_lines
     from quantize.convert import Conversion as Conversion
     from quantize.job import (
         ConversionFinished as ConversionFinished,
@@ -82,8 +86,8 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
 
 _NAMES = {
-    "holo_lite.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
-    "holo_lite.drafts": ("draft_options",),
+    "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
+    "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.errors": (
         "CheckpointError",
         "FetchError",
@@ -113,12 +117,12 @@ _NAMES = {
         "finish",
     ),
     "holo_lite.film.video": ("read_metadata",),
-    "holo_lite.lint.report": ("CheckReport", "check_storyboard"),
-    "holo_lite.lint.rules": ("CheckFinding",),
-    "holo_lite.pipeline": ("Job", "Pipeline"),
-    "holo_lite.plan.report": ("Forecast", "forecast"),
-    "holo_lite.plan.view": ("forecast_lines",),
-    "holo_lite.preview": ("colours_of", "preview_path", "previewed"),
+    "holo_lite.preflight.check": ("CheckReport", "check_storyboard"),
+    "holo_lite.preflight.rules": ("CheckFinding",),
+    "holo_lite.render.pipeline": ("Job", "Pipeline"),
+    "holo_lite.preflight.forecast": ("Forecast", "forecast"),
+    "holo_lite.views.forecast": ("forecast_lines",),
+    "holo_lite.jobs.preview": ("colours_of", "preview_path", "previewed"),
     "holo_lite.settings": ("Options", "RunSettings"),
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
     "holo_lite.story.storyboard": ("Shot", "Storyboard"),

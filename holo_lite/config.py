@@ -109,3 +109,27 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(f"{path}: eps {eps!r}: give a number between 0 and 1")
     return dataclasses.replace(config, num_heads=heads, eps=eps)
+
+
+Expert = Literal["high_noise", "low_noise"]
+
+
+# The negative prompt HoloCine and Wan 2.2 were published with.
+PUBLISHED_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
+    "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model makes when nobody says otherwise. Sizes in pixels, length in frames."""
+
+    frames: int = 241
+    height: int = 480
+    width: int = 832
+    fps: float = 15.0
+    steps: int = 50
+    cfg: float = 5.0
+    negative: str = PUBLISHED_NEGATIVE

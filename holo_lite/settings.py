@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holo_lite.config import ATTENTIONS, Attention
+from holo_lite.config import ATTENTIONS, Attention, Defaults, Expert
 from holo_lite.errors import OutputError, SettingsError, nearest
-from holo_lite.schedule import MOST_STEPS, Expert, Schedule
+from holo_lite.sampling.schedule import MOST_STEPS, Schedule
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
@@ -25,26 +25,6 @@ MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 MOST_FPS = 240
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
-
-# The negative prompt HoloCine and Wan 2.2 were published with.
-PUBLISHED_NEGATIVE = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
-    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
-    "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
-)
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a model makes when nobody says otherwise. Sizes in pixels, length in frames."""
-
-    frames: int = 241
-    height: int = 480
-    width: int = 832
-    fps: float = 15.0
-    steps: int = 50
-    cfg: float = 5.0
-    negative: str = PUBLISHED_NEGATIVE
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.colour_fit import fit_colours
 from holo_lite.schemes.registry import find
-from holo_lite.settings import Defaults
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import (
     FILE_NAME,
     JOURNAL as JOURNAL_NAME,

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.adapters import Loras
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
+from holo_lite.lora.file import Lora, open_lora
 from holo_lite.model.load import describe_expert, expert_config
+from holo_lite.opening.adapters import Loras
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.text.encoder_shapes import describe_text_encoder
 from holo_lite.version import __version__
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
-from holo_lite.weights.lora import Lora, open_lora
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
 from holo_lite.weights.sharded_file import ShardedFile
 from quantize.convert import Conversion

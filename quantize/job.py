@@ -11,12 +11,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from holo_lite.adapters import Loras
 from holo_lite.config import Attention
-from holo_lite.device import pick_device
 from holo_lite.errors import OutputError
-from holo_lite.folder_lock import holding
-from holo_lite.units import bytes_text
+from holo_lite.opening.adapters import Loras
+from holo_lite.system.device import pick_device
+from holo_lite.system.folder_lock import holding
+from holo_lite.system.units import bytes_text
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import write_whole

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
+from holo_lite.lora.file import Lora
 from holo_lite.weights.files import WeightFile
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.lora import Lora
 from holo_lite.weights.names import own_names
 from quantize.pages import release
 from quantize.scales import Scaling, find_scalings

@@ -11,9 +11,9 @@ import torch
 from small_model import TEXT_DIM, config_of, random_model
 
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
-from holo_lite.schedule import Schedule
-from holo_lite.step_cache import StepCache
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.sampling.step_cache import StepCache
 from holo_lite.story.shots import ShotLayout
 
 EXPERTS = ("high_noise", "low_noise")

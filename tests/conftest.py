@@ -16,7 +16,7 @@ import pytest
 from whole_models import write_published_model
 
 import cli
-from holo_lite.places import CACHE_VARIABLE
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 DATA = Path(__file__).parent / "parity_data"
 

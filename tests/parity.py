@@ -16,20 +16,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from holo_lite.file_experts import FileExperts
+from holo_lite.config import PUBLISHED_NEGATIVE
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.film.vae import decode_frames, load_vae
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.load import load_expert
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
-from holo_lite.schedule import Schedule
-from holo_lite.settings import PUBLISHED_NEGATIVE
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
 from holo_lite.text.encoder import TextEncoder
-from holo_lite.text.prompt import caption_spans, clean
 from holo_lite.text.windows import PromptTokenizer, TokenizedPrompt, token_windows
 
 FORWARD, RUN, EXACT = 1e-5, 1e-4, 0.0

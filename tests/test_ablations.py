@@ -12,7 +12,7 @@ from holo_lite.errors import SettingsError
 from holo_lite.evaluation.ablations import CLIPS, ablated_guidance, check_ablation
 from holo_lite.model.clip import Clip
 from holo_lite.model.layers import TextRows
-from holo_lite.sampler import Context, Guidance
+from holo_lite.sampling.sampler import Context, Guidance
 from holo_lite.story.shots import ShotLayout
 
 ROWS = 20

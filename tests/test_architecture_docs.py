@@ -1,19 +1,23 @@
 """The page on the architecture and its drawing show the tree as it stands."""
 
 import re
+import sys
 import xml.etree.ElementTree as ET
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_imports import LAYERS, PACKAGES, layer
+from layers import LAYERS
+from test_imports import PACKAGES
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import draw_architecture  # noqa: E402
+
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
-DRAWING = ET.parse(ROOT / "docs" / "architecture.svg").getroot()
+SVG_TEXT = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+DRAWING = ET.fromstring(SVG_TEXT)
 NAME = re.compile(r"[\w/]+(?:\.py|/)")
-TOPMOST = "cli.py"
 
 
 def named(text):
@@ -31,11 +35,6 @@ def place(name):
     """Where something is that is named without its folder."""
     homes = [ROOT, ROOT / "holo_lite", ROOT / "holo_lite" / "model"]
     return next((home / name for home in homes if (home / name).exists()), None)
-
-
-def module(name):
-    found = place(name).relative_to(ROOT).with_suffix("")
-    return ".".join(found.parts)
 
 
 NAMED = {*named(PAGE), *drawn(DRAWING)}
@@ -58,35 +57,19 @@ def test_the_page_shows_its_drawing():
     assert "](architecture.svg)" in PAGE
 
 
-def in_layers(name):
-    """The number of the layer that a name has of its own in LAYERS, from the ground up."""
-    assert module(name) in {known for names in LAYERS for known in names}, name
-    return layer(module(name))
+def test_the_table_and_the_drawing_are_those_of_the_layers():
+    """`make architecture` writes both."""
+    assert draw_architecture.page(LAYERS) == PAGE
+    assert draw_architecture.drawing(LAYERS) == SVG_TEXT
 
 
-def points_down(groups):
-    """Whether nothing in a group may import from the group above it, unless both are of one layer."""
-    numbers = [[in_layers(name) for name in group] for group in groups]
-    return all(min(above) >= max(below) for above, below in pairwise(numbers))
-
-
-def test_lines_of_the_table_stand_as_imports_point():
-    rows = [named(cells) for cells in re.findall(r"^\| (`[^|]+) \|", PAGE, flags=re.MULTILINE)]
-    assert rows[0][0] == TOPMOST
-    assert len(rows) > 15
-    assert points_down(rows)
-
-
-def test_boxes_of_the_drawing_stand_as_imports_point():
+def test_boxes_are_as_many_as_rows_and_hold_their_texts():
     (group,) = (found for found in DRAWING.iter(f"{SVG}g") if found.get("id") == "layers")
     boxes, texts = group.findall(f"{SVG}rect"), group.findall(f"{SVG}text")
-    assert boxes
     inside = [[text for text in texts if within(text, box)] for box in boxes]
     assert sum(map(len, inside)) == len(texts)
     names = [[name for text in found for name in NAME.findall(text.text)] for found in inside]
-    assert names[0][0] == TOPMOST
-    assert [float(box.get("y")) for box in boxes] == sorted(float(box.get("y")) for box in boxes)
-    assert points_down(names)
+    assert names == [[draw_architecture.file_of(name) for name in row] for row in reversed(LAYERS)]
 
 
 def within(text, box):
@@ -94,7 +77,12 @@ def within(text, box):
     return top < float(text.get("y")) < top + float(box.get("height"))
 
 
-def test_a_wrong_order_would_be_found():
-    assert points_down([["pipeline.py"], ["denoise.py", "encode.py"], ["errors.py"]])
-    assert not points_down([["pipeline.py"], ["errors.py"], ["denoise.py"]])
-    assert not points_down([["pipeline.py", "errors.py"], ["denoise.py"]])
+def test_another_table_is_another_page():
+    assert draw_architecture.page(LAYERS[:-1]) != PAGE
+    assert draw_architecture.drawing(LAYERS[:-1]) != SVG_TEXT
+
+
+@pytest.mark.parametrize("name", [name for row in LAYERS for name in row])
+def test_every_package_says_what_it_is_for(name):
+    """In a sentence that fits into a table."""
+    assert 10 < len(draw_architecture.purpose(name)) < 120

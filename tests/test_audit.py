@@ -12,8 +12,8 @@ from toy_files import toy_model
 from holo_lite import Options, Pipeline, Shot, Storyboard
 from holo_lite.errors import CheckpointError
 from holo_lite.events import FrameDone, PhaseStarted, StepDone
-from holo_lite.places import CACHE_VARIABLE
 from holo_lite.runs.folder import RunFolder
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.tiny.model import tiny_model
 from holo_lite.weights import audit as audit_module
 from holo_lite.weights.audit import Audit

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from holo_lite import batch
-from holo_lite.batch import find_items, render_batch
 from holo_lite.errors import OutputError, StoryboardError
 from holo_lite.events import Finished, StepDone
 from holo_lite.film.video import read_metadata
-from holo_lite.pipeline import Pipeline
+from holo_lite.jobs import batch
+from holo_lite.jobs.batch import find_items, render_batch
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options, RunSettings
 from holo_lite.text.encoder import TextEncoder
 

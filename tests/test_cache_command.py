@@ -11,18 +11,18 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from holo_lite import preview
-from holo_lite.caches import PARTS, clear, sizes
 from holo_lite.film.colours import ColourMap
+from holo_lite.jobs import preview
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.table import Table, key_of
 from holo_lite.kernels.trial import Finding
-from holo_lite.pipeline import Pipeline
-from holo_lite.places import CACHE_VARIABLE, cache_folder
 from holo_lite.plan import rate
-from holo_lite.plan.remembered import Remembered
+from holo_lite.plan.rung_memory import Remembered
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.story.files import load_storyboard
+from holo_lite.system.cache_folder import CACHE_VARIABLE, cache_folder
+from holo_lite.system.caches import PARTS, clear, sizes
 from holo_lite.text.cache import PromptCache
 from holo_lite.tiny.model import tiny_model
 
@@ -72,9 +72,9 @@ def test_every_part_has_its_size_and_all_of_it_is_cleared(run, place, monkeypatc
 
 
 def test_every_module_that_asks_for_the_folder_is_known_here():
-    """Who begins to keep something there must give it a part in `holo_lite.caches`, and a line in this list."""
-    keeping = {"encode", "pipeline", "computing", "plan/report", "preview"}
-    managing = {"caches", "commands/cache", "commands/doctor"}
+    """Who begins to keep something there must give it a part in `system.caches`, and a line in this list."""
+    keeping = {"render/text_phase", "render/pipeline", "kernels/computing", "preflight/forecast", "jobs/preview"}
+    managing = {"system/caches", "commands/cache", "commands/doctor"}
     asking = set()
     for path in (ROOT / "holo_lite").rglob("*.py"):
         calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))

@@ -9,19 +9,19 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from test_settings import decide, refused
 
-from holo_lite.denoise import forwards_left
 from holo_lite.film.video import read_metadata
 from holo_lite.plan.cost import Rate, needed_rate, phase_costs
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.sampler import Guidance
-from holo_lite.schedule import Schedule
+from holo_lite.render.denoise_phase import forwards_left
+from holo_lite.sampling.sampler import Guidance
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.streaming.experts import StreamedExperts
-from holo_lite.streaming.places import Residency
+from holo_lite.streaming.residency import Residency
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 LAYOUT = ShotLayout.from_frames(241, even_cuts(241, 5), 480, 832)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from holo_lite.demo import storyboard as demo_storyboard
-from holo_lite.lint.report import check_storyboard, count_tokens
-from holo_lite.lint.rules import likeness
-from holo_lite.lint.view import FULL, HALF, report_lines
+from holo_lite.preflight.check import check_storyboard, count_tokens
+from holo_lite.preflight.rules import likeness
 from holo_lite.settings import Options
 from holo_lite.story.files import load_storyboard
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.text.windows import PromptTokenizer, read_prompt
+from holo_lite.tiny.demo import storyboard as demo_storyboard
+from holo_lite.views.check import FULL, HALF, report_lines
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").iterdir())

@@ -16,16 +16,16 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from holo_lite.commands.running import TINY_NOTICE
-from holo_lite.console import display, show
+from holo_lite.commands.shared import TINY_NOTICE
 from holo_lite.events import Finished, PhaseStarted, Resolved, StepDone
 from holo_lite.film.video import probe, read_metadata
-from holo_lite.pipeline import Pipeline
-from holo_lite.sampler import Progress
-from holo_lite.schedule import Schedule
+from holo_lite.render.pipeline import Pipeline
+from holo_lite.sampling.sampler import Progress
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.files import load_storyboard
 from holo_lite.version import __version__
+from holo_lite.views.run import display, show
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "parity_data"
@@ -275,9 +275,9 @@ def no_weights(monkeypatch):
     def explode(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("holo_lite.denoise.StreamedExperts", explode)
-    monkeypatch.setattr("holo_lite.encode.TextEncoder.open", explode)
-    monkeypatch.setattr("holo_lite.decode.load_vae", explode)
+    monkeypatch.setattr("holo_lite.render.denoise_phase.StreamedExperts", explode)
+    monkeypatch.setattr("holo_lite.render.text_phase.TextEncoder.open", explode)
+    monkeypatch.setattr("holo_lite.render.decode_phase.load_vae", explode)
 
 
 SHOT = "[[shot]]\ncaption = 'c'\n"
@@ -592,7 +592,7 @@ def test_a_terminal_sees_phase_step_pace_and_time_left(tmp_path):
 
 def test_a_log_gets_a_line_in_ten_seconds(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("holo_lite.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("holo_lite.views.run.time.monotonic", lambda: now[0])
     console = Console(file=io.StringIO(), width=80)
     empty = torch.zeros(1)
     with display(console) as view:

@@ -10,10 +10,10 @@ from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
-from holo_lite.plan.report import forecast
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.plan.view import duration_text
+from holo_lite.preflight.forecast import forecast
 from holo_lite.story.files import load_storyboard
+from holo_lite.views.forecast import duration_text
 
 BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 PHASES = ["text", "high-noise", "low-noise", "decode"]
@@ -23,7 +23,7 @@ PHASES = ["text", "high-noise", "low-noise", "decode"]
 def machine(monkeypatch):
     """A machine without a card, and no benchmark."""
     found = Machine("this CPU", None, None, 64 * GIB, 40 * GIB)
-    for place in ("plan.seat", "plan.machine"):  # `plan` and `profiles` ask there
+    for place in ("preflight.target", "plan.machine"):  # `plan` and `profiles` ask there
         monkeypatch.setattr(f"holo_lite.{place}.this_machine", lambda *_: found)
     monkeypatch.setattr(rate_module, "measure", lambda _: (1e12, 5e11))
     monkeypatch.setattr(rate_module, "measure_eight_bit", lambda *_: 2e12)
@@ -129,7 +129,7 @@ def test_a_named_profile_without_a_card_gives_memory_and_no_time(run):
 
 def test_a_machine_with_a_card_is_measured(run, monkeypatch):
     own = Machine("GeForce", 12 * GIB, 11 * GIB, 32 * GIB, 30 * GIB)
-    monkeypatch.setattr("holo_lite.plan.seat.this_machine", lambda *_: own)
+    monkeypatch.setattr("holo_lite.preflight.target.this_machine", lambda *_: own)
     found = lines(run("plan", BOARD))
     assert found[0].startswith("profile 12gb: 11.0 of 12.0 GiB free on GeForce")
     assert "measured on GeForce" in " ".join(found)

@@ -11,21 +11,21 @@ import torch
 from kernel_packages import shelf  # noqa: F401 - a fixture
 from toy_files import toy_model
 
-from holo_lite.computing import Said, choose_computing
 from holo_lite.config import DiTConfig
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.evaluation.studio import Studio
 from holo_lite.events import Finished, Resolved
 from holo_lite.film.video import read_metadata
-from holo_lite.inspection import command
-from holo_lite.kernels.choice import Chooser
+from holo_lite.kernels.attention_choice import Chooser
+from holo_lite.kernels.computing import Said, choose_computing
 from holo_lite.kernels.kernel import Kernel, Limits, Package, Site
 from holo_lite.kernels.table import FILE_NAME
 from holo_lite.kernels.trial import PROMPT
 from holo_lite.model import equations
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.views.inspection import command
 
 CPU = torch.device("cpu")
 CARD = Site(CPU, torch.bfloat16, 2, 16, (9, 0), "a card")

@@ -26,16 +26,16 @@ from test_streaming import (  # noqa: F401 - plain is a fixture
 
 from holo_lite.model.clip import Chunks
 from holo_lite.model.dit import Block, WanDiT
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.cuda_lane import CudaLane
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.expert_images import Part
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.holdings import Holdings
 from holo_lite.streaming.image import BlockImage, Piece, View
 from holo_lite.streaming.lane import PinError
-from holo_lite.streaming.part import Part
-from holo_lite.streaming.places import Places, Residency
+from holo_lite.streaming.residency import Places, Residency
 from holo_lite.streaming.streamer import Streamer
 
 SIZE = 5000

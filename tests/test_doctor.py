@@ -35,15 +35,15 @@ from holo_lite.doctor.finding import Finding
 from holo_lite.doctor.judge import judge
 from holo_lite.doctor.judge_card import CUDA_BUILD, CUDA_INDEX
 from holo_lite.doctor.model import choice, model
-from holo_lite.doctor.view import WIDTH, report_json, report_lines, to_fix
+from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import RoomError
 from holo_lite.kernels.registry import KERNELS
-from holo_lite.kernels.rows import FORMATS
 from holo_lite.model.compute import Ops
 from holo_lite.model.equations import modulate
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
 from holo_lite.schemes.registry import SCHEMES
+from holo_lite.views.doctor import WIDTH, report_json, report_lines, to_fix
 
 FOUND = tuple(
     Trial(name or kind, kind, "works")
@@ -461,8 +461,8 @@ def test_fused_operations_that_mean_something_else_are_found(monkeypatch):
 def test_products_that_a_card_cannot_do_are_not_called_broken(monkeypatch, capability, name, reason):
     monkeypatch.setattr(trials, "_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr("holo_lite.kernels.coding.has_triton", lambda: False)
-    monkeypatch.setattr("holo_lite.kernels.product.runs_row_by_row", lambda _: False)
+    monkeypatch.setattr("holo_lite.eightbit.coding.has_triton", lambda: False)
+    monkeypatch.setattr("holo_lite.eightbit.product.runs_row_by_row", lambda _: False)
     assert trials.eight_bit(name) == Trial(name, "8-bit", "not here", reason)
 
 

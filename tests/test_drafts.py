@@ -8,17 +8,17 @@ import torch
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from holo_lite import drafts
 from holo_lite.commands import drafting
 from holo_lite.commands.drafting import typed_again
-from holo_lite.drafts import MOST_SEEDS, draft_options, explanation, few, parse_seeds, smaller
 from holo_lite.errors import OutputError, SettingsError
 from holo_lite.events import FrameDone
 from holo_lite.film.contact_sheet import BACKGROUND, MARGIN
 from holo_lite.film.seed_sheet import ACROSS, BOX, SeedSheet
 from holo_lite.film.video import probe, read_metadata
-from holo_lite.pipeline import Pipeline
-from holo_lite.schedule import MOST_STEPS
+from holo_lite.jobs import drafts
+from holo_lite.jobs.drafts import MOST_SEEDS, draft_options, explanation, few, parse_seeds, smaller
+from holo_lite.render.pipeline import Pipeline
+from holo_lite.sampling.schedule import MOST_STEPS
 from holo_lite.settings import MOST_PIXELS, Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 

@@ -16,13 +16,15 @@ import torch
 from hypothesis import given, settings, strategies as st
 from small_model import config_of, random_model
 
+from holo_lite.eightbit import product
+from holo_lite.eightbit.coding import has_triton, quantize
+from holo_lite.eightbit.limits import SLICE, unfit
+from holo_lite.eightbit.product import multiply, off, reference, runs_row_by_row
+from holo_lite.eightbit.rows import FORMATS, FP8, INT8, Rows
 from holo_lite.errors import SettingsError
-from holo_lite.kernels import eight_bit, product
-from holo_lite.kernels.coding import has_triton, quantize
-from holo_lite.kernels.eight_bit import pick_linear
-from holo_lite.kernels.product import multiply, off, reference, runs_row_by_row
-from holo_lite.kernels.rows import FORMATS, FP8, INT8, Rows
-from holo_lite.kernels.rules import SLICE, unfit
+from holo_lite.kernels import linear_choice as eight_bit
+from holo_lite.kernels.linear_choice import pick_linear
+from holo_lite.lora.low_rank import LowRank
 from holo_lite.model.affine import CodedAffine, PlainAffine
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import Compute
@@ -30,7 +32,6 @@ from holo_lite.model.layers import TextRows
 from holo_lite.model.linear import Linear, pack_linears
 from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.story.shots import ShotLayout
-from holo_lite.weights.low_rank import LowRank
 
 CPU, BF16, FP32 = torch.device("cpu"), torch.bfloat16, torch.float32
 CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card: run on one")
@@ -95,7 +96,7 @@ def test_rows_of_zeros_are_zeros_and_a_nan_is_not_hidden(bits):
 
 def test_a_weight_in_slices_has_the_bits_it_has_whole(monkeypatch):
     whole = quantize(numbers(50, 64), INT8)
-    monkeypatch.setattr("holo_lite.kernels.rules.SLICE", 640)
+    monkeypatch.setattr("holo_lite.eightbit.limits.SLICE", 640)
     sliced = quantize(numbers(50, 64), INT8)
     assert same_bits(whole.codes, sliced.codes)
     assert torch.equal(whole.scale, sliced.scale)
@@ -162,7 +163,7 @@ def test_products_of_fp8_are_those_of_their_numbers(shape, seed, biased):
 def test_cutting_the_weight_into_slices_changes_nothing(bits, monkeypatch):
     x, weight = (quantize(numbers(rows, 32, rows), FORMATS[bits]) for rows in (7, 45))
     whole = multiply(x, weight, None)
-    monkeypatch.setattr("holo_lite.kernels.rules.SLICE", 32 * 8)
+    monkeypatch.setattr("holo_lite.eightbit.limits.SLICE", 32 * 8)
     assert torch.allclose(multiply(x, weight, None), whole, rtol=1e-6)
 
 

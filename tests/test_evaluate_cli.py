@@ -7,11 +7,11 @@ from PIL import Image
 from tokenizers import Tokenizer, models
 
 from holo_lite.evaluation import run as gate
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.evaluation.marks import SCORES
 from holo_lite.evaluation.run import scene_of, unknown_words
 from holo_lite.evaluation.studio import HeldExperts, Studio, experts_fit
-from holo_lite.file_experts import FileExperts
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.tiny.words import VOCABULARY
 from holo_lite.tiny.world import is_held_out

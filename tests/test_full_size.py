@@ -22,8 +22,8 @@ from holo_lite.model.dit import WanDiT
 from holo_lite.model.linear import pack_linears
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.sampler import Context, Guidance, sample
-from holo_lite.schedule import Schedule
+from holo_lite.sampling.sampler import Context, Guidance, sample
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.streaming.hooks import install
 from holo_lite.weights.names import LINEARS
@@ -122,8 +122,8 @@ IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied, and wh
 @pytest.mark.parametrize(("layout", "scheme", "linear", "joint"), IN_8_BITS)
 def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme, linear, joint):
     """A card's kernels allocate their results and nothing else; here such results stand for them."""
-    monkeypatch.setattr("holo_lite.kernels.coding.quantize_plainly_", lambda *_: None)
-    monkeypatch.setattr("holo_lite.kernels.product.reference", product_of_a_card)
+    monkeypatch.setattr("holo_lite.eightbit.coding.quantize_plainly_", lambda *_: None)
+    monkeypatch.setattr("holo_lite.eightbit.product.reference", product_of_a_card)
     frames, cuts = LAYOUTS[layout]
     shots = ShotLayout.from_frames(frames, cuts, 480, 832)
     sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear=linear)

@@ -9,10 +9,10 @@ from hypothesis import given, settings, strategies as st
 from small_model import config_of, random_model
 from torch._dynamo.utils import counters
 
+from holo_lite.eightbit.product import off
 from holo_lite.errors import SettingsError
 from holo_lite.kernels import fused
 from holo_lite.kernels.fused import Fused, fused_ops, pick_ops, trial
-from holo_lite.kernels.product import off
 from holo_lite.model import equations
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute, Ops

@@ -13,25 +13,25 @@ from safetensors.torch import save_file
 from small_model import config_of, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from holo_lite.decode import Decoding
-from holo_lite.denoise import Denoiser
+from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
-from holo_lite.kernels.rules import Workspace
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.remembered import Remembered
+from holo_lite.plan.rung_memory import Remembered
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.sampler import Context, Guidance, initial_noise
+from holo_lite.render.decode_phase import Decoding
+from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.streaming.places import Places, Residency
+from holo_lite.streaming.residency import Places, Residency
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 DATA = Path(__file__).parent / "parity_data"

@@ -10,8 +10,8 @@ from small_model import config_of, random_model
 
 from holo_lite.commands.options import parse_lora_option
 from holo_lite.errors import CheckpointError, SettingsError
+from holo_lite.lora.file import open_lora
 from holo_lite.weights.files import open_weights
-from holo_lite.weights.lora import open_lora
 from quantize.source import Source
 
 REAL = json.loads((Path(__file__).parent / "checkpoints" / "dit_14b.json").read_text())

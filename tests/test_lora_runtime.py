@@ -23,39 +23,39 @@ from test_plan_measured import MODELS, SMALL, Case, denoise, holds, plan_of, wri
 from torch._subclasses.fake_tensor import FakeTensorMode
 from whole_models import write_holes
 
-from holo_lite.adapters import open_adapters
+from holo_lite.eightbit.coding import quantize
+from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.file_experts import FileExperts
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.film.video import read_metadata
-from holo_lite.kernels.coding import quantize
-from holo_lite.kernels.rows import FORMATS
+from holo_lite.lora import adaptation
+from holo_lite.lora.adaptation import Adaptation
+from holo_lite.lora.file import open_lora
+from holo_lite.lora.low_rank import LowRank
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import Compute
 from holo_lite.model.linear import Linear, Packed
 from holo_lite.model.load import load_expert
+from holo_lite.opening.adapters import open_adapters
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import _adapted, folder_sizes
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.report import forecast
 from holo_lite.plan.sizes import EXPERT_BLOCK, _expert_shapes, _stored, released_sizes, stack_sizes
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
-from holo_lite.schedule import Schedule
+from holo_lite.preflight.forecast import forecast
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.settings import AddedLora, Options, RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
-from holo_lite.streaming.adapters import HostAdapters
 from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.streaming.places import Residency
-from holo_lite.weights import adaptation
-from holo_lite.weights.adaptation import Adaptation
+from holo_lite.streaming.residency import Residency
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder
-from holo_lite.weights.lora import open_lora
-from holo_lite.weights.low_rank import LowRank
 from quantize.source import Source
 
 BF16, FP32 = torch.bfloat16, torch.float32

@@ -8,10 +8,10 @@ from conversions import contents, convert, copied, write_source
 from hypothesis import example, given, settings, strategies as st
 from tensor_files import refusal
 
+from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError
 from holo_lite.model.load import check_expert
-from holo_lite.pipeline import Pipeline
-from holo_lite.settings import Defaults
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights

@@ -13,12 +13,12 @@ from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, Storyboard, errors
 from holo_lite.events import StepDone, SteppedDown
-from holo_lite.quiet import BITSANDBYTES, without_remarks
-from holo_lite.stepping import Stairs
+from holo_lite.render.retry import Stairs
+from holo_lite.system.quiet import BITSANDBYTES, without_remarks
 
-ABOVE = ("cli", "quantize.command", "holo_lite.commands")  # where a person is spoken to
+ABOVE = ("cli", "holo_lite.commands.quantize", "holo_lite.commands")  # where a person is spoken to
 LIBRARY = [name for name in SOURCES if name not in ABOVE and not name.startswith("holo_lite.commands.")]
-QUIET = "holo_lite.quiet"  # the one module that touches another library's logger, and puts it back
+QUIET = "holo_lite.system.quiet"  # the one module that touches another library's logger, and puts it back
 
 INTERNAL = {"ClosedError", "PinError"}  # between modules: caught by the streamer and by the ladder
 BY_PROTOCOL = {"AssertionError", "AttributeError"}  # our own mistakes, and what Python asks of `__getattr__`
@@ -99,8 +99,8 @@ def test_the_log_tells_where_a_run_goes_on(cache, tmp_path, caplog):
     list(pipeline.generate(board, tmp_path / "a.mp4", **said))
     told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     folder = tmp_path / "run"
-    assert ("holo_lite.runs.keeper", "DEBUG", f"{folder}: step 1 is saved") in told
-    assert ("holo_lite.runs.keeper", "INFO", f"{folder}: going on after step 1 (nothing changed)") in told
+    assert ("holo_lite.render.keeper", "DEBUG", f"{folder}: step 1 is saved") in told
+    assert ("holo_lite.render.keeper", "INFO", f"{folder}: going on after step 1 (nothing changed)") in told
     assert [level for _, level, _ in told if level not in {"DEBUG", "INFO"}] == []
 
 

@@ -11,13 +11,13 @@ from live_bytes import LiveBytes
 from safetensors.torch import load_file
 from tensor_files import lies_in
 
-from holo_lite.file_experts import FileExperts
+from holo_lite.config import Defaults
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.linear import Linear, Packed, pack_linears
 from holo_lite.model.load import load_expert
 from holo_lite.schemes.registry import SCHEMES, find
-from holo_lite.settings import Defaults
 from holo_lite.story.shots import ShotLayout
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights.folder import ModelFolder

@@ -14,18 +14,18 @@ from safetensors.torch import load_file, save_file
 from toy_files import toy_model
 from whole_models import PUBLISHED, write_holes
 
-from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
-from holo_lite.config import HOLOCINE_14B
+from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard
+from holo_lite.config import HOLOCINE_14B, PUBLISHED_NEGATIVE
 from holo_lite.errors import CheckpointError, OutputError, SettingsError
 from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone, SteppedDown
 from holo_lite.film.vae_files import check_vae
 from holo_lite.film.video import probe, read_metadata
 from holo_lite.model.load import check_expert
-from holo_lite.places import CACHE_VARIABLE
-from holo_lite.settings import PUBLISHED_NEGATIVE
+from holo_lite.sampling import sampler
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.tiny.model import tiny_model
@@ -159,7 +159,7 @@ def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, cache, t
     def explode(*_, **__):
         raise AssertionError("the text encoder was loaded")
 
-    monkeypatch.setattr("holo_lite.encode.TextEncoder.open", explode)
+    monkeypatch.setattr("holo_lite.render.text_phase.TextEncoder.open", explode)
     generate(Pipeline.load(toy_model(cache)), tmp_path / "b.mp4")
     assert same(frames(tmp_path / "a.mp4"), frames(tmp_path / "b.mp4"))
     with pytest.raises(AssertionError, match="was loaded"):
@@ -185,7 +185,7 @@ def test_scale_1_runs_one_branch(toy, tmp_path, monkeypatch, cfg, branches):
 
 def test_one_network_stands_in_memory_at_a_time(toy, tmp_path, monkeypatch):
     """At 14 billion parameters two of them are one too many."""
-    import holo_lite.decode
+    import holo_lite.render.decode_phase
 
     loaded = []
 
@@ -202,7 +202,7 @@ def test_one_network_stands_in_memory_at_a_time(toy, tmp_path, monkeypatch):
 
     watch(TextEncoder, "open")
     watch(StreamedExperts, "_build")
-    watch(holo_lite.decode, "load_vae")
+    watch(holo_lite.render.decode_phase, "load_vae")
     generate(toy, tmp_path / "a.mp4", options=changed(negative="never said before", steps=8))
     assert [name for name, _ in loaded] == ["open", "_build", "_build", "load_vae"]
 

@@ -16,13 +16,13 @@ from whole_models import write_holes
 
 from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, DiTConfig
+from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import SettingsError
 from holo_lite.film import vae as vae_module
 from holo_lite.film.vae_files import VaeConfig
-from holo_lite.kernels.rules import Workspace
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
-from holo_lite.plan.encoding import UMT5_XXL, attention, linears, operations
+from holo_lite.plan.encoding import attention, linears, operations
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.nearest import largest, longest, longest_in_shots, resized, stretched, with_layout
@@ -33,7 +33,7 @@ from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.text.encoder import _build
-from holo_lite.text.encoder_files import EncoderSizes
+from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.manifest import read_manifest
 from holo_lite.weights.shard import lay_out

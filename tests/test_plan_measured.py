@@ -20,12 +20,10 @@ from safetensors.torch import save_file
 from small_model import random_model
 
 from holo_lite.config import DiTConfig
-from holo_lite.decode import Decoding
-from holo_lite.denoise import Denoiser
+from holo_lite.eightbit.limits import Workspace
 from holo_lite.events import StepDone
-from holo_lite.kernels.eight_bit import refusal
 from holo_lite.kernels.fused import pick_ops
-from holo_lite.kernels.rules import Workspace
+from holo_lite.kernels.linear_choice import refusal
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import attention
@@ -35,8 +33,10 @@ from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import WORKSPACE, ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.search import Problem, held_bytes
-from holo_lite.room import clear
-from holo_lite.sampler import Context, Guidance, initial_noise
+from holo_lite.render.decode_phase import Decoding
+from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.device_memory import clear
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard

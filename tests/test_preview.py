@@ -13,20 +13,20 @@ from hypothesis import given, strategies as st
 from PIL import Image
 from rich.console import Console
 
-from holo_lite import preview
-from holo_lite.console import display, show
 from holo_lite.errors import CheckpointError
 from holo_lite.events import Finished, FrameDone, NoPreview, PhaseStarted, PreviewDone, Resolved, StepDone
 from holo_lite.film.colour_fit import drawn_pictures, fit_colours, regress
 from holo_lite.film.colours import ColourMap
-from holo_lite.pipeline import Pipeline
-from holo_lite.preview import colours_of, draw_sheet, preview_path, with_previews
-from holo_lite.sampler import Progress
-from holo_lite.schedule import Schedule
+from holo_lite.jobs import preview
+from holo_lite.jobs.preview import colours_of, draw_sheet, preview_path, with_previews
+from holo_lite.render.pipeline import Pipeline
+from holo_lite.sampling.sampler import Progress
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import Options
 from holo_lite.story.shots import FRAMES_PER_LATENT, latent_frame_of
 from holo_lite.story.storyboard import Shot, Storyboard
-from holo_lite.terminal_pictures import PIECE, protocol_of, sequence
+from holo_lite.views.run import display, show
+from holo_lite.views.terminal_pictures import PIECE, protocol_of, sequence
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.manifest import PREVIEW, read_manifest
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from holo_lite.errors import PromptError
-from holo_lite.text.prompt import caption_spans, clean
+from holo_lite.story.prompt import caption_spans, clean
 
 
 def captions(cleaned):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from holo_lite.errors import CheckpointError
-from holo_lite.places import cache_folder
+from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.cache import PromptCache, cache_key, encode_prompts, encoder_identity
 from holo_lite.text.windows import Prompt
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 
 def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path, caplog, monkeypatch):
     full = Mock(side_effect=OSError(28, "No space left on device"))
-    monkeypatch.setattr("holo_lite.whole_files.os.replace", full)
+    monkeypatch.setattr("holo_lite.system.whole_files.os.replace", full)
     PromptCache(tmp_path).put(KEY, torch.ones(2, 2))
     assert list(tmp_path.iterdir()) == []
     assert "No space left" in warnings(caplog)[0]

@@ -13,8 +13,9 @@ import pytest
 
 import holo_lite
 from holo_lite import Options, RunSettings, Shot, Storyboard, errors, events
-from holo_lite.places import CACHE_VARIABLE
-from holo_lite.settings import Defaults, resolve
+from holo_lite.config import Defaults
+from holo_lite.settings import resolve
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from holo_lite.film.video import probe, read_metadata
 from holo_lite.settings import RunSettings
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 from quantize import convert as convert_module
 
@@ -80,7 +80,7 @@ def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp
     assert run("quantize", source, "out").code == 130
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("holo_lite.console.LINE_EVERY", 0.0)
+    monkeypatch.setattr("holo_lite.views.run.LINE_EVERY", 0.0)
     lines = run("quantize", source, "out").err.splitlines()
     at = lines.index("checking what stands")
     assert [line.split()[0] for line in lines[at + 1 : at + 5]] == ["checking"] * 4

@@ -20,13 +20,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_files import toy_model
 
-from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard, sampler
-from holo_lite.console import display, show
+from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard
 from holo_lite.errors import OutputError, RunError, SettingsError
 from holo_lite.events import Finished, FrameDone, GoingOn, NotSaved, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
-from holo_lite.places import CACHE_VARIABLE
 from holo_lite.runs.folder import RunFolder
+from holo_lite.sampling import sampler
+from holo_lite.system.cache_folder import CACHE_VARIABLE
+from holo_lite.views.run import display, show
 
 ROOT = Path(__file__).parent.parent
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
@@ -236,8 +237,8 @@ def test_a_failure_while_writing_costs_no_step(toy, whole, tmp_path, monkeypatch
     with pytest.raises(OutputError, match="is full; free some space"):
         list(begin(toy, tmp_path / "a.mp4"))
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr("holo_lite.denoise.StreamedExperts", None)  # no expert is touched from here on
-    monkeypatch.setattr("holo_lite.encode.TextEncoder", None)
+    monkeypatch.setattr("holo_lite.render.denoise_phase.StreamedExperts", None)  # no expert is touched from here on
+    monkeypatch.setattr("holo_lite.render.text_phase.TextEncoder", None)
     events = list(begin(toy, tmp_path / "a.mp4"))
     assert steps(events) == []
     assert films(tmp_path / "a.mp4") == whole[1]
@@ -327,7 +328,7 @@ def test_auto_comes_to_what_the_run_was_begun_with(toy, tmp_path, monkeypatch, s
             same, resolved = toy.computing, dataclasses.replace(toy.computing.said, kernel=name)
             return dataclasses.replace(same, record={**same.record, "kernel": name}, said=resolved)
 
-        monkeypatch.setattr("holo_lite.pipeline.choose_computing", choose)
+        monkeypatch.setattr("holo_lite.render.pipeline.choose_computing", choose)
         return Pipeline.load(toy.folder.path, kernel=kernel)
 
     cut_off(begin(opened("auto", "one", "two"), tmp_path / "a.mp4"), 2)
@@ -450,7 +451,7 @@ def test_what_a_person_sees_of_a_run_that_goes_on(tmp_path):
 
 def test_the_pace_of_a_run_that_goes_on_counts_its_own_steps(toy, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("holo_lite.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("holo_lite.views.run.time.monotonic", lambda: now[0])
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
     console = Console(file=io.StringIO(), width=200)
     with display(console) as view:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from holo_lite.errors import RoomError
-from holo_lite.room import capped, naming_shortage
+from holo_lite.render.device_memory import capped, naming_shortage
 
 GIB = 2**30
 

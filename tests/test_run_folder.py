@@ -17,8 +17,8 @@ from holo_lite.errors import OutputError, RunError
 from holo_lite.events import GoingOn, NotSaved
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
+from holo_lite.render.keeper import FolderKeeper
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.keeper import FolderKeeper
 from holo_lite.runs.record import Opening, Record, changes, circumstances, difference
 from holo_lite.runs.state import State
 from holo_lite.settings import AddedLora, RunSettings
@@ -524,7 +524,7 @@ def test_a_disk_that_knows_no_locks_is_used_without(tmp_path, monkeypatch, error
     def acquire(_):
         raise error
 
-    monkeypatch.setattr("holo_lite.folder_lock.FileLock.acquire", acquire)
+    monkeypatch.setattr("holo_lite.system.folder_lock.FileLock.acquire", acquire)
     with keeper_of(RunFolder(tmp_path / "a.mp4.run")) as keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []
     assert keeper.folder.state()[0].done == 1

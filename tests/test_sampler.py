@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from holo_lite.file_experts import FileExperts
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Clip
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
-from holo_lite.schedule import Schedule
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
 
 DATA = Path(__file__).parent / "parity_data"

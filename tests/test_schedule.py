@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from holo_lite.errors import SettingsError
-from holo_lite.schedule import MOST_STEPS, Schedule, shifted_sigmas
+from holo_lite.sampling.schedule import MOST_STEPS, Schedule, shifted_sigmas
 
 REFERENCE = json.loads((Path(__file__).parent / "parity_data" / "schedule.json").read_text())
 EVERY_COUNT = range(1, MOST_STEPS + 1)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, reject, strategies as st
 
+from holo_lite.config import PUBLISHED_NEGATIVE, Defaults
 from holo_lite.errors import OutputError, SettingsError, StoryboardError
-from holo_lite.settings import PUBLISHED_NEGATIVE, Defaults, Options, RunSettings, check_attention, resolve
+from holo_lite.settings import Options, RunSettings, check_attention, resolve
 from holo_lite.story.storyboard import Shot, Storyboard
 
 DATA = Path(__file__).parent / "parity_data"

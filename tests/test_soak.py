@@ -23,8 +23,8 @@ from soak_killed import Life
 from soak_memory import Growth, Held, slope
 from soak_run import Ledger, LostError, Run
 
-from holo_lite import pipeline as pipeline_module
-from holo_lite.denoise import Denoising
+from holo_lite.render import pipeline as pipeline_module
+from holo_lite.render.denoise_phase import Denoising
 from holo_lite.runs import sealed
 from holo_lite.runs.folder import RunFolder
 from holo_lite.weights.audit import Audit
@@ -129,7 +129,7 @@ def test_a_step_that_is_done_again_is_lost(lost, monkeypatch):
 
 
 def test_an_error_of_another_kind_is_lost(lost, monkeypatch):
-    monkeypatch.setattr("holo_lite.runs.keeper.FolderKeeper.begin", lambda _: iter([1 // 0]))
+    monkeypatch.setattr("holo_lite.render.keeper.FolderKeeper.begin", lambda _: iter([1 // 0]))
     assert "ZeroDivisionError" in lost(soak_faults.nothing)
 
 

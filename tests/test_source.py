@@ -13,9 +13,9 @@ from resident import resident
 from safetensors.torch import save_file
 
 from holo_lite.errors import CheckpointError
+from holo_lite.lora.file import open_lora
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.finite import check_finite
-from holo_lite.weights.lora import open_lora
 from quantize import source as source_module
 from quantize.pages import release
 from quantize.source import Source

@@ -16,7 +16,7 @@ import whole
 from speed_cases import Bench, whole_model
 
 from holo_lite.events import StepDone
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.story.storyboard import Shot, Storyboard
 
@@ -89,7 +89,7 @@ def test_steps_are_read_from_a_process_that_tells_of_them(steps):
 
 
 def test_the_watched_command_tells_of_its_steps(monkeypatch, capsys, tmp_path):
-    from holo_lite import console
+    from holo_lite.views import run as console
 
     monkeypatch.setattr(console, "show", console.show)  # which is put back
     command = speed_start.Command(None, tmp_path, ("--frames", "9", "--device", "cpu"))

@@ -22,33 +22,33 @@ from test_plan_measured import LAYOUTS, holds, model, profile_of  # noqa: F401 -
 from toy_files import toy_model
 
 from holo_lite.commands.options import parse_cache_option
-from holo_lite.console import display, show
-from holo_lite.denoise import Denoiser
 from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.pipeline import Pipeline
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.ladder import smaller_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.remembered import Remembered
+from holo_lite.plan.rung_memory import Remembered
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.sampler import Context, Guidance, Progress, initial_noise, sample
-from holo_lite.schedule import Schedule
+from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.pipeline import Pipeline
+from holo_lite.sampling.sampler import Context, Guidance, Progress, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.sampling.step_cache import MOST_SKIPPED, StepCache
 from holo_lite.settings import OFF, Options, RunSettings
-from holo_lite.step_cache import MOST_SKIPPED, StepCache
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.streaming.places import Residency
+from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
+from holo_lite.views.run import display, show
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 LAYERS = len(MODELS["high_noise"].blocks)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, reject, strategies as st
 
 from holo_lite.errors import StoryboardError
+from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.story.shots import round_frames
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import MOST_FRAMES, SAFE_SPACING, Timeline, resolve_timeline
-from holo_lite.text.prompt import caption_spans, clean
 
 ROWS = json.loads((Path(__file__).parent / "parity_data" / "shots.json").read_text())
 row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['frames_requested']}x{row['shots']}")

@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 from small_model import config_of, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError
-from holo_lite.file_experts import FileExperts
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.load import load_expert
-from holo_lite.sampler import Context, Guidance, initial_noise, sample
-from holo_lite.schedule import Schedule
-from holo_lite.settings import Defaults
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
 from holo_lite.streaming import disk
 from holo_lite.streaming.channel import Channel, ClosedError
@@ -31,7 +31,7 @@ from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.hooks import install
 from holo_lite.streaming.image import network_images
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.streaming.places import Residency
+from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights.files import open_weights

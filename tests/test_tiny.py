@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from holo_lite import Options, Pipeline
-from holo_lite.demo import SCENE, asked, storyboard
 from holo_lite.evaluation.cuts import find_cuts
 from holo_lite.evaluation.marks import mark
 from holo_lite.evaluation.reading import Reader
 from holo_lite.events import FrameDone
 from holo_lite.text.windows import PromptTokenizer, read_prompt
+from holo_lite.tiny.demo import SCENE, asked, storyboard
 from holo_lite.tiny.model import tiny_model
 from holo_lite.tiny.words import storyboard as in_words
 from holo_lite.tiny.world import random_scene

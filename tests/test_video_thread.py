@@ -161,7 +161,7 @@ def test_a_frame_is_decoded_while_the_one_before_is_encoded(toy, tmp_path, monke
         assert decoded.wait(LONG), "the second frame waited for the first"
         add(video, frame)
 
-    from holo_lite import decode
+    from holo_lite.render import decode_phase as decode
 
     real = decode.to_uint8
     monkeypatch.setattr(decode, "to_uint8", to_uint8)

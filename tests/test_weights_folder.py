@@ -3,8 +3,8 @@
 import pytest
 from tensor_files import refusal
 
+from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError
-from holo_lite.settings import Defaults
 from holo_lite.weights import folder as model_folder
 from holo_lite.weights.folder import open_folder
 

@@ -3,7 +3,7 @@
 import pytest
 from dying import in_child
 
-from holo_lite.whole_files import Draft, draft, sweep, write_whole
+from holo_lite.system.whole_files import Draft, draft, sweep, write_whole
 
 
 def test_a_file_replaces_an_older_and_leaves_nothing_beside_it(tmp_path):

@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from holo_lite.errors import CheckpointError, PromptError
-from holo_lite.text.prompt import caption_spans, clean
+from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.text.windows import (
     TEXT_LENGTH,
     PromptTokenizer,

@@ -18,9 +18,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from holo_lite.config import DiTConfig
+from holo_lite.config import Defaults, DiTConfig
 from holo_lite.model.dit import WanDiT
-from holo_lite.settings import Defaults
 
 DEFAULTS = Defaults(frames=49, height=64, width=112, fps=15.0, steps=8, cfg=3.0, negative="")
 DIT = DiTConfig(dim=96, num_heads=3, ffn_dim=192, num_layers=3, text_dim=64, freq_dim=64)

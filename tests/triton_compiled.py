@@ -8,9 +8,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from holo_lite.kernels import triton_kernels
-from holo_lite.kernels.rows import FP8, INT8, SMALLEST
-from holo_lite.kernels.triton_rows import TILES, config
+from holo_lite.eightbit import triton_kernels
+from holo_lite.eightbit.rows import FP8, INT8, SMALLEST
+from holo_lite.eightbit.triton_rows import TILES, config
 
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}  # KB
 FORMATS = {INT8: ("*i8", 80), FP8: ("*fp8e4nv", 89)}

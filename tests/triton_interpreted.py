@@ -6,11 +6,11 @@ that nothing is left to be rounded.
 
 import torch
 
-from holo_lite.kernels import triton_rows
-from holo_lite.kernels.coding import quantize
-from holo_lite.kernels.product import reference
-from holo_lite.kernels.rows import FP8, INT8, Rows
-from holo_lite.kernels.triton_rows import multiply, quantize_
+from holo_lite.eightbit import triton_rows
+from holo_lite.eightbit.coding import quantize
+from holo_lite.eightbit.product import reference
+from holo_lite.eightbit.rows import FP8, INT8, Rows
+from holo_lite.eightbit.triton_rows import multiply, quantize_
 
 GENERATOR = torch.Generator().manual_seed(0)
 TILES = ((16, 16, 16, 4, 1), (32, 64, 32, 4, 1))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from holo_lite.settings import Defaults
+from holo_lite.config import Defaults
 from holo_lite.tiny.words import MARKS, SPECIAL, VOCABULARY, token_id
 from training.dit import DitRecipe
 from training.latents import Scale

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from holo_lite.config import DiTConfig
 from holo_lite.model.dit import WanDiT
-from holo_lite.schedule import BOUNDARY, SHIFT
+from holo_lite.sampling.schedule import BOUNDARY, SHIFT
 from holo_lite.story.shots import ShotLayout
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.words import storyboard

@@ -9,9 +9,9 @@ from pathlib import Path
 from holo_lite.evaluation.report import ModelNames, QualityReport, save
 from holo_lite.evaluation.run import StoryboardJudged, evaluate
 from holo_lite.evaluation.studio import Studio
-from holo_lite.evaluation.view import report_lines
-from holo_lite.pipeline import Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
+from holo_lite.views.evaluation import report_lines
 
 LOG = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""The commands, one a module; what several share stands in `options` and `running`, drafts in `drafting`."""
+"""The commands, one a module; `options` and `shared` hold what several need, `drafting` the drafts."""

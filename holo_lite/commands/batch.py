@@ -11,11 +11,11 @@ import click
 from rich.console import Console
 
 from holo_lite.commands.options import model_option, preview_option, run_options
-from holo_lite.commands.running import TINY_NOTICE, opened, previewed
+from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 
 if TYPE_CHECKING:
-    from holo_lite.batch import BatchItem, ItemEnded
-    from holo_lite.pipeline import Events, Job, Pipeline
+    from holo_lite.jobs.batch import BatchItem, ItemEnded
+    from holo_lite.render.pipeline import Events, Job, Pipeline
     from holo_lite.settings import Options
 
 NOT_ALL = 1
@@ -39,7 +39,7 @@ def batch(
     The model is opened once. What is there already is left as it is; what fails is told, and the rest goes on.
     Ends with 0 if all videos are there, with 1 if not.
     """
-    from holo_lite.batch import find_items
+    from holo_lite.jobs.batch import find_items
 
     items = find_items(sources, out)
     pipeline, options = opened(model, **said)
@@ -67,8 +67,8 @@ def _run(
     """Make the videos, show how it goes, and collect what became of each."""
     import torch
 
-    from holo_lite.batch import ItemEnded, ItemStarted, render_batch, saved_run
-    from holo_lite.console import display, show
+    from holo_lite.jobs.batch import ItemEnded, ItemStarted, render_batch, saved_run
+    from holo_lite.views.run import display, show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
         return previewed(saved_run(pipeline, job, video), pipeline, video, preview)

@@ -14,9 +14,9 @@ def cache(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from holo_lite.caches import PARTS, sizes
-    from holo_lite.places import cache_folder
-    from holo_lite.units import bytes_text
+    from holo_lite.system.cache_folder import cache_folder
+    from holo_lite.system.caches import PARTS, sizes
+    from holo_lite.system.units import bytes_text
 
     found = sizes()
     click.echo(f"{bytes_text(sum(found.values()))} in {cache_folder()}")
@@ -27,8 +27,8 @@ def cache(context: click.Context) -> None:
 @cache.command()
 def clear() -> None:
     """Remove the caches; anything else in their folder stays."""
-    from holo_lite.caches import clear as clear_all
-    from holo_lite.places import cache_folder
-    from holo_lite.units import bytes_text
+    from holo_lite.system.cache_folder import cache_folder
+    from holo_lite.system.caches import clear as clear_all
+    from holo_lite.system.units import bytes_text
 
     click.echo(f"{bytes_text(clear_all())} removed from {cache_folder()}")

@@ -11,7 +11,7 @@ from rich.console import Console
 from holo_lite.commands.options import timing_options
 
 if TYPE_CHECKING:
-    from holo_lite.lint.report import CheckReport
+    from holo_lite.preflight.check import CheckReport
 
 FOUND = 1
 IN_A_PIPE = 100  # columns
@@ -32,8 +32,9 @@ def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_jso
 
     Ends with 0 if nothing is found, with 1 if something is, with 2 if no video can be made of it.
     """
-    from holo_lite.lint.report import check_storyboard, open_model, tokenizer_of
-    from holo_lite.settings import Defaults, Options
+    from holo_lite.config import Defaults
+    from holo_lite.preflight.check import check_storyboard, open_model, tokenizer_of
+    from holo_lite.settings import Options
     from holo_lite.story.files import load_storyboard
     from holo_lite.text.windows import read_prompt
 
@@ -51,7 +52,7 @@ def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_jso
 
 def show(report: CheckReport, *, as_json: bool) -> None:
     """Print a report, drawn to the width of the terminal, or as JSON."""
-    from holo_lite.lint.view import report_lines
+    from holo_lite.views.check import report_lines
 
     if as_json:
         click.echo(report.to_json())

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from holo_lite.commands.options import machine_options
-from holo_lite.commands.running import load, run
+from holo_lite.commands.shared import load, run
 
 
 @click.command()
@@ -21,8 +21,8 @@ from holo_lite.commands.running import load, run
 @machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
     """Make a video of five shots and its contact sheet with the built-in model."""
-    from holo_lite.demo import asked, storyboard
     from holo_lite.settings import Options
+    from holo_lite.tiny.demo import asked, storyboard
 
     board = storyboard()
     run(load(None, device=device, dtype=dtype), board, out / "demo.mp4", Options())

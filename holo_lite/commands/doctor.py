@@ -22,7 +22,7 @@ def doctor(model: Path | None, *, as_json: bool) -> int:
     Each line is ok, a note, or a fix with what to type. The exit code is 1 if there is something to fix.
     """
     from holo_lite.doctor.judge import judge
-    from holo_lite.doctor.view import report_json, report_lines, to_fix
+    from holo_lite.views.doctor import report_json, report_lines, to_fix
 
     surroundings = _look(model)
     findings = judge(surroundings)
@@ -33,9 +33,9 @@ def doctor(model: Path | None, *, as_json: bool) -> int:
 
 def _look(model: Path | None) -> Surroundings:
     """Gather everything, and show how that goes."""
-    from holo_lite.console import Pace, display
     from holo_lite.doctor.look import NAMES, Place, Seen, gather
-    from holo_lite.places import cache_folder
+    from holo_lite.system.cache_folder import cache_folder
+    from holo_lite.views.run import Pace, display
 
     place = Place(Path.cwd(), cache_folder(), model)
     with closing(gather(place, NAMES)) as events, display(Console(stderr=True)) as view:

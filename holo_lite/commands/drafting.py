@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holo_lite.commands.running import free, stem_of, watch
+from holo_lite.commands.shared import free, stem_of, watch
 
 if TYPE_CHECKING:
     from holo_lite.film.seed_sheet import SeedSheet
-    from holo_lite.pipeline import Events, Job, Pipeline
+    from holo_lite.render.pipeline import Events, Job, Pipeline
     from holo_lite.settings import Options
     from holo_lite.story.storyboard import Storyboard
 
@@ -38,7 +38,7 @@ class Drafting:
 
     def one(self) -> None:
         """Make a small draft in few steps."""
-        from holo_lite.drafts import explanation
+        from holo_lite.jobs.drafts import explanation
 
         job = self._job(small=True)
         out = self._beside("draft") if self.out else free(f"{stem_of(self.storyboard)}-draft", ".mp4")
@@ -48,8 +48,8 @@ class Drafting:
 
     def of_seeds(self, text: str, *, small: bool) -> None:
         """Make a draft for each seed, and a picture of them all; what there is of it, if it is cut off."""
-        from holo_lite.drafts import explanation, parse_seeds
         from holo_lite.film.seed_sheet import SeedSheet, check_place
+        from holo_lite.jobs.drafts import explanation, parse_seeds
 
         seeds = parse_seeds(text, self.full.settings.seed)
         jobs = {seed: self._job(small=small, seed=seed) for seed in seeds}
@@ -67,7 +67,7 @@ class Drafting:
             click.echo(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
 
     def _job(self, *, small: bool, seed: int | None = None) -> Job:
-        from holo_lite.drafts import draft_options
+        from holo_lite.jobs.drafts import draft_options
 
         options = draft_options(self.options, self.full.settings, small=small)
         return self.pipeline.prepare(self.board, replace(options, seed=seed) if seed is not None else options)

@@ -16,7 +16,7 @@ from holo_lite.commands.options import (
     picture_options,
     saving_options,
 )
-from holo_lite.commands.running import free, load
+from holo_lite.commands.shared import free, load
 
 if TYPE_CHECKING:
     from holo_lite.evaluation.picture import Gallery
@@ -91,10 +91,10 @@ def _judge(
     """Run the gate and show what it found; cut off, what it had found till then."""
     import torch
 
-    from holo_lite.console import display
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.run import StoryboardJudged, evaluate
-    from holo_lite.evaluation.view import show
+    from holo_lite.views.evaluation import show
+    from holo_lite.views.run import display
 
     if model.pipeline.sizes.config.dim < NARROW:
         torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def _judge(
 
 def _tell(names: ModelNames, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
     from holo_lite.evaluation.report import QualityReport, save as write
-    from holo_lite.evaluation.view import report_lines
+    from holo_lite.views.evaluation import report_lines
 
     report = QualityReport.of(names, outcomes)
     for line in report_lines(report):

@@ -34,11 +34,11 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     Cut off at any moment, the same command goes on where it was. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
     are respected.
     """
-    from holo_lite.console import display
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
-    from holo_lite.fetch.view import next_lines, show
+    from holo_lite.views.fetch import next_lines, show
+    from holo_lite.views.run import display
 
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)

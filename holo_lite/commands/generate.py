@@ -9,7 +9,7 @@ import click
 
 from holo_lite.commands.drafting import Drafting
 from holo_lite.commands.options import keep_option, model_option, preview_option, run_options
-from holo_lite.commands.running import named_after, opened, previewed, watch
+from holo_lite.commands.shared import named_after, opened, previewed, watch
 
 
 @click.command()

@@ -14,7 +14,7 @@ def inspect(path: Path) -> None:
 
     Of a video it prints the storyboard and the command that make it again.
     """
-    from holo_lite.inspection import inspect as describe
+    from holo_lite.views.inspection import inspect as describe
 
     for line in describe(path):
         click.echo(line)

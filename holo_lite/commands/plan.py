@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from holo_lite.commands.options import run_options
-from holo_lite.commands.running import OPENING
+from holo_lite.commands.shared import OPENING
 
 
 @click.command()
@@ -23,10 +23,10 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
 
     Takes what `generate` takes. Needs no graphics card and loads no weights.
     """
-    from holo_lite.plan.report import forecast
-    from holo_lite.plan.view import forecast_lines
+    from holo_lite.preflight.forecast import forecast
     from holo_lite.settings import Options, check_attention
     from holo_lite.story.files import load_storyboard
+    from holo_lite.views.forecast import forecast_lines
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     opening = {name: said.pop(name) for name in OPENING}

@@ -9,8 +9,8 @@ import click
 def profiles() -> None:
     """List the profiles, with what each can run of HoloCine-14B."""
     from holo_lite.plan.machine import this_machine
-    from holo_lite.plan.report import abilities
-    from holo_lite.plan.view import ability_lines
+    from holo_lite.preflight.forecast import abilities
+    from holo_lite.views.forecast import ability_lines
 
     for line in ability_lines(abilities(this_machine())):
         click.echo(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from holo_lite.commands.options import keep_option, preview_option
-from holo_lite.commands.running import previewed, watch
+from holo_lite.commands.shared import previewed, watch
 
 
 @click.command()
@@ -27,7 +27,7 @@ def resume(
 
     Settings and plan are those it was begun with, and the video is the one it would have been.
     """
-    from holo_lite.pipeline import Pipeline
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
 
     folder = RunFolder.named(run)

@@ -16,7 +16,7 @@ from holo_lite.doctor.judge_card import (
     judge_torch,
     judge_windows,
 )
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 
 SLOW_DISK = 500e6  # bytes a second: what SATA can bring; disks with moving parts give a third of it
 LITTLE_RAM = 4 * 2**30  # free bytes

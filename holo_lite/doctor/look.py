@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from holo_lite.caches import sizes
 from holo_lite.doctor import disk, model, nvidia, system, trials
 from holo_lite.doctor.apart import look_apart
 from holo_lite.doctor.facts import CacheFolder, Kind, Surroundings, Trial, Trouble
+from holo_lite.system.caches import sizes
 
 LIMIT = 180.0  # seconds for one look; compiling anything takes the longest by far
 # What is tried, by name. These are no imports of the registries, which bring PyTorch in; a test holds them equal.

@@ -16,7 +16,7 @@ def machine() -> Machine:
 
 def model(folder: Path) -> Model:
     """Open a folder as a run would, and check names, shapes and lengths of all its files."""
-    from holo_lite.parts import check_parts
+    from holo_lite.opening.checks import check_parts
     from holo_lite.plan.opened import folder_sizes
     from holo_lite.weights.folder import open_folder
     from holo_lite.weights.manifest import is_converted
@@ -32,15 +32,14 @@ def model(folder: Path) -> Model:
 
 def choice(folder: Path | None) -> Choice:
     """What ``--profile auto`` takes for the model, or without one for the scheme that suits the machine."""
-    from holo_lite.device import pick_device
-    from holo_lite.plan.choose import choose_profile
+    from holo_lite.config import Defaults
+    from holo_lite.plan.choose import choose_profile, pick_profile
     from holo_lite.plan.opened import folder_sizes
     from holo_lite.plan.phases import ClipRequest
     from holo_lite.plan.search import Problem
     from holo_lite.plan.sizes import released_sizes
-    from holo_lite.room import pick_profile
-    from holo_lite.settings import Defaults
     from holo_lite.story.shots import ShotLayout, even_cuts
+    from holo_lite.system.device import pick_device
     from holo_lite.weights.folder import open_folder
 
     if folder is not None:

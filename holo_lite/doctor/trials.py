@@ -17,7 +17,7 @@ from holo_lite.doctor.facts import Trial
 if TYPE_CHECKING:
     import torch
 
-    from holo_lite.kernels.rows import Format
+    from holo_lite.eightbit.rows import Format
 
 WEIGHT = (256, 1024)
 FRAMES = 5
@@ -26,7 +26,7 @@ CLOSE = 2**-6  # relative error of a few roundings to bf16; a wrong layout or in
 
 
 def _device() -> torch.device:
-    from holo_lite.device import pick_device
+    from holo_lite.system.device import pick_device
 
     return pick_device("auto")
 
@@ -84,9 +84,9 @@ def eight_bit(name: str) -> Trial:
     """Multiply in 8 bits on the device, beside the same codes multiplied plainly on the CPU."""
     import torch
 
-    from holo_lite.kernels.coding import quantize
-    from holo_lite.kernels.product import multiply, off, reference
-    from holo_lite.kernels.rows import FORMATS
+    from holo_lite.eightbit.coding import quantize
+    from holo_lite.eightbit.product import multiply, off, reference
+    from holo_lite.eightbit.rows import FORMATS
 
     form = FORMATS["fp8" if name == "fp8" else "int8"]
     if (refusal := _no_eight_bits(form)) is not None:
@@ -105,9 +105,9 @@ def _no_eight_bits(form: Format) -> str | None:
     """Why a card does not multiply in a format, where that is known. A CPU does in all, as a reference."""
     import torch
 
-    from holo_lite.kernels.coding import has_triton
-    from holo_lite.kernels.product import runs_row_by_row
-    from holo_lite.kernels.rows import FP8
+    from holo_lite.eightbit.coding import has_triton
+    from holo_lite.eightbit.product import runs_row_by_row
+    from holo_lite.eightbit.rows import FP8
 
     device = _device()
     if device.type != "cuda":

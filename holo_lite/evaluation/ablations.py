@@ -14,7 +14,7 @@ from typing import Literal
 
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.model.clip import Clip
-from holo_lite.sampler import Context, Guidance
+from holo_lite.sampling.sampler import Context, Guidance
 
 Ablation = Literal["windows", "representatives", "double"]
 

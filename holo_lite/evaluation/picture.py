@@ -18,8 +18,8 @@ from holo_lite.errors import OutputError
 from holo_lite.evaluation.marks import mark_shots, mean_of
 from holo_lite.evaluation.reading import Reading
 from holo_lite.evaluation.run import Outcome, StoryboardJudged
+from holo_lite.system.whole_files import draft
 from holo_lite.tiny.drawing import describe, draw
-from holo_lite.whole_files import draft
 
 FIRST, WORST = 3, 3
 COLUMNS, THUMB_WIDTH = 4, 144

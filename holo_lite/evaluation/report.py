@@ -17,8 +17,8 @@ from holo_lite.evaluation.marks import Marks
 from holo_lite.evaluation.run import Outcome, Verdict
 from holo_lite.evaluation.scores import Estimate, Score, mean, ratios, score_all
 from holo_lite.settings import RunSettings
+from holo_lite.system.whole_files import write_whole
 from holo_lite.tiny.drawing import describe
-from holo_lite.whole_files import write_whole
 
 DIGITS = 4  # of a share, in JSON
 

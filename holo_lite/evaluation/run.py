@@ -21,7 +21,7 @@ from holo_lite.evaluation.likeness import Likeness, likeness
 from holo_lite.evaluation.marks import Marks, mark
 from holo_lite.evaluation.reading import Reader, Reading
 from holo_lite.evaluation.studio import Film, Studio
-from holo_lite.pipeline import Job
+from holo_lite.render.pipeline import Job
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings
 from holo_lite.tiny.words import VOCABULARY, storyboard
 from holo_lite.tiny.world import Scene, random_scene

@@ -15,18 +15,19 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from holo_lite.encode import Encoding
+from holo_lite.config import Expert
 from holo_lite.evaluation.ablations import CLIPS, Ablation, ablated_guidance
+from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.events import Event
-from holo_lite.file_experts import FileExperts
 from holo_lite.film.vae import Vae, decode_frames, load_vae, to_uint8
 from holo_lite.model.dit import WanDiT
-from holo_lite.pipeline import Job, Pipeline
 from holo_lite.plan.sizes import StackSizes
-from holo_lite.sampler import Experts, Guidance, initial_noise, sample
-from holo_lite.schedule import Expert, Schedule
+from holo_lite.render.pipeline import Job, Pipeline
+from holo_lite.render.text_phase import Encoding
+from holo_lite.sampling.sampler import Experts, Guidance, initial_noise, sample
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import Options
-from holo_lite.step_cache import StepCache
 from holo_lite.story.storyboard import Storyboard
 
 Result = TypeVar("Result")
@@ -101,7 +102,7 @@ class Studio:
         rows = dict(zip(prompts, _end_of(encoding.rows(prompts, jobs[0].plan))[0], strict=True))
         for job in jobs:
             contexts = [encoding.context(rows[prompt], prompt) for prompt in job.prompts]
-            yield ablated_guidance(Guidance.of(contexts, job.settings), self.ablation)
+            yield ablated_guidance(Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until), self.ablation)
 
     @property
     def encoding(self) -> Encoding:

@@ -18,7 +18,7 @@ from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import Hub, Published
 from holo_lite.fetch.transfer import kept
 from holo_lite.fetch.wanted import Repository, Wanted, wanted
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import FILE_NAME
 
 Means = Literal["there", "link", "copy", "fetch"]

@@ -13,8 +13,8 @@ from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
 from holo_lite.fetch.order import Item, Order
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, download, writing
-from holo_lite.folder_lock import holding
-from holo_lite.whole_files import draft
+from holo_lite.system.folder_lock import holding
+from holo_lite.system.whole_files import draft
 
 LOCK = ".fetch.lock"
 
@@ -51,7 +51,7 @@ def fetch(
 
 def check(order: Order) -> None:
     """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
-    from holo_lite.parts import check_parts
+    from holo_lite.opening.checks import check_parts
     from holo_lite.weights.folder import open_folder
 
     for item in order.items:

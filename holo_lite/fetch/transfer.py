@@ -20,7 +20,7 @@ from typing import Literal, Self
 
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub, PassingError, Published
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
 SHA256_DIGITS = 64

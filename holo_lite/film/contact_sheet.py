@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
-from holo_lite.whole_files import draft
+from holo_lite.system.whole_files import draft
 
 COLUMNS = 4
 BOX = (300, 340)  # largest thumbnail: landscape films fill the width, portrait films the height

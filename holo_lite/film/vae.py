@@ -29,7 +29,7 @@ import torch
 
 from holo_lite.film.vae_files import WHAT, VaeConfig, diffusers_names, open_vae
 from holo_lite.film.vae_shapes import Z_DIM
-from holo_lite.quiet import without_remarks
+from holo_lite.system.quiet import without_remarks
 from holo_lite.weights.fill import fill
 from holo_lite.weights.weight_file import Excerpt
 

@@ -27,7 +27,7 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from holo_lite.errors import OutputError
-from holo_lite.whole_files import Draft
+from holo_lite.system.whole_files import Draft
 
 CRF = "18"  # constant quality: to the eye like the source
 # x264's macroblock tree gives other bits from run to run, at every size; without it a film can be made again.

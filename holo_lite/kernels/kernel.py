@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holo_lite.kernels.rules import NO_WORKSPACE, Workspace
+from holo_lite.eightbit.limits import NO_WORKSPACE, Workspace
 from holo_lite.model.compute import Attend
 
 Capability = tuple[int, int]

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from holo_lite.eightbit.limits import Workspace
 from holo_lite.kernels.kernel import Kernel, Limits, Package, of_one_clip
-from holo_lite.kernels.rules import Workspace
 from holo_lite.model.compute import Attend
 
 PACKAGE = Package("sageattention", "sageattention")

@@ -13,7 +13,7 @@ import torch
 
 from holo_lite.kernels.kernel import NAMES, Kernel, Site
 from holo_lite.kernels.trial import Finding
-from holo_lite.whole_files import write_whole
+from holo_lite.system.whole_files import write_whole
 
 FILE_NAME = "kernels.json"
 logger = logging.getLogger(__name__)

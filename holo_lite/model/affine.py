@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from holo_lite.kernels.coding import quantize
-from holo_lite.kernels.product import multiply
-from holo_lite.kernels.rows import Rows
+from holo_lite.eightbit.coding import quantize
+from holo_lite.eightbit.product import multiply
+from holo_lite.eightbit.rows import Rows
 
 Taken = Tensor | Rows
 

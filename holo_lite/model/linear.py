@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holo_lite.kernels.coding import quantize, quantize_slices
-from holo_lite.kernels.rows import FORMATS, Format, Rows
-from holo_lite.kernels.rules import unfit
+from holo_lite.eightbit.coding import quantize, quantize_slices
+from holo_lite.eightbit.limits import unfit
+from holo_lite.eightbit.rows import FORMATS, Format, Rows
+from holo_lite.lora.low_rank import LowRank
 from holo_lite.model.affine import Affine, CodedAffine, PlainAffine
 from holo_lite.model.compute import LinearMode
 from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
-from holo_lite.weights.low_rank import LowRank
 
 
 class Stored(nn.Module, ABC):

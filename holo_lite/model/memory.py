@@ -16,7 +16,7 @@ and sin, the tokens' place in the grid), the second the attention itself (querie
 layers run one after the other, so only the largest counts.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
-needs on the way (`holo_lite.kernels.rules`), whichever is more,
+needs on the way (`holo_lite.eightbit.limits`), whichever is more,
 
     self-attention  2·rows·d·e  +  c · max(d·e + 5·d + 4·D + 48 + s, 2·d·e + d + s)  +  w
     cross-attention (2·512 + 2·window)·d·e  +  c · (2·d·e + d + s)  +  w
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from holo_lite.config import PATCH, DiTConfig
-from holo_lite.kernels.rules import NO_WORKSPACE, EightBits, Workspace, coded, multiplying, quantizing, unfit
+from holo_lite.eightbit.limits import NO_WORKSPACE, EightBits, Workspace, coded, multiplying, quantizing, unfit
 from holo_lite.model.clip import Clip
 
 if TYPE_CHECKING:

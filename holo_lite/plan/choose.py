@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import torch
 
-from holo_lite.kernels.eight_bit import foresee_linear
+from holo_lite.config import Defaults
+from holo_lite.kernels.linear_choice import foresee_linear
 from holo_lite.plan.fit import Plan, make_plan
-from holo_lite.plan.machine import Machine
+from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_profiles
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes, released_sizes
-from holo_lite.settings import Defaults
 from holo_lite.story.shots import ShotLayout, even_cuts
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 
 SLACK = 100, 95  # a "24 GB" card has a little less: that many parts in the profile are as good as these here
 TRIAL_SHOTS = 5
@@ -103,3 +103,15 @@ def _found(trial: Trial, sizes: ModelSizes | None) -> str:
 
 def _ram(machine: Machine) -> str:
     return "RAM not known" if machine.ram is None else f"{bytes_text(machine.ram)} of RAM"
+
+
+def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Profile, Machine, str]:
+    """The profile of that name (``auto``: what suits the device), the machine it counts on, and why, on one line.
+
+    Raises `SettingsError` for an unknown profile.
+    """
+    here = this_machine(device.index or 0)
+    machine = here if device.type == "cuda" else here.without_card()
+    profile, why = named_profile(name, machine, sizes)
+    counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
+    return profile, counts, why

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention, DiTConfig
-from holo_lite.kernels.rules import unfit
+from holo_lite.eightbit.limits import unfit
 from holo_lite.model.compute import LinearMode
 from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan import encoding
@@ -30,7 +30,7 @@ from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import PROMPTS, ClipRequest
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.schedule import Schedule
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
 
 ASSUMED_SHARE = 0.5  # of a vendor's peak: an assumption, no measurement

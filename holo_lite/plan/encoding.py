@@ -12,12 +12,8 @@ Padding is not computed, so n is at most 512. `tests/test_plan.py` counts the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.text.encoder_files import EncoderSizes
-
-UMT5_XXL = EncoderSizes(vocabulary=256384, d_model=4096, d_ff=10240, d_kv=64, heads=64, layers=24, buckets=32)
 
 
 def attention(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
@@ -40,20 +36,3 @@ def operations(sizes: EncoderSizes, tokens: int = TEXT_ROWS) -> int:
     inner = sizes.heads * sizes.d_kv
     linear = 2 * tokens * (4 * sizes.d_model * inner + 3 * sizes.d_model * sizes.d_ff)
     return sizes.layers * (linear + 4 * tokens**2 * inner)
-
-
-def encoder_shapes(sizes: EncoderSizes) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the encoder's tensors but its embedding, as transformers names them."""
-    inner, d, f = sizes.heads * sizes.d_kv, sizes.d_model, sizes.d_ff
-    for block in range(sizes.layers):
-        attention, dense = (f"encoder.block.{block}.layer.{part}" for part in (0, 1))
-        for name in "qkv":
-            yield f"{attention}.SelfAttention.{name}.weight", (inner, d)
-        yield f"{attention}.SelfAttention.o.weight", (d, inner)
-        yield f"{attention}.SelfAttention.relative_attention_bias.weight", (sizes.buckets, sizes.heads)
-        yield f"{attention}.layer_norm.weight", (d,)
-        yield f"{dense}.DenseReluDense.wi_0.weight", (f, d)
-        yield f"{dense}.DenseReluDense.wi_1.weight", (f, d)
-        yield f"{dense}.DenseReluDense.wo.weight", (d, f)
-        yield f"{dense}.layer_norm.weight", (d,)
-    yield "encoder.final_layer_norm.weight", (d,)

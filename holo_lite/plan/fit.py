@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile, stride_of
@@ -156,3 +157,16 @@ def denoising_rows(problem: Problem, plan: Plan) -> dict[str, int]:
         held += held_bytes(problem.sizes.low_noise, plan.resident_other)
     rows = problem.arithmetic.denoising(problem.experts[name], plan.chunks, RING, joint=plan.joint)
     return {"resident blocks": held, **rows}
+
+
+def plan_record(plan: Plan) -> Mapping[str, Any]:
+    """What of a plan bears on a run's bits and its memory, as the run's settings keep it."""
+    return {
+        "profile": plan.profile,
+        "chunks": [plan.chunks.attention, plan.chunks.feed_forward],
+        "joint": plan.joint,
+        "resident": plan.resident,
+        "tile": list(plan.tile) if plan.tile else None,
+        "skipped": [step + 1 for step in plan.skipped],  # by number, as in rungs
+        "rungs": [{"at": rung.at, "change": rung.change} for rung in plan.rungs],
+    }

@@ -17,7 +17,7 @@ from holo_lite.plan.search import Problem
 from holo_lite.settings import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout, latent_frames
 from holo_lite.story.timeline import MOST_FRAMES
-from holo_lite.units import bytes_text
+from holo_lite.system.units import bytes_text
 
 MOST_ROWS = MOST_PIXELS // PIXELS_PER_TOKEN
 MOST_LATENT_FRAMES = latent_frames(MOST_FRAMES)

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 from holo_lite.config import HOLOCINE_14B
-from holo_lite.kernels.coding import quantize
-from holo_lite.kernels.product import multiply
-from holo_lite.kernels.rows import FORMATS
-from holo_lite.kernels.rules import EightBits
+from holo_lite.eightbit.coding import quantize
+from holo_lite.eightbit.limits import EightBits
+from holo_lite.eightbit.product import multiply
+from holo_lite.eightbit.rows import FORMATS
 from holo_lite.model.compute import LinearMode
 from holo_lite.model.equations import attention
 from holo_lite.plan.cost import Rate
-from holo_lite.whole_files import write_whole
+from holo_lite.system.whole_files import write_whole
 
 FILE = "rates.json"
 SECONDS = 0.3  # of each of the two; the first round warms up and is not counted

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from holo_lite.config import Expert
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.phases import Arithmetic, ClipRequest
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.sizes import ModelSizes, StackSizes
-from holo_lite.plan.spread import evenly
-from holo_lite.schedule import Expert
+from holo_lite.streaming.residency import evenly
 
 RING = 2  # host buffers that a block passes through on its way
 TILES: tuple[Tile, ...] = ((30, 52), (20, 36), (14, 26))  # in latents; the first are the reference's

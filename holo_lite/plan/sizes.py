@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 import torch
 
 from holo_lite.config import HOLOCINE_14B, DiTConfig
-from holo_lite.kernels.rules import NO_WORKSPACE, SCALE, EightBits, Workspace, coded, unfit
+from holo_lite.eightbit.limits import NO_WORKSPACE, SCALE, EightBits, Workspace, coded, unfit
 from holo_lite.model.compute import LinearMode
 from holo_lite.model.dit import WanDiT
 from holo_lite.plan.decoding import Decoder
-from holo_lite.plan.encoding import UMT5_XXL, encoder_shapes
 from holo_lite.schemes.registry import find
 from holo_lite.schemes.scheme import PartSpec
-from holo_lite.text.encoder_files import EncoderSizes
+from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
+from holo_lite.text.encoder_shapes import encoder_shapes
 from holo_lite.weights.fill import module_shapes
 from holo_lite.weights.manifest import PLAIN
 from holo_lite.weights.names import LINEARS
@@ -177,7 +177,7 @@ def released_sizes(scheme: str, config: DiTConfig = HOLOCINE_14B, encoder: Encod
     """The released model as `holo-lite quantize --scheme` would convert it. Raises `SettingsError` for the name."""
     find(scheme)
     expert = stack_sizes(_stored(_expert_shapes(config), scheme), EXPERT_BLOCK)
-    text = stack_sizes(_stored(encoder_shapes(encoder), scheme), ENCODER_BLOCK)
+    text = stack_sizes(_stored(encoder_shapes(encoder).items(), scheme), ENCODER_BLOCK)
     return ModelSizes(scheme, config, expert, expert, encoder, text, Decoder())
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import HoloError, OutputError, RunError
-from holo_lite.folder_lock import holding
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
 from holo_lite.runs.state import CACHES, STATE, State, Stored, check_record, named_cache, read_state, write_state
+from holo_lite.system.folder_lock import holding
 from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
 
 SUFFIX = ".run"

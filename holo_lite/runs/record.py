@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 
-from holo_lite.config import Attention
+from holo_lite.config import Attention, Expert
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
-from holo_lite.schedule import Expert
 from holo_lite.settings import RunSettings
 from holo_lite.version import __version__
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holo_lite.kernels.rules import EightBits
-from holo_lite.quiet import without_remarks
+from holo_lite.eightbit.limits import EightBits
 from holo_lite.schemes.scheme import PartSpec, RowWise, Scheme
+from holo_lite.system.quiet import without_remarks
 
 BLOCK = 64  # numbers of a row that share one absmax in nf4
 STATISTICS_BLOCK = 256  # absmaxes that share one scale when they are quantized in turn

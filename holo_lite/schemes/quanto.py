@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holo_lite.kernels.rules import EightBits
+from holo_lite.eightbit.limits import EightBits
 from holo_lite.schemes.scheme import PartSpec, RowWise
 
 GROUPS = (128, 64, 32)  # lengths of a qint4 group; the first that divides the row is taken

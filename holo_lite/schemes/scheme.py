@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from holo_lite.kernels.rules import EightBits
+from holo_lite.eightbit.limits import EightBits
 
 SLICE = 2**22  # numbers taken at once, for 0.1 GB of temporaries (why not fewer: above)
 CUDA_SLICES = 2  # taken together on a card, where launching a kernel costs more

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import StoryboardError, nearest
+from holo_lite.story.prompt import GLOBAL_TAG
 from holo_lite.story.storyboard import Shot, Storyboard, naming
-from holo_lite.text.prompt import GLOBAL_TAG
 
 SUFFIXES = (".toml", ".json", ".txt")
 _SHOT_KEYS = ("caption", "frames", "seconds")

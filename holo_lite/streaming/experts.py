@@ -15,21 +15,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from holo_lite.config import Expert
+from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import skeleton
-from holo_lite.schedule import Expert
-from holo_lite.streaming.adapters import HostAdapters
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.expert_images import BLOCKS, Part, Visit
 from holo_lite.streaming.holdings import Holdings
 from holo_lite.streaming.hooks import StreamHook, hook, install, restore, unhook
+from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.itinerary import Itinerary
 from holo_lite.streaming.lane import Lane
 from holo_lite.streaming.lanes import lane_for
-from holo_lite.streaming.part import BLOCKS, Part, Visit
-from holo_lite.streaming.places import Places, Residency
+from holo_lite.streaming.residency import Places, Residency
 from holo_lite.streaming.streamer import Streamer
-from holo_lite.weights.adaptation import Adaptation
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from holo_lite.schedule import Expert
+from holo_lite.config import Expert
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.expert_images import Part, Visit
 from holo_lite.streaming.image import BlockImage, largest
 from holo_lite.streaming.lane import Buffer, Lane
-from holo_lite.streaming.part import Part, Visit
-from holo_lite.streaming.places import Places, Residency
+from holo_lite.streaming.residency import Places, Residency
 
 
 @dataclass

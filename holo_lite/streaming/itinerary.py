@@ -12,8 +12,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
-from holo_lite.schedule import Expert
-from holo_lite.streaming.part import Visit
+from holo_lite.config import Expert
+from holo_lite.streaming.expert_images import Visit
 
 
 class Itinerary:

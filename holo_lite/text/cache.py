@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from holo_lite.system.whole_files import write_whole
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.windows import Prompt
 from holo_lite.weights.files import open_weights
-from holo_lite.whole_files import write_whole
 
 if TYPE_CHECKING:
     from holo_lite.text.encoder import TextEncoder

@@ -150,3 +150,6 @@ def _check_config(path: Path) -> None:
     for name, value in FIXED.items():
         if not isinstance(config, dict) or config.get(name, value) != value:
             raise CheckpointError(f"{path}: is not the config of {WHAT}: {name} is not {value}")
+
+
+UMT5_XXL = EncoderSizes(vocabulary=256384, d_model=4096, d_ff=10240, d_kv=64, heads=64, layers=24, buckets=32)

@@ -24,7 +24,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from holo_lite.errors import CheckpointError, PromptError
-from holo_lite.text.prompt import CaptionSpans, Range, caption_spans, clean
+from holo_lite.story.prompt import CaptionSpans, Range, caption_spans, clean
 
 TEXT_LENGTH = 512
 EOS_ID = 1

@@ -21,10 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.config import Attention
+from holo_lite.config import Attention, Defaults, Expert
 from holo_lite.errors import CheckpointError, first_three, nearest
-from holo_lite.schedule import Expert
-from holo_lite.settings import Defaults
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL, Manifest, read_manifest
 
 SUFFIXES = (".safetensors.index.json", ".safetensors", ".pth", ".pt", ".gguf")

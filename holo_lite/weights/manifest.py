@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from holo_lite.config import ATTENTIONS, Attention
+from holo_lite.config import ATTENTIONS, Attention, Defaults
 from holo_lite.errors import CheckpointError
-from holo_lite.settings import Defaults
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"

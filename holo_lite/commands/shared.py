@@ -1,0 +1,138 @@
+"""What commands that make videos share: opening a model, showing a run, naming files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from holo_lite.errors import HoloError, RunError
+
+OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
+PREVIEW_EVERY = 5  # steps, where someone looks on
+
+if TYPE_CHECKING:
+    from holo_lite.render.pipeline import Events, Pipeline
+    from holo_lite.runs.folder import RunFolder
+    from holo_lite.settings import Options, RunSettings
+    from holo_lite.story.storyboard import Storyboard
+
+TINY_NOTICE = (
+    "No --model was given: this is holo-tiny, built in. It goes the whole way of the real model, but knows only "
+    "coloured shapes before a wall, as `holo-lite demo` tells them. README.md says how to get the real weights."
+)
+
+
+def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any) -> tuple[Pipeline, Options]:
+    """Open a model as `run_options` say. Gives it, and what they say of the run itself."""
+    from holo_lite.settings import Options, check_attention
+
+    variant = check_attention(attention) if attention is not None else None
+    opening = {name: said.pop(name) for name in OPENING}
+    pipeline = load(model, attention=variant, lora=loras, **opening)
+    return pipeline, Options(**said, attention=variant)
+
+
+def load(model: Path | None, **options: Any) -> Pipeline:
+    """Open a model with options of `Pipeline.load`."""
+    from holo_lite.render.pipeline import Pipeline
+
+    return Pipeline.load(model, **options)
+
+
+def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
+    """Make a video that nobody would mind to make again, and show how it goes."""
+    watch(pipeline, lambda: pipeline.generate(board, out, options))
+
+
+def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
+    """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
+    import torch
+
+    from holo_lite.views.run import display, show
+
+    if pipeline.is_tiny:
+        torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
+    events = begin()
+    with telling_how_to_go_on(folder), closing(events), display(Console(stderr=True)) as view:
+        if pipeline.is_tiny:
+            view.say(TINY_NOTICE)
+        for event in events:
+            show(event, view)
+
+
+def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
+    """Have previews drawn beside a video while it is made, every so many steps; None: if someone looks on."""
+    if every is None:
+        every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
+    if not every:
+        return events
+    from holo_lite.jobs.preview import previewed as drawn_beside
+
+    return drawn_beside(events, pipeline, out, every)
+
+
+@contextmanager
+def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
+    """Put the command that goes on behind whatever a run breaks off with, if a step of it was saved."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is None or not folder.has_state:
+            raise
+        raise click.Abort(f"what is done is saved; to go on, type {_resuming(folder)}") from None
+    except HoloError as error:
+        if folder is None or not folder.has_state or isinstance(error, RunError):
+            raise
+        raise type(error)(f"{error}; what is done is saved: {_resuming(folder)} goes on") from error
+
+
+def _resuming(folder: RunFolder) -> str:
+    return f"holo-lite resume {shlex.quote(str(folder.path))}"
+
+
+def named_after(storyboard: str, settings: RunSettings) -> Path:
+    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
+
+    Numbered where a video or picture of that name is there, or an unfinished run of other settings: what took hours
+    is not written over unasked. An unfinished run of these settings is gone on with. Raises `RunError`.
+    """
+    from holo_lite.runs.folder import RunFolder
+    from holo_lite.runs.record import difference
+
+    for name in numbered(stem_of(storyboard), ".mp4"):
+        folder = RunFolder.beside(name)
+        if folder.has_state and not difference(folder.begun().settings, settings):
+            return name
+        if folder.has_state:
+            click.echo(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
+        elif is_free(name):
+            return name
+    raise AssertionError("numbers do not end")
+
+
+def stem_of(storyboard: str) -> str:
+    """What files made of a storyboard are named by: its own name, or video for a prompt."""
+    return Path(storyboard).stem if os.path.isfile(storyboard) else "video"
+
+
+def free(stem: str, suffix: str) -> Path:
+    """The first of stem, stem-2, stem-3, … that neither a file with this suffix nor a picture bears."""
+    return next(filter(is_free, numbered(stem, suffix)))
+
+
+def numbered(stem: str, suffix: str) -> Iterator[Path]:
+    """Names: stem, stem-2, stem-3, …"""
+    return chain([Path(f"{stem}{suffix}")], (Path(f"{stem}-{number}{suffix}") for number in count(2)))
+
+
+def is_free(name: Path) -> bool:
+    """Whether neither a file nor a picture bears a name."""
+    return not (name.exists() or name.with_suffix(".png").exists())

@@ -1,0 +1,1 @@
+"""What drives runs: many storyboards, drafts, previews on the way."""

@@ -1,0 +1,168 @@
+"""Many storyboards, one model: what is there is left alone, what fails is told, and the rest goes on.
+
+The model is opened and checked once, and the text encoder, 11 GB of the real one, is read once for all prompts.
+The experts' weights come from the disk for each video again: between two of them the VAE has their room.
+Each video is made as if it were alone: its run is saved beside it after every step, so a batch that was cut off
+goes on in the midst of the video where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
+from holo_lite.events import Event
+from holo_lite.film.video import check_writable, read_metadata
+from holo_lite.plan.fit import plan_record
+from holo_lite.render.pipeline import Events, Job, Pipeline
+from holo_lite.runs.folder import RunFolder
+from holo_lite.runs.record import difference
+from holo_lite.settings import Options, RunSettings
+from holo_lite.story.files import SUFFIXES, load_storyboard
+
+State = Literal["done", "there", "other", "failed"]
+Begin = Callable[[Pipeline, Job, Path], Events]
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """A storyboard's file, and the video to make of it."""
+
+    storyboard: Path
+    video: Path
+
+
+@dataclass(frozen=True)
+class ItemStarted:
+    """The video of an item is begun, the `number`-th of `total` to make."""
+
+    item: BatchItem
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ItemEnded:
+    """What became of an item, and why.
+
+    done: made in so many `seconds`; there: left as it is, being what would be made; other: left as it is, being
+    something else; failed.
+    """
+
+    item: BatchItem
+    state: State
+    why: str = ""
+    seconds: float = 0.0
+
+
+BatchEvent = Event | ItemStarted | ItemEnded
+
+
+def find_items(sources: Iterable[Path], out: Path) -> tuple[BatchItem, ...]:
+    """The storyboards named, and those in folders named, each with a video of its name in the folder `out`.
+
+    Raises `StoryboardError` where there are none, or for two of one name, and `OutputError` for a file in the
+    folder's place. A storyboard that is not there fails alone, unless no other is there.
+    """
+    files = list(dict.fromkeys(file for source in sources for file in _files(source)))
+    if files and not any(map(os.path.lexists, files)):
+        raise StoryboardError(f"{first_three(map(str, files))}: there is no such file; check the name")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; name a folder for the videos")
+    twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
+    if twice:
+        raise StoryboardError(f"several storyboards are named {first_three(twice)}; rename all but one of each")
+    return tuple(BatchItem(file, out / f"{file.stem}.mp4") for file in files)
+
+
+def render_batch(
+    pipeline: Pipeline,
+    items: Sequence[BatchItem],
+    options: Options,
+    *,
+    again: bool = False,
+    begin: Begin | None = None,
+) -> Generator[BatchEvent, None, None]:
+    """Make the videos that are not there: first tells of what is not to be made, then makes one after the other.
+
+    `again` makes those anew that are there with other settings; `begin` starts a run. What a person can mend about
+    one item ends that one; anything else ends the batch. Close it to cancel.
+    """
+    jobs: list[tuple[BatchItem, Job]] = []
+    for item in items:
+        found = _look(pipeline, item, options, again=again)
+        if isinstance(found, Job):
+            jobs.append((item, found))
+        else:
+            yield found
+    with suppress(HoloError):  # what is wrong is told by the run that meets it
+        yield from pipeline.read_ahead([job for _, job in jobs])
+    for number, (item, job) in enumerate(jobs, start=1):
+        yield ItemStarted(item, number, len(jobs))
+        yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
+
+
+def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
+    """Begin a run that is saved beside its video, or go on with it."""
+    return pipeline.run(job, video, RunFolder.beside(video).path)
+
+
+def as_remembered(job: Job) -> Job:
+    """The job with the smaller plan, if an earlier video of its size had to take one since it was decided."""
+    plan = job.remembered.apply(job.plan)
+    return replace(job, plan=plan, settings=replace(job.settings, plan=plan_record(plan)))
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = sorted(path for path in source.iterdir() if _is_storyboard(path))
+    if not found:
+        raise StoryboardError(f"{source}: holds no storyboards ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _is_storyboard(path: Path) -> bool:
+    """By its name. Hidden files are no person's: macOS leaves one beside every file on a foreign disk."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool) -> Job | ItemEnded:
+    """What to do about an item: a job if its video must be made."""
+    try:
+        job = pipeline.prepare(load_storyboard(item.storyboard), options)
+        if not item.video.is_file():
+            check_writable(item.video)
+    except HoloError as error:
+        return ItemEnded(item, "failed", str(error))
+    if not item.video.exists():
+        return job
+    apart = _apart(item.video, job.settings)
+    if not apart:
+        return ItemEnded(item, "there", "made with these settings before")
+    return job if again else ItemEnded(item, "other", f"made otherwise ({apart}); --again makes it anew")
+
+
+def _apart(video: Path, settings: RunSettings) -> str:
+    """In what a video is not the one that these settings would make; nothing if it is."""
+    try:
+        return "; ".join(difference(RunSettings.from_json(read_metadata(video)), settings))
+    except OutputError:
+        return "not by holo-lite"
+
+
+def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:
+    """Run a job and say how it ended."""
+    start = time.monotonic()
+    try:
+        yield from begin(pipeline, job, item.video)
+    except (HoloError, OSError) as error:
+        return ItemEnded(item, "failed", str(error))
+    return ItemEnded(item, "done", seconds=time.monotonic() - start)

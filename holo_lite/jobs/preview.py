@@ -1,0 +1,139 @@
+"""Previews: a contact sheet of where a run is heading, drawn again after every so many steps.
+
+Each step tells what the clip would be if the flow went straight on. Framing and light can be seen in it long before
+the last step. It is drawn by a colour map of the VAE, on the CPU: neither the card nor the plan has any part in it.
+The pipeline does not know of previews; whoever drives a run passes its events through `with_previews`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from holo_lite.errors import CheckpointError, OutputError
+from holo_lite.events import Event, NoPreview, PreviewDone, Resolved, StepDone
+from holo_lite.film.colour_fit import fit_colours
+from holo_lite.film.colours import ColourMap
+from holo_lite.film.contact_sheet import ContactSheet
+from holo_lite.film.vae_files import check_vae, vae_file
+from holo_lite.render.pipeline import Events, Pipeline
+from holo_lite.settings import RunSettings
+from holo_lite.story.shots import latent_frame_of
+from holo_lite.system.cache_folder import cache_folder
+from holo_lite.system.whole_files import sweep, write_whole
+from holo_lite.weights.files import open_weights
+from holo_lite.weights.folder import ModelFolder
+from holo_lite.weights.manifest import FILE_NAME, PREVIEW, read_manifest
+
+FOLDER = "colours"  # in the cache folder: maps that were fitted here
+logger = logging.getLogger(__name__)
+
+
+def preview_path(out: Path) -> Path:
+    """Where the previews of a video go: beside it."""
+    return out.with_name(f"{out.stem}-preview.png")
+
+
+def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, every: int) -> Events:
+    """Pass the events of a run on; after every so many steps, and the last, write a preview to `path` and tell.
+
+    `colours` is asked once, before any weight of the run stands in memory. What goes wrong with a preview is told
+    once, and there are no more; the run goes on. Closing this closes the run.
+    """
+    previews = _Previews(colours, path, every)
+    with closing(events):
+        for event in events:
+            yield event
+            if told := previews.after(event):
+                yield told
+
+
+def previewed(events: Events, pipeline: Pipeline, out: str | Path, every: int = 5) -> Events:
+    """Pass the events of a run on, with previews in the colours of the pipeline's model beside the video `out`."""
+    return with_previews(events, lambda: colours_of(pipeline.folder), preview_path(Path(out)), every)
+
+
+@dataclass
+class _Previews:
+    """The previews of one run. `draw` writes one, once the run is resolved and until something goes wrong."""
+
+    colours: Callable[[], ColourMap]
+    path: Path
+    every: int
+    draw: Callable[[Tensor], None] | None = None
+
+    def after(self, event: Event) -> PreviewDone | NoPreview | None:
+        """What there is to tell behind an event."""
+        try:
+            if isinstance(event, Resolved):
+                self.draw = partial(_write, event.settings, self.colours(), self.path)
+            elif isinstance(event, StepDone) and self.draw and self._is_due(event):
+                self.draw(event.progress.clean)
+                return PreviewDone(self.path, event.done)
+        except (CheckpointError, OutputError, OSError) as error:
+            self.draw = None
+            return NoPreview(str(error))
+        return None
+
+    def _is_due(self, event: StepDone) -> bool:
+        return event.done % self.every == 0 or event.done == event.steps
+
+
+def _write(settings: RunSettings, colours: ColourMap, path: Path, clean: Tensor) -> None:
+    """Draw clean latents (16, F, h, w), on any device, whole or not at all. Raises `OutputError`."""
+    sweep(path)
+    draw_sheet(settings, colours.pictures(clean)).save(path)
+
+
+def draw_sheet(settings: RunSettings, pictures: Tensor) -> ContactSheet:
+    """A contact sheet of latent frames (F, h, w, 3) uint8: each frame of the video shows the one that holds it."""
+    sheet = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
+    for frame in range(settings.frames):
+        sheet.add(frame, pictures[latent_frame_of(frame)])
+    return sheet
+
+
+def colours_of(folder: ModelFolder) -> ColourMap:
+    """The colour map of a model's VAE: from its manifest, else from the cache, else fitted now and kept there.
+
+    Fitting takes seconds and is done once for a VAE. Raises `CheckpointError`.
+    """
+    return _stored(folder) or _fitted(folder.vae)
+
+
+def _stored(folder: ModelFolder) -> ColourMap | None:
+    if not (folder.path / FILE_NAME).is_file():
+        return None
+    return ColourMap.read(read_manifest(folder.path).sections.get(PREVIEW))
+
+
+def _fitted(vae: Path) -> ColourMap:
+    path = cache_folder() / FOLDER / f"{_identity(vae)}.json"
+    try:
+        found = ColourMap.read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        found = None
+    return found or _keep(fit_colours(vae), path)
+
+
+def _keep(colours: ColourMap, path: Path) -> ColourMap:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(colours.as_record()).encode())
+    except OSError as error:
+        logger.warning("the colours of previews are not kept: %s", str(error))
+    return colours
+
+
+def _identity(vae: Path) -> str:
+    """The same for the same weights and scale of latents, wherever they lie."""
+    facts = [open_weights(vae_file(vae)).fingerprint, repr(check_vae(vae))]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

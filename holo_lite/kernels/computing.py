@@ -1,0 +1,118 @@
+"""How a model computes on this machine: which attention kernel, which number format, which fused operations.
+
+Each is said by a person or chosen for the device. What comes of it is what the layers take, a record that travels
+in the video, and a line each for whoever watches the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from holo_lite.config import DiTConfig
+from holo_lite.eightbit.limits import NO_WORKSPACE, Workspace
+from holo_lite.errors import RoomError
+from holo_lite.kernels import registry
+from holo_lite.kernels.attention_choice import Chooser
+from holo_lite.kernels.fused import check_fuse, pick_ops
+from holo_lite.kernels.kernel import Site
+from holo_lite.kernels.linear_choice import foresee_linear, pick_linear
+from holo_lite.model.compute import PLAIN, Compute, LinearMode
+from holo_lite.system.cache_folder import cache_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says of it, or what it came to.
+
+    kernel: auto or a name; compute: auto, bf16, fp8 or int8; fuse: auto, on or off.
+    """
+
+    kernel: str = "auto"
+    compute: str = "auto"
+    fuse: str = "auto"
+
+    def or_where_auto(self, other: Said) -> Said:
+        """This, with the words of another where it says auto."""
+        words = ((ours, getattr(other, name)) for name, ours in vars(self).items())
+        return Said(*(theirs if ours == "auto" else ours for ours, theirs in words))
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
+
+    said: what to say to compute so again; workspace: what the attention kernel holds meanwhile.
+    """
+
+    compute: Compute = PLAIN
+    record: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    said: Said = Said()
+    workspace: Workspace = NO_WORKSPACE
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What of it a plan counts with, and a line for each choice that bears on it."""
+
+    linear: LinearMode
+    workspace: Workspace
+    lines: tuple[str, ...]
+
+
+def choose_computing(
+    said: Said, config: DiTConfig, *, device: torch.device, dtype: torch.dtype, scheme: str = ""
+) -> Computing:
+    """Decide how a model of this shape, whose weights are stored under this scheme, computes there.
+
+    On a card, kernels are measured for `auto` once, and remembered in the cache folder. On a CPU `auto` is the
+    plain way, without a word. Raises `SettingsError` for what cannot be had there, `RoomError` without the memory
+    to try it.
+    """
+    try:
+        return _chosen(said, config, device, dtype, scheme)
+    except torch.OutOfMemoryError as error:
+        raise RoomError("memory ran out while kernels were tried; close other programs and try again") from error
+
+
+def _chosen(said: Said, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str) -> Computing:
+    sides = config.dim, config.ffn_dim
+    linear, why_linear = pick_linear(said.compute, device, dtype, stored=scheme, sides=sides)
+    site = Site.of(device, dtype, config.num_heads, config.head_dim)
+    kernel = Chooser(site, cache_folder()).pick(said.kernel)
+    ops, fused, why_ops = pick_ops(said.fuse, device, dtype)  # last: it may compile
+    logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
+    reasons = (kernel.why, said.kernel), (why_linear, said.compute), (why_ops, said.fuse)
+    return Computing(
+        Compute(kernel.attend, linear, ops),
+        {"kernel": kernel.name, "linear": linear, "fused": fused},
+        tuple(why for why, choice in reasons if choice != "auto" or device.type != "cpu"),
+        Said(kernel.name, "bf16" if linear == "plain" else linear, fused),
+        kernel.workspace,
+    )
+
+
+def foresee_computing(said: Said, config: DiTConfig, site: Site, *, scheme: str = "", here: bool) -> Foreseen:
+    """Say what `choose_computing` would come to, without measuring or compiling anything.
+
+    `here`: the site's device is in this machine, and a small product is tried on it; else what is known of the card
+    decides. Kernels that `auto` may take hold nothing, and fused operations no more than plain ones. Raises
+    `SettingsError` for what cannot be had there.
+    """
+    sides = config.dim, config.ffn_dim
+    check_fuse(said.fuse)
+    if here:
+        linear, why = pick_linear(said.compute, site.device, site.dtype, stored=scheme, sides=sides)
+    else:
+        linear, why = foresee_linear(said.compute, site.capability, site.dtype, stored=scheme, sides=sides)
+    lines = [why] if said.compute != "auto" or site.device.type != "cpu" else []
+    if said.kernel == "auto":
+        return Foreseen(linear, NO_WORKSPACE, tuple(lines))
+    kernel = (registry.find if here else registry.foresee)(said.kernel, site)
+    return Foreseen(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))

@@ -1,0 +1,1 @@
+"""Adapters: their files, keys and factors."""

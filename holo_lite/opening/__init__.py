@@ -1,0 +1,1 @@
+"""A model folder opened for a device: checked, with its adapters."""

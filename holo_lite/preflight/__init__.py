@@ -1,0 +1,1 @@
+"""What is said before a run: what a storyboard may do wrong, and what a clip will take."""

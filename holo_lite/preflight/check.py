@@ -1,0 +1,148 @@
+"""A storyboard before it is rendered: its shots in frames, seconds and tokens, and what the rules find.
+
+Needs a tokenizer at most, and no weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from holo_lite.config import Defaults
+from holo_lite.preflight.rules import CheckFinding, findings
+from holo_lite.settings import Options, resolve
+from holo_lite.story.prompt import caption_spans, clean
+from holo_lite.story.shots import latent_frames
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.story.timeline import Timeline, resolve_timeline
+from holo_lite.text.windows import TEXT_LENGTH, PromptTokenizer, token_windows
+from holo_lite.weights.folder import ModelFolder, open_folder
+
+NOT_DECIDED = {"attention": "sparse", "dtype": "", "device": "", "model": ""}  # no bearing on a storyboard
+
+
+@dataclass(frozen=True)
+class ShotLine:
+    """A shot as it will be made.
+
+    Frames count from 0, `end` excluded, `asked` being the first frame before it was rounded (None: nobody said);
+    `seconds` is its length; `tokens` are those of its own caption and tag (None: not counted).
+    """
+
+    number: int
+    first: int
+    end: int
+    asked: int | None
+    latent_frames: int
+    seconds: float
+    tokens: int | None
+    caption: str
+
+    @property
+    def frames(self) -> int:
+        """Its length in video frames."""
+        return self.end - self.first
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of the prompt: all, the closing one included, and those of the global caption and its tag."""
+
+    total: int
+    shared: int
+    shots: tuple[int, ...]
+    limit: int = TEXT_LENGTH
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` shows. `asked` is the length in frames before it was rounded."""
+
+    title: str | None
+    frames: int
+    asked: int
+    fps: float
+    height: int
+    width: int
+    shots: tuple[ShotLine, ...]
+    tokens: Tokens | None
+    findings: tuple[CheckFinding, ...]
+
+    def to_json(self) -> str:
+        """Write the report as JSON on one line."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+
+def check_storyboard(
+    board: Storyboard,
+    options: Options = Options(),  # noqa: B008
+    *,
+    defaults: Defaults = Defaults(),  # noqa: B008
+    tokenizer: PromptTokenizer | None = None,
+) -> CheckReport:
+    """Look at a storyboard as a run with these options would take it; without a tokenizer, tokens are not counted.
+
+    A prompt of too many tokens is reported as it is; `read_prompt` refuses it. Raises `StoryboardError`,
+    `SettingsError` or `PromptError` for what no run could be made of.
+    """
+    settings, _ = resolve(board, options, defaults, **NOT_DECIDED)
+    timeline = resolve_timeline(
+        board, default_frames=defaults.frames, fps=settings.fps, frames=options.frames, cuts=options.cuts
+    )
+    tokens = count_tokens(board, tokenizer) if tokenizer else None
+    return CheckReport(
+        title=board.title,
+        frames=timeline.num_frames,
+        asked=timeline.asked[0],
+        fps=settings.fps,
+        height=settings.height,
+        width=settings.width,
+        shots=_shots(board, timeline, settings.fps, tokens),
+        tokens=tokens,
+        findings=findings(board, timeline),
+    )
+
+
+def count_tokens(board: Storyboard, tokenizer: PromptTokenizer) -> Tokens:
+    """Count the tokens of each caption as the model will window them. Raises `PromptError`."""
+    cleaned = clean(board.prompt)
+    spans, tokenized = caption_spans(cleaned), tokenizer.encode(cleaned)
+    if spans is None:
+        return Tokens(len(tokenized.ids), len(tokenized.ids) - 1, ())
+    windows = token_windows(tokenized, spans)
+    shared, *shots = (end - first for first, end in (windows.global_range, *windows.shot_ranges))
+    return Tokens(len(tokenized.ids), shared, tuple(shots))
+
+
+def tokenizer_of(folder: ModelFolder | None, file: Path | None) -> PromptTokenizer | None:
+    """The tokenizer to count with: of a file, else of a model, else none. Raises `CheckpointError`."""
+    path = file or (folder.tokenizer if folder else None)
+    return PromptTokenizer(path) if path else None
+
+
+def open_model(path: Path | None) -> ModelFolder | None:
+    """A model's folder, if one is named. Raises `CheckpointError`."""
+    return open_folder(path) if path else None
+
+
+def _shots(board: Storyboard, timeline: Timeline, fps: float, tokens: Tokens | None) -> tuple[ShotLine, ...]:
+    captions = board.shot_captions()
+    asked = (None, *(timeline.asked[1:] or [None] * len(timeline.cuts)))
+    counts = tokens.shots if tokens and tokens.shots else [None] * len(captions)
+    return tuple(
+        ShotLine(
+            number=number,
+            first=first,
+            end=end,
+            asked=begin,
+            latent_frames=latent_frames(end) - (latent_frames(first) if first else 0),
+            seconds=(end - first) / fps,
+            tokens=count,
+            caption=caption,
+        )
+        for number, (caption, (first, end), begin, count) in enumerate(
+            zip(captions, timeline.shot_frames, asked, counts, strict=True), start=1
+        )
+    )

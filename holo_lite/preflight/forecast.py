@@ -1,0 +1,160 @@
+"""What a person asks before a run: can this machine do it, how, and in what time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from holo_lite.config import Attention, Defaults
+from holo_lite.errors import SettingsError
+from holo_lite.kernels.computing import Said
+from holo_lite.opening.adapters import Loras, open_adapters
+from holo_lite.opening.checks import dtype_name, pick_dtype
+from holo_lite.plan.choose import preferred_sizes
+from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
+from holo_lite.plan.fit import Plan, denoising_rows, make_plan
+from holo_lite.plan.machine import Machine
+from holo_lite.plan.nearest import largest, longest, longest_in_shots
+from holo_lite.plan.opened import folder_sizes
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
+from holo_lite.plan.search import Problem
+from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.preflight.target import Seat
+from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
+from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.system.cache_folder import cache_folder
+from holo_lite.weights.folder import ModelFolder, open_folder
+
+RELEASED = "HoloCine-14B"
+TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan with everything said about it. `link` is in bytes a second; None: not known.
+
+    `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
+    bytes.
+    """
+
+    why: str
+    model: str
+    settings: RunSettings
+    computing: tuple[str, ...]
+    notes: tuple[str, ...]
+    plan: Plan
+    rows: dict[str, int]
+    costs: dict[str, PhaseCost]
+    rate: Rate | None
+    link: float | None
+    longest: ClipRequest | None
+    largest: ClipRequest | None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What a profile can do: a plan for the trained length in five shots, and the longest clips at that size."""
+
+    profile: Profile
+    scheme: str
+    plan: Plan | None
+    in_shots: ClipRequest | None
+    as_one_shot: ClipRequest | None
+
+
+def abilities(machine: Machine) -> list[Ability]:
+    """What every shipped profile can run of the released model, stored in the scheme it prefers.
+
+    It is taken to be multiplied as that scheme suggests. Of the machine only the main memory counts, for the CPU's
+    profile.
+    """
+    main = Machine(ram_free=machine.ram_free)
+    return [_ability(profile, main if profile.device == "cpu" else Machine()) for profile in shipped_profiles()]
+
+
+def _ability(profile: Profile, machine: Machine) -> Ability:
+    size = Defaults()
+    cuts = even_cuts(size.frames, 5)
+    five, one = (ShotLayout.from_frames(size.frames, c, size.height, size.width) for c in (cuts, ()))
+    sizes = preferred_sizes(profile)
+    shots, single = (Problem(profile, sizes, ClipRequest(layout), machine) for layout in (five, one))
+    plan = make_plan(profile, sizes, shots.request, machine) if shots.fits() else None
+    return Ability(profile, sizes.scheme, plan, longest_in_shots(shots, TRAINED_SHOT), longest(single))
+
+
+def forecast(
+    storyboard: Storyboard,
+    options: Options = NOTHING_SAID,
+    machine: Machine | None = None,
+    *,
+    model: str | Path | None = None,
+    profile: str = AUTO,
+    gpu: str | None = None,
+    lora: Loras | None = None,
+    rates: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    kernel: str = "auto",
+    compute: str = "auto",
+    fuse: str = "auto",
+) -> Forecast:
+    """Plan a storyboard without loading a weight.
+
+    `machine` is this one if none is given. `model` is a folder; without it the released model is planned for, in
+    the scheme that the profile prefers. `profile` is auto, a shipped profile's name or a TOML file; `gpu` a card to
+    plan for instead of this machine; `lora` are adapters to be added as the model runs; `rates` the folder in which
+    measured rates are kept, if not the cache folder. The others are as for `Pipeline.load`. Raises `SettingsError`
+    for a clip that cannot fit, a profile or card that is not known, what cannot be had there, and what reading
+    storyboard and model raises.
+    """
+    model = Path(model) if model is not None else None
+    opened = open_folder(model, options.attention) if model is not None else None
+    number, said = _number(opened, dtype), Said(kernel, compute, fuse)
+    seat = Seat.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
+    own = _sizes(opened, lora or {}, number)
+    counted = seat.counted(said, own) if own is not None else None
+    chosen, why = seat.profile(profile, counted and counted[0])
+    found, lines = counted or seat.counted(said, released_sizes(chosen.schemes[0]))
+    attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
+    defaults = opened.defaults if opened is not None else Defaults()
+    settings, notes = resolve(
+        storyboard, options, defaults, attention=attention, dtype="", device=chosen.device, model=""
+    )
+    problem = Problem(chosen, found, ClipRequest.of(settings), seat.room)
+    plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
+    return Forecast(
+        why=why,
+        model=f"{model.name if model is not None else RELEASED} {attention} in {found.scheme}",
+        settings=settings,
+        computing=lines,
+        notes=notes,
+        plan=plan,
+        rows=denoising_rows(problem, plan),
+        costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
+        rate=seat.rate(said, found, rates or cache_folder()),
+        link=seat.card.link if seat.card is not None else None,
+        longest=longest(problem),
+        largest=largest(problem),
+    )
+
+
+def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
+    """What is computed in."""
+    if folder is not None:
+        return pick_dtype(dtype, folder.high_noise)
+    if dtype not in {"auto", dtype_name(torch.bfloat16)}:
+        raise SettingsError(f"--dtype {dtype}: needs the model it is for; give its folder with --model")
+    return torch.bfloat16
+
+
+def _sizes(folder: ModelFolder | None, lora: Loras, number: torch.dtype) -> ModelSizes | None:
+    """The sizes of a model that is there, with its adapters."""
+    if folder is None and lora:
+        raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
+    if folder is None:
+        return None
+    return folder_sizes(folder, number.itemsize, open_adapters(folder, lora).by_expert)

@@ -1,0 +1,1 @@
+"""The schedule, the Euler loop, and steps that need no forward."""

@@ -1,0 +1,181 @@
+"""The sampler: an Euler loop over the schedule that hands out its state after every step.
+
+It is a generator, so whoever drives it has progress, previews, checkpoints and cancelling for nothing:
+take the steps you want, keep what you like of them, stop when you please. It never sees a file, and knows
+of the experts only that someone lends it the right one.
+
+Two things may save forwards: guidance that ends before the schedule does, after which the positive branch is
+computed alone, and a step cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from holo_lite.config import Expert
+from holo_lite.model.clip import Clip
+from holo_lite.model.dit import WanDiT
+from holo_lite.model.equations import clean_estimate, euler, guide
+from holo_lite.model.layers import TextRows
+from holo_lite.sampling.schedule import Schedule, Step
+from holo_lite.sampling.step_cache import Computed, StepCache
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prompt as the text encoder left it: rows (512, text_dim), zero after EOS, and its windows."""
+
+    rows: Tensor
+    windows: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What steers a run. Without `negative`, or at scale 1, one branch is enough.
+
+    `until` is the part of the schedule, from its beginning, on which both branches are computed.
+    """
+
+    positive: Context
+    negative: Context | None = None
+    scale: float = 1.0
+    until: float = 1.0
+
+    @classmethod
+    def of(cls, contexts: Sequence[Context], scale: float, until: float) -> Guidance:
+        """What steers a run: its prompt's context, then its negative prompt's, if it has one."""
+        positive, *negative = contexts
+        return cls(positive, next(iter(negative), None), scale, until)
+
+    @property
+    def contexts(self) -> list[Context]:
+        """The branches to compute."""
+        if self.negative is None or self.scale == 1.0:
+            return [self.positive]
+        return [self.positive, self.negative]
+
+    def at(self, step: Step, schedule: Schedule) -> Guidance:
+        """What steers one step: all of it, or the positive branch alone."""
+        return self if step.index < schedule.part(self.until) else Guidance(self.positive)
+
+    def combine(self, velocities: list[Tensor]) -> Tensor:
+        """One velocity from those of the branches."""
+        positive, *negative = velocities
+        return guide(positive, negative[0], self.scale) if negative else positive
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State after a step: the latents, and where they would end if the flow went straight on.
+
+    `skipped`: the step did without its forward; `computed`: what a step cache has to know from here on.
+    """
+
+    step: Step
+    steps: int
+    latents: Tensor  # (16, F, h, w) fp32
+    clean: Tensor  # (16, F, h, w) fp32
+    skipped: bool = False
+    computed: Computed | None = None
+
+
+class Experts(Protocol):
+    """Whoever holds the two experts' weights."""
+
+    def lend(self, expert: Expert) -> AbstractContextManager[WanDiT]:
+        """Give an expert that is ready to run, for as long as the context lasts."""
+
+    def skip(self, expert: Expert, forwards: int) -> None:
+        """Learn that so many forwards fewer will be asked of the expert that is lent."""
+
+
+def initial_noise(clip: Clip, seed: int, channels: int = 16) -> Tensor:
+    """Standard normal latents (channels, F, h, w), fp32, the same on every device for a seed."""
+    layout = clip.layout
+    shape = (1, channels, layout.latent_frames, 2 * layout.rows, 2 * layout.columns)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)[0]
+
+
+def sample(
+    experts: Experts,
+    latents: Tensor,
+    guidance: Guidance,
+    schedule: Schedule,
+    clip: Clip,
+    *,
+    joint: bool = True,
+    first: int = 0,
+    cache: StepCache | None = None,
+) -> Generator[Progress, None, None]:
+    """Denoise latents (16, F, h, w), fp32, on the experts' device, yielding after each step.
+
+    `joint` serves both guidance branches in one visit of each block; otherwise they run one after the
+    other, in half the memory, with the same result. `first` goes on from the state after step first - 1, which
+    for a `cache` is what it has of that step.
+    """
+    assert 0 <= first <= len(schedule), f"first: {first}"
+    remaining, cache = schedule.steps[first:], cache or StepCache()
+    computed = cache.computed
+    for expert in dict.fromkeys(step.expert for step in remaining):
+        with experts.lend(expert) as model:
+            steps = [step for step in remaining if step.expert == expert]
+            turn = _Turn.of(model, guidance.at(steps[0], schedule), clip, cache, joint=joint)
+            for step in steps:
+                steering = guidance.at(step, schedule)
+                branches = len(steering.contexts)
+                skipped = cache.serves(computed, step, latents, branches, schedule)
+                if skipped:
+                    experts.skip(expert, 1 if joint else branches)
+                velocity = steering.combine(turn.velocities(step, latents, branches, skipped=skipped))
+                clean = clean_estimate(latents, velocity, step.sigma)
+                if not skipped:
+                    computed = cache.after(computed, step, latents, velocity, branches)
+                latents = euler(latents, velocity, step.sigma, step.sigma_next)
+                yield Progress(step, len(schedule), latents, clean, skipped, computed)
+            del model, turn  # or this expert would stand beside the next one while that is opened
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What the steps of one expert share."""
+
+    model: WanDiT
+    texts: list[TextRows]
+    clip: Clip
+    cache: StepCache
+    joint: bool
+
+    @classmethod
+    def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _Turn:
+        """Embed the prompts of all branches that the expert's first step has: no later one has more."""
+        texts = [TextRows(model.embed_text(context.rows), context.windows) for context in guidance.contexts]
+        return cls(model, texts, clip, cache, joint)
+
+    def velocities(self, step: Step, latents: Tensor, branches: int, *, skipped: bool) -> list[Tensor]:
+        """One velocity a branch: computed, or by what was kept of the last step that was."""
+        timestep = torch.tensor(step.timestep, dtype=torch.float32, device=latents.device)
+        if skipped:
+            with torch.inference_mode():
+                return self.model.reuse(latents, timestep, self.cache.residuals, self.clip)
+        stream = self.clip.layout.tokens, self.model.config.dim
+        residuals = self.cache.room(step.expert, branches, stream, self.model.dtype, latents.device)
+        with torch.inference_mode():
+            return self._compute(latents, timestep, self.texts[:branches], residuals)
+
+    def _compute(
+        self, latents: Tensor, timestep: Tensor, texts: list[TextRows], residuals: list[Tensor]
+    ) -> list[Tensor]:
+        if self.joint:
+            return self.model(latents, timestep, texts, self.clip, residuals=residuals)  # type: ignore[no-any-return]
+        apart = [residuals[branch : branch + 1] for branch in range(len(texts))]
+        return [
+            self.model(latents, timestep, [text], self.clip, residuals=residual)[0]
+            for text, residual in zip(texts, apart, strict=True)
+        ]

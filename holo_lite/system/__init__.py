@@ -1,0 +1,1 @@
+"""The machine below: whole files, locks, the cache folder, units, devices."""

@@ -1,0 +1,96 @@
+"""What is kept in the cache folder, how large it is, and clearing it.
+
+Everything in there can be made again, at the cost of time. It is told by its name and, where a name could be
+anybody's, by its content: the folder may be one that other files live in, by a slip in a variable even a home
+folder, and clearing takes nothing but what was put there by us.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from holo_lite.system.cache_folder import cache_folder
+
+LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of thing in the cache: files in a folder of their own, or one table.
+
+    folder: "" for the cache's own; name: of its files; keys: of a JSON table, which tells it from another's.
+    """
+
+    name: str
+    what: str
+    folder: str
+    files: re.Pattern[str]
+    keys: re.Pattern[str] | None = None
+
+
+def _table(name: str, what: str, file: str, keys: str) -> Part:
+    """One JSON table."""
+    return Part(name, what, "", _named(re.escape(file)), re.compile(keys))
+
+
+def _named(name: str) -> re.Pattern[str]:
+    """Files of a name, and what a process that was killed left of one."""
+    return re.compile(rf"{name}|\.{name}\.\d+-\d+\.part")
+
+
+PARTS = (
+    Part("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
+    Part("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json")),
+    _table("rates", "how fast this machine computes", "rates.json", r".+, PyTorch \S+"),
+    _table("rungs", "smaller plans that held where memory had run out", "rungs.json", r"[0-9a-f]{24}"),
+    _table("kernels", "how fast attention kernels are here", "kernels.json", r".*, torch \S+, cudnn .*"),
+)
+
+
+def sizes(folder: Path | None = None) -> Mapping[str, int]:
+    """The bytes of each part, by its name, in the cache folder or another."""
+    place = folder or cache_folder()
+    return {part.name: sum(file.stat().st_size for file in _files(place, part)) for part in PARTS}
+
+
+def clear(folder: Path | None = None) -> int:
+    """Remove everything of ours, then folders that this leaves empty. Returns the bytes. Raises `OSError`."""
+    place, freed = folder or cache_folder(), 0
+    for part in PARTS:
+        for file in list(_files(place, part)):
+            freed += file.stat().st_size
+            file.unlink()
+    for emptied in (*(place / part.folder for part in PARTS if part.folder), place):
+        with suppress(OSError):  # not there, or something else is in it
+            emptied.rmdir()
+    return freed
+
+
+def _files(folder: Path, part: Part) -> Iterator[Path]:
+    """The part's files. A link is not followed: what it leads to was not put there by us."""
+    place = folder / part.folder
+    if part.folder and place.is_symlink():
+        return
+    with suppress(OSError):
+        for file in sorted(place.iterdir()):
+            ordinary = file.is_file() and not file.is_symlink()
+            if ordinary and part.files.fullmatch(file.name) and _is_ours(file, part):
+                yield file
+
+
+def _is_ours(file: Path, part: Part) -> bool:
+    """Whether a table is one of ours, by its keys."""
+    if part.keys is None or file.suffix != ".json":
+        return True
+    if file.stat().st_size > LARGEST_TABLE:
+        return False
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found) and all(part.keys.fullmatch(key) for key in found)

@@ -1,0 +1,66 @@
+"""What a person sees of the gate, in lines of at most 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from holo_lite.evaluation.marks import mean_of
+from holo_lite.evaluation.report import QualityReport
+from holo_lite.evaluation.run import EvaluationStarted, Event, StoryboardJudged
+from holo_lite.evaluation.scores import Estimate, Score
+from holo_lite.settings import OFF
+from holo_lite.views.run import Display, Pace, savings
+
+PHASE = "making and reading"
+NOTHING = "-"
+LIKENESS = {"psnr": "PSNR, dB", "ssim": "SSIM", "latents": "relative error of the latents"}
+
+
+def show(event: Event, view: Display) -> None:
+    """Show one event of a run."""
+    match event:
+        case EvaluationStarted(storyboards, settings, notes, computing):
+            size = f"{settings.height}x{settings.width}"
+            count = "1 storyboard" if storyboards == 1 else f"{storyboards} storyboards"
+            view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}, seed {settings.seed}")
+            for line in savings(settings):
+                view.say(line)
+            for note in notes:
+                view.say(f"note: {note}")
+            for line in computing:
+                view.say(line)
+            view.begin(PHASE, Pace(storyboards))
+        case StoryboardJudged(outcome):
+            saved = f", {outcome.skipped} steps skipped (cached)" if outcome.skipped else ""
+            view.advance(outcome.index + 1, f"storyboards, the last {mean_of(outcome.verdict.marks):.0%}{saved}")
+
+
+def report_lines(report: QualityReport) -> Iterator[str]:
+    """The table: a line a score with its 95 % interval, of how many chances; beside it the baseline's."""
+    yield _row("score", "of", "model", *(("baseline", "ratio") if report.baseline else ()))
+    for name, score in report.scores.items():
+        yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))
+    for name, estimate in report.likeness.items():
+        yield f"{LIKENESS[name]:30} {_plain(estimate)}"
+    if report.settings.cache != OFF:
+        yield f"skipped (cached): {report.skipped} of {report.storyboards * report.settings.steps} steps"
+
+
+def _beside(report: QualityReport, name: str) -> tuple[str, ...]:
+    if not report.baseline:
+        return ()
+    score: Score | None = report.baseline.get(name)
+    ratio = report.ratios.get(name)
+    return _percent(score.share) if score else NOTHING, _plain(ratio) if ratio else NOTHING
+
+
+def _row(name: str, of: str, *cells: str) -> str:
+    return f"{name:19} {of:>5}" + "".join(f"  {cell:>22}" for cell in cells)
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def _plain(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
