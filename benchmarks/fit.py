@@ -33,7 +33,7 @@ from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen, end_with
 from timing import slug, warm
 
 from holo_lite.config import DiTConfig
-from holo_lite.kernels.computing import Computing, Said, choose_computing
+from holo_lite.kernels.computing import ComputeOptions, ComputeSetup, choose_computing
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.fit import Plan, make_plan
@@ -98,7 +98,7 @@ class Bench:
         linear, workspace = chosen.compute.linear, chosen.workspace
         return replace(sizes, decoder=Decoder(self.scale.model.vae), linear=linear, workspace=workspace)
 
-    def computing(self, scheme: str) -> Computing:
+    def computing(self, scheme: str) -> ComputeSetup:
         """How the command line would compute with weights in a scheme."""
         return computing(self.scale.model.config, self.device, scheme)
 
@@ -132,9 +132,9 @@ class Bench:
 
 
 @cache
-def computing(config: DiTConfig, device: torch.device, scheme: str) -> Computing:
+def computing(config: DiTConfig, device: torch.device, scheme: str) -> ComputeSetup:
     """Choose as `holo-lite generate` does where nothing is said. On a card this measures and compiles."""
-    return choose_computing(Said(), config, device=device, dtype=torch.bfloat16, scheme=scheme)
+    return choose_computing(ComputeOptions(), config, device=device, dtype=torch.bfloat16, scheme=scheme)
 
 
 def scheme_of(card: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from speed_scale import Scale
 
-from holo_lite.kernels.computing import Said, choose_computing
+from holo_lite.kernels.computing import ComputeOptions, choose_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.model.compute import Compute
@@ -54,7 +54,7 @@ class Computing:
 
 def use(way: Own, scale: Scale, device: torch.device) -> Computing:
     """Choose as the command line does. Raises `SettingsError` for what cannot be had."""
-    said = Said(kernel=way.kernel, compute=way.linear, fuse=way.fuse)
+    said = ComputeOptions(kernel=way.kernel, compute=way.linear, fuse=way.fuse)
     found = choose_computing(said, scale.whole, device=device, dtype=scale.dtype)
     return Computing(found.compute, {**found.record, "why": list(found.lines), "exact": way.exact})
 

@@ -79,5 +79,5 @@ def _seconds(shape: Shape, mode: LinearMode, scale: Scale, device: torch.device)
     fill_random(layer, device, lambda _: scale.dtype)
     x = torch.randn(shape.rows, shape.inputs, dtype=scale.dtype, device=device)
     with torch.inference_mode():
-        multiply = layer.ready(mode=mode)
+        multiply = layer.unpacked(mode=mode)
     return statistics.median(repeated(lambda: multiply(x), device, OFTEN))

@@ -22,7 +22,7 @@ from holo_lite.errors import CheckpointError, first_three
 from holo_lite.model.clip import Clip
 from holo_lite.model.dit import Block
 from holo_lite.model.layers import TextRows
-from holo_lite.model.linear import Linear, Stored, pack_linears
+from holo_lite.model.linear import Linear, StoredLinear, pack_linears
 from holo_lite.model.positions import Positions
 from holo_lite.schemes.registry import find
 from holo_lite.schemes.scheme import Scheme
@@ -149,7 +149,7 @@ def _block_error(
     return float((found - expected).norm()) / (size or 1.0)
 
 
-class FromSource(Stored):
+class FromSource(StoredLinear):
     """A weight that is read from the source in bf16 whenever it is wanted."""
 
     def __init__(self, source: Source, name: str, device: torch.device) -> None:

@@ -14,15 +14,15 @@ from hypothesis import given, settings, strategies as st
 from holo_lite.film.colours import ColourMap
 from holo_lite.jobs import preview
 from holo_lite.kernels.kernel import Site
-from holo_lite.kernels.table import Table, key_of
-from holo_lite.kernels.trial import Finding
+from holo_lite.kernels.table import KernelTimesTable, key_of
+from holo_lite.kernels.trial import KernelTimes
 from holo_lite.plan import rate
-from holo_lite.plan.rung_memory import Remembered
+from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.story.files import load_storyboard
 from holo_lite.system.cache_folder import CACHE_VARIABLE, cache_folder
-from holo_lite.system.caches import PARTS, clear, sizes
+from holo_lite.system.caches import CACHE_PARTS, clear, sizes
 from holo_lite.text.cache import PromptCache
 from holo_lite.tiny.model import tiny_model
 
@@ -46,10 +46,12 @@ def fill(folder, monkeypatch):
     PromptCache(folder / "prompts").put("a" * 64, torch.ones(2, 3))
     monkeypatch.setattr(rate, "measure", lambda _: (1e12, 1e12))
     rate.device_rate(torch.device("cpu"), "this CPU", folder)
-    Remembered(folder / "rungs.json", "b" * 24).keep(plan_of_a_run())
+    RungMemory(folder / "rungs.json", "b" * 24).keep(plan_of_a_run())
     monkeypatch.setattr(preview, "fit_colours", lambda _: ColourMap(((0.0,) * 3,) * 16, (0.0,) * 3))
     preview._fitted(tiny_model() / "vae")
-    Table(folder).keep(key_of(Site(torch.device("cpu"), torch.bfloat16, 2, 8), []), Finding({"sdpa": 1.0}, {}))
+    KernelTimesTable(folder).keep(
+        key_of(Site(torch.device("cpu"), torch.bfloat16, 2, 8), []), KernelTimes({"sdpa": 1.0}, {})
+    )
 
 
 def plan_of_a_run():
@@ -64,7 +66,7 @@ def test_every_part_has_its_size_and_all_of_it_is_cleared(run, place, monkeypatc
     assert sum(sizes(place).values()) == sum(on_disk.values())
     shown = run("cache").out.splitlines()
     assert shown[0].endswith(f" in {place}")
-    assert [line.split()[2] for line in shown[1:]] == [f"{part.name}:" for part in PARTS]
+    assert [line.split()[2] for line in shown[1:]] == [f"{part.name}:" for part in CACHE_PARTS]
     outcome = run("cache", "clear")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == f"{shown[0].split(' in ')[0]} removed from {place}\n"

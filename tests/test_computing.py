@@ -16,9 +16,9 @@ from holo_lite.errors import RoomError, SettingsError
 from holo_lite.evaluation.studio import Studio
 from holo_lite.events import Finished, Resolved
 from holo_lite.film.video import read_metadata
-from holo_lite.kernels.attention_choice import Chooser
-from holo_lite.kernels.computing import Said, choose_computing
-from holo_lite.kernels.kernel import Kernel, Limits, Package, Site
+from holo_lite.kernels.attention_choice import KernelChooser
+from holo_lite.kernels.computing import ComputeOptions, choose_computing
+from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
 from holo_lite.kernels.table import FILE_NAME
 from holo_lite.kernels.trial import PROMPT
 from holo_lite.model import equations
@@ -69,7 +69,7 @@ def choose(timed, tmp_path):
 
     def choose(*kernels, said="auto", site=CARD):
         timed.calls.clear()
-        return Chooser(site, tmp_path / "cache", kernels, ROWS, timed.clock).pick(said)
+        return KernelChooser(site, tmp_path / "cache", kernels, ROWS, timed.clock).pick(said)
 
     return choose
 
@@ -92,7 +92,7 @@ def test_the_fastest_right_one_is_taken_and_the_others_are_named(choose, timed):
         timed.kernel("slow", 0.009),
         timed.kernel("hasty", 0.001, wrong),
         timed.kernel("torn", 0.001, raising),
-        timed.kernel("elsewhere", 0.001, limits=Limits(lowest=(12, 0))),
+        timed.kernel("elsewhere", 0.001, limits=KernelLimits(lowest=(12, 0))),
     )
     assert picked.name == "swift"
     assert picked.why.startswith(
@@ -146,7 +146,10 @@ def test_approximate_ones_are_taken_by_name_alone(choose, timed):
 
 
 def test_where_there_is_one_nothing_is_measured(choose, timed, tmp_path):
-    for site, others in ((CARD, ()), (Site(CPU, torch.float32, 2, 16), (timed.kernel("a", 1.0, limits=Limits()),))):
+    for site, others in (
+        (CARD, ()),
+        (Site(CPU, torch.float32, 2, 16), (timed.kernel("a", 1.0, limits=KernelLimits()),)),
+    ):
         picked = choose(timed.kernel("sdpa", 0.001), *others, site=site)
         assert (picked.name, timed.calls) == ("sdpa", [])
     assert not (tmp_path / "cache").exists()
@@ -217,7 +220,7 @@ def test_it_is_measured_again_with_other_software(choose, timed, name):
 def test_it_is_measured_again_with_another_package_or_kernel(choose, timed, monkeypatch):
     versions = {"torch": "1.0"}
     monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
-    kernels = timed.kernel("sdpa", 0.003), timed.kernel("swift", 0.002, package=Package("torch", "torch"))
+    kernels = timed.kernel("sdpa", 0.003), timed.kernel("swift", 0.002, package=KernelPackage("torch", "torch"))
     choose(*kernels)
     versions["torch"] = "1.1"
     choose(*kernels)
@@ -299,11 +302,11 @@ def test_a_named_kernel_that_does_not_do_is_refused_at_once(choose, timed, funct
 
 
 def test_on_a_cpu_auto_is_the_plain_way_without_a_word():
-    found = choose_computing(Said(), CONFIG, device=CPU, dtype=torch.float32)
+    found = choose_computing(ComputeOptions(), CONFIG, device=CPU, dtype=torch.float32)
     assert (found.record, found.lines) == (PLAIN, ())
     assert found.compute.attention is equations.attention
     asked = choose_computing(found.said, CONFIG, device=CPU, dtype=torch.float32)
-    assert (asked.record, asked.said) == (found.record, Said("sdpa", "bf16", "off"))
+    assert (asked.record, asked.said) == (found.record, ComputeOptions("sdpa", "bf16", "off"))
     assert asked.lines[0] == "kernel sdpa: as asked"
     assert len(asked.lines) == 3
 
@@ -312,11 +315,11 @@ def test_no_memory_to_try_it_costs_one_line(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.\nSee documentation")
 
-    monkeypatch.setattr(Chooser, "pick", full)
+    monkeypatch.setattr(KernelChooser, "pick", full)
     with pytest.raises(
         RoomError, match=r"^memory ran out while kernels were tried; close other programs and try again$"
     ):
-        choose_computing(Said(), CONFIG, device=CPU, dtype=torch.float32)
+        choose_computing(ComputeOptions(), CONFIG, device=CPU, dtype=torch.float32)
 
 
 class Counted:

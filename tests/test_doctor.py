@@ -18,20 +18,20 @@ from holo_lite.doctor import disk as disk_module, look, nvidia, system, trials
 from holo_lite.doctor.apart import attempt, look_apart
 from holo_lite.doctor.disk import disk
 from holo_lite.doctor.facts import (
-    CacheFolder,
-    Card,
-    Choice,
-    Disk,
-    Model,
-    Nvidia,
-    Package,
-    Surroundings,
-    System,
-    Torch,
-    Trial,
+    CacheFacts,
+    CardFacts,
+    DiskFacts,
+    DoctorTrial,
+    DriverFacts,
+    MachineFacts,
+    ModelFacts,
+    PackageFacts,
+    ProfileFacts,
+    SystemFacts,
+    TorchFacts,
     Trouble,
 )
-from holo_lite.doctor.finding import Finding
+from holo_lite.doctor.finding import Diagnosis
 from holo_lite.doctor.judge import judge
 from holo_lite.doctor.judge_card import CUDA_BUILD, CUDA_INDEX
 from holo_lite.doctor.model import choice, model
@@ -46,32 +46,36 @@ from holo_lite.schemes.registry import SCHEMES
 from holo_lite.views.doctor import WIDTH, report_json, report_lines, to_fix
 
 FOUND = tuple(
-    Trial(name or kind, kind, "works")
+    DoctorTrial(name or kind, kind, "works")
     for kind, names in look.TRIED.items()
     for name in names
     if kind != "attention"
 )
-WELL = Surroundings(
-    system=System("Linux", "3.12.1", 64),
+WELL = MachineFacts(
+    system=SystemFacts("Linux", "3.12.1", 64),
     packages=(),
-    nvidia=Nvidia(("NVIDIA GeForce RTX 4090",), "580.65.06", (13, 0), by_nvml=True),
-    torch=Torch(
+    nvidia=DriverFacts(("NVIDIA GeForce RTX 4090",), "580.65.06", (13, 0), by_nvml=True),
+    torch=TorchFacts(
         "2.13.0",
         "13.0",
         None,
         91501,
         ("sm_80", "sm_86", "sm_90", "sm_120"),
-        (Card("NVIDIA GeForce RTX 4090", (8, 9)),),
+        (CardFacts("NVIDIA GeForce RTX 4090", (8, 9)),),
     ),
     machine=Machine("NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, 64 * GIB, 50 * GIB),
-    disk=Disk(Path("models"), 10**12, 3e9, of="a file made for it"),
-    model=Model(Path("models/holocine-nf4"), "sparse", "nf4", is_converted=True),
-    choice=Choice("profile 24gb: 23.0 of 24.0 GiB free", fits=True),
-    cache=CacheFolder(Path("cache"), {"prompts": 4_000_000, "rates": 0}),
-    trials=(*FOUND, Trial("sdpa", "attention", "works"), Trial("sage", "attention", "not here", "it needs sage")),
+    disk=DiskFacts(Path("models"), 10**12, 3e9, of="a file made for it"),
+    model=ModelFacts(Path("models/holocine-nf4"), "sparse", "nf4", is_converted=True),
+    choice=ProfileFacts("profile 24gb: 23.0 of 24.0 GiB free", fits=True),
+    cache=CacheFacts(Path("cache"), {"prompts": 4_000_000, "rates": 0}),
+    trials=(
+        *FOUND,
+        DoctorTrial("sdpa", "attention", "works"),
+        DoctorTrial("sage", "attention", "not here", "it needs sage"),
+    ),
 )
 NO_CARDS = replace(WELL.torch, cards=(), codes=())
-CPU_BUILD = Torch("2.13.0+cpu")
+CPU_BUILD = TorchFacts("2.13.0+cpu")
 CPU_ONLY = Machine("this CPU", ram=64 * GIB, ram_free=50 * GIB)
 
 
@@ -113,11 +117,13 @@ ILL = {
         ("PyTorch", "fix", "CUDA_VISIBLE_DEVICES='' hides NVIDIA GeForce RTX 4090", "unset CUDA_VISIBLE_DEVICES"),
     ),
     "a card without a driver": (
-        replace(WELL, torch=NO_CARDS, nvidia=Nvidia(("an NVIDIA card",))),
+        replace(WELL, torch=NO_CARDS, nvidia=DriverFacts(("an NVIDIA card",))),
         ("driver", "fix", "an NVIDIA card has none", "install it from https://www.nvidia.com/drivers"),
     ),
     "a driver that was updated and not loaded": (
-        replace(WELL, torch=NO_CARDS, nvidia=Nvidia(trouble="nvidia-smi says: Driver/library version mismatch")),
+        replace(
+            WELL, torch=NO_CARDS, nvidia=DriverFacts(trouble="nvidia-smi says: Driver/library version mismatch")
+        ),
         ("driver", "fix", "Driver/library version mismatch", "restart the computer"),
     ),
     "a driver that PyTorch cannot use": (
@@ -125,7 +131,7 @@ ILL = {
         ("PyTorch", "fix", "cannot use NVIDIA GeForce RTX 4090: CUDA unknown error", "restart"),
     ),
     "no card at all": (
-        replace(WELL, torch=CPU_BUILD, machine=CPU_ONLY, nvidia=Nvidia()),
+        replace(WELL, torch=CPU_BUILD, machine=CPU_ONLY, nvidia=DriverFacts()),
         ("PyTorch", "note", "2.13.0+cpu; no NVIDIA card here, so all runs on the CPU, very slowly", ""),
     ),
     "ROCm": (
@@ -137,17 +143,17 @@ ILL = {
         ("PyTorch", "fix", "does not load: OSError: [WinError 126] c10.dll", CUDA_BUILD),
     ),
     "a card newer than PyTorch": (
-        replace(WELL, torch=replace(WELL.torch, codes=("sm_80", "sm_90"), cards=(Card("RTX 5090", (12, 0)),))),
+        replace(WELL, torch=replace(WELL.torch, codes=("sm_80", "sm_90"), cards=(CardFacts("RTX 5090", (12, 0)),))),
         ("card", "fix", "has no code for RTX 5090 (compute capability 12.0)", CUDA_BUILD),
     ),
     "a card older than PyTorch": (
-        replace(WELL, torch=replace(WELL.torch, cards=(Card("GTX 1080", (6, 1)),))),
+        replace(WELL, torch=replace(WELL.torch, cards=(CardFacts("GTX 1080", (6, 1)),))),
         ("card", "fix", "has no code for GTX 1080 (compute capability 6.1)", "take --device cpu"),
     ),
     "a card without bf16": (
         replace(
             WELL,
-            torch=replace(WELL.torch, codes=("sm_75", "sm_80"), cards=(Card("RTX 2080", (7, 5)),)),
+            torch=replace(WELL.torch, codes=("sm_75", "sm_80"), cards=(CardFacts("RTX 2080", (7, 5)),)),
             machine=CPU_ONLY,
         ),
         ("card", "note", "RTX 2080 (compute capability 7.5) has no bf16 of its own", ""),
@@ -200,7 +206,7 @@ ILL = {
         ("CUDA", "note", "makes every call wait", "unset CUDA_LAUNCH_BLOCKING"),
     ),
     "an update that went too far": (
-        replace(WELL, packages=(Package("optimum-quanto==0.2.7", "0.3.0"),)),
+        replace(WELL, packages=(PackageFacts("optimum-quanto==0.2.7", "0.3.0"),)),
         (
             "packages",
             "fix",
@@ -209,7 +215,7 @@ ILL = {
         ),
     ),
     "a PyTorch that is too old": (
-        replace(WELL, packages=(Package("torch>=2.11", "2.4.0"),)),
+        replace(WELL, packages=(PackageFacts("torch>=2.11", "2.4.0"),)),
         ("packages", "fix", "torch>=2.11 is needed", f'python -m pip install "torch>=2.11" {CUDA_INDEX}'),
     ),
     "little RAM": (
@@ -229,11 +235,13 @@ ILL = {
         ("disk", "note", "10.00 GB free", "the released files take 69.10 GB: give `holo-lite fetch` another disk"),
     ),
     "a disk that cannot be measured": (
-        replace(WELL, disk=Disk(Path("/proc"), 0)),
+        replace(WELL, disk=DiskFacts(Path("/proc"), 0)),
         ("disk", "note", "its speed could not be measured", ""),
     ),
     "broken bitsandbytes": (
-        replace(WELL, trials=(*WELL.trials[1:], Trial("nf4", "scheme", "broken", "ended its process (SIGILL)"))),
+        replace(
+            WELL, trials=(*WELL.trials[1:], DoctorTrial("nf4", "scheme", "broken", "ended its process (SIGILL)"))
+        ),
         (
             "schemes",
             "fix",
@@ -242,7 +250,9 @@ ILL = {
         ),
     ),
     "a broken kernel that nobody must have": (
-        replace(WELL, trials=(Trial("flash-attn-2", "attention", "broken", "ImportError: undefined symbol"),)),
+        replace(
+            WELL, trials=(DoctorTrial("flash-attn-2", "attention", "broken", "ImportError: undefined symbol"),)
+        ),
         (
             "attention",
             "note",
@@ -251,27 +261,29 @@ ILL = {
         ),
     ),
     "attention that computes something else": (
-        replace(WELL, trials=(Trial("sdpa", "attention", "broken", "a row is 1 of its length off"),)),
+        replace(WELL, trials=(DoctorTrial("sdpa", "attention", "broken", "a row is 1 of its length off"),)),
         ("attention", "fix", "sdpa does not work", f"--force-reinstall torch {CUDA_INDEX}"),
     ),
     "wrong convolutions": (
-        replace(WELL, trials=(Trial("conv3d", "conv3d", "broken", "in bf16 it is 0.9 of its size off"),)),
+        replace(WELL, trials=(DoctorTrial("conv3d", "conv3d", "broken", "in bf16 it is 0.9 of its size off"),)),
         ("conv3d", "fix", "in bf16 it is 0.9 of its size off", '--upgrade "nvidia-cudnn-cu13>=9.15"'),
     ),
     "no compiler": (
-        replace(WELL, trials=(Trial("torch.compile", "compile", "broken", "InvalidCxxCompiler: No C++ compiler"),)),
+        replace(
+            WELL, trials=(DoctorTrial("torch.compile", "compile", "broken", "InvalidCxxCompiler: No C++ compiler"),)
+        ),
         ("torch.compile", "note", "No C++ compiler; nothing needs it", ""),
     ),
     "no H.264": (
-        replace(WELL, trials=(Trial("mp4", "video", "broken", "UnknownCodecError: libx264"),)),
+        replace(WELL, trials=(DoctorTrial("mp4", "video", "broken", "UnknownCodecError: libx264"),)),
         ("video", "fix", "UnknownCodecError: libx264", "--force-reinstall av"),
     ),
     "a model that is cut short": (
-        replace(WELL, model=Model(Path("m"), problem="m/a.safetensors: is cut short; download it again")),
+        replace(WELL, model=ModelFacts(Path("m"), problem="m/a.safetensors: is cut short; download it again")),
         ("model", "fix", "m/a.safetensors: is cut short", "download it again"),
     ),
     "a model as released": (
-        replace(WELL, model=Model(Path("m"), "sparse", "bf16")),
+        replace(WELL, model=ModelFacts(Path("m"), "sparse", "bf16")),
         ("model", "note", "m is whole, as released", "holo-lite quantize m m-nf4"),
     ),
     "no model": (
@@ -279,7 +291,7 @@ ILL = {
         ("model", "note", "none was named", "holo-lite doctor --model DIR, or holo-lite fetch sparse"),
     ),
     "a machine too small for the trained length": (
-        replace(WELL, choice=Choice("profile 6gb: 2.0 of 6.0 GiB free", fits=False)),
+        replace(WELL, choice=ProfileFacts("profile 6gb: 2.0 of 6.0 GiB free", fits=False)),
         ("profile", "note", "6gb: 2.0 of 6.0 GiB free", "holo-lite plan STORYBOARD says what fits"),
     ),
 }
@@ -311,7 +323,7 @@ def test_what_could_not_be_looked_at_is_told_once(field):
 
 def test_a_card_is_served_by_code_of_its_generation_or_what_can_be_translated():
     def is_served(capability, codes):
-        torch_seen = replace(WELL.torch, codes=codes, cards=(Card("card", capability),))
+        torch_seen = replace(WELL.torch, codes=codes, cards=(CardFacts("card", capability),))
         return all(finding.state != "fix" for finding in judge(replace(WELL, torch=torch_seen)))
 
     assert is_served((8, 9), ("sm_80",))
@@ -326,20 +338,20 @@ words = st.text(alphabet="abc ;:\n'\"→", max_size=12)
 versions = st.tuples(st.integers(1, 14), st.integers(0, 9))
 trouble = st.builds(Trouble, words)
 surroundings_of_any_kind = st.builds(
-    Surroundings,
+    MachineFacts,
     system=trouble
     | st.builds(
-        System,
+        SystemFacts,
         st.sampled_from(["Linux", "Windows", "Darwin", ""]),
         words,
         st.sampled_from([32, 64]),
         st.booleans(),
         st.dictionaries(st.sampled_from(system.VARIABLES), words),
     ),
-    packages=trouble | st.tuples(st.builds(Package, words, st.none() | words)),
+    packages=trouble | st.tuples(st.builds(PackageFacts, words, st.none() | words)),
     nvidia=trouble
     | st.builds(
-        Nvidia,
+        DriverFacts,
         st.lists(words).map(tuple),
         st.sampled_from(["", "5", "551.86", "580.65.06"]),
         st.none() | versions,
@@ -347,26 +359,31 @@ surroundings_of_any_kind = st.builds(
     ),
     torch=trouble
     | st.builds(
-        Torch,
+        TorchFacts,
         words,
         st.none() | st.sampled_from(["12.6", "13.0", "14"]),
         st.none() | st.just("6.4"),
         st.none() | st.integers(0, 100_000),
         st.lists(st.sampled_from(["sm_75", "sm_90a", "compute_120", "gfx1100", ""])).map(tuple),
-        st.lists(st.builds(Card, words, versions)).map(tuple),
+        st.lists(st.builds(CardFacts, words, versions)).map(tuple),
         words,
     ),
     machine=trouble | st.builds(Machine, words, *[st.none() | st.integers(0, 2**40)] * 4),
     disk=trouble
     | st.builds(
-        Disk, st.just(Path("here")), st.integers(0, 2**45), st.none() | st.floats(1, 1e11), st.booleans(), words
+        DiskFacts,
+        st.just(Path("here")),
+        st.integers(0, 2**45),
+        st.none() | st.floats(1, 1e11),
+        st.booleans(),
+        words,
     ),
-    model=trouble | st.none() | st.builds(Model, st.just(Path("m")), words, words, st.booleans(), words),
-    choice=trouble | st.builds(Choice, words, st.booleans()),
-    cache=trouble | st.builds(CacheFolder, st.just(Path("c")), st.dictionaries(words, st.integers(0, 2**40))),
+    model=trouble | st.none() | st.builds(ModelFacts, st.just(Path("m")), words, words, st.booleans(), words),
+    choice=trouble | st.builds(ProfileFacts, words, st.booleans()),
+    cache=trouble | st.builds(CacheFacts, st.just(Path("c")), st.dictionaries(words, st.integers(0, 2**40))),
     trials=st.lists(
         st.builds(
-            Trial,
+            DoctorTrial,
             st.sampled_from(["nf4", "int8", "qint4"]),
             st.sampled_from([*look.TRIED]),
             st.sampled_from(["works", "not here", "broken"]),
@@ -421,7 +438,7 @@ def test_trials_run_what_they_name():
     assert [trials.eight_bit(name).outcome for name in ("int8", "fp8")] == ["works"] * 2
     assert trials.conv3d().outcome == "works"
     assert trials.fused().outcome in {"works", "not here"}
-    assert trials.video() == Trial("mp4", "video", "works", "H.264 by libx264")
+    assert trials.video() == DoctorTrial("mp4", "video", "works", "H.264 by libx264")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a card may have them: run without one")
@@ -445,7 +462,7 @@ def test_fused_operations_that_mean_something_else_are_found(monkeypatch):
         monkeypatch.setattr("holo_lite.kernels.fused.pick_ops", lambda *_: (ops, "on", "fuse on: measured"))
         return trials.fused()
 
-    assert fused(Ops()) == Trial("fused", "fused", "works", "on")
+    assert fused(Ops()) == DoctorTrial("fused", "fused", "works", "on")
     assert fused(Ops(gated_add_=lambda x, gate, update: x.add_(update * gate.roll(1)))).outcome == "broken"
     assert fused(Ops(modulate=lambda x, shift, scale, eps: modulate(x, scale, shift * 2, eps))).outcome == "broken"
 
@@ -463,7 +480,7 @@ def test_products_that_a_card_cannot_do_are_not_called_broken(monkeypatch, capab
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr("holo_lite.eightbit.coding.has_triton", lambda: False)
     monkeypatch.setattr("holo_lite.eightbit.product.runs_row_by_row", lambda _: False)
-    assert trials.eight_bit(name) == Trial(name, "8-bit", "not here", reason)
+    assert trials.eight_bit(name) == DoctorTrial(name, "8-bit", "not here", reason)
 
 
 def test_a_library_that_raises_is_broken_and_the_doctor_goes_on(monkeypatch, tmp_path):
@@ -471,12 +488,12 @@ def test_a_library_that_raises_is_broken_and_the_doctor_goes_on(monkeypatch, tmp
         raise AttributeError("undefined symbol: cquantize_blockwise_fp16_nf4")
 
     monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", no_symbol)
-    place = look.Place(tmp_path, tmp_path)
+    place = look.ModelPlace(tmp_path, tmp_path)
     names = ("scheme nf4", "scheme int8")
     seen = {name: attempt(lambda name: look.look_at(place, name), name) for name in names}
     assert look.assemble(seen).trials == (
-        Trial("nf4", "scheme", "broken", "AttributeError: undefined symbol: cquantize_blockwise_fp16_nf4"),
-        Trial("int8", "scheme", "works", seen["scheme int8"].said),
+        DoctorTrial("nf4", "scheme", "broken", "AttributeError: undefined symbol: cquantize_blockwise_fp16_nf4"),
+        DoctorTrial("int8", "scheme", "works", seen["scheme int8"].said),
     )
     assert look.assemble(seen).torch == Trouble("was not looked at")
 
@@ -490,7 +507,7 @@ def test_a_package_that_does_not_suit_is_found(monkeypatch):
     there = {"torch": "2.10.0+cu130", "av": "18.1.0"}
     monkeypatch.setattr("importlib.metadata.requires", lambda _: needed)
     monkeypatch.setattr(system, "installed", there.get)
-    assert system.packages() == (Package("torch>=2.11", "2.10.0+cu130"), Package("gguf>=0.19", None))
+    assert system.packages() == (PackageFacts("torch>=2.11", "2.10.0+cu130"), PackageFacts("gguf>=0.19", None))
 
 
 # --- the driver, without PyTorch -------------------------------------------------------------------
@@ -522,7 +539,7 @@ def smi(tmp_path, monkeypatch):
 
 def test_nvidia_smi_is_understood(smi):
     smi(SMI.format(python=sys.executable, code=0))
-    assert nvidia.by_smi() == Nvidia(("NVIDIA GeForce RTX 4090", "NVIDIA T400, 4GB"), "580.65.06", (13, 0))
+    assert nvidia.by_smi() == DriverFacts(("NVIDIA GeForce RTX 4090", "NVIDIA T400, 4GB"), "580.65.06", (13, 0))
 
 
 @pytest.mark.parametrize(
@@ -555,7 +572,7 @@ def test_linux_own_tables_are_read_where_no_program_is(tmp_path):
     (driver / "version").write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22\nGCC 12\n"
     )
-    assert nvidia.by_tables(tmp_path) == Nvidia(("NVIDIA GeForce RTX 3090",), "550.54.14")
+    assert nvidia.by_tables(tmp_path) == DriverFacts(("NVIDIA GeForce RTX 3090",), "550.54.14")
 
 
 def test_a_card_in_the_slot_without_a_driver_is_seen(tmp_path):
@@ -568,8 +585,8 @@ def test_a_card_in_the_slot_without_a_driver_is_seen(tmp_path):
         device.mkdir(parents=True)
         (device / "vendor").write_text(f"{vendor}\n")
         (device / "class").write_text(f"{kind}\n")
-    assert nvidia.by_tables(tmp_path) == Nvidia(("an NVIDIA card",))
-    assert nvidia.by_tables(tmp_path / "nothing") == Nvidia()
+    assert nvidia.by_tables(tmp_path) == DriverFacts(("an NVIDIA card",))
+    assert nvidia.by_tables(tmp_path / "nothing") == DriverFacts()
 
 
 # --- disk and model --------------------------------------------------------------------------------
@@ -600,7 +617,7 @@ def test_a_full_or_locked_disk_is_left_alone(tmp_path, monkeypatch):
 
 
 def test_a_models_health_is_that_of_all_its_files(toy_copy):
-    assert model(toy_copy) == Model(toy_copy, "sparse", "fp32")
+    assert model(toy_copy) == ModelFacts(toy_copy, "sparse", "fp32")
     assert choice(toy_copy).fits
     with (toy_copy / "dit_low_noise.safetensors").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 4)
@@ -612,7 +629,7 @@ def test_a_models_health_is_that_of_all_its_files(toy_copy):
 @pytest.mark.parametrize("name", ["nowhere", "a file"])
 def test_a_name_that_is_no_folder_is_the_models_illness_and_not_the_disks(tmp_path, name):
     (tmp_path / "a file").write_bytes(b"")
-    place = look.Place(tmp_path, tmp_path / "cache", tmp_path / name)
+    place = look.ModelPlace(tmp_path, tmp_path / "cache", tmp_path / name)
     looked = {fact: attempt(partial(look.look_at, place), fact) for fact in ("disk", "model")}
     fixes = [finding.what for finding in judge(replace(WELL, **looked)) if finding.state == "fix"]
     assert fixes == ["model"]
@@ -646,7 +663,7 @@ def test_the_report_can_be_read_by_programs(run, toy_copy):
     outcome = run("doctor", "--json", "--model", toy_copy)
     told = json.loads(outcome.out)
     assert outcome.code == 1
-    findings = {finding["what"]: Finding(**finding) for finding in told["findings"]}
+    findings = {finding["what"]: Diagnosis(**finding) for finding in told["findings"]}
     assert {"Python", "packages", "RAM", "disk", "schemes", "video", "model", "cache"} <= {*findings}
     assert findings["model"].state == "fix"
     assert "has no tokenizer.json" in findings["model"].said

@@ -197,7 +197,7 @@ def linear_of(scheme, weight, bias=None):
 def test_a_layer_in_8_bits_is_near_the_plain_one_whatever_it_is_stored_as(scheme, bits):
     weight, x = numbers(OUTPUTS, INPUTS, 1, BF16), numbers(30, INPUTS, 2, BF16)
     layer = linear_of(scheme, weight, numbers(1, OUTPUTS, 3, BF16)[0])
-    ready = layer.ready(BF16, bits)
+    ready = layer.unpacked(BF16, bits)
     assert isinstance(ready, CodedAffine)
     found = ready(x)
     assert (found.shape, found.dtype) == ((30, OUTPUTS), BF16)
@@ -207,7 +207,7 @@ def test_a_layer_in_8_bits_is_near_the_plain_one_whatever_it_is_stored_as(scheme
 @pytest.mark.parametrize(("scheme", "bits"), [("int8", "int8"), ("qint8", "int8"), ("qfloat8", "fp8")])
 def test_a_weight_stored_in_the_format_is_multiplied_as_it_lies(scheme, bits):
     layer = linear_of(scheme, numbers(OUTPUTS, INPUTS, 1))
-    ready = layer.ready(FP32, bits)
+    ready = layer.unpacked(FP32, bits)
     assert ready.weight.codes.data_ptr() == layer.weight.codes.data_ptr()
     detour = quantize(layer.weight.unpack(FP32), FORMATS[bits])
     assert same_bits(ready.weight.codes, detour.codes)
@@ -224,14 +224,14 @@ def test_an_adapters_product_is_in_the_weight_before_it_is_rounded(scheme, bits,
     before = layer.weight.unpack(FP32) if scheme else weight.clone()
     layer.adapter = LowRank(numbers(OUTPUTS, 4, 5), numbers(4, INPUTS, 6), 0.5)
     expected = quantize(before + 0.5 * (layer.adapter.up @ layer.adapter.down), FORMATS[bits])
-    assert off(layer.ready(FP32, bits).weight.numbers(), expected.numbers()) < 0.001
+    assert off(layer.unpacked(FP32, bits).weight.numbers(), expected.numbers()) < 0.001
     assert torch.equal(layer.weight.unpack(FP32) if scheme else layer.weight, before)
 
 
 def test_sides_that_do_not_suit_are_multiplied_plainly():
     layer = linear_of(None, numbers(24, 32))
-    assert isinstance(layer.ready(FP32, "fp8"), PlainAffine)
-    assert isinstance(layer.ready(FP32, "int8"), CodedAffine)
+    assert isinstance(layer.unpacked(FP32, "fp8"), PlainAffine)
+    assert isinstance(layer.unpacked(FP32, "int8"), CodedAffine)
     assert unfit("fp8", 24, 32) == "weights of 24x32 stay as they are: fp8 needs multiples of 16"
     assert unfit("fp8", 5120, 13824) is None
 
@@ -263,7 +263,7 @@ def test_a_block_in_8_bits_holds_no_dense_weight():
     layer = linear_of(None, torch.zeros(rows, 2048, dtype=BF16))
     with LiveBytes() as live:
         live.ignore(layer.weight)
-        layer.ready(BF16, "int8")
+        layer.unpacked(BF16, "int8")
     assert live.peak < rows * 2048 + 5 * SLICE
 
 

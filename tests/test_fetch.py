@@ -19,7 +19,7 @@ from holo_lite.fetch import hub as hub_module
 from holo_lite.fetch.hub import Hub, PassingError
 from holo_lite.fetch.order import check_room, order_lines, plan_order
 from holo_lite.fetch.run import _alone, fetch
-from holo_lite.fetch.transfer import WAITS, Begun, Note, Part, download, partial
+from holo_lite.fetch.transfer import WAITS, Begun, Note, TransferPart, download, partial
 from holo_lite.fetch.wanted import HOLOCINE, WAN, wanted
 from holo_lite.weights.folder import open_folder
 
@@ -358,14 +358,14 @@ def test_too_little_disk_is_refused_before_anything_comes(server, tmp_path, monk
 
 
 def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
-    add = Part.add
+    add = TransferPart.add
 
     def full(part, piece):
         if part.size >= 2**21:
             raise OSError(errno.ENOSPC, "No space left on device")
         add(part, piece)
 
-    monkeypatch.setattr(Part, "add", full)
+    monkeypatch.setattr(TransferPart, "add", full)
     with pytest.raises(OutputError, match="the disk is full; free some space and type the same command to go on"):
         bring(server, tmp_path)
     monkeypatch.undo()

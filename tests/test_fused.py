@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from holo_lite.eightbit.product import off
 from holo_lite.errors import SettingsError
 from holo_lite.kernels import fused
-from holo_lite.kernels.fused import Fused, fused_ops, pick_ops, trial
+from holo_lite.kernels.fused import FusedOps, fused_ops, pick_ops, trial
 from holo_lite.model import equations
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute, Ops
@@ -115,7 +115,7 @@ def test_what_the_compiler_would_fix_is_an_error_and_no_second_graph():
     def branches(x):
         return x + 1 if x.shape[0] == 4 else x - 1
 
-    function = Fused.of(branches, branches, (0,))
+    function = FusedOps.of(branches, branches, (0,))
     with pytest.raises(Exception, match="onstraint"), torch.inference_mode():
         function(torch.zeros(4, 3))
 
@@ -143,7 +143,7 @@ def test_a_break_in_the_graph_is_an_error():
         return x + 1
 
     with pytest.raises(torch._dynamo.exc.Unsupported), torch.inference_mode():
-        Fused.of(breaks, breaks, (0,))(torch.zeros(4, 3))
+        FusedOps.of(breaks, breaks, (0,))(torch.zeros(4, 3))
 
 
 # --- what a person says ----------------------------------------------------------------------------

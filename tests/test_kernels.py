@@ -10,9 +10,9 @@ from hypothesis import given, settings, strategies as st
 from kernel_packages import PACKAGES, shelf  # noqa: F401 - a fixture
 
 from holo_lite.errors import SettingsError
-from holo_lite.kernels.kernel import Kernel, Limits, Package, Site
+from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
 from holo_lite.kernels.registry import KERNELS, find
-from holo_lite.kernels.trial import APPROXIMATE, PROMPT, REALISTIC, SMALL, Trial, Tried, attempt, bound
+from holo_lite.kernels.trial import APPROXIMATE, PROMPT, REALISTIC, SMALL, KernelTrial, TrialResult, attempt, bound
 from holo_lite.model import equations
 
 CPU = torch.device("cpu")
@@ -128,8 +128,8 @@ def test_on_this_card_what_is_usable_is_right(device, name):
     kernel = NAMED[name]
     if (refusal := kernel.refusal(site)) is not None:
         pytest.skip(refusal)
-    found = attempt(kernel, *(Trial.of(site, rows) for rows in (SMALL, REALISTIC, PROMPT)))
-    assert isinstance(found, Tried), found
+    found = attempt(kernel, *(KernelTrial.of(site, rows) for rows in (SMALL, REALISTIC, PROMPT)))
+    assert isinstance(found, TrialResult), found
     assert found.error <= bound(kernel, BF16)
 
 
@@ -248,7 +248,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_trial_finds(fault):
     change, said = FAULTS[fault]
-    found = attempt(broken(change), Trial.of(CARD, (60, 150)))
+    found = attempt(broken(change), KernelTrial.of(CARD, (60, 150)))
     assert isinstance(found, str)
     assert said in found
     assert len(found.splitlines()) == 1
@@ -259,14 +259,14 @@ def test_a_trial_finds(fault):
 @settings(max_examples=15, deadline=None)
 def test_rounding_alone_fails_no_trial(rows):
     expected = oracle(*rows).float()
-    assert Trial(*rows, expected).error(equations.attention) <= bound(NAMED["sdpa"], rows[0].dtype)
+    assert KernelTrial(*rows, expected).error(equations.attention) <= bound(NAMED["sdpa"], rows[0].dtype)
 
 
 def test_eight_bits_are_no_rounding_and_garbage_is_not_eight_bits(shelf):  # noqa: F811
     shelf.put("sage")
-    trial = Trial.of(CARD, SMALL)
+    trial = KernelTrial.of(CARD, SMALL)
     found = attempt(NAMED["sage"], trial)
-    assert isinstance(found, Tried)
+    assert isinstance(found, TrialResult)
     assert bound(NAMED["sdpa"], BF16) < found.error < APPROXIMATE
     assert isinstance(attempt(broken(NAMED["sage"].open()), trial), str), "were it called exact"
     assert isinstance(attempt(broken(causal, exact=False), trial), str)
@@ -277,7 +277,9 @@ def test_a_package_that_does_not_come_in_is_a_reason(error):
     def load():
         raise error
 
-    found = attempt(Kernel("torn", load, Limits(), Package("torn", "torn")), Trial.of(CARD, (4, 4)))
+    found = attempt(
+        Kernel("torn", load, KernelLimits(), KernelPackage("torn", "torn")), KernelTrial.of(CARD, (4, 4))
+    )
     assert isinstance(found, str)
     assert found.startswith(type(error).__name__)
 
@@ -287,13 +289,13 @@ def test_no_memory_is_no_reason():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        attempt(broken(full), Trial.of(CARD, (4, 4)))
+        attempt(broken(full), KernelTrial.of(CARD, (4, 4)))
 
 
 def test_a_trial_leaves_the_random_numbers_alone_and_is_the_same_every_time():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = Trial.of(CARD, (8, 16)), Trial.of(CARD, (8, 16))
+    first, second = KernelTrial.of(CARD, (8, 16)), KernelTrial.of(CARD, (8, 16))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.q, second.q)
     assert (first.q.shape, first.k.shape, first.v.shape) == ((8, 2, 64), (16, 2, 64), (16, 2, 64))

@@ -20,7 +20,7 @@ from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.rung_memory import Remembered
+from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import released_sizes
 from holo_lite.render.decode_phase import Decoding
 from holo_lite.render.denoise_phase import Denoiser
@@ -31,7 +31,7 @@ from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
-from holo_lite.streaming.residency import Places, Residency
+from holo_lite.streaming.residency import BlockPlaces, Residency
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 DATA = Path(__file__).parent / "parity_data"
@@ -209,11 +209,11 @@ def test_the_ladder_ends_and_every_rung_is_smaller(attention, feed_forward, resi
 def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
     request = ClipRequest(SETTINGS.layout)
     nf4, int8 = released_sizes("nf4"), released_sizes("int8")
-    here = Remembered.of(tmp_path, "a card", nf4, request)
+    here = RungMemory.of(tmp_path, "a card", nf4, request)
     assert here.apply(PLAN) == PLAN
     held = replace(PLAN, chunks=Chunks(512, 256), joint=False, resident=1, resident_other=0, tile=(8, 8))
     here.keep(held)
-    assert Remembered.of(tmp_path, "a card", nf4, request).apply(PLAN) == held
+    assert RungMemory.of(tmp_path, "a card", nf4, request).apply(PLAN) == held
     poorer = replace(PLAN, chunks=Chunks(256, 256), resident=0, resident_other=0)
     assert here.apply(poorer).chunks == Chunks(256, 256), "there may be less memory today"
     longer = ClipRequest(ShotLayout((0,), 9, 4, 6))
@@ -229,11 +229,11 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
         ("a card", replace(nf4, workspace=Workspace(2, 6)), request),
         ("a card", nf4, longer),
     ):
-        assert Remembered.of(tmp_path, *other).apply(PLAN) == PLAN
+        assert RungMemory.of(tmp_path, *other).apply(PLAN) == PLAN
 
 
 def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
-    here = Remembered.of(tmp_path, "a card", released_sizes("nf4"), ClipRequest(SETTINGS.layout))
+    here = RungMemory.of(tmp_path, "a card", released_sizes("nf4"), ClipRequest(SETTINGS.layout))
     for text in ("", "[]", "null", f'{{"{here.key}": {{"chunks": 3}}}}', f'{{"{here.key}": 3}}'):
         here.path.write_text(text)
         assert here.apply(PLAN) == PLAN
@@ -355,7 +355,7 @@ def test_blocks_that_stay_are_chosen_among_those_that_stayed(total, plans):
     """Going down, nothing has to be read. Every block is resident or streams, and is cached only if it does."""
     before = None
     for resident, other, cached in sorted(plans, reverse=True):
-        found = Places.chosen(total, Residency(resident=resident, resident_other=other, cached=cached), before)
+        found = BlockPlaces.chosen(total, Residency(resident=resident, resident_other=other, cached=cached), before)
         assert sorted((*found.stay, *found.streamed)) == list(range(total))
         assert len(found.stay) == min(resident, total)
         assert set(found.early) <= set(found.stay)

@@ -186,16 +186,16 @@ def test_a_ready_weight_is_what_is_stored_plus_the_product_and_nothing_stored_ch
     linear = linear_of(scheme, weight, bias, dtype)
     stored = [linear.weight] if scheme == "as it is" else [*linear.weight.buffers()]
     before = [part.clone() for part in stored]
-    plain = linear.ready().weight.clone()
+    plain = linear.unpacked().weight.clone()
     linear.adapter = LowRank(up, down, -0.7)
-    found = linear.ready().weight
+    found = linear.unpacked().weight
     exact = plain.double() - 0.7 * up.double() @ down.double()
     assert found.dtype == dtype
     terms = plain.double().abs() + up.double().abs() @ down.double().abs()  # summed in fp32 at least
     once = torch.finfo(dtype).eps / 2 * exact.abs() + 4 * torch.finfo(FP32).eps * terms
     assert ((found - exact).abs() <= once).all(), "rounded more than once"
     assert equal(stored, before)
-    assert torch.equal(linear.ready().weight, found), "the second visit sees the first one's sum"
+    assert torch.equal(linear.unpacked().weight, found), "the second visit sees the first one's sum"
     x = normal(5, 256).to(dtype)
     assert torch.equal(linear(x), F.linear(x, found, bias))
 
@@ -207,7 +207,7 @@ def test_in_8_bits_the_product_is_added_before_rounding(scheme, mode):
     linear = linear_of(scheme, normal(96, 256), normal(96).bfloat16(), BF16)
     dense = linear.weight.unpack(FP32) if scheme != "as it is" else linear.weight.float()
     linear.adapter = LowRank(*(factor.bfloat16() for factor in factors(96, 256)), 0.6)
-    found = linear.ready(mode=mode).weight
+    found = linear.unpacked(mode=mode).weight
     up, down = linear.adapter.up.float(), linear.adapter.down.float()
     expected = quantize(torch.addmm(dense, up, down, alpha=0.6), FORMATS[mode])
     assert torch.equal(found.codes.float(), expected.codes.float())
@@ -224,7 +224,7 @@ def test_pairs_for_one_weight_add_up_and_none_counts_for_another(home, tmp_path)
     model = load_expert(path, dtype=FP32, device=CPU)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     hosted.hang(model)
-    ready = {name: model.get_submodule(name.removesuffix(".weight")).ready().weight for name in MATRICES}
+    ready = {name: model.get_submodule(name.removesuffix(".weight")).unpacked().weight for name in MATRICES}
     torch.testing.assert_close(ready[Q], before[Q] + one.delta(Q) + two.delta(Q), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ready[k], before[k] + two.delta(k), rtol=1e-5, atol=1e-5)
     assert all(torch.equal(ready[name], before[name]) for name in MATRICES if name not in (Q, k))
@@ -270,7 +270,7 @@ def test_a_conversion_to_bf16_that_merges_has_the_same_weights_to_rounding(home)
         with files(experts_of(home / "bf16"), BF16, adapters=adapters).lend(expert) as model:
             found = model.state_dict()
             for name in MATRICES:
-                found[name] = model.get_submodule(name.removesuffix(".weight")).ready().weight
+                found[name] = model.get_submodule(name.removesuffix(".weight")).unpacked().weight
         a, b = (torch.cat([tensors[name].flatten() for name in merged]).float() for tensors in (found, merged))
         assert (a != b).float().mean() < 0.001
         one_place = torch.finfo(BF16).eps * b.abs() + 4 * torch.finfo(FP32).eps  # terms of about 1, summed in fp32

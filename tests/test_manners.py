@@ -13,7 +13,7 @@ from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, Storyboard, errors
 from holo_lite.events import StepDone, SteppedDown
-from holo_lite.render.retry import Stairs
+from holo_lite.render.retry import OomRetry
 from holo_lite.system.quiet import BITSANDBYTES, without_remarks
 
 ABOVE = ("cli", "holo_lite.commands.quantize", "holo_lite.commands")  # where a person is spoken to
@@ -116,8 +116,8 @@ def test_the_log_tells_what_was_given_up(caplog):
         if not plan.rungs:
             raise torch.OutOfMemoryError("no room for 3 GiB\nand more")
 
-    stairs = Stairs(torch.device("cpu"), lambda plan, _: (plan, "half of the chunks"), lambda _: None)
-    events = list(stairs.run(attempt, Plan(), lambda: "step 3"))
+    retry = OomRetry(torch.device("cpu"), lambda plan, _: (plan, "half of the chunks"), lambda _: None)
+    events = list(retry.run(attempt, Plan(), lambda: "step 3"))
     assert sum(isinstance(event, SteppedDown) for event in events) == 1
     assert caplog.messages == ["step 3: memory ran out (no room for 3 GiB); going on with half of the chunks"]
 

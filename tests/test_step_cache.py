@@ -32,7 +32,7 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.rung_memory import Remembered
+from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import released_sizes
 from holo_lite.render.denoise_phase import Denoiser
@@ -365,10 +365,10 @@ def test_giving_the_cache_up_is_the_last_rung_and_computes_the_rest(paths):
 def test_that_there_was_no_room_for_a_cache_is_not_remembered(tmp_path):
     request = ClipRequest(SETTINGS.layout, cached=True)
     sizes = released_sizes("nf4")
-    here = Remembered.of(tmp_path, "a card", sizes, request)
+    here = RungMemory.of(tmp_path, "a card", sizes, request)
     here.keep(replace(ROOM, step_cache=False))
     assert here.apply(ROOM).step_cache
-    assert here.key != Remembered.of(tmp_path, "a card", sizes, replace(request, cached=False)).key
+    assert here.key != RungMemory.of(tmp_path, "a card", sizes, replace(request, cached=False)).key
 
 
 def copied(cache):

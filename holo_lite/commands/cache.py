@@ -15,12 +15,12 @@ def cache(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from holo_lite.system.cache_folder import cache_folder
-    from holo_lite.system.caches import PARTS, sizes
+    from holo_lite.system.caches import CACHE_PARTS, sizes
     from holo_lite.system.units import bytes_text
 
     found = sizes()
     click.echo(f"{bytes_text(sum(found.values()))} in {cache_folder()}")
-    for part in PARTS:
+    for part in CACHE_PARTS:
         click.echo(f"{bytes_text(found[part.name]):>10}  {part.name}: {part.what}")
 
 

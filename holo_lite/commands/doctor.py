@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from holo_lite.doctor.facts import Surroundings
+    from holo_lite.doctor.facts import MachineFacts
 
 
 @click.command()
@@ -31,13 +31,13 @@ def doctor(model: Path | None, *, as_json: bool) -> int:
     return int(to_fix(findings) > 0)
 
 
-def _look(model: Path | None) -> Surroundings:
+def _look(model: Path | None) -> MachineFacts:
     """Gather everything, and show how that goes."""
-    from holo_lite.doctor.look import NAMES, Place, Seen, gather
+    from holo_lite.doctor.look import NAMES, ModelPlace, Seen, gather
     from holo_lite.system.cache_folder import cache_folder
     from holo_lite.views.run import Pace, display
 
-    place = Place(Path.cwd(), cache_folder(), model)
+    place = ModelPlace(Path.cwd(), cache_folder(), model)
     with closing(gather(place, NAMES)) as events, display(Console(stderr=True)) as view:
         view.begin("looking at this machine", Pace(len(NAMES)))
         for done, event in enumerate(events, start=1):

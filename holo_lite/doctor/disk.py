@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from holo_lite.doctor.facts import Disk
+from holo_lite.doctor.facts import DiskFacts
 
 PIECE = 2**24  # bytes a read; direct ones need multiples of the disk's blocks
 MOST_BYTES = 2**30
@@ -25,7 +25,7 @@ OWN_FILE = 2**27  # bytes of a file made for this, where there is none
 SPARE = 2**30  # bytes that must be free for that
 
 
-def disk(folder: Path, model: Path | None) -> Disk:
+def disk(folder: Path, model: Path | None) -> DiskFacts:
     """Measure the disk of a folder by the largest file of the model there, or by one made for it and removed."""
     free = shutil.disk_usage(folder).free
     files = [file for file in (model or folder).rglob("*") if file.is_file()] if model is not None else []
@@ -33,7 +33,7 @@ def disk(folder: Path, model: Path | None) -> Disk:
     if largest is not None and largest.stat().st_size >= PIECE:
         return _measured(folder, free, largest, largest.name)
     if free < SPARE or not os.access(folder, os.W_OK):
-        return Disk(folder, free)
+        return DiskFacts(folder, free)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".holo-lite-") as own:
         noise = os.urandom(PIECE)  # some disks pack what repeats within a block
         for _ in range(OWN_FILE // PIECE):
@@ -43,12 +43,12 @@ def disk(folder: Path, model: Path | None) -> Disk:
         return _measured(folder, free, Path(own.name), "a file made for it")
 
 
-def _measured(folder: Path, free: int, file: Path, of: str) -> Disk:
+def _measured(folder: Path, free: int, file: Path, of: str) -> DiskFacts:
     for way in (_round_the_cache, _through_the_cache):
         rate = _rate(file, way)
         if rate is not None:
-            return Disk(folder, free, rate, way is _through_the_cache, of)
-    return Disk(folder, free)
+            return DiskFacts(folder, free, rate, way is _through_the_cache, of)
+    return DiskFacts(folder, free)
 
 
 def _round_the_cache(file: Path) -> int:

@@ -1,6 +1,6 @@
 """What was found out about a machine, as plain records: no judgement yet, and nothing that looks.
 
-Every field of `Surroundings` is what a probe found or the `Trouble` it had. Bytes unless a name says otherwise.
+Every field of `MachineFacts` is what a probe found or the `Trouble` it had. Bytes unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class System:
+class SystemFacts:
     """The system by Python's name for it (Linux, Windows, Darwin), and the variables that bear on CUDA."""
 
     name: str
@@ -35,7 +35,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Package:
+class PackageFacts:
     """A requirement of ours that is not met. found: the installed version; None if there is none."""
 
     requirement: str
@@ -43,7 +43,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Nvidia:
+class DriverFacts:
     """What the driver says of itself and its cards, whatever PyTorch sees.
 
     driver: as ``580.65.06``; cuda: the newest CUDA it runs; trouble: what its own tool complains of; by_nvml:
@@ -58,7 +58,7 @@ class Nvidia:
 
 
 @dataclass(frozen=True)
-class Card:
+class CardFacts:
     """A card as PyTorch sees it. capability: of compute, such as (8, 9)."""
 
     name: str
@@ -66,7 +66,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Torch:
+class TorchFacts:
     """PyTorch's build and what it sees.
 
     cuda, rocm: what it is built for, None if it is not; cudnn: as 91501 for 9.15.1; codes: the architectures it has
@@ -78,12 +78,12 @@ class Torch:
     rocm: str | None = None
     cudnn: int | None = None
     codes: tuple[str, ...] = ()
-    cards: tuple[Card, ...] = ()
+    cards: tuple[CardFacts, ...] = ()
     refusal: str = ""
 
 
 @dataclass(frozen=True)
-class Disk:
+class DiskFacts:
     """A folder's disk. rate: bytes a second of a read, None if none was possible; by_cache: memory may have helped.
 
     of: what was read.
@@ -97,7 +97,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Trial:
+class DoctorTrial:
     """Something that was run on a small input.
 
     outcome: `works`; `not here`, which is no fault: it is for other cards, or an extra that is not installed;
@@ -111,7 +111,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFacts:
     """A model's folder. problem: why it is none, or not whole."""
 
     folder: Path
@@ -122,7 +122,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProfileFacts:
     """The profile a run here would take, and why. fits: whether the trained length fits into it."""
 
     why: str
@@ -130,7 +130,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class CacheFolder:
+class CacheFacts:
     """Where our caches are, and the bytes of each part."""
 
     folder: Path
@@ -138,16 +138,16 @@ class CacheFolder:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class MachineFacts:
     """Everything the doctor knows. No model: None was named."""
 
-    system: System | Trouble
-    packages: tuple[Package, ...] | Trouble
-    nvidia: Nvidia | Trouble
-    torch: Torch | Trouble
+    system: SystemFacts | Trouble
+    packages: tuple[PackageFacts, ...] | Trouble
+    nvidia: DriverFacts | Trouble
+    torch: TorchFacts | Trouble
     machine: Machine | Trouble
-    disk: Disk | Trouble
-    model: Model | Trouble | None
-    choice: Choice | Trouble
-    cache: CacheFolder | Trouble
-    trials: tuple[Trial, ...] = ()
+    disk: DiskFacts | Trouble
+    model: ModelFacts | Trouble | None
+    choice: ProfileFacts | Trouble
+    cache: CacheFacts | Trouble
+    trials: tuple[DoctorTrial, ...] = ()

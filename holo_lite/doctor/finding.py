@@ -9,7 +9,7 @@ State = Literal["ok", "note", "fix"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """what: it is about; said: what is found; do: what to type or change, for a fix always and for a note at times.
 
     A note costs speed or room, or is good to know. A fix is what a run would fail of, or be many times slower for.
@@ -24,22 +24,22 @@ class Finding:
         assert self.do or self.state != "fix", f"{self.what}: a fix says what to do"
 
 
-def ok(what: str, said: str) -> Finding:
+def ok(what: str, said: str) -> Diagnosis:
     """All is well."""
-    return Finding(what, "ok", said)
+    return Diagnosis(what, "ok", said)
 
 
-def note(what: str, said: str, do: str = "") -> Finding:
+def note(what: str, said: str, do: str = "") -> Diagnosis:
     """Good to know."""
-    return Finding(what, "note", said, do)
+    return Diagnosis(what, "note", said, do)
 
 
-def fix(what: str, said: str, do: str) -> Finding:
+def fix(what: str, said: str, do: str) -> Diagnosis:
     """To be mended."""
-    return Finding(what, "fix", said, do)
+    return Diagnosis(what, "fix", said, do)
 
 
-def unseen(what: str, said: str) -> Finding:
+def unseen(what: str, said: str) -> Diagnosis:
     """Something could not be looked at."""
     return fix(what, f"could not be looked at: {said}", "report it, with what `holo-lite doctor --json` prints")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from holo_lite.doctor.facts import Kind, Surroundings, Trial, Trouble
-from holo_lite.doctor.finding import Finding, fix, note, ok, pip, unseen
+from holo_lite.doctor.facts import DoctorTrial, Kind, MachineFacts, Trouble
+from holo_lite.doctor.finding import Diagnosis, fix, note, ok, pip, unseen
 from holo_lite.doctor.judge_card import (
     CUDA_INDEX,
     better_cudnn,
@@ -31,7 +31,7 @@ LIBRARY: Mapping[str, str] = {
 OWN_KERNEL = "sdpa"  # what every run falls back on
 
 
-def judge(s: Surroundings) -> tuple[Finding, ...]:
+def judge(s: MachineFacts) -> tuple[Diagnosis, ...]:
     """Everything worth a line, in the order in which mending it makes sense."""
     checks = (
         judge_system,
@@ -51,7 +51,7 @@ def judge(s: Surroundings) -> tuple[Finding, ...]:
     return tuple(finding for check in checks for finding in check(s))
 
 
-def judge_system(s: Surroundings) -> Iterator[Finding]:
+def judge_system(s: MachineFacts) -> Iterator[Diagnosis]:
     """Python, and variables that slow CUDA down."""
     if isinstance(s.system, Trouble):
         yield unseen("Python", s.system.said)
@@ -64,7 +64,7 @@ def judge_system(s: Surroundings) -> Iterator[Finding]:
         yield note("CUDA", "CUDA_LAUNCH_BLOCKING makes every call wait for the card", "unset CUDA_LAUNCH_BLOCKING")
 
 
-def judge_packages(s: Surroundings) -> Iterator[Finding]:
+def judge_packages(s: MachineFacts) -> Iterator[Diagnosis]:
     """Requirements that are not met."""
     if isinstance(s.packages, Trouble):
         yield unseen("packages", s.packages.said)
@@ -77,11 +77,11 @@ def judge_packages(s: Surroundings) -> Iterator[Finding]:
         yield ok("packages", "all that are needed, in versions that suit")
 
 
-def _has_nvidia(s: Surroundings) -> bool:
+def _has_nvidia(s: MachineFacts) -> bool:
     return not isinstance(s.nvidia, Trouble) and bool(s.nvidia.cards)
 
 
-def judge_memory(s: Surroundings) -> Iterator[Finding]:
+def judge_memory(s: MachineFacts) -> Iterator[Diagnosis]:
     """The main memory."""
     if isinstance(s.machine, Trouble):
         return  # the card's line has said it, or PyTorch's
@@ -94,7 +94,7 @@ def judge_memory(s: Surroundings) -> Iterator[Finding]:
         yield ok("RAM", said)
 
 
-def judge_disk(s: Surroundings) -> Iterator[Finding]:
+def judge_disk(s: MachineFacts) -> Iterator[Diagnosis]:
     """How fast weights can come, and how much fits."""
     if isinstance(s.disk, Trouble):
         yield unseen("disk", s.disk.said)
@@ -114,11 +114,11 @@ def judge_disk(s: Surroundings) -> Iterator[Finding]:
         yield ok("disk", said)
 
 
-def judge_trials(s: Surroundings) -> Iterator[Finding]:
+def judge_trials(s: MachineFacts) -> Iterator[Diagnosis]:
     """What worked on a small input, a line a kind, and a line for each that did not."""
     if isinstance(s.torch, Trouble):
         return  # nothing can
-    kinds: dict[Kind, list[Trial]] = defaultdict(list)
+    kinds: dict[Kind, list[DoctorTrial]] = defaultdict(list)
     for trial in s.trials:
         kinds[trial.kind].append(trial)
     for kind, trials in kinds.items():
@@ -139,13 +139,13 @@ TITLES: Mapping[Kind, str] = {
 ONE: tuple[Kind, ...] = ("fused", "conv3d", "compile", "video")  # kinds of a single thing
 
 
-def _working(kind: Kind, trials: list[Trial]) -> Iterator[str]:
+def _working(kind: Kind, trials: list[DoctorTrial]) -> Iterator[str]:
     names = [trial.name for trial in trials if trial.outcome == "works"]
     if names:
         yield "works" if kind in ONE else f"{', '.join(names)} {'works' if len(names) == 1 else 'work'}"
 
 
-def _left_out(kind: Kind, trials: list[Trial]) -> Iterator[str]:
+def _left_out(kind: Kind, trials: list[DoctorTrial]) -> Iterator[str]:
     """Those that are for other machines or not installed, by their reason."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for trial in trials:
@@ -155,7 +155,7 @@ def _left_out(kind: Kind, trials: list[Trial]) -> Iterator[str]:
         yield f"{'not used here' if kind in ONE else 'not ' + ', '.join(names)}: {reason}"
 
 
-def _broken(trial: Trial, s: Surroundings) -> Finding:
+def _broken(trial: DoctorTrial, s: MachineFacts) -> Diagnosis:
     """What a thing that does not work means for a run."""
     subject = "" if trial.kind in ONE else f"{trial.name} "
     title, said = TITLES[trial.kind], f"{subject}does not work: {trial.said}"
@@ -174,7 +174,7 @@ def _broken(trial: Trial, s: Surroundings) -> Finding:
             return note(title, f"{said}; nothing needs it")
 
 
-def judge_model(s: Surroundings) -> Iterator[Finding]:
+def judge_model(s: MachineFacts) -> Iterator[Diagnosis]:
     """Whether a folder is a whole model."""
     model = s.model
     if model is None:
@@ -195,7 +195,7 @@ def judge_model(s: Surroundings) -> Iterator[Finding]:
         )
 
 
-def judge_choice(s: Surroundings) -> Iterator[Finding]:
+def judge_choice(s: MachineFacts) -> Iterator[Diagnosis]:
     """The profile of a run."""
     if isinstance(s.choice, Trouble):
         told = isinstance(s.torch, Trouble) or isinstance(s.machine, Trouble) or _is_broken(s)
@@ -209,12 +209,12 @@ def judge_choice(s: Surroundings) -> Iterator[Finding]:
         yield note("profile", why, "holo-lite plan STORYBOARD says what fits; fewer frames or a smaller picture do")
 
 
-def _is_broken(s: Surroundings) -> bool:
+def _is_broken(s: MachineFacts) -> bool:
     """Whether the model's own line has said why nothing can be chosen for it."""
     return isinstance(s.model, Trouble) or (s.model is not None and bool(s.model.problem))
 
 
-def judge_cache(s: Surroundings) -> Iterator[Finding]:
+def judge_cache(s: MachineFacts) -> Iterator[Diagnosis]:
     """Where caches are, and how large."""
     if isinstance(s.cache, Trouble):
         yield unseen("cache", s.cache.said)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from holo_lite.doctor.facts import Card, Nvidia, Surroundings, System, Torch, Trouble, Version
-from holo_lite.doctor.finding import Finding, fix, note, ok, pip, unseen
+from holo_lite.doctor.facts import CardFacts, DriverFacts, MachineFacts, SystemFacts, TorchFacts, Trouble, Version
+from holo_lite.doctor.finding import Diagnosis, fix, note, ok, pip, unseen
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
 
@@ -31,9 +31,9 @@ NO_FALLBACK = (
 )
 
 
-def judge_torch(s: Surroundings) -> Iterator[Finding]:
+def judge_torch(s: MachineFacts) -> Iterator[Diagnosis]:
     """PyTorch's build, and whether it sees the cards there are."""
-    torch, seen = s.torch, s.nvidia if isinstance(s.nvidia, Nvidia) else Nvidia()
+    torch, seen = s.torch, s.nvidia if isinstance(s.nvidia, DriverFacts) else DriverFacts()
     if isinstance(torch, Trouble):
         plain = pip("--force-reinstall torch")
         yield fix("PyTorch", f"does not load: {torch.said}", CUDA_BUILD if seen.cards else plain)
@@ -45,7 +45,7 @@ def judge_torch(s: Surroundings) -> Iterator[Finding]:
         yield _no_card(torch, seen, s.system)
 
 
-def _no_card(torch: Torch, seen: Nvidia, system: System | Trouble) -> Finding:
+def _no_card(torch: TorchFacts, seen: DriverFacts, system: SystemFacts | Trouble) -> Diagnosis:
     """Why PyTorch sees no card: there is none, or something is between them."""
     cards, version = ", ".join(seen.cards), torch.version
     if seen.trouble:
@@ -66,12 +66,12 @@ def _no_card(torch: Torch, seen: Nvidia, system: System | Trouble) -> Finding:
     return fix("PyTorch", f"{version} cannot use {cards}: {torch.refusal}", f"restart, or update from {DRIVERS}")
 
 
-def _too_old(seen: Nvidia, major: int) -> bool:
+def _too_old(seen: DriverFacts, major: int) -> bool:
     """Whether a driver cannot run programs for that CUDA. It runs all of its own major version."""
     return seen.cuda is not None and seen.cuda[0] < major
 
 
-def _build_for(seen: Nvidia) -> str:
+def _build_for(seen: DriverFacts) -> str:
     return f"{_update(NEWEST_CUDA)}; then {CUDA_BUILD}" if _too_old(seen, NEWEST_CUDA) else CUDA_BUILD
 
 
@@ -82,16 +82,16 @@ def _update(major: int) -> str:
     )
 
 
-def judge_driver(s: Surroundings) -> Iterator[Finding]:
+def judge_driver(s: MachineFacts) -> Iterator[Diagnosis]:
     """The driver, where PyTorch gets on with it."""
     if isinstance(s.nvidia, Trouble):
         yield unseen("driver", s.nvidia.said)
-    elif s.nvidia.driver and isinstance(s.torch, Torch) and s.torch.cards:
+    elif s.nvidia.driver and isinstance(s.torch, TorchFacts) and s.torch.cards:
         cuda = f", runs CUDA up to {s.nvidia.cuda[0]}.{s.nvidia.cuda[1]}" if s.nvidia.cuda else ""
         yield ok("driver", f"{s.nvidia.driver}{cuda}")
 
 
-def judge_card(s: Surroundings) -> Iterator[Finding]:
+def judge_card(s: MachineFacts) -> Iterator[Diagnosis]:
     """The card a run would take: whether PyTorch has code for it, and how much of its memory is free."""
     if isinstance(s.torch, Trouble) or not s.torch.cards:
         return
@@ -114,7 +114,7 @@ def judge_card(s: Surroundings) -> Iterator[Finding]:
     yield from _free(card.name, s.machine)
 
 
-def has_code(card: Card, codes: tuple[str, ...]) -> bool:
+def has_code(card: CardFacts, codes: tuple[str, ...]) -> bool:
     """Whether a build runs on a card: it has code for its generation, or such as the driver can translate.
 
     Without any codes nothing is known, and it is taken to.
@@ -134,7 +134,7 @@ def _capability(code: str) -> Version:
     return (int(digits[:-1]), int(digits[-1])) if len(digits) > 1 else (0, 0)
 
 
-def _free(name: str, machine: Machine | Trouble) -> Iterator[Finding]:
+def _free(name: str, machine: Machine | Trouble) -> Iterator[Diagnosis]:
     if isinstance(machine, Trouble):
         yield fix("card", f"{name}: {machine.said.partition('; ')[0]}", "close other programs that use the card")
     elif machine.card is not None and machine.free is not None:
@@ -145,7 +145,7 @@ def _free(name: str, machine: Machine | Trouble) -> Iterator[Finding]:
             yield ok("card", said)
 
 
-def judge_cudnn(s: Surroundings) -> Iterator[Finding]:
+def judge_cudnn(s: MachineFacts) -> Iterator[Diagnosis]:
     """A cuDNN that is bad at the VAE's convolutions."""
     if isinstance(s.torch, Trouble) or not s.torch.cards or s.torch.cudnn is None:
         return
@@ -157,15 +157,15 @@ def judge_cudnn(s: Surroundings) -> Iterator[Finding]:
         yield ok("cuDNN", name)
 
 
-def better_cudnn(s: Surroundings) -> str:
+def better_cudnn(s: MachineFacts) -> str:
     """How to get a better cuDNN. On Windows it comes within PyTorch."""
-    cuda = s.torch.cuda if isinstance(s.torch, Torch) else None
-    if cuda is None or (isinstance(s.system, System) and s.system.name == "Windows"):
+    cuda = s.torch.cuda if isinstance(s.torch, TorchFacts) else None
+    if cuda is None or (isinstance(s.system, SystemFacts) and s.system.name == "Windows"):
         return pip("--upgrade torch", CUDA_INDEX)
     return pip(f'--upgrade "nvidia-cudnn-cu{cuda.split(".")[0]}>=9.15"')
 
 
-def judge_windows(s: Surroundings) -> Iterator[Finding]:
+def judge_windows(s: MachineFacts) -> Iterator[Diagnosis]:
     """The Windows driver's habit of taking main memory for the card's. No program can ask how it is set."""
     if isinstance(s.system, Trouble) or s.system.name != "Windows":
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from holo_lite.doctor import disk, model, nvidia, system, trials
 from holo_lite.doctor.apart import look_apart
-from holo_lite.doctor.facts import CacheFolder, Kind, Surroundings, Trial, Trouble
+from holo_lite.doctor.facts import CacheFacts, DoctorTrial, Kind, MachineFacts, Trouble
 from holo_lite.system.caches import sizes
 
 LIMIT = 180.0  # seconds for one look; compiling anything takes the longest by far
@@ -27,7 +27,7 @@ TRIED: Mapping[Kind, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelPlace:
     """What to look at: the folder one stands in, the caches, and a model if one was named."""
 
     here: Path
@@ -47,7 +47,7 @@ class Seen:
     name: str
 
 
-FACTS: Mapping[str, Callable[[Place], Any]] = {
+FACTS: Mapping[str, Callable[[ModelPlace], Any]] = {
     "system": lambda _: system.system(),
     "packages": lambda _: system.packages(),
     "nvidia": lambda _: nvidia.nvidia(),
@@ -56,9 +56,9 @@ FACTS: Mapping[str, Callable[[Place], Any]] = {
     "disk": lambda place: disk.disk(*place.disk),
     "model": lambda place: model.model(place.model) if place.model is not None else None,
     "choice": lambda place: model.choice(place.model),
-    "cache": lambda place: CacheFolder(place.cache, sizes(place.cache)),
+    "cache": lambda place: CacheFacts(place.cache, sizes(place.cache)),
 }
-TRIALS: Mapping[Kind, Callable[[str], Trial]] = {
+TRIALS: Mapping[Kind, Callable[[str], DoctorTrial]] = {
     "scheme": trials.scheme,
     "attention": trials.attention,
     "8-bit": trials.eight_bit,
@@ -72,7 +72,7 @@ TRIALS: Mapping[Kind, Callable[[str], Trial]] = {
 NAMES = (*FACTS, *(f"{kind} {name}".rstrip() for kind, names in TRIED.items() for name in names))
 
 
-def look_at(place: Place, name: str) -> Any:
+def look_at(place: ModelPlace, name: str) -> Any:
     """Look at one thing. A trial's name is its kind and its own, as in ``scheme nf4``."""
     if name in FACTS:
         return FACTS[name](place)
@@ -81,8 +81,8 @@ def look_at(place: Place, name: str) -> Any:
 
 
 def gather(
-    place: Place, names: Sequence[str] = NAMES, limit: float = LIMIT
-) -> Generator[Seen | Surroundings, None, None]:
+    place: ModelPlace, names: Sequence[str] = NAMES, limit: float = LIMIT
+) -> Generator[Seen | MachineFacts, None, None]:
     """Look at everything in another process: a `Seen` for each thing, and all of it in the end."""
     found = {}
     for name, seen in look_apart(partial(look_at, place), names, limit):
@@ -91,19 +91,19 @@ def gather(
     yield assemble(found)
 
 
-def assemble(found: Mapping[str, Any]) -> Surroundings:
+def assemble(found: Mapping[str, Any]) -> MachineFacts:
     """Facts and trials as one record. A trial that had trouble is broken; what nobody looked at is trouble, too."""
     facts = {name: found.get(name, Trouble("was not looked at")) for name in FACTS}
-    return Surroundings(
+    return MachineFacts(
         **facts, trials=tuple(_as_trial(name, seen) for name, seen in found.items() if name not in FACTS)
     )
 
 
-def _as_trial(name: str, seen: Trial | Trouble) -> Trial:
-    if isinstance(seen, Trial):
+def _as_trial(name: str, seen: DoctorTrial | Trouble) -> DoctorTrial:
+    if isinstance(seen, DoctorTrial):
         return seen
     kind, own = _trial(name)
-    return Trial(own or kind, kind, "broken", seen.said)
+    return DoctorTrial(own or kind, kind, "broken", seen.said)
 
 
 def _trial(name: str) -> tuple[Kind, str]:

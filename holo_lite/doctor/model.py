@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holo_lite.doctor.facts import Choice, Model
+from holo_lite.doctor.facts import ModelFacts, ProfileFacts
 from holo_lite.errors import CheckpointError
 from holo_lite.plan.machine import Machine, this_machine
 
@@ -14,7 +14,7 @@ def machine() -> Machine:
     return this_machine()
 
 
-def model(folder: Path) -> Model:
+def model(folder: Path) -> ModelFacts:
     """Open a folder as a run would, and check names, shapes and lengths of all its files."""
     from holo_lite.opening.checks import check_parts
     from holo_lite.plan.opened import folder_sizes
@@ -26,11 +26,11 @@ def model(folder: Path) -> Model:
         check_parts(found)
         scheme = folder_sizes(found).scheme
     except CheckpointError as error:
-        return Model(folder, problem=str(error))
-    return Model(folder, found.attention, scheme, is_converted(found.high_noise))
+        return ModelFacts(folder, problem=str(error))
+    return ModelFacts(folder, found.attention, scheme, is_converted(found.high_noise))
 
 
-def choice(folder: Path | None) -> Choice:
+def choice(folder: Path | None) -> ProfileFacts:
     """What ``--profile auto`` takes for the model, or without one for the scheme that suits the machine."""
     from holo_lite.config import Defaults
     from holo_lite.plan.choose import choose_profile, pick_profile
@@ -51,4 +51,4 @@ def choice(folder: Path | None) -> Choice:
         profile, why = choose_profile(room)
         sizes = released_sizes(profile.schemes[0])
     layout = ShotLayout.from_frames(clip.frames, even_cuts(clip.frames, 1), clip.height, clip.width)
-    return Choice(why, Problem(profile, sizes, ClipRequest(layout), room).fits())
+    return ProfileFacts(why, Problem(profile, sizes, ClipRequest(layout), room).fits())

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from holo_lite.doctor.facts import Nvidia, Version
+from holo_lite.doctor.facts import DriverFacts, Version
 
 PATIENCE = 20  # seconds; a driver that is stuck never answers
 SMI_PLACES = (r"C:\Windows\System32\nvidia-smi.exe", "/usr/lib/wsl/lib/nvidia-smi")  # where no PATH leads at times
@@ -19,12 +19,12 @@ VENDOR = "0x10de"
 DISPLAY = "0x03"  # what the class of a PCI device that draws begins with
 
 
-def nvidia(root: Path = Path("/")) -> Nvidia:
+def nvidia(root: Path = Path("/")) -> DriverFacts:
     """Ask whoever knows. Nothing at all: a record without cards. `root` is where ``proc`` and ``sys`` stand."""
     return by_nvml() or by_smi() or by_tables(root)
 
 
-def by_nvml() -> Nvidia | None:
+def by_nvml() -> DriverFacts | None:
     """Ask NVML, if its bindings are installed and the driver answers."""
     try:
         import pynvml
@@ -34,7 +34,7 @@ def by_nvml() -> Nvidia | None:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         cuda = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
-        return Nvidia(
+        return DriverFacts(
             cards=tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles),
             driver=str(pynvml.nvmlSystemGetDriverVersion()),
             cuda=(cuda // 1000, cuda % 1000 // 10),
@@ -44,20 +44,20 @@ def by_nvml() -> Nvidia | None:
         return None
 
 
-def by_smi() -> Nvidia | None:
+def by_smi() -> DriverFacts | None:
     """Ask nvidia-smi, which comes with every driver; None if it is not there."""
     program = shutil.which("nvidia-smi") or next((place for place in SMI_PLACES if Path(place).is_file()), None)
     if program is None:
         return None
     listed = _asked(program, "--query-gpu=name,driver_version", "--format=csv,noheader")
-    if isinstance(listed, Nvidia):
+    if isinstance(listed, DriverFacts):
         return listed
     table = _asked(program)
     lines = [line.rpartition(",") for line in listed.splitlines() if "," in line]
-    return Nvidia(
+    return DriverFacts(
         cards=tuple(name.strip() for name, _, _ in lines),
         driver=lines[0][2].strip() if lines else "",
-        cuda=None if isinstance(table, Nvidia) else cuda_version(table),
+        cuda=None if isinstance(table, DriverFacts) else cuda_version(table),
     )
 
 
@@ -67,7 +67,7 @@ def cuda_version(table: str) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def by_tables(root: Path) -> Nvidia:
+def by_tables(root: Path) -> DriverFacts:
     """Read what Linux keeps of the driver, or of a card that has none."""
     proc = root / "proc" / "driver" / "nvidia"
     cards = tuple(
@@ -77,20 +77,20 @@ def by_tables(root: Path) -> Nvidia:
     )
     version = re.search(r"Kernel Module\D*?\s([\d.]+)\s", _text(proc / "version"))
     if cards or version:
-        return Nvidia(cards=cards or ("an NVIDIA card",), driver=version[1] if version else "")
+        return DriverFacts(cards=cards or ("an NVIDIA card",), driver=version[1] if version else "")
     slots = sorted((root / "sys/bus/pci/devices").glob("*"))
-    return Nvidia(cards=tuple("an NVIDIA card" for slot in slots if _is_ours(slot)))
+    return DriverFacts(cards=tuple("an NVIDIA card" for slot in slots if _is_ours(slot)))
 
 
-def _asked(program: str, *options: str) -> str | Nvidia:
+def _asked(program: str, *options: str) -> str | DriverFacts:
     """What nvidia-smi prints, or a record of its complaint."""
     try:
         done = subprocess.run([program, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Nvidia(trouble=f"nvidia-smi does not run: {error}")
+        return DriverFacts(trouble=f"nvidia-smi does not run: {error}")
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
-        return Nvidia(trouble=f"nvidia-smi says: {said[0] if said else done.returncode}")
+        return DriverFacts(trouble=f"nvidia-smi says: {said[0] if said else done.returncode}")
     return done.stdout
 
 

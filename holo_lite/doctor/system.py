@@ -8,15 +8,15 @@ import platform
 import struct
 from typing import Any
 
-from holo_lite.doctor.facts import Card, Package, System, Torch
+from holo_lite.doctor.facts import CardFacts, PackageFacts, SystemFacts, TorchFacts
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING")
 OURS = "holo-lite"
 
 
-def system() -> System:
+def system() -> SystemFacts:
     """Ask Python."""
-    return System(
+    return SystemFacts(
         name=platform.system(),
         python=platform.python_version(),
         bits=8 * struct.calcsize("P"),
@@ -25,7 +25,7 @@ def system() -> System:
     )
 
 
-def packages() -> tuple[Package, ...]:
+def packages() -> tuple[PackageFacts, ...]:
     """Those of our requirements that are not met. Of a copy that was never installed nothing is known."""
     from packaging.requirements import Requirement
 
@@ -39,7 +39,7 @@ def packages() -> tuple[Package, ...]:
             continue
         version = installed(requirement.name)
         if version is None or not requirement.specifier.contains(version, prereleases=True):
-            found.append(Package(f"{requirement.name}{requirement.specifier}", version))
+            found.append(PackageFacts(f"{requirement.name}{requirement.specifier}", version))
     return tuple(found)
 
 
@@ -51,13 +51,13 @@ def installed(name: str) -> str | None:
         return None
 
 
-def torch_build() -> Torch:
+def torch_build() -> TorchFacts:
     """What PyTorch is built for, and what it sees."""
     import torch
 
     cards, refusal = _cards()
     version: Any = torch.version
-    return Torch(
+    return TorchFacts(
         version=torch.__version__,
         cuda=version.cuda,
         rocm=getattr(version, "hip", None),
@@ -68,13 +68,15 @@ def torch_build() -> Torch:
     )
 
 
-def _cards() -> tuple[tuple[Card, ...], str]:
+def _cards() -> tuple[tuple[CardFacts, ...], str]:
     """The cards, or why a build for CUDA sees none."""
     import torch
 
     if torch.cuda.is_available():
         indices = range(torch.cuda.device_count())
-        return tuple(Card(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)) for i in indices), ""
+        return tuple(
+            CardFacts(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)) for i in indices
+        ), ""
     if torch.version.cuda is None:
         return (), ""
     try:

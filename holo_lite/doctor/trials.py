@@ -1,7 +1,7 @@
 """Everything a run may use, run on a small input: whether it is installed says little about whether it works.
 
-A trial gives a `Trial`, or raises whatever the library raises. It computes on the card if there is one, for that is
-what a run would do, and compares with the plain way.
+A trial gives a `DoctorTrial`, or raises whatever the library raises. It computes on the card if there is one, as a
+run would, and compares with the plain way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holo_lite.doctor.facts import Trial
+from holo_lite.doctor.facts import DoctorTrial
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def _off(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def scheme(name: str) -> Trial:
+def scheme(name: str) -> DoctorTrial:
     """Pack a small weight and unpack it: the error must be the scheme's."""
     import torch
 
@@ -52,35 +52,35 @@ def scheme(name: str) -> Trial:
     back = packing.unpack(packing.pack(weight), WEIGHT, torch.float32)
     error = _off(back, weight)
     if not error <= packing.error_bound:  # true of NaN, too
-        return Trial(
+        return DoctorTrial(
             name,
             "scheme",
             "broken",
             f"a weight comes back {error:.3g} of its size off, {packing.error_bound} is right",
         )
-    return Trial(name, "scheme", "works", f"error {error:.4f} on {weight.device.type}")
+    return DoctorTrial(name, "scheme", "works", f"error {error:.4f} on {weight.device.type}")
 
 
-def attention(name: str) -> Trial:
+def attention(name: str) -> DoctorTrial:
     """Compute a little attention with a kernel, beside SDPA in fp32."""
     import torch
 
     from holo_lite.kernels.kernel import Site
     from holo_lite.kernels.registry import KERNELS
-    from holo_lite.kernels.trial import SMALL, Trial as Rows, attempt
+    from holo_lite.kernels.trial import SMALL, KernelTrial as Rows, attempt
 
     site = Site.of(_device(), torch.bfloat16, heads=4, head_dim=128)
     (kernel,) = (each for each in KERNELS if each.name == name)
     if (refusal := kernel.refusal(site)) is not None:
-        return Trial(name, "attention", "not here", refusal)
+        return DoctorTrial(name, "attention", "not here", refusal)
     with torch.inference_mode():
         tried = attempt(kernel, Rows.of(site, SMALL))
     if isinstance(tried, str):
-        return Trial(name, "attention", "broken", tried)
-    return Trial(name, "attention", "works", f"error {tried.error:.4f}")
+        return DoctorTrial(name, "attention", "broken", tried)
+    return DoctorTrial(name, "attention", "works", f"error {tried.error:.4f}")
 
 
-def eight_bit(name: str) -> Trial:
+def eight_bit(name: str) -> DoctorTrial:
     """Multiply in 8 bits on the device, beside the same codes multiplied plainly on the CPU."""
     import torch
 
@@ -90,15 +90,17 @@ def eight_bit(name: str) -> Trial:
 
     form = FORMATS["fp8" if name == "fp8" else "int8"]
     if (refusal := _no_eight_bits(form)) is not None:
-        return Trial(name, "8-bit", "not here", refusal)
+        return DoctorTrial(name, "8-bit", "not here", refusal)
     x, weight = _noise(64, 128), _noise(96, 128)
     with torch.inference_mode():
         found = multiply(quantize(x, form), quantize(weight, form), None).cpu()
         expected = reference(quantize(x.cpu(), form), quantize(weight.cpu(), form), None)
     error = off(found, expected)
     if not error <= CLOSE:
-        return Trial(name, "8-bit", "broken", f"a product is {error:.2g} of its size off, {CLOSE:.2g} is rounding")
-    return Trial(name, "8-bit", "works", f"on {x.device.type}")
+        return DoctorTrial(
+            name, "8-bit", "broken", f"a product is {error:.2g} of its size off, {CLOSE:.2g} is rounding"
+        )
+    return DoctorTrial(name, "8-bit", "works", f"on {x.device.type}")
 
 
 def _no_eight_bits(form: Format) -> str | None:
@@ -119,7 +121,7 @@ def _no_eight_bits(form: Format) -> str | None:
     return None
 
 
-def fused() -> Trial:
+def fused() -> DoctorTrial:
     """The fused operations that a run here would take, beside the equations."""
     import torch
 
@@ -129,7 +131,7 @@ def fused() -> Trial:
     x, row = _noise(40, 256), _noise(256)
     ops, kind, why = pick_ops("auto", x.device)
     if kind == "off":
-        return Trial("fused", "fused", "not here", why.rpartition(": ")[2])
+        return DoctorTrial("fused", "fused", "not here", why.rpartition(": ")[2])
     turn = torch.rand(40, 1, 32, device=x.device)
 
     def results(ops: Ops) -> Iterator[torch.Tensor]:
@@ -140,11 +142,11 @@ def fused() -> Trial:
     with torch.inference_mode():
         error = max(_off(one, other) for one, other in zip(results(ops), results(Ops()), strict=True))
     if not error <= CLOSE:
-        return Trial("fused", "fused", "broken", f"a result is {error:.2g} of its size off")
-    return Trial("fused", "fused", "works", kind)
+        return DoctorTrial("fused", "fused", "broken", f"a result is {error:.2g} of its size off")
+    return DoctorTrial("fused", "fused", "works", kind)
 
 
-def conv3d() -> Trial:
+def conv3d() -> DoctorTrial:
     """A convolution such as the VAE consists of, in bf16, beside fp32."""
     import torch
     import torch.nn.functional as F
@@ -153,11 +155,13 @@ def conv3d() -> Trial:
     with torch.inference_mode():
         error = _off(F.conv3d(x, weight, padding=1), F.conv3d(x.float(), weight.float(), padding=1))
     if not error <= CLOSE:
-        return Trial("conv3d", "conv3d", "broken", f"in bf16 it is {error:.2g} of its size off on {x.device.type}")
-    return Trial("conv3d", "conv3d", "works", f"error {error:.4f} on {x.device.type}")
+        return DoctorTrial(
+            "conv3d", "conv3d", "broken", f"in bf16 it is {error:.2g} of its size off on {x.device.type}"
+        )
+    return DoctorTrial("conv3d", "conv3d", "works", f"error {error:.4f} on {x.device.type}")
 
 
-def compiled() -> Trial:
+def compiled() -> DoctorTrial:
     """Compile a small function and run it."""
     import torch
 
@@ -167,8 +171,8 @@ def compiled() -> Trial:
         x = _noise(64, 64)
         error = _off(torch.compile(_gelu_and_scale)(x), _gelu_and_scale(x))
     if not error <= CLOSE:
-        return Trial("torch.compile", "compile", "broken", f"its result is {error:.2g} of its size off")
-    return Trial("torch.compile", "compile", "works", f"on {x.device.type}")
+        return DoctorTrial("torch.compile", "compile", "broken", f"its result is {error:.2g} of its size off")
+    return DoctorTrial("torch.compile", "compile", "works", f"on {x.device.type}")
 
 
 def _gelu_and_scale(x: torch.Tensor) -> torch.Tensor:
@@ -177,7 +181,7 @@ def _gelu_and_scale(x: torch.Tensor) -> torch.Tensor:
     return F.gelu(x, approximate="tanh") * x.float().mean().to(x.dtype)
 
 
-def video() -> Trial:
+def video() -> DoctorTrial:
     """Write a small mp4 as a run does, and read it."""
     import torch
 
@@ -190,5 +194,5 @@ def video() -> Trial:
                 writer.add(torch.full((48, 64, 3), 40 * index, dtype=torch.uint8))
         frames = probe(path).frames
     if frames != FRAMES:
-        return Trial("mp4", "video", "broken", f"of {FRAMES} frames {frames} were written")
-    return Trial("mp4", "video", "works", "H.264 by libx264")
+        return DoctorTrial("mp4", "video", "broken", f"of {FRAMES} frames {frames} were written")
+    return DoctorTrial("mp4", "video", "works", "H.264 by libx264")

@@ -25,7 +25,7 @@ class PassingError(FetchError):
 
 
 @dataclass(frozen=True)
-class Published:
+class HubFile:
     """A file as the hub lists it.
 
     `digest` is in hexadecimal: the SHA-256 of a large file's content, the git object's SHA-1 of a small one.
@@ -44,7 +44,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Stream:
+class HubStream:
     """The bytes of a file from `start` on: 0 where the server does not give parts."""
 
     start: int
@@ -62,7 +62,7 @@ class Hub:
         if not re.match(r"https?://[^/]", self.endpoint):
             raise FetchError(f"HF_ENDPOINT '{self.endpoint}': write it like https://huggingface.co")
 
-    def files(self, repository: str) -> tuple[Published, ...]:
+    def files(self, repository: str) -> tuple[HubFile, ...]:
         """List a repository's files. Raises `FetchError`."""
         from huggingface_hub import HfApi
 
@@ -75,7 +75,7 @@ class Hub:
             raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
 
     @contextmanager
-    def open(self, file: Published, start: int) -> Iterator[Stream]:
+    def open(self, file: HubFile, start: int) -> Iterator[HubStream]:
         """Read a file from byte `start` on. Raises `FetchError`, also while its pieces are taken.
 
         Every call asks the hub itself and follows it to where the file is kept: such addresses are valid for an
@@ -92,7 +92,7 @@ class Hub:
             if response.is_error:
                 response.read()
                 hf_raise_for_status(response)
-            yield Stream(_begin(file, response.headers), response.iter_bytes(PIECE))
+            yield HubStream(_begin(file, response.headers), response.iter_bytes(PIECE))
 
     @contextmanager
     def _asking(self, repository: str) -> Iterator[None]:
@@ -123,12 +123,12 @@ class Hub:
         return FetchError(f"{place}: the hub refuses (HTTP {status}); look at that page")
 
 
-def _published(repository: str, commit: str, entry: Any) -> Published:
+def _published(repository: str, commit: str, entry: Any) -> HubFile:
     digest = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
-    return Published(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
+    return HubFile(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
 
 
-def _begin(file: Published, headers: Mapping[str, str]) -> int:
+def _begin(file: HubFile, headers: Mapping[str, str]) -> int:
     """Where an answer begins. Raises `FetchError` if it is of another size than the listed file."""
     part = RANGE.match(headers.get("Content-Range", ""))
     total = part[2] if part else headers.get("Content-Length")

@@ -15,9 +15,9 @@ from typing import Literal
 
 from holo_lite.config import Attention
 from holo_lite.errors import FetchError, OutputError
-from holo_lite.fetch.hub import Hub, Published
+from holo_lite.fetch.hub import Hub, HubFile
 from holo_lite.fetch.transfer import kept
-from holo_lite.fetch.wanted import Repository, Wanted, wanted
+from holo_lite.fetch.wanted import ReleasedFile, Repository, wanted
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import FILE_NAME
 
@@ -31,13 +31,13 @@ SAID: Mapping[Means, str] = {
 
 
 @dataclass(frozen=True)
-class Item:
+class OrderItem:
     """One file: where it goes, how it gets there, and how much of it came before, in bytes.
 
     `cached` is the file in the hub's cache, where it is linked or copied from there.
     """
 
-    file: Published
+    file: HubFile
     target: Path
     means: Means
     came: int = 0
@@ -50,12 +50,12 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Order:
+class FetchOrder:
     """All files of one model, and the bytes that are free where they go."""
 
     variant: Attention
     folder: Path
-    items: tuple[Item, ...]
+    items: tuple[OrderItem, ...]
     licences: tuple[Repository, ...]
     free: int
 
@@ -70,7 +70,7 @@ class Order:
         return all(item.means == "there" for item in self.items)
 
 
-def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> Order:
+def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> FetchOrder:
     """Ask the hub for the files' sizes and see what is there. Nothing is written.
 
     `cache` is the hub's cache (None: its usual place). Raises `FetchError`, and `OutputError` for a folder that
@@ -82,10 +82,10 @@ def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = 
     repositories = tuple(dict.fromkeys(file.repository for file in files))
     listed = {each: hub.files(each.name) for each in repositories}
     items = tuple(_item(file, find(file, listed[file.repository]), folder, cache) for file in files)
-    return Order(variant, folder, items, repositories, shutil.disk_usage(_standing(folder)).free)
+    return FetchOrder(variant, folder, items, repositories, shutil.disk_usage(_standing(folder)).free)
 
 
-def find(file: Wanted, listed: Iterable[Published]) -> Published:
+def find(file: ReleasedFile, listed: Iterable[HubFile]) -> HubFile:
     """The listed file whose path ends as wanted. Raises `FetchError` if there is none."""
     found = [each for each in listed if f"/{each.path}".endswith(f"/{file.path}")]
     if not found:
@@ -95,7 +95,7 @@ def find(file: Wanted, listed: Iterable[Published]) -> Published:
     return min(found, key=lambda each: (each.path.count("/"), each.path))
 
 
-def check_room(order: Order) -> None:
+def check_room(order: FetchOrder) -> None:
     """Raise `OutputError` if the disk has no room for what is missing."""
     if order.room > order.free:
         raise OutputError(
@@ -104,7 +104,7 @@ def check_room(order: Order) -> None:
         )
 
 
-def order_lines(order: Order) -> Iterator[str]:
+def order_lines(order: FetchOrder) -> Iterator[str]:
     """What will be done, and under which terms, a line at a time."""
     for item in order.items:
         source = f" {item.file.repository}" if item.means == "fetch" else ""
@@ -115,18 +115,18 @@ def order_lines(order: Order) -> Iterator[str]:
         yield f"licence of {repository.name}: {repository.licence} (https://huggingface.co/{repository.name})"
 
 
-def _item(want: Wanted, file: Published, folder: Path, cache: Path | None) -> Item:
+def _item(want: ReleasedFile, file: HubFile, folder: Path, cache: Path | None) -> OrderItem:
     standing = _standing_file(want, file, folder)
     if standing is not None:
-        return Item(file, standing, "there")
+        return OrderItem(file, standing, "there")
     target = folder / want.path
     if (cached := _cached(file, cache)) is not None:
         same_disk = cached.stat().st_dev == _standing(folder).stat().st_dev
-        return Item(file, target, "link" if same_disk else "copy", cached=cached)
-    return Item(file, target, "fetch", min(kept(file, target), file.nbytes))
+        return OrderItem(file, target, "link" if same_disk else "copy", cached=cached)
+    return OrderItem(file, target, "fetch", min(kept(file, target), file.nbytes))
 
 
-def _standing_file(want: Wanted, file: Published, folder: Path) -> Path | None:
+def _standing_file(want: ReleasedFile, file: HubFile, folder: Path) -> Path | None:
     """The file, if it stands anywhere in the folder. Raises `OutputError` for another of its name."""
     name = Path(want.path).name
     for found in sorted(folder.rglob(name)):
@@ -141,7 +141,7 @@ def _standing_file(want: Wanted, file: Published, folder: Path) -> Path | None:
     return None
 
 
-def _cached(file: Published, cache: Path | None) -> Path | None:
+def _cached(file: HubFile, cache: Path | None) -> Path | None:
     """The whole file in the hub's cache, if it is there."""
     from huggingface_hub import try_to_load_from_cache
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
-from holo_lite.fetch.order import Item, Order
+from holo_lite.fetch.order import FetchOrder, OrderItem
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, download, writing
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.whole_files import draft
@@ -28,11 +28,11 @@ class Checking:
 class Fetched:
     """The folder is a model."""
 
-    order: Order
+    order: FetchOrder
 
 
 def fetch(
-    order: Order, hub: Hub, wait: Callable[[float], None] = time.sleep
+    order: FetchOrder, hub: Hub, wait: Callable[[float], None] = time.sleep
 ) -> Generator[Event | Checking | Fetched, None, None]:
     """Bring what is missing, one file after another, and check all of it.
 
@@ -49,7 +49,7 @@ def fetch(
     yield Fetched(order)
 
 
-def check(order: Order) -> None:
+def check(order: FetchOrder) -> None:
     """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
     from holo_lite.opening.checks import check_parts
     from holo_lite.weights.folder import open_folder
@@ -71,7 +71,7 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
     return holding(folder, LOCK, refusal)
 
 
-def _from_cache(item: Item) -> Iterator[Event]:
+def _from_cache(item: OrderItem) -> Iterator[Event]:
     """Take a file from the hub's cache: a second name for it if the disk can do that, else a copy."""
     assert item.cached is not None, "only what the cache holds is linked or copied"
     with writing(item.target):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from holo_lite.errors import FetchError, OutputError
-from holo_lite.fetch.hub import PIECE, Hub, PassingError, Published
+from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.system.units import bytes_text
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
@@ -54,21 +54,21 @@ class Note:
 Event = Begun | Advanced | Note
 
 
-def partial(file: Published, target: Path) -> Path:
+def partial(file: HubFile, target: Path) -> Path:
     """Where what has come of a file is kept until it is whole. The hidden name is no model file's."""
     return target.with_name(f".{target.name}.{file.digest[:16]}.part")
 
 
-def kept(file: Published, target: Path) -> int:
+def kept(file: HubFile, target: Path) -> int:
     """How many bytes have come before."""
     path = partial(file, target)
     return path.stat().st_size if path.is_file() else 0
 
 
-class Part:
+class TransferPart:
     """What has come of a file so far, and its hash. A context manager; `file` is open while it lasts."""
 
-    def __init__(self, published: Published, target: Path) -> None:
+    def __init__(self, published: HubFile, target: Path) -> None:
         self.published = published
         self.path = partial(published, target)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,16 +110,14 @@ class Part:
         self.digest = new_digest(self.published)
 
 
-def download(
-    hub: Hub, file: Published, target: Path, wait: Callable[[float], None] = time.sleep
-) -> Iterator[Event]:
+def download(hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep) -> Iterator[Event]:
     """Bring a file to `target`, going on from what came before.
 
     A lost connection is taken up again, five times unless more has come; then it raises the `FetchError`.
     Raises `OutputError` where the file cannot be written. Whatever happens, what has come is kept.
     """
     with writing(target):
-        with Part(file, target) as part:
+        with TransferPart(file, target) as part:
             yield from part.read()
             yield Begun("fetch", file.name, file.nbytes, part.size)
             waits = iter(WAITS)
@@ -134,14 +132,14 @@ def download(
         _finish(part, target)
 
 
-def new_digest(file: Published) -> hashlib._Hash:
+def new_digest(file: HubFile) -> hashlib._Hash:
     """The kind of digest the hub lists: SHA-256 of a large file, and of a small one git's own, of an object."""
     if len(file.digest) == SHA256_DIGITS:
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % file.nbytes, usedforsecurity=False)
 
 
-def _more(hub: Hub, part: Part) -> Iterator[Event]:
+def _more(hub: Hub, part: TransferPart) -> Iterator[Event]:
     """Fetch from where the part ends. Raises `PassingError` if the rest does not all come."""
     file = part.published
     with hub.open(file, part.size) as stream:
@@ -164,7 +162,7 @@ def _pause(
     wait(seconds)
 
 
-def _finish(part: Part, target: Path) -> None:
+def _finish(part: TransferPart, target: Path) -> None:
     if part.digest.hexdigest() != part.published.digest:
         part.path.unlink()
         raise FetchError(

@@ -20,7 +20,7 @@ class Repository:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReleasedFile:
     """A file by the end of its path in its repository; also where it goes in the model's folder."""
 
     repository: Repository
@@ -34,13 +34,13 @@ HOLOCINE = Repository(
 )
 WAN = Repository("Wan-AI/Wan2.2-T2V-A14B", "Apache-2.0")
 SHARED = (
-    Wanted(WAN, "models_t5_umt5-xxl-enc-bf16.pth"),
-    Wanted(WAN, "Wan2.1_VAE.pth"),
-    Wanted(WAN, "google/umt5-xxl/tokenizer.json"),
+    ReleasedFile(WAN, "models_t5_umt5-xxl-enc-bf16.pth"),
+    ReleasedFile(WAN, "Wan2.1_VAE.pth"),
+    ReleasedFile(WAN, "google/umt5-xxl/tokenizer.json"),
 )
 
 
-def wanted(variant: Attention) -> tuple[Wanted, ...]:
+def wanted(variant: Attention) -> tuple[ReleasedFile, ...]:
     """The files of the sparse or the full model."""
     experts = (f"{variant}_{noise}.safetensors" for noise in ("high_noise", "low_noise"))
-    return (*(Wanted(HOLOCINE, name) for name in experts), *SHARED)
+    return (*(ReleasedFile(HOLOCINE, name) for name in experts), *SHARED)

@@ -18,7 +18,7 @@ from typing import Any
 from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_shapes import PER_LEVEL, Z_DIM, vae_shapes
 from holo_lite.weights.files import WeightFile, open_weights
-from holo_lite.weights.fill import Wanted, compare
+from holo_lite.weights.fill import ExpectedTensor, compare
 
 WHAT = "the Wan 2.1 VAE"
 VAE_NAME = "AutoencoderKLWan"
@@ -92,7 +92,7 @@ def open_vae(path: Path) -> tuple[VaeConfig, WeightFile]:
     """Open a VAE and check its names and shapes; no weight is read. Raises `CheckpointError` as `check_vae`."""
     file = open_weights(vae_file(path))
     config = vae_config(path, file)
-    wanted = {name: Wanted(shape) for name, shape in vae_shapes(config.base_dim).items()}
+    wanted = {name: ExpectedTensor(shape) for name, shape in vae_shapes(config.base_dim).items()}
     compare(wanted, file, diffusers_names(file.entries), what=WHAT)
     return config, file
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 Z_DIM = 16
 WIDTHS = (1, 2, 4, 4)  # of the levels, in base widths, from the pixels down
 DOUBLED = (False, True, True)  # where time halves on the way down, from the pixels on
-PIXELS = 3
+COLOUR_CHANNELS = 3
 PER_LEVEL = 2  # residual blocks of a level in the encoder; the decoder has one more
 
 Shape = tuple[int, ...]
@@ -30,7 +30,7 @@ def vae_shapes(base_dim: int) -> dict[str, Shape]:
 
 def _encoder(widths: list[int]) -> Tensors:
     """Levels and the steps between them are one list."""
-    yield from _conv("encoder.conv_in", PIXELS, widths[0])
+    yield from _conv("encoder.conv_in", COLOUR_CHANNELS, widths[0])
     index, width = 0, widths[0]
     for level, out in enumerate(widths):
         for _ in range(PER_LEVEL):
@@ -62,7 +62,7 @@ def _decoder(widths: list[int]) -> Tensors:
             if DOUBLED[-1 - level]:
                 yield from _conv(f"{up}.time_conv", out, 2 * out, (3, 1, 1))
             width = out // 2
-    yield from _head("decoder", width, PIXELS)
+    yield from _head("decoder", width, COLOUR_CHANNELS)
 
 
 def _middle(half: str, width: int) -> Tensors:

@@ -16,7 +16,7 @@ from holo_lite.config import DiTConfig
 from holo_lite.eightbit.limits import NO_WORKSPACE, Workspace
 from holo_lite.errors import RoomError
 from holo_lite.kernels import registry
-from holo_lite.kernels.attention_choice import Chooser
+from holo_lite.kernels.attention_choice import KernelChooser
 from holo_lite.kernels.fused import check_fuse, pick_ops
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.linear_choice import foresee_linear, pick_linear
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Said:
+class ComputeOptions:
     """What a person says of it, or what it came to.
 
     kernel: auto or a name; compute: auto, bf16, fp8 or int8; fuse: auto, on or off.
@@ -37,14 +37,14 @@ class Said:
     compute: str = "auto"
     fuse: str = "auto"
 
-    def or_where_auto(self, other: Said) -> Said:
+    def or_where_auto(self, other: ComputeOptions) -> ComputeOptions:
         """This, with the words of another where it says auto."""
         words = ((ours, getattr(other, name)) for name, ours in vars(self).items())
-        return Said(*(theirs if ours == "auto" else ours for ours, theirs in words))
+        return ComputeOptions(*(theirs if ours == "auto" else ours for ours, theirs in words))
 
 
 @dataclass(frozen=True)
-class Computing:
+class ComputeSetup:
     """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
 
     said: what to say to compute so again; workspace: what the attention kernel holds meanwhile.
@@ -53,12 +53,12 @@ class Computing:
     compute: Compute = PLAIN
     record: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
-    said: Said = Said()
+    said: ComputeOptions = ComputeOptions()
     workspace: Workspace = NO_WORKSPACE
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class ComputeForecast:
     """What of it a plan counts with, and a line for each choice that bears on it."""
 
     linear: LinearMode
@@ -67,8 +67,8 @@ class Foreseen:
 
 
 def choose_computing(
-    said: Said, config: DiTConfig, *, device: torch.device, dtype: torch.dtype, scheme: str = ""
-) -> Computing:
+    said: ComputeOptions, config: DiTConfig, *, device: torch.device, dtype: torch.dtype, scheme: str = ""
+) -> ComputeSetup:
     """Decide how a model of this shape, whose weights are stored under this scheme, computes there.
 
     On a card, kernels are measured for `auto` once, and remembered in the cache folder. On a CPU `auto` is the
@@ -81,24 +81,28 @@ def choose_computing(
         raise RoomError("memory ran out while kernels were tried; close other programs and try again") from error
 
 
-def _chosen(said: Said, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str) -> Computing:
+def _chosen(
+    said: ComputeOptions, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str
+) -> ComputeSetup:
     sides = config.dim, config.ffn_dim
     linear, why_linear = pick_linear(said.compute, device, dtype, stored=scheme, sides=sides)
     site = Site.of(device, dtype, config.num_heads, config.head_dim)
-    kernel = Chooser(site, cache_folder()).pick(said.kernel)
+    kernel = KernelChooser(site, cache_folder()).pick(said.kernel)
     ops, fused, why_ops = pick_ops(said.fuse, device, dtype)  # last: it may compile
     logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
     reasons = (kernel.why, said.kernel), (why_linear, said.compute), (why_ops, said.fuse)
-    return Computing(
+    return ComputeSetup(
         Compute(kernel.attend, linear, ops),
         {"kernel": kernel.name, "linear": linear, "fused": fused},
         tuple(why for why, choice in reasons if choice != "auto" or device.type != "cpu"),
-        Said(kernel.name, "bf16" if linear == "plain" else linear, fused),
+        ComputeOptions(kernel.name, "bf16" if linear == "plain" else linear, fused),
         kernel.workspace,
     )
 
 
-def foresee_computing(said: Said, config: DiTConfig, site: Site, *, scheme: str = "", here: bool) -> Foreseen:
+def foresee_computing(
+    said: ComputeOptions, config: DiTConfig, site: Site, *, scheme: str = "", here: bool
+) -> ComputeForecast:
     """Say what `choose_computing` would come to, without measuring or compiling anything.
 
     `here`: the site's device is in this machine, and a small product is tried on it; else what is known of the card
@@ -113,6 +117,6 @@ def foresee_computing(said: Said, config: DiTConfig, site: Site, *, scheme: str 
         linear, why = foresee_linear(said.compute, site.capability, site.dtype, stored=scheme, sides=sides)
     lines = [why] if said.compute != "auto" or site.device.type != "cpu" else []
     if said.kernel == "auto":
-        return Foreseen(linear, NO_WORKSPACE, tuple(lines))
+        return ComputeForecast(linear, NO_WORKSPACE, tuple(lines))
     kernel = (registry.find if here else registry.foresee)(said.kernel, site)
-    return Foreseen(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))
+    return ComputeForecast(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))

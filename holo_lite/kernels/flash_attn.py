@@ -9,12 +9,12 @@ from __future__ import annotations
 from functools import partial
 from importlib import import_module
 
-from holo_lite.kernels.kernel import Kernel, Limits, Package, of_one_clip
+from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, of_one_clip
 from holo_lite.model.compute import Attend
 
-TWO = Package("flash-attn", "flash_attn.flash_attn_interface")
-THREE = Package("flash_attn_3", "flash_attn_interface")
-FOUR = Package("flash-attn-4", "flash_attn.cute")
+TWO = KernelPackage("flash-attn", "flash_attn.flash_attn_interface")
+THREE = KernelPackage("flash_attn_3", "flash_attn_interface")
+FOUR = KernelPackage("flash-attn-4", "flash_attn.cute")
 
 
 def _open(module: str) -> Attend:
@@ -22,7 +22,7 @@ def _open(module: str) -> Attend:
 
 
 KERNELS = (
-    Kernel("flash-attn-2", partial(_open, TWO.module), Limits(), TWO),
-    Kernel("flash-attn-3", partial(_open, THREE.module), Limits(highest=(9, 0)), THREE),
-    Kernel("flash-attn-4", partial(_open, FOUR.module), Limits(), FOUR),
+    Kernel("flash-attn-2", partial(_open, TWO.module), KernelLimits(), TWO),
+    Kernel("flash-attn-3", partial(_open, THREE.module), KernelLimits(highest=(9, 0)), THREE),
+    Kernel("flash-attn-4", partial(_open, FOUR.module), KernelLimits(), FOUR),
 )

@@ -66,7 +66,7 @@ def _normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Fused:
+class FusedOps:
     """A function compiled for any number of tokens from two on. `tokens`: which arguments have a row for each."""
 
     plain: Callable[..., Tensor]
@@ -74,7 +74,7 @@ class Fused:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, function: Callable[..., Tensor], plain: Callable[..., Tensor], tokens: tuple[int, ...]) -> Fused:
+    def of(cls, function: Callable[..., Tensor], plain: Callable[..., Tensor], tokens: tuple[int, ...]) -> FusedOps:
         """Prepare a function; it is compiled by its first call."""
         assert isinstance(function, FunctionType)
         # Compiled code is kept, and counted, by code object: with one of its own, other models' do not count.
@@ -108,10 +108,10 @@ class Fused:
 def fused_ops() -> Ops:
     """The operations, to be compiled when they are first called."""
     return Ops(
-        modulate=Fused.of(modulate, equations.modulate, (0,)),
-        norm=Fused.of(norm, equations.rms_norm_, (0,)),
-        norm_turn=Fused.of(norm_turn, equations.norm_turn_, (0, 3, 4)),
-        gated_add_=Fused.of(gated_add_, equations.gated_add_, (0, 2)),
+        modulate=FusedOps.of(modulate, equations.modulate, (0,)),
+        norm=FusedOps.of(norm, equations.rms_norm_, (0,)),
+        norm_turn=FusedOps.of(norm_turn, equations.norm_turn_, (0, 3, 4)),
+        gated_add_=FusedOps.of(gated_add_, equations.gated_add_, (0, 2)),
     )
 
 

@@ -46,7 +46,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Limits:
+class KernelLimits:
     """The cards, numbers and heads a kernel is made for. head_dim: a multiple of `multiple` up to `widest`."""
 
     dtypes: tuple[torch.dtype, ...] = HALVES
@@ -74,7 +74,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Package:
+class KernelPackage:
     """What a kernel comes in. distribution: pip's name; module: the dotted name of what is imported."""
 
     distribution: str
@@ -104,8 +104,8 @@ class Kernel:
 
     name: str
     open: Callable[[], Attend]
-    limits: Limits | None = None
-    package: Package | None = None
+    limits: KernelLimits | None = None
+    package: KernelPackage | None = None
     exact: bool = True
     workspace: Workspace = NO_WORKSPACE
 

@@ -18,10 +18,10 @@ from typing import Any
 from torch import Tensor
 
 from holo_lite.eightbit.limits import Workspace
-from holo_lite.kernels.kernel import Kernel, Limits, Package, of_one_clip
+from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, of_one_clip
 from holo_lite.model.compute import Attend
 
-PACKAGE = Package("sageattention", "sageattention")
+PACKAGE = KernelPackage("sageattention", "sageattention")
 
 
 def _open() -> Attend:
@@ -43,7 +43,7 @@ KERNELS = (
     Kernel(
         "sage",
         _open,
-        Limits(highest=(12, 1), widest=128),
+        KernelLimits(highest=(12, 1), widest=128),
         PACKAGE,
         exact=False,
         workspace=Workspace(queries=2, keys=6),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holo_lite.kernels.kernel import HALVES, Kernel, Limits
+from holo_lite.kernels.kernel import HALVES, Kernel, KernelLimits
 from holo_lite.model import equations
 from holo_lite.model.compute import Attend
 
@@ -45,7 +45,7 @@ def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> Any:
 
 KERNELS = (
     Kernel("sdpa", lambda: equations.attention),
-    Kernel("cudnn", lambda: _of_heads(_cudnn), Limits(widest=128)),  # wider heads on some cards only
-    Kernel("flash", lambda: _of_heads(_flash), Limits()),
-    Kernel("efficient", lambda: _of_heads(_efficient), Limits((*HALVES, torch.float32), lowest=(7, 5))),
+    Kernel("cudnn", lambda: _of_heads(_cudnn), KernelLimits(widest=128)),  # wider heads on some cards only
+    Kernel("flash", lambda: _of_heads(_flash), KernelLimits()),
+    Kernel("efficient", lambda: _of_heads(_efficient), KernelLimits((*HALVES, torch.float32), lowest=(7, 5))),
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from holo_lite.kernels.kernel import NAMES, Kernel, Site
-from holo_lite.kernels.trial import Finding
+from holo_lite.kernels.trial import KernelTimes
 from holo_lite.system.whole_files import write_whole
 
 FILE_NAME = "kernels.json"
@@ -28,22 +28,22 @@ def key_of(site: Site, kernels: Iterable[Kernel]) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class KernelTimesTable:
     """The measurements in a folder, which need not exist."""
 
     folder: Path
 
-    def find(self, key: str, names: Sequence[str]) -> Finding | None:
+    def find(self, key: str, names: Sequence[str]) -> KernelTimes | None:
         """The measurement of that key, of kernels of these names; None if there is none, or nothing readable."""
         found = self._read().get(key, {})
         try:
-            finding = Finding(dict(found["seconds"]), dict(found["refused"]))
+            finding = KernelTimes(dict(found["seconds"]), dict(found["refused"]))
             sound = bool(finding.seconds) and all(float(seconds) > 0 for seconds in finding.seconds.values())
         except (KeyError, TypeError, ValueError):
             return None
         return finding if sound and {*finding.seconds} <= {*names} else None
 
-    def keep(self, key: str, finding: Finding) -> None:
+    def keep(self, key: str, finding: KernelTimes) -> None:
         """Remember a measurement. A folder that cannot be written is a warning: the next run measures again."""
         record = {"seconds": finding.seconds, "refused": finding.refused}
         try:

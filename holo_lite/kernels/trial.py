@@ -30,7 +30,7 @@ MESSAGE = 120  # characters of a foreign error
 
 
 @dataclass(frozen=True)
-class Trial:
+class KernelTrial:
     """Queries (n, H, D), keys and values (m, H, D), and what attention makes of them, fp32."""
 
     q: Tensor
@@ -39,7 +39,7 @@ class Trial:
     expected: Tensor
 
     @classmethod
-    def of(cls, site: Site, rows: tuple[int, int]) -> Trial:
+    def of(cls, site: Site, rows: tuple[int, int]) -> KernelTrial:
         """The same numbers every time on one kind of device; the process's own random numbers are left alone."""
         generator = torch.Generator(site.device).manual_seed(0)
         lengths = (rows[0], rows[1], rows[1])
@@ -68,7 +68,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """A kernel that came in and computed what it should, and its worst row's error."""
 
     attend: Attend
@@ -76,7 +76,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Finding:
+class KernelTimes:
     """What a measurement found. seconds: of one call of each that is right; refused: why the others are not."""
 
     seconds: Mapping[str, float]
@@ -93,7 +93,7 @@ def bound(kernel: Kernel, dtype: torch.dtype) -> float:
     return max(2 * torch.finfo(dtype).eps, 1e-5) if kernel.exact else APPROXIMATE
 
 
-def attempt(kernel: Kernel, *trials: Trial) -> Tried | str:
+def attempt(kernel: Kernel, *trials: KernelTrial) -> TrialResult | str:
     """Bring a kernel in and try it; what is wrong with it, in a few words, if something is.
 
     Raises `torch.OutOfMemoryError`, which says nothing about the kernel.
@@ -110,11 +110,11 @@ def attempt(kernel: Kernel, *trials: Trial) -> Tried | str:
         if not error <= allowed:  # true of NaN, too
             off = f"a row is {error:.2g} of its length off, {allowed:.2g} is rounding"
             return f"it computes something else here: {off}"
-    return Tried(attend, max(errors))
+    return TrialResult(attend, max(errors))
 
 
 def measure(
-    kernels: Mapping[str, Attend], trial: Trial, clock: Callable[[], float], wait: Callable[[], None]
+    kernels: Mapping[str, Attend], trial: KernelTrial, clock: Callable[[], float], wait: Callable[[], None]
 ) -> dict[str, float]:
     """The median seconds of a call of each. They take turns, so that a card that warms up is the same to all."""
     rounds: dict[str, list[float]] = {name: [] for name in kernels}

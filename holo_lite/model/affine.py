@@ -1,6 +1,6 @@
 """A linear layer ready for a visit: a function of its input, in one of the ways in which matrices are multiplied.
 
-`take` and `apply` are apart for two reasons: layers of one kind that read the same input share what is taken of it,
+`prepare` and `apply` are apart for two reasons: layers of one kind that read one input share the prepared one,
 and in 8 bits the input itself can go before the product is made.
 """
 
@@ -16,23 +16,23 @@ from holo_lite.eightbit.coding import quantize
 from holo_lite.eightbit.product import multiply
 from holo_lite.eightbit.rows import Rows
 
-Taken = Tensor | Rows
+LinearInput = Tensor | Rows
 
 
 class Affine(ABC):
     """y = x Wᵀ + b."""
 
     @abstractmethod
-    def take(self, x: Tensor) -> Taken:
+    def prepare(self, x: Tensor) -> LinearInput:
         """x (n, in) as the product takes it."""
 
     @abstractmethod
-    def apply(self, taken: Taken) -> Tensor:
-        """What a layer of this kind has taken → (n, out), in the dtype of x."""
+    def apply(self, prepared: LinearInput) -> Tensor:
+        """An input that a layer of this kind has prepared → (n, out), in the dtype of x."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (n, in) → (n, out)."""
-        return self.apply(self.take(x))
+        return self.apply(self.prepare(x))
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class PlainAffine(Affine):
     weight: Tensor
     bias: Tensor | None
 
-    def take(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
         """x itself."""
         return x
 
-    def apply(self, taken: Taken) -> Tensor:
+    def apply(self, prepared: LinearInput) -> Tensor:
         """(n, in) → (n, out)."""
-        assert isinstance(taken, Tensor), "taken by a layer of another kind"
-        return F.linear(taken, self.weight, self.bias)
+        assert isinstance(prepared, Tensor), "prepared for a layer of another kind"
+        return F.linear(prepared, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class CodedAffine(Affine):
     weight: Rows
     bias: Tensor | None
 
-    def take(self, x: Tensor) -> Rows:
+    def prepare(self, x: Tensor) -> Rows:
         """x in 8 bits, each row with a scale of its own."""
         return quantize(x, self.weight.format)
 
-    def apply(self, taken: Taken) -> Tensor:
+    def apply(self, prepared: LinearInput) -> Tensor:
         """(n, in) → (n, out)."""
-        assert isinstance(taken, Rows), "taken by a layer of another kind"
-        return multiply(taken, self.weight, self.bias)
+        assert isinstance(prepared, Rows), "prepared for a layer of another kind"
+        return multiply(prepared, self.weight, self.bias)

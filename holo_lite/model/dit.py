@@ -148,7 +148,7 @@ class WanDiT(nn.Module):
 
     def _project(self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions) -> Tensor:
         shift, scale = self.head.modulation[0] + embedded
-        project = self.head.head.ready()
+        project = self.head.head.unpacked()
         velocity = torch.empty_like(latents)
         for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
             patches = project(modulate(x[tokens], shift, scale, self.config.eps))

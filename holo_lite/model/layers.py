@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from holo_lite.model.affine import Affine, Taken
+from holo_lite.model.affine import Affine, LinearInput
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
 from holo_lite.model.equations import gelu_, layer_norm
 from holo_lite.model.linear import Linear
 from holo_lite.model.positions import Positions
 
-Turn = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class KeyValues:
 
 
 @dataclass(frozen=True)
-class ReadyAttention:
-    """An attention layer's weights, ready for one visit. q, k and v take their input alike: `take` is for all."""
+class AttentionWeights:
+    """An attention layer's weights, unpacked for one visit. `prepare` serves q, k and v, which take one input."""
 
     q: Affine
     k: Affine
@@ -96,23 +96,23 @@ class ReadyAttention:
     eps: float
     compute: Compute
 
-    def take(self, x: Tensor) -> Taken:
+    def prepare(self, x: Tensor) -> LinearInput:
         """(n, d) as queries, keys and values are made of it."""
-        return self.q.take(x)
+        return self.q.prepare(x)
 
-    def queries(self, taken: Taken, turn: Turn | None = None) -> Tensor:
+    def queries(self, prepared: LinearInput, turn: Rotation | None = None) -> Tensor:
         """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.q.apply(taken), self.norm_q, turn)
+        return self._normed(self.q.apply(prepared), self.norm_q, turn)
 
-    def keys(self, taken: Taken, turn: Turn | None = None) -> Tensor:
+    def keys(self, prepared: LinearInput, turn: Rotation | None = None) -> Tensor:
         """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.k.apply(taken), self.norm_k, turn)
+        return self._normed(self.k.apply(prepared), self.norm_k, turn)
 
-    def values(self, taken: Taken) -> Tensor:
+    def values(self, prepared: LinearInput) -> Tensor:
         """(n, d) → (n, H, D)."""
-        return self._split(self.v.apply(taken))
+        return self._split(self.v.apply(prepared))
 
-    def _normed(self, x: Tensor, weight: Tensor, turn: Turn | None) -> Tensor:
+    def _normed(self, x: Tensor, weight: Tensor, turn: Rotation | None) -> Tensor:
         if turn is None:
             return self._split(self.compute.ops.norm(x, weight, self.eps))
         return self.compute.ops.norm_turn(x, weight, self.eps, *turn, self.heads)
@@ -138,10 +138,10 @@ class AttentionLayer(nn.Module):
         self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSScale(dim), RMSScale(dim)
 
-    def ready(self, compute: Compute) -> ReadyAttention:
+    def unpacked(self, compute: Compute) -> AttentionWeights:
         """Make the weights ready for one visit."""
-        q, k, v, o = (linear.ready(mode=compute.linear) for linear in (self.q, self.k, self.v, self.o))
-        return ReadyAttention(
+        q, k, v, o = (linear.unpacked(mode=compute.linear) for linear in (self.q, self.k, self.v, self.o))
+        return AttentionWeights(
             q=q,
             k=k,
             v=v,
@@ -160,19 +160,19 @@ class FeedForward(nn.Sequential):
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__(Linear(dim, inner), nn.Identity(), Linear(inner, dim))
 
-    def ready(self, compute: Compute) -> tuple[Affine, Affine]:
+    def unpacked(self, compute: Compute) -> tuple[Affine, Affine]:
         """Make both weights ready for one visit."""
         up, _, down = self
         assert isinstance(up, Linear)
         assert isinstance(down, Linear)
-        return up.ready(mode=compute.linear), down.ready(mode=compute.linear)
+        return up.unpacked(mode=compute.linear), down.unpacked(mode=compute.linear)
 
 
 @dataclass(frozen=True)
 class SelfAttentionVisit:
     """Self-attention of one block, with all that stays the same while the streams pass."""
 
-    weights: ReadyAttention
+    weights: AttentionWeights
     mod: Modulation
     clip: Clip
     positions: Positions
@@ -190,14 +190,14 @@ class SelfAttentionVisit:
 
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            h = self.weights.take(self._input(x, tokens))
+            h = self.weights.prepare(self._input(x, tokens))
             buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
             del h  # a loop's variable outlives its round, and would stand beside the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            q = self.weights.queries(self.weights.take(self._input(x, tokens)), self._turn(tokens))
-            attended = self.weights.o.take(self.compute.attention(q, *buffer.seen).flatten(1))
+            q = self.weights.queries(self.weights.prepare(self._input(x, tokens)), self._turn(tokens))
+            attended = self.weights.o.prepare(self.compute.attention(q, *buffer.seen).flatten(1))
             update = self.weights.o.apply(attended)
             self.compute.ops.gated_add_(x[tokens], self.mod.gate, update)
             del q, attended, update
@@ -207,7 +207,7 @@ class SelfAttentionVisit:
         """How it is computed."""
         return self.weights.compute
 
-    def _turn(self, tokens: slice) -> Turn:
+    def _turn(self, tokens: slice) -> Rotation:
         return self.positions.rotations(tokens)
 
     def _input(self, x: Tensor, tokens: slice) -> Tensor:
@@ -223,7 +223,7 @@ def self_attention_(
     compute: Compute,
 ) -> None:
     """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (tokens, d)."""
-    visit = SelfAttentionVisit(layer.ready(compute), mod, clip, positions)
+    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     head_dim = streams[0].shape[1] // layer.heads
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
     for x in streams:
@@ -239,20 +239,20 @@ def cross_attention_(
     compute: Compute,
 ) -> None:
     """x += CrossAttn(LN_affine(x), text), each shot seeing the rows of its own window."""
-    weights = layer.ready(compute)
+    weights = layer.unpacked(compute)
     for x, text in zip(streams, texts, strict=True):
         _attend_text_(x, text, weights, norm, clip)
 
 
-def _attend_text_(x: Tensor, text: TextRows, weights: ReadyAttention, norm: nn.LayerNorm, clip: Clip) -> None:
-    given = weights.take(text.rows)
+def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn.LayerNorm, clip: Clip) -> None:
+    given = weights.prepare(text.rows)
     keys, values = weights.keys(given), weights.values(given)
     del given
     for span, rows in text.seen_by_shots(clip):
         seen = (keys, values) if rows is None else (keys[rows], values[rows])
         for tokens in portions(span, clip.chunks.attention):
-            q = weights.queries(weights.take(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
-            x[tokens].add_(weights.o.apply(weights.o.take(weights.compute.attention(q, *seen).flatten(1))))
+            q = weights.queries(weights.prepare(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
+            x[tokens].add_(weights.o.apply(weights.o.prepare(weights.compute.attention(q, *seen).flatten(1))))
             del q
         del seen
 
@@ -261,11 +261,11 @@ def feed_forward_(
     streams: Sequence[Tensor], layer: FeedForward, mod: Modulation, eps: float, clip: Clip, compute: Compute
 ) -> None:
     """x += gate · FFN(LN(x)·(1+scale)+shift), in chunks of tokens."""
-    up, down = layer.ready(compute)
+    up, down = layer.unpacked(compute)
     for x in streams:
         for tokens in portions(range(clip.layout.tokens), clip.chunks.feed_forward):
-            inner = gelu_(up.apply(up.take(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps))))
-            taken = down.take(inner)
+            inner = gelu_(up.apply(up.prepare(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps))))
+            prepared = down.prepare(inner)
             del inner
-            compute.ops.gated_add_(x[tokens], mod.gate, down.apply(taken))
-            del taken
+            compute.ops.gated_add_(x[tokens], mod.gate, down.apply(prepared))
+            del prepared

@@ -1,7 +1,7 @@
 """A linear layer that is made ready once per visit.
 
 A block is visited once per denoising step, and within the visit its weights meet the tokens in many chunks.
-Whatever must be done to a stored weight before it can be multiplied is done by `ready`, once, and lives as long
+Whatever must be done to a stored weight before it can be multiplied is done by `unpacked`, once, and lives as long
 as the caller holds what it returns: nothing for a plain weight, unpacking for one stored under a scheme. An
 adapter's product is added on the way; the weight that is kept never changes.
 
@@ -28,7 +28,7 @@ from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
 
 
-class Stored(nn.Module, ABC):
+class StoredLinear(nn.Module, ABC):
     """A weight (out, in) that must be made before it can be multiplied."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Stored(nn.Module, ABC):
         return None
 
 
-class Packed(Stored):
+class Packed(StoredLinear):
     """A weight (out, in) as the parts its scheme stores it in, each a buffer."""
 
     def __init__(self, scheme: str, shape: tuple[int, int]) -> None:
@@ -74,7 +74,7 @@ class Linear(nn.Module):
     nothing of it.
     """
 
-    weight: nn.Parameter | Stored
+    weight: nn.Parameter | StoredLinear
     adapter: LowRank | None
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
@@ -84,7 +84,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
-    def ready(self, dtype: torch.dtype | None = None, mode: LinearMode = "plain") -> Affine:
+    def unpacked(self, dtype: torch.dtype | None = None, mode: LinearMode = "plain") -> Affine:
         """Give the layer as a function of its input, valid for this visit; a stored weight in `dtype` or 8 bits."""
         compute = dtype or (self.bias.dtype if self.bias is not None else torch.get_default_dtype())
         if mode == "plain" or unfit(mode, *self.shape) is not None:
@@ -96,7 +96,7 @@ class Linear(nn.Module):
         stored = self.weight
         if self.adapter is not None:
             return quantize_slices(self._added(self.adapter), self.shape, form, dtype)
-        if not isinstance(stored, Stored):
+        if not isinstance(stored, StoredLinear):
             return quantize(stored.detach(), form)
         if (parts := stored.coded(form)) is not None:
             return Rows(form, *parts, dtype)
@@ -105,7 +105,7 @@ class Linear(nn.Module):
     def _added(self, adapter: LowRank) -> Iterator[tuple[slice, Tensor]]:
         """The weight slice by slice, float32, with the product added."""
         stored = self.weight
-        if isinstance(stored, Stored):
+        if isinstance(stored, StoredLinear):
             slices = stored.slices()
         else:
             slices = Plain().slices({"weight": stored.detach()}, self.shape)
@@ -116,7 +116,7 @@ class Linear(nn.Module):
     def _dense(self, dtype: torch.dtype) -> Tensor:
         """The weight as a plain tensor, in `dtype` if it must be unpacked, with the adapter's product added."""
         stored = self.weight
-        if not isinstance(stored, Stored):
+        if not isinstance(stored, StoredLinear):
             return stored if self.adapter is None else self.adapter.added_to(stored, fresh=False)
         weight = stored.unpack(dtype)
         if self.adapter is None:
@@ -126,7 +126,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer once. x: (n, in) → (n, out)."""
-        return self.ready(x.dtype)(x)
+        return self.unpacked(x.dtype)(x)
 
 
 def pack_linears(module: nn.Module, schemes: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ SERIES = {"30": (8, 6), "40": (8, 9), "50": (12, 0)}  # compute capability (NVID
 
 
 @dataclass(frozen=True)
-class Card:
+class KnownCard:
     """A card: memory in GB as sold (2^30 bytes), dense bf16 TFLOPS, PCIe generation.
 
     The last two are None where no source is known here. All cards with a rate have 16 lanes.
@@ -52,35 +52,35 @@ class Card:
 
 
 CARDS = (
-    Card("RTX 3050 6 GB", 6),
-    Card("RTX 3060", 12),
-    Card("RTX 3060 Ti", 8),
-    Card("RTX 3070", 8),
-    Card("RTX 3080", 10, 59.5, 4),  # GA102: 59.5/119 dense/sparse
-    Card("RTX 3080 Ti", 12),
-    Card("RTX 3090", 24, 71, 4),  # GA102: 71/142
-    Card("RTX 3090 Ti", 24),
-    Card("RTX 4060", 8),
-    Card("RTX 4060 Ti", 8),
-    Card("RTX 4060 Ti 16 GB", 16),
-    Card("RTX 4070", 12),
-    Card("RTX 4070 SUPER", 12),
-    Card("RTX 4070 Ti", 12),
-    Card("RTX 4070 Ti SUPER", 16),
-    Card("RTX 4080", 16),
-    Card("RTX 4080 SUPER", 16),
-    Card("RTX 4090", 24, 165.2, 4),  # Ada: 165.2/330.4
-    Card("RTX 5060", 8),
-    Card("RTX 5060 Ti", 8),
-    Card("RTX 5060 Ti 16 GB", 16),
-    Card("RTX 5070", 12, 61.7, 5),  # Blackwell: 61.7/123.5
-    Card("RTX 5070 Ti", 16, 87.9, 5),  # Blackwell: 87.9/175.8
-    Card("RTX 5080", 16, 112.6, 5),  # Blackwell: 112.6/225.1
-    Card("RTX 5090", 32, 209.5, 5),  # Blackwell: 209.5/419
+    KnownCard("RTX 3050 6 GB", 6),
+    KnownCard("RTX 3060", 12),
+    KnownCard("RTX 3060 Ti", 8),
+    KnownCard("RTX 3070", 8),
+    KnownCard("RTX 3080", 10, 59.5, 4),  # GA102: 59.5/119 dense/sparse
+    KnownCard("RTX 3080 Ti", 12),
+    KnownCard("RTX 3090", 24, 71, 4),  # GA102: 71/142
+    KnownCard("RTX 3090 Ti", 24),
+    KnownCard("RTX 4060", 8),
+    KnownCard("RTX 4060 Ti", 8),
+    KnownCard("RTX 4060 Ti 16 GB", 16),
+    KnownCard("RTX 4070", 12),
+    KnownCard("RTX 4070 SUPER", 12),
+    KnownCard("RTX 4070 Ti", 12),
+    KnownCard("RTX 4070 Ti SUPER", 16),
+    KnownCard("RTX 4080", 16),
+    KnownCard("RTX 4080 SUPER", 16),
+    KnownCard("RTX 4090", 24, 165.2, 4),  # Ada: 165.2/330.4
+    KnownCard("RTX 5060", 8),
+    KnownCard("RTX 5060 Ti", 8),
+    KnownCard("RTX 5060 Ti 16 GB", 16),
+    KnownCard("RTX 5070", 12, 61.7, 5),  # Blackwell: 61.7/123.5
+    KnownCard("RTX 5070 Ti", 16, 87.9, 5),  # Blackwell: 87.9/175.8
+    KnownCard("RTX 5080", 16, 112.6, 5),  # Blackwell: 112.6/225.1
+    KnownCard("RTX 5090", 32, 209.5, 5),  # Blackwell: 209.5/419
 )
 
 
-def find_card(name: str) -> Card:
+def find_card(name: str) -> KnownCard:
     """Give the card of that name, written as one likes (``rtx4090``). Raises `SettingsError`."""
     known = {_short(card.name): card for card in CARDS}
     if _short(name) in known:

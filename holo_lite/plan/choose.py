@@ -29,7 +29,7 @@ TRIAL_SHOTS = 5
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProfileTrial:
     """A profile and the plan it makes of the trained clip; None if that does not fit."""
 
     profile: Profile
@@ -80,16 +80,16 @@ def preferred_sizes(profile: Profile) -> ModelSizes:
     return dataclasses.replace(sizes, linear=linear)
 
 
-def _try(profile: Profile, fitted: Profile, machine: Machine, sizes: ModelSizes | None) -> Trial:
+def _try(profile: Profile, fitted: Profile, machine: Machine, sizes: ModelSizes | None) -> ProfileTrial:
     """Plan the trained clip by a profile's rules, with what is there as its budget."""
     model, size = sizes or preferred_sizes(profile), Defaults()
     cuts = even_cuts(size.frames, TRIAL_SHOTS)
     request = ClipRequest(ShotLayout.from_frames(size.frames, cuts, size.height, size.width))
     fits = Problem(fitted, model, request, machine).fits()
-    return Trial(profile, make_plan(fitted, model, request, machine) if fits else None)
+    return ProfileTrial(profile, make_plan(fitted, model, request, machine) if fits else None)
 
 
-def _found(trial: Trial, sizes: ModelSizes | None) -> str:
+def _found(trial: ProfileTrial, sizes: ModelSizes | None) -> str:
     """What the trial showed, for the model's scheme or the preferred one."""
     scheme = f"model in {sizes.scheme}" if sizes is not None else f"{trial.profile.schemes[0]} preferred"
     plan = trial.plan

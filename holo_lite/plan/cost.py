@@ -25,7 +25,7 @@ from holo_lite.eightbit.limits import unfit
 from holo_lite.model.compute import LinearMode
 from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan import encoding
-from holo_lite.plan.cards import Card
+from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import PROMPTS, ClipRequest
@@ -144,7 +144,7 @@ def phase_costs(
     }
 
 
-def vendor_rate(card: Card, linear: LinearMode = "plain") -> Rate | None:
+def vendor_rate(card: KnownCard, linear: LinearMode = "plain") -> Rate | None:
     """The rate of a card by its vendor's peak and the assumed share of it; None where no peak is known.
 
     What share of its peaks in 8 bits a card reaches, quantizing included, is not assumed: that is measured.

@@ -15,7 +15,7 @@ from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.nearest import refusal
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
-from holo_lite.plan.search import RING, Problem, Way, held_bytes, kept_bytes, streamed_bytes
+from holo_lite.plan.search import RING, Candidate, Problem, held_bytes, kept_bytes, streamed_bytes
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 
 
@@ -107,7 +107,7 @@ def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine
     return _plan(problem, problem.way())
 
 
-def _plan(problem: Problem, way: Way) -> Plan:
+def _plan(problem: Problem, way: Candidate) -> Plan:
     sums, profile, sizes = problem.arithmetic, problem.profile, problem.sizes
     cached = problem.cached(way.resident)
     other = held_bytes(sizes.low_noise, way.resident_other)
@@ -135,7 +135,7 @@ def _plan(problem: Problem, way: Way) -> Plan:
     )
 
 
-def _denoise(problem: Problem, way: Way, stack: StackSizes, *, other: int, cached: int) -> PhasePlan:
+def _denoise(problem: Problem, way: Candidate, stack: StackSizes, *, other: int, cached: int) -> PhasePlan:
     held = held_bytes(stack, way.resident) + other
     visits = 1 if way.joint else problem.request.branches
     streamed = streamed_bytes(stack, way.resident)

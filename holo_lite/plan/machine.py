@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holo_lite.errors import RoomError
-from holo_lite.plan.cards import Card
+from holo_lite.plan.cards import KnownCard
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ CONTEXT = 512 * 2**20  # what asking has just taken, as the shipped profiles cou
 THIS_CPU = "this CPU"
 
 
-def machine_with(card: Card) -> Machine:
+def machine_with(card: KnownCard) -> Machine:
     """A machine that has this card, all of it free, and an unknown amount of main memory."""
     return Machine(name=card.name, card=card.memory, free=card.memory)
 

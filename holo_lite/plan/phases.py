@@ -91,7 +91,7 @@ class ClipRequest:
 
 
 @dataclass(frozen=True)
-class Moment:
+class LayerPeak:
     """Bytes that a layer's work takes, and its weights beside what is stored of them."""
 
     work: int
@@ -216,24 +216,24 @@ class Arithmetic:
         angles = (layout.latent_frames + layout.rows + layout.columns) * config.head_dim * FP32
         return angles + TIMESTEP * config.dim * self.sizes.bytes_per_number
 
-    def _layers(self, work: WorkingSet, stack: StackSizes) -> Iterator[Moment]:
+    def _layers(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
         """Each layer of the blocks at work, and before that with its last weight just being made ready."""
         linear, e = self.sizes.linear, self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
         for name, own in layers.items():
-            yield Moment(own, stack.ready(name, linear, e))
+            yield LayerPeak(own, stack.ready(name, linear, e))
             yield self._unpacking(stack, name, linear)
 
-    def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[Moment]:
-        yield Moment(work.head, stack.dense("head") * self.sizes.bytes_per_number)
+    def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
+        yield LayerPeak(work.head, stack.dense("head") * self.sizes.bytes_per_number)
         yield self._unpacking(stack, "head")
 
-    def _unpacking(self, stack: StackSizes, layer: str, linear: LinearMode = "plain") -> Moment:
+    def _unpacking(self, stack: StackSizes, layer: str, linear: LinearMode = "plain") -> LayerPeak:
         """A layer's weights ready, and the last of them just being unpacked, or its factors just being added."""
         slice_ = SLICE * (CUDA_SLICES if self.device == "cuda" else 1)
         scratch = UNPACKING * min(stack.made(layer, linear), slice_)
         factors, e = stack.factors.get(layer, 0), self.sizes.bytes_per_number
         ready = stack.ready(layer, linear, e)
         if linear != "plain":  # added to slices in fp32
-            return Moment(scratch + factors * FP32 // e, ready)
-        return Moment(max(scratch, factors if self.device == "cuda" else 0), ready)
+            return LayerPeak(scratch + factors * FP32 // e, ready)
+        return LayerPeak(max(scratch, factors if self.device == "cuda" else 0), ready)

@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Remembered:
+class RungMemory:
     """What a machine had to take for a clip of some size. `path` is a small JSON table."""
 
     path: Path
     key: str
 
     @classmethod
-    def of(cls, folder: Path, machine: str, sizes: ModelSizes, request: ClipRequest) -> Remembered:
+    def of(cls, folder: Path, machine: str, sizes: ModelSizes, request: ClipRequest) -> RungMemory:
         """The memory for a clip of this size, of such a model computed in this way, on this machine."""
         facts = [machine, sizes.scheme, request.layout.starts, request.layout.latent_frames]
         facts += [request.layout.rows, request.layout.columns, request.attention, request.guided]

@@ -30,7 +30,7 @@ RAM_SHARE = 2  # no more than one part in so many is pinned
 
 
 @dataclass(frozen=True)
-class Way:
+class Candidate:
     """One way to run the steps: its chunks, its guidance, and how many blocks there is room for."""
 
     chunks: Chunks
@@ -104,7 +104,7 @@ class Problem:
         whole: tuple[Tile | None, ...] = () if self.profile.tiling == "always" else (None,)
         return whole if self.profile.tiling == "never" else (*whole, *TILES)
 
-    def way(self) -> Way:
+    def way(self) -> Candidate:
         """The best way to run the steps. The clip must fit."""
         for chunks in self.profile.rungs:
             ways = list(self._ways(chunks))
@@ -112,7 +112,7 @@ class Problem:
                 return min(ways, key=lambda way: (way.streamed, not way.joint))
         raise AssertionError("a clip that fits can be run in some way")
 
-    def _ways(self, chunks: Chunks) -> Iterator[Way]:
+    def _ways(self, chunks: Chunks) -> Iterator[Candidate]:
         modes = {"auto": (True, False), "joint": (True,), "sequential": (False,)}[self.profile.cfg]
         for joint in modes if self.request.guided else (True,):
             left = {
@@ -122,7 +122,7 @@ class Problem:
             if min(left.values()) >= 0:
                 yield self._filled(chunks, left, joint=joint)
 
-    def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Way:
+    def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Candidate:
         """Fill what is left with blocks, if the chunks are the largest."""
         high, low = self.experts["high_noise"], self.experts["low_noise"]
         largest = chunks == self.profile.largest
@@ -131,7 +131,7 @@ class Problem:
         other = most_blocks(low, left["high_noise"] - held_bytes(high, resident)) if whole else 0
         visits = 1 if joint else self.request.branches
         streamed = visits * sum(streamed_bytes(stack, resident) for stack in (high, low))
-        return Way(chunks, joint, resident, other, streamed)
+        return Candidate(chunks, joint, resident, other, streamed)
 
     def cached(self, resident: int) -> int:
         """How many streaming blocks of each expert can stay in pinned memory, both experts' at once."""

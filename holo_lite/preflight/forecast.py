@@ -9,7 +9,7 @@ import torch
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
-from holo_lite.kernels.computing import Said
+from holo_lite.kernels.computing import ComputeOptions
 from holo_lite.opening.adapters import Loras, open_adapters
 from holo_lite.opening.checks import dtype_name, pick_dtype
 from holo_lite.plan.choose import preferred_sizes
@@ -22,7 +22,7 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes, released_sizes
-from holo_lite.preflight.target import Seat
+from holo_lite.preflight.target import Target
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
@@ -113,18 +113,18 @@ def forecast(
     """
     model = Path(model) if model is not None else None
     opened = open_folder(model, options.attention) if model is not None else None
-    number, said = _number(opened, dtype), Said(kernel, compute, fuse)
-    seat = Seat.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
+    number, said = _number(opened, dtype), ComputeOptions(kernel, compute, fuse)
+    target = Target.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
     own = _sizes(opened, lora or {}, number)
-    counted = seat.counted(said, own) if own is not None else None
-    chosen, why = seat.profile(profile, counted and counted[0])
-    found, lines = counted or seat.counted(said, released_sizes(chosen.schemes[0]))
+    counted = target.counted(said, own) if own is not None else None
+    chosen, why = target.profile(profile, counted and counted[0])
+    found, lines = counted or target.counted(said, released_sizes(chosen.schemes[0]))
     attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
     defaults = opened.defaults if opened is not None else Defaults()
     settings, notes = resolve(
         storyboard, options, defaults, attention=attention, dtype="", device=chosen.device, model=""
     )
-    problem = Problem(chosen, found, ClipRequest.of(settings), seat.room)
+    problem = Problem(chosen, found, ClipRequest.of(settings), target.room)
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Forecast(
         why=why,
@@ -135,8 +135,8 @@ def forecast(
         plan=plan,
         rows=denoising_rows(problem, plan),
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
-        rate=seat.rate(said, found, rates or cache_folder()),
-        link=seat.card.link if seat.card is not None else None,
+        rate=target.rate(said, found, rates or cache_folder()),
+        link=target.card.link if target.card is not None else None,
         longest=longest(problem),
         largest=largest(problem),
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import SettingsError
-from holo_lite.kernels.computing import Said, foresee_computing
+from holo_lite.kernels.computing import ComputeOptions, foresee_computing
 from holo_lite.kernels.kernel import Site
-from holo_lite.plan.cards import Card, find_card
+from holo_lite.plan.cards import KnownCard, find_card
 from holo_lite.plan.choose import named_profile
 from holo_lite.plan.cost import Rate, vendor_rate
 from holo_lite.plan.machine import THIS_CPU, UNKNOWN, Machine, machine_with, this_machine
@@ -25,17 +25,19 @@ from holo_lite.system.device import pick_device
 
 
 @dataclass(frozen=True)
-class Seat:
+class Target:
     """machine: this one; card: one that is named; device: what computes, in numbers of that dtype."""
 
     machine: Machine
-    card: Card | None
+    card: KnownCard | None
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, machine: Machine | None, *, profile: str, gpu: str | None, device: str, dtype: torch.dtype) -> Seat:
-        """Find the seat by what a person says. Without a machine this one is looked at. Raises `SettingsError`."""
+    def of(
+        cls, machine: Machine | None, *, profile: str, gpu: str | None, device: str, dtype: torch.dtype
+    ) -> Target:
+        """Find the target from what a person typed. Without a machine it is this one. Raises `SettingsError`."""
         if gpu is not None and device != "auto":
             raise SettingsError("--device: is of this machine, and --gpu of another; give one of them")
         card = find_card(gpu) if gpu is not None else None
@@ -54,7 +56,7 @@ class Seat:
         """Whether the device can be asked what it can do."""
         return self.device.type == "cpu" or (self.card is None and torch.cuda.is_available())
 
-    def counted(self, said: Said, sizes: ModelSizes) -> tuple[ModelSizes, tuple[str, ...]]:
+    def counted(self, said: ComputeOptions, sizes: ModelSizes) -> tuple[ModelSizes, tuple[str, ...]]:
         """The sizes as they are computed with here, and a line for each choice of how. Raises `SettingsError`."""
         heads = sizes.config.num_heads, sizes.config.head_dim
         if self.is_here:
@@ -83,7 +85,7 @@ class Seat:
             return self.machine
         return self.place if self.place.has_card else UNKNOWN
 
-    def rate(self, said: Said, sizes: ModelSizes, folder: Path) -> Rate | None:
+    def rate(self, said: ComputeOptions, sizes: ModelSizes, folder: Path) -> Rate | None:
         """The named card's rate by its vendor, else this machine's, measured, if it is what the profile is for."""
         if self.card is not None:
             found = vendor_rate(self.card, sizes.linear)

@@ -27,7 +27,7 @@ from holo_lite.film.video_thread import encoding_behind
 from holo_lite.plan.decoding import PIXELS, Tile, stride_of
 from holo_lite.plan.fit import Plan, plan_record
 from holo_lite.plan.ladder import Shortage, smaller_tile
-from holo_lite.render.retry import Stairs
+from holo_lite.render.retry import OomRetry
 from holo_lite.settings import RunSettings
 
 HOST = torch.device("cpu")
@@ -50,9 +50,9 @@ class Decoding:
 
         Raises `RoomError` when memory runs out with the smallest tiles, `OutputError` if a file cannot be written.
         """
-        stairs = Stairs(self.device, partial(_one_down, latents), self.keep)
+        retry = OomRetry(self.device, partial(_one_down, latents), self.keep)
         attempt = partial(self._make, settings, latents, out, sheet)
-        yield from stairs.run(attempt, plan, lambda: "decode")
+        yield from retry.run(attempt, plan, lambda: "decode")
 
     def _make(
         self, settings: RunSettings, latents: Tensor, out: Path, sheet: Path, plan: Plan

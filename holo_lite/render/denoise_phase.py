@@ -28,7 +28,7 @@ from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
 from holo_lite.render.device_memory import most_used
 from holo_lite.render.keeper import Save
-from holo_lite.render.retry import Stairs
+from holo_lite.render.retry import OomRetry
 from holo_lite.runs.state import Cache, State
 from holo_lite.sampling.sampler import Guidance, Progress, sample
 from holo_lite.sampling.schedule import Schedule
@@ -70,7 +70,7 @@ class Denoiser:
         cache.restore(cached, schedule, self.device)
         del cached
         forwards = forwards_left(schedule, done, guidance, joint=plan.joint)
-        stairs = Stairs(self.device, _one_down, self.keep)
+        retry = OomRetry(self.device, _one_down, self.keep)
         streamed = StreamedExperts(
             self.paths, forwards, self.dtype, self.device, compute=self.compute, adapters=self.adapters
         )
@@ -78,7 +78,7 @@ class Denoiser:
             denoising = Denoising(
                 settings, guidance, experts, self.device, latents, done, self.save, cache, plan.skipped
             )
-            _, plan = yield from stairs.run(denoising.go_on, plan, lambda: f"step {denoising.done + 1}")
+            _, plan = yield from retry.run(denoising.go_on, plan, lambda: f"step {denoising.done + 1}")
         return denoising.latents, replace(plan, skipped=denoising.skipped)
 
 

@@ -19,7 +19,7 @@ from holo_lite.plan.fit import Plan, plan_record
 from holo_lite.plan.ladder import is_out_of_memory
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, difference
-from holo_lite.runs.state import State, Stored
+from holo_lite.runs.state import State, StoredCache
 from holo_lite.settings import RunSettings
 
 Save = Callable[[State], Iterable[Event]]
@@ -48,7 +48,7 @@ class Keeper(Protocol):
         """The run ends, one way or another."""
 
 
-class Nobody:
+class NoKeeper:
     """Keeps nothing."""
 
     def take(self) -> State | None:
@@ -80,7 +80,7 @@ class FolderKeeper:
     record: Record
     keep: bool = False
     state: State | None = None
-    stored: Stored | None = None
+    stored: StoredCache | None = None
     changes: tuple[str, ...] = ()
     saved: int = 0  # the last step that stands in the folder
     warned: bool = field(default=False, init=False)

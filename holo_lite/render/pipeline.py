@@ -24,7 +24,7 @@ from holo_lite.config import Attention
 from holo_lite.errors import OutputError, PromptError, SettingsError
 from holo_lite.events import Event, PhaseStarted, Resolved
 from holo_lite.film.video import check_writable
-from holo_lite.kernels.computing import Computing, Said, choose_computing
+from holo_lite.kernels.computing import ComputeOptions, ComputeSetup, choose_computing
 from holo_lite.model.clip import Clip
 from holo_lite.opening.adapters import Adapters, Loras, open_adapters
 from holo_lite.opening.checks import check_parts, dtype_name, model_fingerprint, pick_dtype
@@ -34,12 +34,12 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
-from holo_lite.plan.rung_memory import Remembered
+from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.render.decode_phase import Decoding
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.device_memory import capped, naming_shortage, repeatable
-from holo_lite.render.keeper import FolderKeeper, Keeper, Nobody, Save, refuse_another_model
+from holo_lite.render.keeper import FolderKeeper, Keeper, NoKeeper, Save, refuse_another_model
 from holo_lite.render.text_phase import Encoding
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Opening, Record, circumstances
@@ -70,7 +70,7 @@ class Job:
     prompt: Prompt
     negative: Prompt
     plan: Plan
-    remembered: Remembered
+    remembered: RungMemory
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -94,8 +94,8 @@ class Pipeline:
     is_tiny: bool = False
     adapters: Adapters = field(default_factory=Adapters)
     opening: Opening = field(default_factory=Opening)
-    computing: Computing = field(default_factory=Computing)
-    said: Said = field(default_factory=Said)
+    computing: ComputeSetup = field(default_factory=ComputeSetup)
+    said: ComputeOptions = field(default_factory=ComputeOptions)
     whole: set[Stamp] = field(default_factory=set, compare=False)  # files whose hash was found right
 
     @classmethod
@@ -129,7 +129,7 @@ class Pipeline:
         number = pick_dtype(dtype, folder.high_noise)
         adapters = open_adapters(folder, lora or {})
         sizes = folder_sizes(folder, number.itemsize, adapters.by_expert)
-        said = Said(kernel, compute, fuse)
+        said = ComputeOptions(kernel, compute, fuse)
         computing = choose_computing(said, sizes.config, device=place, dtype=number, scheme=sizes.scheme)
         sizes = dataclasses.replace(sizes, linear=computing.compute.linear, workspace=computing.workspace)
         budget, machine, why = pick_profile(profile, place, sizes)
@@ -199,7 +199,7 @@ class Pipeline:
         assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
         negative = _read_negative(settings.negative, self.tokenizer)
         request = ClipRequest.of(settings)
-        remembered = Remembered.of(cache_folder(), self.machine.name, self.sizes, request)
+        remembered = RungMemory.of(cache_folder(), self.machine.name, self.sizes, request)
         plan = remembered.apply(make_plan(self.profile, self.sizes, request, self.machine))
         planned = dataclasses.replace(settings, plan=plan_record(plan))
         return Job(planned, notes, prompt, negative, plan, remembered)
@@ -245,7 +245,7 @@ class Pipeline:
         if sheet.is_dir():
             raise OutputError(f"{sheet}: is a folder, where the contact sheet goes; name the video otherwise")
         if run is None:
-            return self._events(job, out, sheet, Nobody())
+            return self._events(job, out, sheet, NoKeeper())
         folder = RunFolder(Path(run))
         return self._as_begun(folder)._kept(job, out, sheet, folder, keep_run=keep_run)
 

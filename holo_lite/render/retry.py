@@ -28,7 +28,7 @@ Down = Callable[[Plan, Shortage], tuple[Plan, str]]
 
 
 @dataclass(frozen=True)
-class Stairs:
+class OomRetry:
     """What is done when memory runs out.
 
     `down` gives the next plan and what is smaller in it, or raises `RoomError`; `keep` is told of every such plan.

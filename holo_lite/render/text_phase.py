@@ -17,7 +17,7 @@ from holo_lite.errors import RoomError
 from holo_lite.events import Event, PhaseStarted
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, unpinned
-from holo_lite.render.retry import Stairs
+from holo_lite.render.retry import OomRetry
 from holo_lite.sampling.sampler import Context
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
@@ -47,8 +47,8 @@ class Encoding:
 
     def rows(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Tensor], Plan]]:
         """Encode prompts, each to (n, d) on the CPU; from here on they are cached. Raises as `run`."""
-        stairs = Stairs(self.device, _without_pinned, self.keep)
-        return (yield from stairs.run(partial(self._encode, prompts), plan, lambda: "text"))
+        retry = OomRetry(self.device, _without_pinned, self.keep)
+        return (yield from retry.run(partial(self._encode, prompts), plan, lambda: "text"))
 
     def _encode(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, list[Tensor]]:
         yield PhaseStarted("text", 0)

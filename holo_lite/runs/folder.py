@@ -19,7 +19,16 @@ from pathlib import Path
 from holo_lite.errors import HoloError, OutputError, RunError
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
-from holo_lite.runs.state import CACHES, STATE, State, Stored, check_record, named_cache, read_state, write_state
+from holo_lite.runs.state import (
+    CACHES,
+    STATE,
+    State,
+    StoredCache,
+    check_record,
+    named_cache,
+    read_state,
+    write_state,
+)
 from holo_lite.system.folder_lock import holding
 from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
 
@@ -99,11 +108,11 @@ class RunFolder:
         with writing(self.path):
             sync_folder(self.path.parent)  # or after a power cut the folder may be gone, and all of its states
 
-    def state(self) -> tuple[State, Stored | None] | None:
+    def state(self) -> tuple[State, StoredCache | None] | None:
         """Where the run stands; None before its first step. Raises `RunError` for a damaged or foreign file."""
         return read_state(self.path, self._identity())
 
-    def save(self, state: State, before: Stored | None) -> Stored | None:
+    def save(self, state: State, before: StoredCache | None) -> StoredCache | None:
         """Save a state in place of the one before, whose cache stands as `before` says. Raises `OutputError`."""
         try:
             with writing(self.path):

@@ -50,19 +50,19 @@ class State:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredCache:
     """Where the cache of a state stands: its file, and the numbers in it, by which a changed one is known."""
 
     file: str
     numbers: Mapping[str, float]
 
     @classmethod
-    def read(cls, found: Mapping[str, Any] | None) -> Stored | None:
+    def read(cls, found: Mapping[str, Any] | None) -> StoredCache | None:
         """From what JSON made of it."""
         return None if found is None else cls(str(found["file"]), dict(found["numbers"]))
 
 
-def write_state(folder: Path, state: State, run: str, before: Stored | None) -> Stored | None:
+def write_state(folder: Path, state: State, run: str, before: StoredCache | None) -> StoredCache | None:
     """Write a state into a run's folder, in place of the one before, whose cache is known by `before`.
 
     `run` is the identity of the run it belongs to. Returns where its cache stands. Raises `OutputError`.
@@ -81,7 +81,7 @@ def write_state(folder: Path, state: State, run: str, before: Stored | None) -> 
     return stored
 
 
-def read_state(folder: Path, run: str) -> tuple[State, Stored | None] | None:
+def read_state(folder: Path, run: str) -> tuple[State, StoredCache | None] | None:
     """The state in a folder and where its cache stands; None if no step was finished yet.
 
     Raises `RunError` for a file that is torn, was changed, or belongs to another run.
@@ -93,7 +93,7 @@ def read_state(folder: Path, run: str) -> tuple[State, Stored | None] | None:
     try:
         facts = json.loads(metadata["state"])
         _check_kind(path, facts, run)
-        stored = Stored.read(facts["cache"])
+        stored = StoredCache.read(facts["cache"])
         cache: Cache = {} if stored is None else {**stored.numbers, **read_sealed(folder / stored.file)[0]}
         return State(
             done=facts["done"],
@@ -112,7 +112,7 @@ def named_cache(folder: Path) -> str | None:
     if not (folder / STATE).exists():
         return None
     try:
-        stored = Stored.read(json.loads(read_header(folder / STATE).metadata["state"])["cache"])
+        stored = StoredCache.read(json.loads(read_header(folder / STATE).metadata["state"])["cache"])
     except (CheckpointError, KeyError, TypeError, ValueError) as error:
         raise damaged(folder / STATE) from error
     return None if stored is None else stored.file
@@ -140,13 +140,13 @@ def _check_kind(path: Path, facts: Mapping[str, Any], run: str) -> None:
         )
 
 
-def _write_cache(folder: Path, state: State, before: Stored | None) -> Stored | None:
+def _write_cache(folder: Path, state: State, before: StoredCache | None) -> StoredCache | None:
     tensors = {name: value for name, value in state.cache.items() if isinstance(value, Tensor)}
     numbers = {name: float(value) for name, value in state.cache.items() if name not in tensors}
     if not tensors:
         return None
     if before is not None and before.numbers == numbers:
         return before
-    stored = Stored(CACHES.replace("*", str(state.done)), numbers)
+    stored = StoredCache(CACHES.replace("*", str(state.done)), numbers)
     write_sealed(folder / stored.file, tensors, {})
     return stored

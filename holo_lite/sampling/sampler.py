@@ -126,7 +126,7 @@ def sample(
     for expert in dict.fromkeys(step.expert for step in remaining):
         with experts.lend(expert) as model:
             steps = [step for step in remaining if step.expert == expert]
-            turn = _Turn.of(model, guidance.at(steps[0], schedule), clip, cache, joint=joint)
+            turn = _ExpertPass.of(model, guidance.at(steps[0], schedule), clip, cache, joint=joint)
             for step in steps:
                 steering = guidance.at(step, schedule)
                 branches = len(steering.contexts)
@@ -143,7 +143,7 @@ def sample(
 
 
 @dataclass(frozen=True)
-class _Turn:
+class _ExpertPass:
     """What the steps of one expert share."""
 
     model: WanDiT
@@ -153,7 +153,7 @@ class _Turn:
     joint: bool
 
     @classmethod
-    def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _Turn:
+    def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _ExpertPass:
         """Embed the prompts of all branches that the expert's first step has: no later one has more."""
         texts = [TextRows(model.embed_text(context.rows), context.windows) for context in guidance.contexts]
         return cls(model, texts, clip, cache, joint)

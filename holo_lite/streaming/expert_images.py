@@ -12,11 +12,11 @@ from holo_lite.weights.files import open_weights
 from holo_lite.weights.weight_file import WeightFile
 
 BLOCKS = "blocks"
-Visit = tuple[Expert, int]  # a block, by its expert and its index
+BlockId = tuple[Expert, int]  # a block, by its expert and its index
 
 
 @dataclass(frozen=True)
-class Part:
+class ExpertImages:
     """An expert's file, and its images: those of its blocks, and that of the rest."""
 
     file: WeightFile
@@ -24,7 +24,7 @@ class Part:
     rest: BlockImage
 
     @classmethod
-    def open(cls, path: Path) -> Part:
+    def open(cls, path: Path) -> ExpertImages:
         """Open an expert. Raises `CheckpointError`."""
         file = open_weights(path)
         renames, count = own_names(file), skeleton(file).config.num_layers

@@ -21,14 +21,14 @@ from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import skeleton
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.expert_images import BLOCKS, Part, Visit
-from holo_lite.streaming.holdings import Holdings
+from holo_lite.streaming.expert_images import BLOCKS, BlockId, ExpertImages
+from holo_lite.streaming.holdings import ExpertMemory
 from holo_lite.streaming.hooks import StreamHook, hook, install, restore, unhook
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.itinerary import Itinerary
 from holo_lite.streaming.lane import Lane
 from holo_lite.streaming.lanes import lane_for
-from holo_lite.streaming.residency import Places, Residency
+from holo_lite.streaming.residency import BlockPlaces, Residency
 from holo_lite.streaming.streamer import Streamer
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,12 @@ class StreamedExperts:
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
-        self._parts = {expert: Part.open(self.paths[expert]) for expert in self.forwards}
-        self._holdings = Holdings(self._lane, self._parts)
-        self._places: dict[Expert, Places] = {}
+        self._parts = {expert: ExpertImages.open(self.paths[expert]) for expert in self.forwards}
+        self._holdings = ExpertMemory(self._lane, self._parts)
+        self._places: dict[Expert, BlockPlaces] = {}
         self._model: tuple[Expert, WanDiT] | None = None
         self._hosted: HostAdapters | None = None
-        self._streamer: Streamer[Visit] | None = None
+        self._streamer: Streamer[BlockId] | None = None
         self._way: Itinerary | None = None
         self._choose()
 
@@ -113,7 +113,7 @@ class StreamedExperts:
     def _choose(self) -> None:
         totals = {expert: len(self._parts[expert].images) for expert in self.forwards}
         self._places = {
-            expert: Places.chosen(total, self.residency, self._places.get(expert))
+            expert: BlockPlaces.chosen(total, self.residency, self._places.get(expert))
             for expert, total in totals.items()
         }
 
@@ -162,7 +162,7 @@ class StreamedExperts:
         blocks = {expert: self._places[expert].streamed for expert in self._coming(first)}
         return Itinerary(blocks, self.forwards)
 
-    def _start(self, expert: Expert) -> Streamer[Visit]:
+    def _start(self, expert: Expert) -> Streamer[BlockId]:
         images = {(e, i): image for e, part in self._parts.items() for i, image in enumerate(part.images)}
         held = self._holdings
         way = self._way = self._itinerary(expert)
@@ -179,7 +179,7 @@ class StreamedExperts:
         self,
         model: WanDiT,
         expert: Expert,
-        streamer: Streamer[Visit],
+        streamer: Streamer[BlockId],
         attached: list[tuple[nn.Module, dict[str, torch.Tensor]]],
     ) -> None:
         """Put resident blocks in place, noting what stood there, and a hook on every other."""

@@ -12,25 +12,30 @@ from itertools import cycle
 
 from holo_lite.config import Expert
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.expert_images import Part, Visit
+from holo_lite.streaming.expert_images import BlockId, ExpertImages
 from holo_lite.streaming.image import BlockImage, largest
 from holo_lite.streaming.lane import Buffer, Lane
-from holo_lite.streaming.residency import Places, Residency
+from holo_lite.streaming.residency import BlockPlaces, Residency
 
 
 @dataclass
-class Holdings:
+class ExpertMemory:
     """Slots, ring, resident and cached blocks. After an error what it holds is whole, and may be fitted anew."""
 
     lane: Lane
-    parts: Mapping[Expert, Part]
+    parts: Mapping[Expert, ExpertImages]
     slots: list[Buffer] = field(default_factory=list)
     ring: list[Buffer] = field(default_factory=list)
-    resident: dict[Visit, Buffer] = field(default_factory=dict)
-    cached: dict[Visit, Buffer] = field(default_factory=dict)
+    resident: dict[BlockId, Buffer] = field(default_factory=dict)
+    cached: dict[BlockId, Buffer] = field(default_factory=dict)
 
     def fit(
-        self, residency: Residency, places: Mapping[Expert, Places], coming: Sequence[Expert], *, streaming: bool
+        self,
+        residency: Residency,
+        places: Mapping[Expert, BlockPlaces],
+        coming: Sequence[Expert],
+        *,
+        streaming: bool,
     ) -> None:
         """Hold what is wanted for the experts that come, the first of which is in use.
 
@@ -63,7 +68,7 @@ class Holdings:
         """Give all of it back."""
         self._let_go(Residency(slots=0, ring=0), set(), set())
 
-    def _let_go(self, residency: Residency, resident: set[Visit], cached: set[Visit]) -> None:
+    def _let_go(self, residency: Residency, resident: set[BlockId], cached: set[BlockId]) -> None:
         self.resident = {visit: buffer for visit, buffer in self.resident.items() if visit in resident}
         del self.slots[residency.slots :]
         while len(self.ring) > residency.ring or any(each.pinned and not residency.pinned for each in self.ring):
@@ -78,7 +83,7 @@ class Holdings:
         while len(self.ring) < residency.ring:
             self.ring.append(self.lane.host_buffer(size, pinned=residency.pinned))
 
-    def _bring_all(self, disk: DiskReader, visits: Sequence[Visit], *, streaming: bool) -> None:
+    def _bring_all(self, disk: DiskReader, visits: Sequence[BlockId], *, streaming: bool) -> None:
         """Bring blocks that stay, each while the one before is copied. All have come when this returns or raises.
 
         Memory that was used before is what makes it fast: of new memory the system has to clear every page first.
@@ -102,7 +107,7 @@ class Holdings:
         self.lane.copy(host, slot, image.nbytes)
         return slot
 
-    def _keep(self, disk: DiskReader, visit: Visit) -> None:
+    def _keep(self, disk: DiskReader, visit: BlockId) -> None:
         """Read a block that stays in host memory; half-read it does not."""
         image = self._image(visit)
         buffer = self.lane.host_buffer(image.nbytes, pinned=True)
@@ -113,6 +118,6 @@ class Holdings:
             raise
         self.cached[visit] = buffer
 
-    def _image(self, visit: Visit) -> BlockImage:
+    def _image(self, visit: BlockId) -> BlockImage:
         expert, block = visit
         return self.parts[expert].images[block]

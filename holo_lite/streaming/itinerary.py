@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
 from holo_lite.config import Expert
-from holo_lite.streaming.expert_images import Visit
+from holo_lite.streaming.expert_images import BlockId
 
 
 class Itinerary:
@@ -29,14 +29,14 @@ class Itinerary:
         self._read, self._copied = dict.fromkeys(blocks, 0), dict.fromkeys(blocks, 0)
         self._changing = threading.Lock()
 
-    def __iter__(self) -> Iterator[Visit]:
+    def __iter__(self) -> Iterator[BlockId]:
         for expert, indices in self._blocks.items():
             for index in cycle(indices):
                 if not self._one_more(self._read, expert):
                     break
                 yield expert, index
 
-    def admits(self, visit: Visit) -> bool:
+    def admits(self, visit: BlockId) -> bool:
         """Whether a block that was read is wanted still; it is then copied."""
         return self._one_more(self._copied, visit[0])
 

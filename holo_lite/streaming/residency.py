@@ -23,7 +23,7 @@ class Residency:
 
 
 @dataclass(frozen=True)
-class Places:
+class BlockPlaces:
     """An expert's blocks by index: on the device in its turn, the turn before; in host memory; streamed."""
 
     stay: tuple[int, ...]
@@ -32,7 +32,7 @@ class Places:
     streamed: tuple[int, ...]
 
     @classmethod
-    def chosen(cls, total: int, residency: Residency, before: Places | None = None) -> Places:
+    def chosen(cls, total: int, residency: Residency, before: BlockPlaces | None = None) -> BlockPlaces:
         """Choose among `total` blocks, evenly, and among those of `before` where it has enough."""
         every = tuple(range(total))
         stay = thinned(before.stay if before else (), residency.resident, every)

@@ -20,7 +20,7 @@ LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
 
 
 @dataclass(frozen=True)
-class Part:
+class CachePart:
     """A kind of thing in the cache: files in a folder of their own, or one table.
 
     folder: "" for the cache's own; name: of its files; keys: of a JSON table, which tells it from another's.
@@ -33,9 +33,9 @@ class Part:
     keys: re.Pattern[str] | None = None
 
 
-def _table(name: str, what: str, file: str, keys: str) -> Part:
+def _table(name: str, what: str, file: str, keys: str) -> CachePart:
     """One JSON table."""
-    return Part(name, what, "", _named(re.escape(file)), re.compile(keys))
+    return CachePart(name, what, "", _named(re.escape(file)), re.compile(keys))
 
 
 def _named(name: str) -> re.Pattern[str]:
@@ -43,9 +43,9 @@ def _named(name: str) -> re.Pattern[str]:
     return re.compile(rf"{name}|\.{name}\.\d+-\d+\.part")
 
 
-PARTS = (
-    Part("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
-    Part("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json")),
+CACHE_PARTS = (
+    CachePart("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
+    CachePart("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json")),
     _table("rates", "how fast this machine computes", "rates.json", r".+, PyTorch \S+"),
     _table("rungs", "smaller plans that held where memory had run out", "rungs.json", r"[0-9a-f]{24}"),
     _table("kernels", "how fast attention kernels are here", "kernels.json", r".*, torch \S+, cudnn .*"),
@@ -55,23 +55,23 @@ PARTS = (
 def sizes(folder: Path | None = None) -> Mapping[str, int]:
     """The bytes of each part, by its name, in the cache folder or another."""
     place = folder or cache_folder()
-    return {part.name: sum(file.stat().st_size for file in _files(place, part)) for part in PARTS}
+    return {part.name: sum(file.stat().st_size for file in _files(place, part)) for part in CACHE_PARTS}
 
 
 def clear(folder: Path | None = None) -> int:
     """Remove everything of ours, then folders that this leaves empty. Returns the bytes. Raises `OSError`."""
     place, freed = folder or cache_folder(), 0
-    for part in PARTS:
+    for part in CACHE_PARTS:
         for file in list(_files(place, part)):
             freed += file.stat().st_size
             file.unlink()
-    for emptied in (*(place / part.folder for part in PARTS if part.folder), place):
+    for emptied in (*(place / part.folder for part in CACHE_PARTS if part.folder), place):
         with suppress(OSError):  # not there, or something else is in it
             emptied.rmdir()
     return freed
 
 
-def _files(folder: Path, part: Part) -> Iterator[Path]:
+def _files(folder: Path, part: CachePart) -> Iterator[Path]:
     """The part's files. A link is not followed: what it leads to was not put there by us."""
     place = folder / part.folder
     if part.folder and place.is_symlink():
@@ -83,7 +83,7 @@ def _files(folder: Path, part: Part) -> Iterator[Path]:
                 yield file
 
 
-def _is_ours(file: Path, part: Part) -> bool:
+def _is_ours(file: Path, part: CachePart) -> bool:
     """Whether a table is one of ours, by its keys."""
     if part.keys is None or file.suffix != ".json":
         return True

@@ -12,7 +12,7 @@ from holo_lite.schemes.registry import find
 from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, open_encoder
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import WeightFile
-from holo_lite.weights.fill import Wanted, compare
+from holo_lite.weights.fill import ExpectedTensor, compare
 
 BIAS = "relative_attention_bias.weight"  # a table, no linear layer: it is never packed
 
@@ -51,16 +51,16 @@ def encoder_shapes(sizes: EncoderSizes) -> dict[str, Shape]:
     return {**found, "encoder.final_layer_norm.weight": (sizes.d_model,)}
 
 
-def stored_tensors(sizes: EncoderSizes, schemes: Mapping[str, str]) -> dict[str, Wanted]:
+def stored_tensors(sizes: EncoderSizes, schemes: Mapping[str, str]) -> dict[str, ExpectedTensor]:
     """What a file must hold: every tensor, or its parts where it is stored under a scheme that can hold it."""
-    found: dict[str, Wanted] = {}
+    found: dict[str, ExpectedTensor] = {}
     for name, shape in encoder_shapes(sizes).items():
         scheme = schemes.get(name)
         if scheme is None or len(shape) != 2 or name.endswith(BIAS) or find(scheme).fits((shape[0], shape[1])):
-            found[name] = Wanted(shape)
+            found[name] = ExpectedTensor(shape)
             continue
         parts = find(scheme).parts((shape[0], shape[1]))
-        found.update({f"{name}.{part}": Wanted(tuple(p.shape), p.dtype) for part, p in parts.items()})
+        found.update({f"{name}.{part}": ExpectedTensor(tuple(p.shape), p.dtype) for part, p in parts.items()})
     return found
 
 

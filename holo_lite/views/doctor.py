@@ -7,15 +7,15 @@ import json
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from holo_lite.doctor.facts import Surroundings
-from holo_lite.doctor.finding import Finding
+from holo_lite.doctor.facts import MachineFacts
+from holo_lite.doctor.finding import Diagnosis
 from holo_lite.version import __version__
 
 WIDTH = 100
 INDENT = 22
 
 
-def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
+def report_lines(findings: Sequence[Diagnosis]) -> Iterator[str]:
     """A finding a line or more; what to do stands on a line of its own, whole, to be copied."""
     for finding in findings:
         head = f"{finding.state:<4}  {finding.what:<14}  "
@@ -32,7 +32,7 @@ def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
     yield f"{count} to fix" if count else "nothing to fix"
 
 
-def report_json(findings: Sequence[Finding], surroundings: Surroundings) -> str:
+def report_json(findings: Sequence[Diagnosis], surroundings: MachineFacts) -> str:
     """Everything as one JSON object: findings, and the facts behind them."""
     return json.dumps(
         {
@@ -46,6 +46,6 @@ def report_json(findings: Sequence[Finding], surroundings: Surroundings) -> str:
     )
 
 
-def to_fix(findings: Sequence[Finding]) -> int:
+def to_fix(findings: Sequence[Diagnosis]) -> int:
     """How many lines must be mended."""
     return sum(finding.state == "fix" for finding in findings)

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 
-from holo_lite.fetch.order import Order
+from holo_lite.fetch.order import FetchOrder
 from holo_lite.fetch.run import Checking, Fetched
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, Phase
 from holo_lite.views.run import Display, Pace
@@ -30,7 +30,7 @@ def show(event: Event | Checking | Fetched, view: Display) -> None:
             view.say(f"model          {order.folder}")
 
 
-def next_lines(order: Order, scheme: str) -> Iterator[str]:
+def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
     """What to type next: the conversion that this machine's profile prefers, then a first video."""
     full = order.variant == "full"
     out = f"{order.folder}{'-full' if full else ''}-{scheme}"

@@ -23,18 +23,18 @@ def module_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedTensor:
     """A tensor that a file must hold, in this dtype. None: in any of floating-point numbers."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | None = None
 
 
-def wanted_by(module: nn.Module) -> dict[str, Wanted]:
+def wanted_by(module: nn.Module) -> dict[str, ExpectedTensor]:
     """What a module needs: parameters in any float dtype, buffers, the parts of packed weights, in their own."""
     buffers = {name for name, _ in module.named_buffers()}
     return {
-        name: Wanted(tuple(tensor.shape), tensor.dtype if name in buffers else None)
+        name: ExpectedTensor(tuple(tensor.shape), tensor.dtype if name in buffers else None)
         for name, tensor in module.state_dict().items()
     }
 
@@ -44,7 +44,9 @@ def check(module: nn.Module, file: WeightFile, renames: Mapping[str, str], *, wh
     compare(wanted_by(module), file, renames, what=what)
 
 
-def compare(wanted: Mapping[str, Wanted], file: WeightFile, renames: Mapping[str, str], *, what: str) -> None:
+def compare(
+    wanted: Mapping[str, ExpectedTensor], file: WeightFile, renames: Mapping[str, str], *, what: str
+) -> None:
     """Compare a file with what is wanted of it, by name, shape and kind of number alone.
 
     `renames` maps names in the file to those that are wanted. Raises `CheckpointError`, naming the first
@@ -60,7 +62,7 @@ def compare(wanted: Mapping[str, Wanted], file: WeightFile, renames: Mapping[str
         raise CheckpointError(f"{file.path}: is not {what}: {first_three(wrong)}")
 
 
-def _fault(entry: TensorEntry, wanted: Wanted) -> str | None:
+def _fault(entry: TensorEntry, wanted: ExpectedTensor) -> str | None:
     """What is wrong with a tensor in a file, or None."""
     if entry.shape != wanted.shape:
         return f"is {list(entry.shape)}, not {list(wanted.shape)}"
