@@ -33,7 +33,8 @@ from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen, end_with
 from timing import slug, warm
 
 from holo_lite.config import DiTConfig
-from holo_lite.kernels.computing import ComputeOptions, ComputeSetup, choose_computing
+from holo_lite.kernels.computing import ComputeSetup, choose_computing
+from holo_lite.kernels.options import ComputeOptions
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.fit import Plan, make_plan

@@ -26,6 +26,7 @@ from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.load import check_expert
+from holo_lite.opening.model import ExpertSetup
 from holo_lite.plan.fit import Plan
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.device_memory import capped, clear
@@ -81,8 +82,8 @@ def denoise(
     """Run the first steps of a clip under a plan; all but the first are measured, unless there is one only."""
     settings = film.settings
     latents = initial_noise(Clip(settings.layout), settings.seed).to(device)
-    denoiser = Denoiser(_experts(folder), torch.bfloat16, device, compute=compute)
-    run = denoiser.run(settings, _guidance(folder, device), latents, plan)
+    setup = ExpertSetup(_experts(folder), torch.bfloat16, device, compute)
+    run = Denoiser(setup, settings, _guidance(folder, device), latents).run(plan)
     del latents
     seconds, waited, rungs, finite = [], [], [], True
     with capped(device, plan.budget), counted(device) as peak:
@@ -109,16 +110,14 @@ def denoise(
 
 def decode(folder: Path, film: Film, plan: Plan, device: torch.device, say: Say) -> dict[str, Any]:
     """Decode a clip of noise as the plan says; frames are dropped, not written."""
-    from holo_lite.render.decode_phase import (
-        Decoding,  # which can write films, and so needs a library that no other part does
-    )
+    from holo_lite.render.decode_phase import FrameDecoder  # which needs a library that no other part does
 
     latents = initial_noise(Clip(film.settings.layout), 1).to(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    decoding = Decoding(folder / "vae.safetensors", dtype, device)
+    decoder = FrameDecoder(folder / "vae.safetensors", dtype, device)
     with capped(device, plan.budget), counted(device) as peak, torch.inference_mode():
         start, frames = _now(device), 0
-        for frame in decoding._frames(latents, plan.tile):
+        for frame in decoder.frames(latents, plan.tile):
             frames += 1
             if frames % 60 == 1:
                 say(f"frame {frames} of {film.frames}, {tuple(frame.shape)}")

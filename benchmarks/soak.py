@@ -46,6 +46,7 @@ from soak_report import Outcome, figures, table
 from soak_run import CACHE, TOLERANCE, LostError, Run, cache_in
 from timing import device_name, slug
 
+from holo_lite import ModelOptions
 from holo_lite.events import StepDone
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
@@ -84,7 +85,7 @@ class Soak:
         Raises `LostError` if one comes out differently when it is saved.
         """
         model = shutil.copytree(tiny_model(), work / "model")
-        pipeline, rng = Pipeline.load(model, device=str(device)), np.random.default_rng(seed)
+        pipeline, rng = Pipeline.load(model, ModelOptions(device=str(device))), np.random.default_rng(seed)
         drawn = [draw_film(work / f"film-{number}.json", rng) for number in range(films)]
         return cls(work, pipeline, [(film, undisturbed(pipeline, film, work)) for film in drawn], seed)
 

@@ -52,7 +52,7 @@ def words(run: Run) -> list[str]:
     """The command that makes the run's video, or goes on with it, as a person would type it."""
     if run.state.is_begun:
         return ["resume", str(run.out)]
-    model, device = str(run.pipeline.folder.path), str(run.pipeline.device)
+    model, device = str(run.pipeline.model.folder.path), str(run.pipeline.model.device)
     return ["generate", *run.film.words(), "--model", model, "--device", device, "--out", str(run.out)]
 
 
@@ -160,7 +160,7 @@ def needed_shards(run: Run, done: int) -> list[Path]:
     """The files of weights that are read after so many steps: prompts are known once a step is done."""
     parts = {step.expert for step in Schedule.of(run.film.steps).steps[done:]} | {"vae"}
     parts |= {"text_encoder"} if not done else set()
-    folder = run.pipeline.folder.path
+    folder = run.pipeline.model.folder.path
     components = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["components"]
     return [folder / shard["file"] for part in sorted(parts) for shard in components[part]["shards"]]
 

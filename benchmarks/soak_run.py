@@ -210,8 +210,8 @@ class Run:
 
     def _decoded(self) -> Iterator[Tensor]:
         """The frames of the run's latents, in the tiles it came to, decoded in one go."""
-        device = self.pipeline.device
-        vae = load_vae(self.pipeline.folder.vae, dtype=torch.float32, device=device)
+        device = self.pipeline.model.device
+        vae = load_vae(self.pipeline.model.folder.vae, dtype=torch.float32, device=device)
         if self.tile is None:
             return map(to_uint8, decode_frames(vae, self.latents))
         tile, stride = self.tile, stride_of(self.tile)

@@ -48,6 +48,7 @@ from speed_start import Command, start
 from speed_targets import JUDGED, table, verdicts
 from timing import device_name, slug
 
+from holo_lite import ModelOptions
 from holo_lite.render.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,8 +95,8 @@ def started(bench: Bench) -> dict[str, Any]:
 def saved(bench: Bench) -> dict[str, Any]:
     """What levers save that leave forwards out, at the shortest length."""
     if bench.scale.small:
-        return attempted(lambda: levers(Pipeline.load(device="cpu", dtype="fp32")))
-    pipeline = Pipeline.load(whole_model(bench), device=str(bench.device))
+        return attempted(lambda: levers(Pipeline.load(options=ModelOptions(device="cpu", dtype="fp32"))))
+    pipeline = Pipeline.load(whole_model(bench), ModelOptions(device=str(bench.device)))
     return attempted(lambda: levers(pipeline, rounds=1, frames=FRAMES[0], steps=LEVER_STEPS))
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from speed_scale import Scale
 
-from holo_lite.kernels.computing import ComputeOptions, choose_computing
+from holo_lite.kernels.computing import choose_computing
 from holo_lite.kernels.kernel import Site
+from holo_lite.kernels.options import ComputeOptions
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.model.compute import Compute
 

@@ -29,19 +29,20 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         SettingsError as SettingsError,
         StoryboardError as StoryboardError,
     )
-    from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
-    from holo_lite.evaluation.run import (
+    from holo_lite.evaluation.outcome import (
         EvaluationStarted as EvaluationStarted,
         Outcome as Outcome,
         StoryboardJudged as StoryboardJudged,
-        evaluate as evaluate,
     )
+    from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
+    from holo_lite.evaluation.run import evaluate as evaluate
     from holo_lite.evaluation.studio import Studio as Studio
     from holo_lite.events import (
         Event as Event,
         Finished as Finished,
         FrameDone as FrameDone,
         GoingOn as GoingOn,
+        LatentsDone as LatentsDone,
         NoPreview as NoPreview,
         NotSaved as NotSaved,
         PhaseStarted as PhaseStarted,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         StepDone as StepDone,
         SteppedDown as SteppedDown,
         finish as finish,
+        latents_of as latents_of,
     )
     from holo_lite.film.video import read_metadata as read_metadata
     from holo_lite.jobs.batch import (
@@ -65,10 +67,19 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         preview_path as preview_path,
         previewed as previewed,
     )
+    from holo_lite.opening.options import ModelOptions as ModelOptions
     from holo_lite.preflight.check import CheckReport as CheckReport, check_storyboard as check_storyboard
     from holo_lite.preflight.forecast import Forecast as Forecast, forecast as forecast
     from holo_lite.preflight.rules import CheckFinding as CheckFinding
-    from holo_lite.render.pipeline import Job as Job, Pipeline as Pipeline
+    from holo_lite.preflight.target import ForecastPlace as ForecastPlace
+    from holo_lite.render.job import Job as Job
+    from holo_lite.render.pipeline import Pipeline as Pipeline
+    from holo_lite.render.sinks import (
+        FilmSink as FilmSink,
+        FrameSink as FrameSink,
+        MemorySink as MemorySink,
+        RawSink as RawSink,
+    )
     from holo_lite.settings import Options as Options, RunSettings as RunSettings
     from holo_lite.story.files import (
         dump_toml as dump_toml,
@@ -86,8 +97,6 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
 
 _NAMES = {
-    "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
-    "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.errors": (
         "CheckpointError",
         "FetchError",
@@ -100,13 +109,15 @@ _NAMES = {
         "StoryboardError",
     ),
     "holo_lite.evaluation.report": ("ModelNames", "QualityReport"),
-    "holo_lite.evaluation.run": ("EvaluationStarted", "Outcome", "StoryboardJudged", "evaluate"),
+    "holo_lite.evaluation.outcome": ("EvaluationStarted", "Outcome", "StoryboardJudged"),
+    "holo_lite.evaluation.run": ("evaluate",),
     "holo_lite.evaluation.studio": ("Studio",),
     "holo_lite.events": (
         "Event",
         "Finished",
         "FrameDone",
         "GoingOn",
+        "LatentsDone",
         "NoPreview",
         "NotSaved",
         "PhaseStarted",
@@ -115,17 +126,24 @@ _NAMES = {
         "StepDone",
         "SteppedDown",
         "finish",
+        "latents_of",
     ),
     "holo_lite.film.video": ("read_metadata",),
-    "holo_lite.preflight.check": ("CheckReport", "check_storyboard"),
-    "holo_lite.preflight.rules": ("CheckFinding",),
-    "holo_lite.render.pipeline": ("Job", "Pipeline"),
-    "holo_lite.preflight.forecast": ("Forecast", "forecast"),
-    "holo_lite.views.forecast": ("forecast_lines",),
+    "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
+    "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.jobs.preview": ("colours_of", "preview_path", "previewed"),
+    "holo_lite.opening.options": ("ModelOptions",),
+    "holo_lite.preflight.check": ("CheckReport", "check_storyboard"),
+    "holo_lite.preflight.forecast": ("Forecast", "forecast"),
+    "holo_lite.preflight.rules": ("CheckFinding",),
+    "holo_lite.preflight.target": ("ForecastPlace",),
+    "holo_lite.render.job": ("Job",),
+    "holo_lite.render.pipeline": ("Pipeline",),
+    "holo_lite.render.sinks": ("FilmSink", "FrameSink", "MemorySink", "RawSink"),
     "holo_lite.settings": ("Options", "RunSettings"),
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
     "holo_lite.story.storyboard": ("Shot", "Storyboard"),
+    "holo_lite.views.forecast": ("forecast_lines",),
     "quantize.convert": ("Conversion",),
     "quantize.job": ("ConversionFinished", "prepare_conversion", "run_conversion"),
 }

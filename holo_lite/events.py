@@ -136,11 +136,20 @@ class FrameDone:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The video and its contact sheet stand under their final names."""
+class LatentsDone:
+    """Denoising is done. latents: clean, (16, F, H/8, W/8) fp32 on the run's device; plan: the one that did it."""
 
-    video: Path
-    sheet: Path
+    latents: Tensor
+    settings: RunSettings
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The sink has all frames; a video and its contact sheet have their names (None: there is no such file)."""
+
+    video: Path | None
+    sheet: Path | None
     settings: RunSettings
 
 
@@ -154,6 +163,7 @@ Event = (
     | NoPreview
     | SteppedDown
     | FrameDone
+    | LatentsDone
     | Finished
 )
 
@@ -168,4 +178,13 @@ def finish(events: Iterable[Event]) -> Finished:
     for event in events:
         finished = event if isinstance(event, Finished) else None
     assert finished is not None, "a run that raises nothing ends with Finished"
+    return finished
+
+
+def latents_of(events: Iterable[Event]) -> LatentsDone:
+    """Drive a run's denoising to its end, and give what it ends with. Raises what the run raises."""
+    finished = None
+    for event in events:
+        finished = event if isinstance(event, LatentsDone) else None
+    assert finished is not None, "denoising that raises nothing ends with LatentsDone"
     return finished

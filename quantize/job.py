@@ -13,7 +13,7 @@ from torch import Tensor
 
 from holo_lite.config import Attention
 from holo_lite.errors import OutputError
-from holo_lite.opening.adapters import Loras
+from holo_lite.opening.options import Loras
 from holo_lite.system.device import pick_device
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.units import bytes_text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from toy_files import toy_model
 
-from holo_lite import Options, Pipeline, Shot, Storyboard
+from holo_lite import ModelOptions, Options, Pipeline, Shot, Storyboard
 from holo_lite.errors import CheckpointError
 from holo_lite.events import FrameDone, PhaseStarted, StepDone
 from holo_lite.runs.folder import RunFolder
@@ -136,7 +136,7 @@ def test_files_that_nobody_hashed_are_left_alone(cache):
 
 @pytest.fixture(scope="module")
 def pipeline(model):
-    return Pipeline.load(model, device="cpu")
+    return Pipeline.load(model, ModelOptions(device="cpu"))
 
 
 def films(out):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from holo_lite import ModelOptions
 from holo_lite.errors import OutputError, StoryboardError
 from holo_lite.events import Finished, StepDone
 from holo_lite.film.video import read_metadata
@@ -36,7 +37,7 @@ def boards(tmp_path):
 
 @pytest.fixture
 def pipeline():
-    return Pipeline.load(device="cpu")
+    return Pipeline.load(options=ModelOptions(device="cpu"))
 
 
 def videos(folder):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from holo_lite import ModelOptions
 from holo_lite.film.colours import ColourMap
 from holo_lite.jobs import preview
 from holo_lite.kernels.kernel import Site
@@ -55,7 +56,9 @@ def fill(folder, monkeypatch):
 
 
 def plan_of_a_run():
-    return Pipeline.load(device="cpu").prepare(load_storyboard("a road"), Options(frames=9)).plan
+    return (
+        Pipeline.load(options=ModelOptions(device="cpu")).prepare(load_storyboard("a road"), Options(frames=9)).plan
+    )
 
 
 def test_every_part_has_its_size_and_all_of_it_is_cleared(run, place, monkeypatch):

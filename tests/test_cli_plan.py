@@ -5,6 +5,7 @@ import re
 import pytest
 from toy_files import toy_model
 
+from holo_lite import ModelOptions
 from holo_lite.commands.generate import generate
 from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
@@ -196,7 +197,7 @@ def test_an_attention_kernel_that_holds_something_is_planned_with_it(run):
 
 
 def test_what_denoising_takes_adds_up():
-    found = forecast(load_storyboard(BOARD), profile="12gb", compute="fp8")
+    found = forecast(load_storyboard(BOARD), how=ModelOptions(profile="12gb", compute="fp8"))
     peak = max(found.plan.high_noise.peak, found.plan.low_noise.peak)
     assert sum(found.rows.values()) == peak
     assert found.rows["resident blocks"] == found.plan.resident * released_sizes(found.plan.scheme).slot

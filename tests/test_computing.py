@@ -11,14 +11,16 @@ import torch
 from kernel_packages import shelf  # noqa: F401 - a fixture
 from toy_files import toy_model
 
+from holo_lite import ModelOptions
 from holo_lite.config import DiTConfig
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.evaluation.studio import Studio
 from holo_lite.events import Finished, Resolved
 from holo_lite.film.video import read_metadata
 from holo_lite.kernels.attention_choice import KernelChooser
-from holo_lite.kernels.computing import ComputeOptions, choose_computing
+from holo_lite.kernels.computing import choose_computing
 from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
+from holo_lite.kernels.options import ComputeOptions
 from holo_lite.kernels.table import FILE_NAME
 from holo_lite.kernels.trial import PROMPT
 from holo_lite.model import equations
@@ -343,7 +345,7 @@ def counted(monkeypatch):
 
 
 def test_a_runs_layers_use_the_chosen_kernel_and_its_settings_say_so(cache, tmp_path, counted):
-    pipeline = Pipeline.load(toy_model(cache), kernel="sdpa")
+    pipeline = Pipeline.load(toy_model(cache), ModelOptions(kernel="sdpa"))
     events = list(pipeline.generate(BOARD, tmp_path / "a.mp4", SMALL))
     assert counted.calls > 0
     resolved, done = events[0], events[-1]
@@ -355,14 +357,14 @@ def test_a_runs_layers_use_the_chosen_kernel_and_its_settings_say_so(cache, tmp_
 
 
 def test_the_gates_layers_use_the_chosen_kernel(cache, counted):
-    studio = Studio.open(Pipeline.load(toy_model(cache), kernel="sdpa"))
-    with studio.experts.lend("high_noise") as model:
+    studio = Studio(Pipeline.load(toy_model(cache), ModelOptions(kernel="sdpa")))
+    with studio.pipeline.model.experts.stream({"high_noise": 1}) as experts, experts.lend("high_noise") as model:
         assert model.compute.attention is counted
 
 
 def test_a_run_taken_up_computes_as_it_was_begun(cache):
     pipeline = Pipeline.load(toy_model(cache))
-    opening = pipeline.opening
+    opening = pipeline.model.resolved
     assert (opening.kernel, opening.compute, opening.fuse) == ("sdpa", "bf16", "off")
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, strategies as st
 from PIL import Image
 
+from holo_lite import ModelOptions
 from holo_lite.commands import drafting
 from holo_lite.commands.drafting import typed_again
 from holo_lite.errors import OutputError, SettingsError
@@ -28,7 +29,7 @@ TINY = ("--height", 32, "--width", 48, "--steps", 8, "--cfg", 1, "--frames", 9, 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return Pipeline.load(device="cpu")
+    return Pipeline.load(options=ModelOptions(device="cpu"))
 
 
 def settings_of(video):

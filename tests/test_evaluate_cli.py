@@ -7,13 +7,14 @@ from PIL import Image
 from tokenizers import Tokenizer, models
 
 from holo_lite.evaluation import run as gate
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.evaluation.marks import SCORES
+from holo_lite.evaluation.report import TARGETS
 from holo_lite.evaluation.run import scene_of, unknown_words
-from holo_lite.evaluation.studio import HeldExperts, Studio, experts_fit
+from holo_lite.evaluation.seeds import DEVELOPMENT, reporting_seeds
+from holo_lite.evaluation.studio import Studio
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
-from holo_lite.tiny.words import VOCABULARY
+from holo_lite.tiny.words import VOCABULARY, storyboard
 from holo_lite.tiny.world import is_held_out
 
 SMALL = ("--height", 32, "--width", 64, "--steps", 1, "--cfg", 1)
@@ -53,10 +54,10 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
     (tmp_path / "evaluation.png").write_bytes(b"mine")
     made = Studio.film
 
-    def film(self, job, guidance):
+    def film(self, job):
         if job.settings.seed == 5:
             raise KeyboardInterrupt
-        return made(self, job, guidance)
+        return made(self, job)
 
     monkeypatch.setattr(Studio, "film", film)
     monkeypatch.setattr(gate, "unknown_words", lambda _: ["cross", "red"])
@@ -105,28 +106,61 @@ def test_storyboards_are_held_out_and_the_same_every_time():
     assert all(is_held_out(character, scene.wall) for scene in scenes for character in scene.characters)
 
 
-def test_experts_that_fit_are_opened_once(toy_copy, monkeypatch):
-    pipeline = Pipeline.load(toy_copy)
-    assert experts_fit(pipeline)
-    held = Studio.open(pipeline).experts
-    assert isinstance(held, HeldExperts)
-    with held.lend("high_noise") as first:
-        pass
-    with held.lend("high_noise") as again:
-        assert again is first
-    monkeypatch.setattr("holo_lite.evaluation.studio.ROOM_FOR_EXPERTS", 0.0)
-    assert isinstance(Studio.open(pipeline).experts, FileExperts)
+@pytest.mark.parametrize("ablation", [None, "windows", "representatives", "double"])
+def test_an_ablation_changes_the_film(toy_copy, ablation):
+    board, options = storyboard(scene_of(0, 0)), Options(height=32, width=64, steps=2, cfg=2.0, seed=9)
+    films = []
+    for studio in (Studio(Pipeline.load(toy_copy)), Studio(Pipeline.load(toy_copy), ablation)):
+        (job,) = studio.prepare([board], [options])
+        films.append(studio.film(job))
+    assert bool((films[0].latents == films[1].latents).all()) == (ablation is None)
+
+
+def test_published_scores_come_from_storyboards_nobody_developed_with():
+    """Three seeds of the weights, and others for other weights."""
+    seeds = reporting_seeds("one")
+    assert seeds == reporting_seeds("one") != reporting_seeds("other")
+    assert len({*seeds}) == 3
+    assert not {*seeds} & {*DEVELOPMENT}
+
+
+def test_seeds_are_pooled_in_turn(run, toy_copy, tmp_path):
+    outcome = run(
+        "evaluate", "--storyboards", 3, *SMALL, "--model", toy_copy, "--seed", "4,7", "--save", "all.json"
+    )
+    kept = json.loads((tmp_path / "all.json").read_text())
+    assert outcome.code == 0
+    assert kept["seeds"] == [4, 7]
+    assert [each["seed"] for each in kept["each"]] == [4, 7, 5]
+    wanted = [scene_of(4, 0), scene_of(7, 0), scene_of(4, 1)]
+    assert [each["cuts"] for each in kept["each"]] == [[*scene.cuts] for scene in wanted]
+
+
+def test_fresh_storyboards_are_those_of_the_weights(run, toy_copy):
+    outcome = run("evaluate", "--storyboards", 1, *SMALL, "--model", toy_copy, "--fresh")
+    found = json.loads(outcome.out.splitlines()[-1])
+    assert found["seeds"] == [*reporting_seeds(Pipeline.load(toy_copy).model.fingerprint)]
+
+
+def test_what_is_below_its_target_is_said(run, toy_copy):
+    """An untrained model misses every target; an ablated one has none."""
+    outcome = run("evaluate", "--storyboards", 2, *SMALL, "--model", toy_copy)
+    found = json.loads(outcome.out.splitlines()[-1])
+    assert found["below_target"]["adherence"] == TARGETS["adherence"]
+    assert "adherence: " in outcome.out
+    assert "is below its target, 95.0 %" in outcome.out
+    ablated = run("evaluate", "--storyboards", 1, *SMALL, "--model", toy_copy, "--ablate", "windows")
+    assert json.loads(ablated.out.splitlines()[-1])["below_target"] == {}
 
 
 def test_a_film_is_what_the_pipeline_makes(toy_copy, tmp_path):
     from holo_lite.events import FrameDone
-    from holo_lite.tiny.words import storyboard
 
     pipeline, options = Pipeline.load(toy_copy), Options(height=32, width=64, steps=2, cfg=2.0, seed=9)
     board = storyboard(scene_of(0, 0))
     shown = [e for e in pipeline.generate(board, tmp_path / "a.mp4", options) if isinstance(e, FrameDone)]
-    studio = Studio.open(pipeline)
+    studio = Studio(pipeline)
     (job,) = studio.prepare([board], [options])
-    film = studio.film(job, next(studio.read([job])))
+    film = studio.film(job)
     assert len(shown) == len(film.frames)
     assert all((event.pixels == frame).all() for event, frame in zip(shown, film.frames, strict=True))

@@ -17,14 +17,17 @@ from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.opening.model import ExpertSetup
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.render.decode_phase import Decoding
+from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.sinks import FilmSink
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise
+from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
@@ -82,7 +85,7 @@ def denoiser(tmp_path_factory):
     for seed, expert in enumerate(("high_noise", "low_noise")):
         paths[expert] = folder / f"{expert}.safetensors"
         save_file(random_model(config_of(layers=LAYERS), seed).state_dict(), paths[expert])
-    return Denoiser(paths, FP32, CPU)
+    return ExpertSetup(paths, FP32, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +99,15 @@ def drive(denoiser, plan, failing=None):
     rows = torch.randn(2, 512, TEXT_DIM, generator=generator)
     guidance = Guidance(Context(rows[0]), Context(rows[1]), SETTINGS.cfg)
     noise = initial_noise(Clip(SETTINGS.layout), SETTINGS.seed)
-    run = denoiser.run(SETTINGS, guidance, noise, plan)
+    denoising = Denoiser(denoiser, SETTINGS, guidance, noise, cache=StepCache.of(SETTINGS.cache))
+    run = denoising.run(plan)
     events = []
     with failing or nullcontext():
         while True:
             try:
                 events.append(next(run))
             except StopIteration as end:
-                return *end.value, events
+                return denoising.latents, end.value, events
 
 
 class FailAt(TorchDispatchMode):
@@ -399,8 +403,13 @@ def test_tiles_get_smaller_until_they_are_nothing_but_overlap(rows, columns):
 
 def decode(tmp_path, *, place=None, always=False):
     latents = torch.randn(16, 5, 8, 12, generator=torch.Generator().manual_seed(2))
-    decoding = Decoding(DATA / "vae.safetensors", FP32, CPU)
-    run = decoding.run(SETTINGS, latents, PLAN, tmp_path / "a.mp4", tmp_path / "a.png")
+    sink = FilmSink.at(tmp_path / "a.mp4")
+    decoder = FrameDecoder(DATA / "vae.safetensors", FP32, CPU)
+
+    def made():
+        yield sink.finished((yield from decoder.run(SETTINGS, latents, PLAN, sink)))
+
+    run = made()
     if place is None:
         return list(run)
     with FailAt(place, always=always):

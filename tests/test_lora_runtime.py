@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conversions import CPU, EXPERTS, convert
+from file_experts import FileExperts
 from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 from small_model import config_of, random_model
@@ -23,10 +24,10 @@ from test_plan_measured import MODELS, SMALL, Case, denoise, holds, plan_of, wri
 from torch._subclasses.fake_tensor import FakeTensorMode
 from whole_models import write_holes
 
+from holo_lite import ModelOptions
 from holo_lite.eightbit.coding import quantize
 from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.film.video import read_metadata
 from holo_lite.lora import adaptation
 from holo_lite.lora.adaptation import Adaptation
@@ -44,6 +45,7 @@ from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.sizes import EXPERT_BLOCK, _expert_shapes, _stored, released_sizes, stack_sizes
 from holo_lite.preflight.forecast import forecast
+from holo_lite.preflight.target import ForecastPlace
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.schemes.registry import SCHEMES, find
@@ -529,14 +531,14 @@ def test_a_model_with_merged_adapters_says_so_when_it_is_given_more(home):
 def test_planning_counts_adapters_and_needs_the_model_for_it(toy_copy, fast, tmp_path):
     board, machine = Storyboard("a house", (Shot("a"),)), Machine(ram_free=2**32, ram=2**33)
     options = Options(frames=9, height=32, width=32)
-    given = {"high_noise": [(fast, 1.0)]}
+    given, where = {"high_noise": [(fast, 1.0)]}, ForecastPlace(machine=machine, rates=tmp_path)
     plans = [
-        forecast(board, options, machine, model=toy_copy, profile="cpu", lora=lora, rates=tmp_path).plan
-        for lora in (given, None)
+        forecast(board, options, toy_copy, ModelOptions(profile="cpu", lora=lora), where).plan
+        for lora in (given, {})
     ]
     assert plans[0].high_noise.peak > plans[1].high_noise.peak
     with pytest.raises(SettingsError, match="--lora: needs the model that it is added to"):
-        forecast(board, options, machine, profile="cpu", lora=given, rates=tmp_path)
+        forecast(board, options, how=ModelOptions(profile="cpu", lora=given), where=where)
 
 
 def test_settings_keep_what_was_added_and_read_records_from_before():

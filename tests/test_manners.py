@@ -117,7 +117,16 @@ def test_the_log_tells_what_was_given_up(caplog):
             raise torch.OutOfMemoryError("no room for 3 GiB\nand more")
 
     retry = OomRetry(torch.device("cpu"), lambda plan, _: (plan, "half of the chunks"), lambda _: None)
-    events = list(retry.run(attempt, Plan(), lambda: "step 3"))
+
+    def driven(plan=Plan()):
+        while True:
+            with retry:
+                yield from attempt(plan)
+                return
+            yield (down := retry.down(plan, "step 3"))
+            plan = down.plan
+
+    events = list(driven())
     assert sum(isinstance(event, SteppedDown) for event in events) == 1
     assert caplog.messages == ["step 3: memory ran out (no room for 3 GiB); going on with half of the chunks"]
 

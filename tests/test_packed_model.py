@@ -7,12 +7,12 @@ import parity
 import pytest
 import torch
 from conversions import DATA, EXPERTS, SIZES, convert, expert_weights, write_source
+from file_experts import FileExperts
 from live_bytes import LiveBytes
 from safetensors.torch import load_file
 from tensor_files import lies_in
 
 from holo_lite.config import Defaults
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.linear import Linear, Packed, pack_linears

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from toy_files import toy_model
 from whole_models import PUBLISHED, write_holes
 
-from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard
+from holo_lite import ModelOptions, Options, Pipeline, RunSettings, Shot, Storyboard
 from holo_lite.config import HOLOCINE_14B, PUBLISHED_NEGATIVE
 from holo_lite.errors import CheckpointError, OutputError, SettingsError
 from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone, SteppedDown
@@ -117,10 +117,10 @@ def test_an_attention_the_experts_are_not_for_is_refused(toy, cache, published_m
     ):
         toy.prepare(BOARD, changed(attention="full"))
     assert toy.prepare(BOARD, changed(attention="sparse")).settings.attention == "sparse"
-    full = Pipeline.load(toy_model(cache), attention="full")  # the toy's experts serve either
+    full = Pipeline.load(toy_model(cache), ModelOptions(attention="full"))  # the toy's experts serve either
     assert full.prepare(BOARD, SMALL).settings.attention == "full"
     with pytest.raises(CheckpointError, match=r"has no full_high_noise\.safetensors"):
-        Pipeline.load(published_model, attention="full")
+        Pipeline.load(published_model, ModelOptions(attention="full"))
 
 
 # --- the same again, and not the same --------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_everything_said_bears_on_the_frames(toy, cache, tmp_path, said):
     if "board" in said:
         board = Storyboard(BOARD.global_caption, (BOARD.shots[0], Shot("the sky")))
     elif "attention" in said:
-        pipeline = Pipeline.load(toy_model(cache), attention="full")
+        pipeline = Pipeline.load(toy_model(cache), ModelOptions(attention="full"))
     else:
         options = changed(**{"frames": 17, "cuts": (5,), **said})
     generate(pipeline, tmp_path / "b.mp4", board, options)
@@ -165,7 +165,7 @@ def test_a_second_run_with_the_same_prompt_never_loads_the_encoder(toy, cache, t
     with pytest.raises(AssertionError, match="was loaded"):
         generate(toy, tmp_path / "c.mp4", options=changed(negative="a prompt nobody encoded"))
     with pytest.raises(AssertionError, match="was loaded"):
-        generate(Pipeline.load(toy_model(cache), dtype="bf16"), tmp_path / "c.mp4")
+        generate(Pipeline.load(toy_model(cache), ModelOptions(dtype="bf16")), tmp_path / "c.mp4")
 
 
 @pytest.mark.parametrize(("cfg", "branches"), [(1.0, 1), (1.5, 2)])
@@ -251,19 +251,19 @@ def test_settings_survive_in_the_video(toy, tmp_path):
     done = generate(toy, tmp_path / "a.mp4")[-1]
     assert RunSettings.from_json(read_metadata(tmp_path / "a.mp4")) == done.settings
     assert done.settings.storyboard == BOARD
-    assert done.settings.model == toy.fingerprint
+    assert done.settings.model == toy.model.fingerprint
 
 
 def test_the_fingerprint_tells_models_apart(toy_copy):
-    before = Pipeline.load(toy_copy).fingerprint
-    assert f"tiny-{Pipeline.load(tiny_model()).fingerprint}" == Pipeline.load().fingerprint
+    before = Pipeline.load(toy_copy).model.fingerprint
+    assert f"tiny-{Pipeline.load(tiny_model()).model.fingerprint}" == Pipeline.load().model.fingerprint
     for name in ("dit_low_noise", "vae/diffusion_pytorch_model", "text_encoder/model"):
         path = toy_copy / f"{name}.safetensors"
         original = path.read_bytes()
         path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
-        assert Pipeline.load(toy_copy).fingerprint != before
+        assert Pipeline.load(toy_copy).model.fingerprint != before
         path.write_bytes(original)
-    assert Pipeline.load(toy_copy).fingerprint == before
+    assert Pipeline.load(toy_copy).model.fingerprint == before
 
 
 SECONDS = """
@@ -323,7 +323,7 @@ def test_inspect_says_which_model_must_be_filled_in(run, toy_copy):
     lines = run("inspect", "video.mp4").out.splitlines()
     assert lines[0] == "# video.mp4: 16x16, 5 frames, 0.3 s at 15 fps"
     assert (
-        lines[1].endswith(f"float32 on cpu, model {Pipeline.load(toy_copy).fingerprint}")
+        lines[1].endswith(f"float32 on cpu, model {Pipeline.load(toy_copy).model.fingerprint}")
         or "fp32 on cpu" in lines[1]
     )
     assert lines[2] == "# save what follows as storyboard.toml, then type, with the FOLDER of this model:"
@@ -363,7 +363,7 @@ def test_the_published_prompt_runs_on_the_original_files(run, published_model, t
 
 def test_prompts_reach_the_model_as_the_references_tokens(published_model):
     pipeline = Pipeline.load(published_model)
-    assert check_expert(pipeline.folder.high_noise) == PUBLISHED
+    assert check_expert(pipeline.model.folder.high_noise) == PUBLISHED
     for row in (row for row in PROMPTS if row["prompt"].startswith("[global caption]")):
         prompt = pipeline.prepare(Storyboard(None, (), raw=row["prompt"])).prompt
         assert prompt.ids == tuple(row["token_ids"])

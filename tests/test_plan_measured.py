@@ -27,13 +27,14 @@ from holo_lite.kernels.linear_choice import refusal
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import attention
+from holo_lite.opening.model import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import WORKSPACE, ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.search import Problem, held_bytes
-from holo_lite.render.decode_phase import Decoding
+from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.device_memory import clear
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise
@@ -172,8 +173,9 @@ def denoise(folder, case, computed, plan, device, adapters=None, compute=PLAIN):
     guidance = Guidance(Context(rows[0]), Context(rows[1]), 3.0)
     del rows
     latents = initial_noise(Clip(case.layout), 1).to(device)
-    denoiser = Denoiser(folder.experts, computed, device, adapters=adapters or {}, compute=compute)
-    run = denoiser.run(case.settings, guidance, latents, plan)
+    setup = ExpertSetup(folder.experts, computed, device, compute, adapters or {})
+    run = Denoiser(setup, case.settings, guidance, latents).run(plan)
+    del latents
     for event in run:
         assert isinstance(event, StepDone), event
         yield
@@ -281,7 +283,7 @@ def test_decoding_takes_what_is_planned(model, layout, tile):
     sums = Problem(profile_of(case), folder_sizes(folder, computed.itemsize), ClipRequest(case.layout)).arithmetic
     with LiveBytes(without_meta=True) as live:
         latents = initial_noise(Clip(case.layout), 1)[:, :5]
-        for _ in Decoding(folder.vae, FP32, CPU)._frames(latents, tile):
+        for _ in FrameDecoder(folder.vae, FP32, CPU).frames(latents, tile):
             pass
     holds(live.peak + sums.decoder.weights, sums.decode(tile))  # weights are used where they are mapped
 
@@ -346,7 +348,7 @@ def test_a_card_decodes_in_what_is_planned(model, tile):
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     latents = initial_noise(Clip(case.layout), 1).to(card)
-    for _ in Decoding(folder.vae, computed, card)._frames(latents, tile):
+    for _ in FrameDecoder(folder.vae, computed, card).frames(latents, tile):
         pass
     measured, planned = torch.cuda.max_memory_allocated() - before, sums.decode(tile)
     assert 0.85 * (planned - WORKSPACE) <= measured <= 1.05 * planned

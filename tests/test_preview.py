@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from PIL import Image
 from rich.console import Console
 
+from holo_lite import ModelOptions
 from holo_lite.errors import CheckpointError
 from holo_lite.events import Finished, FrameDone, NoPreview, PhaseStarted, PreviewDone, Resolved, StepDone
 from holo_lite.film.colour_fit import drawn_pictures, fit_colours, regress
@@ -43,12 +44,12 @@ FLAT = ColourMap(((0.0,) * 16,) * 3, (0.0, 0.0, 0.0))
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return Pipeline.load(device="cpu")
+    return Pipeline.load(options=ModelOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")
 def colours(pipeline):
-    return fit_colours(pipeline.folder.vae)
+    return fit_colours(pipeline.model.folder.vae)
 
 
 @pytest.fixture(scope="module")

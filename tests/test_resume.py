@@ -20,7 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_files import toy_model
 
-from holo_lite import Options, Pipeline, RunSettings, Shot, Storyboard
+from holo_lite import ModelOptions, Options, Pipeline, RunSettings, Shot, Storyboard
 from holo_lite.errors import OutputError, RunError, SettingsError
 from holo_lite.events import Finished, FrameDone, GoingOn, NotSaved, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
@@ -277,9 +277,13 @@ def test_a_run_is_resumed_by_its_own_settings_into_another_place(toy, whole, tmp
 
 
 def test_the_model_of_a_run_is_found_by_its_record(toy, toy_copy, whole, tmp_path):
-    cut_off(begin(Pipeline.load(toy_copy, device="cpu"), tmp_path / "a.mp4"), 2)
+    cut_off(begin(Pipeline.load(toy_copy, ModelOptions(device="cpu")), tmp_path / "a.mp4"), 2)
     pipeline = Pipeline.of_run(tmp_path / "a.mp4")
-    assert (pipeline.folder.path, pipeline.fingerprint, pipeline.is_tiny) == (toy_copy, toy.fingerprint, False)
+    assert (pipeline.model.folder.path, pipeline.model.fingerprint, pipeline.model.is_built_in) == (
+        toy_copy,
+        toy.model.fingerprint,
+        False,
+    )
     toy_copy.rename(tmp_path / "moved")
     moved = Pipeline.of_run(tmp_path / "a.mp4", model=tmp_path / "moved")
     list(moved.resume(tmp_path / "a.mp4"))
@@ -293,11 +297,11 @@ def test_another_model_is_refused_and_nothing_is_lost(toy, toy_copy, cache, tmp_
         path = toy_copy / "dit_low_noise.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"\1")
     said = {"dtype": {"dtype": "bf16"}, "attention": {"attention": "full"}, "weights": {}}[change]
-    other = Pipeline.load(toy_copy if change == "weights" else toy_model(cache), **said)
+    other = Pipeline.load(toy_copy if change == "weights" else toy_model(cache), ModelOptions(**said))
     named = {"dtype": "dtype fp32, not bf16", "attention": "attention sparse, not full"}.get(change)
     with pytest.raises(RunError) as caught:
         other.resume(tmp_path / "a.mp4")
-    told = named or f"model {toy.fingerprint}, not {other.fingerprint}"
+    told = named or f"model {toy.model.fingerprint}, not {other.model.fingerprint}"
     path = tmp_path / "a.mp4.run"
     assert str(caught.value) == f"{path}: was begun with another model ({told}); give that one"
     assert RunFolder(path).state()[0].done == 2
@@ -325,11 +329,11 @@ def test_auto_comes_to_what_the_run_was_begun_with(toy, tmp_path, monkeypatch, s
             name = fastest if said.kernel == "auto" else said.kernel
             if name not in {fastest, *others}:
                 raise SettingsError(f"kernel '{name}': it is not installed")
-            same, resolved = toy.computing, dataclasses.replace(toy.computing.said, kernel=name)
-            return dataclasses.replace(same, record={**same.record, "kernel": name}, said=resolved)
+            same, resolved = toy.model.setup, dataclasses.replace(toy.model.setup.choice, kernel=name)
+            return dataclasses.replace(same, record={**same.record, "kernel": name}, choice=resolved)
 
-        monkeypatch.setattr("holo_lite.render.pipeline.choose_computing", choose)
-        return Pipeline.load(toy.folder.path, kernel=kernel)
+        monkeypatch.setattr("holo_lite.opening.model.choose_computing", choose)
+        return Pipeline.load(toy.model.folder.path, ModelOptions(kernel=kernel))
 
     cut_off(begin(opened("auto", "one", "two"), tmp_path / "a.mp4"), 2)
     events = list(begin(opened(said, "two", *([] if gone else ["one"])), tmp_path / "a.mp4"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import parity
 import pytest
 import torch
+from file_experts import FileExperts
 from safetensors.torch import load_file
 
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Clip
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule

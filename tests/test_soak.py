@@ -24,7 +24,7 @@ from soak_memory import Growth, Held, slope
 from soak_run import Ledger, LostError, Run
 
 from holo_lite.render import pipeline as pipeline_module
-from holo_lite.render.denoise_phase import Denoising
+from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.runs import sealed
 from holo_lite.runs.folder import RunFolder
 from holo_lite.weights.audit import Audit
@@ -134,7 +134,7 @@ def test_an_error_of_another_kind_is_lost(lost, monkeypatch):
 
 
 def test_a_smaller_plan_that_changes_the_result_is_lost(lost, monkeypatch):
-    go_on = Denoising.go_on
+    go_on = Denoiser._steps
 
     def spoilt(denoising, plan):
         if plan.rungs:
@@ -143,7 +143,7 @@ def test_a_smaller_plan_that_changes_the_result_is_lost(lost, monkeypatch):
 
     monkeypatch.setattr(soak_faults, "PHASES", ("denoise",))
     monkeypatch.setattr(soak_faults, "FAILURES", (1,))
-    monkeypatch.setattr(Denoising, "go_on", spoilt)
+    monkeypatch.setattr(Denoiser, "_steps", spoilt)
     assert "the latents differ by " in lost(soak_faults.out_of_memory)
 
 

@@ -15,6 +15,7 @@ import speed_start
 import whole
 from speed_cases import Bench, whole_model
 
+from holo_lite import ModelOptions
 from holo_lite.events import StepDone
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
@@ -25,7 +26,7 @@ from holo_lite.story.storyboard import Shot, Storyboard
 
 @pytest.fixture(scope="module")
 def with_levers():
-    return speed_levers.levers(Pipeline.load(device="cpu", dtype="fp32"), rounds=2)
+    return speed_levers.levers(Pipeline.load(options=ModelOptions(device="cpu", dtype="fp32")), rounds=2)
 
 
 def test_each_lever_computes_less_than_the_plain_way(with_levers):

@@ -26,6 +26,7 @@ from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
 from holo_lite.model.clip import Chunks, Clip
+from holo_lite.opening.model import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.ladder import smaller_plan
 from holo_lite.plan.machine import Machine
@@ -35,7 +36,7 @@ from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import released_sizes
-from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.sampling.sampler import Context, Guidance, Progress, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule
@@ -300,16 +301,17 @@ def test_no_order_of_a_cards_streams_changes_a_bit_of_a_run_that_skips(paths, mo
 def drive(paths, run=CACHED, plan=ROOM, failing=None, save=lambda _: (), **before):
     """Latents in the end, the plan in the end, and the events on the way."""
     noise = before.pop("latents", None)
-    steps = Denoiser(paths, FP32, CPU, save=save).run(
-        run, guidance(), initial_noise(Clip(run.layout), 1) if noise is None else noise, plan, **before
-    )
+    noise = initial_noise(Clip(run.layout), 1) if noise is None else noise
+    cache = restored_cache(run, before.pop("cached", {}), CPU)
+    denoiser = Denoiser(ExpertSetup(paths, FP32, CPU), run, guidance(), noise, cache=cache, save=save, **before)
+    steps = denoiser.run(plan)
     events = []
     with failing or nullcontext():
         while True:
             try:
                 events.append(next(steps))
             except StopIteration as end:
-                return *end.value, events
+                return denoiser.latents, end.value, events
 
 
 SMALL = replace(ROOM, chunks=Chunks(256, 128))  # the next rung moves blocks, and changes no bit
@@ -436,9 +438,9 @@ def test_denoising_with_a_cache_takes_what_is_planned(model, layout):  # noqa: F
         rows = [torch.randn(512, 64) for _ in range(2)]
         steering = Guidance(Context(rows[0]), Context(rows[1]), 3.0)
         del rows
-        steps = Denoiser(folder.experts, computed, CPU).run(
-            run, steering, initial_noise(Clip(case.layout), 1), plan
-        )
+        setup, noise = ExpertSetup(folder.experts, computed, CPU), initial_noise(Clip(case.layout), 1)
+        steps = Denoiser(setup, run, steering, noise, cache=StepCache.of(run.cache)).run(plan)
+        del noise
         peaks = []
         for _ in steps:
             peaks.append(live.peak)

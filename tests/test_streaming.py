@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from file_experts import FileExperts
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from small_model import config_of, random_model
@@ -17,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.model.load import load_expert

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holo_lite import Options, Pipeline
+from holo_lite import ModelOptions, Options, Pipeline
 from holo_lite.evaluation.cuts import find_cuts
 from holo_lite.evaluation.marks import mark
 from holo_lite.evaluation.reading import Reader
@@ -23,7 +23,9 @@ SCENES = 4
 
 def made(scene, board, out, seed):
     """Marks of the clip the built-in model makes."""
-    run = Pipeline.load(device="cpu").generate(board, out, Options(frames=scene.frames, seed=seed))
+    run = Pipeline.load(options=ModelOptions(device="cpu")).generate(
+        board, out, Options(frames=scene.frames, seed=seed)
+    )
     frames = np.stack([event.pixels.numpy() for event in run if isinstance(event, FrameDone)])
     reader = Reader.of(*frames.shape[1:3])
     readings = [reader.read(frames[span.start : span.stop]) for span in scene.spans]

@@ -15,7 +15,8 @@ from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 
 if TYPE_CHECKING:
     from holo_lite.jobs.batch import BatchItem, ItemEnded
-    from holo_lite.render.pipeline import Events, Job, Pipeline
+    from holo_lite.render.job import Job
+    from holo_lite.render.pipeline import Events, Pipeline
     from holo_lite.settings import Options
 
 NOT_ALL = 1
@@ -65,8 +66,6 @@ def _run(
     preview: int | None,
 ) -> None:
     """Make the videos, show how it goes, and collect what became of each."""
-    import torch
-
     from holo_lite.jobs.batch import ItemEnded, ItemStarted, render_batch, saved_run
     from holo_lite.views.run import display, show
 
@@ -75,9 +74,8 @@ def _run(
 
     events = render_batch(pipeline, items, options, again=again, begin=begin)
     with closing(events), display(Console(stderr=True)) as view:
-        if pipeline.is_tiny:
+        if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
-            torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
         for event in events:
             match event:
                 case ItemStarted(item, number, total):

@@ -21,11 +21,12 @@ from holo_lite.commands.shared import load, run
 @machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
     """Make a video of five shots and its contact sheet with the built-in model."""
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options
     from holo_lite.tiny.demo import asked, storyboard
 
     board = storyboard()
-    run(load(None, device=device, dtype=dtype), board, out / "demo.mp4", Options())
+    run(load(None, ModelOptions(device=device, dtype=dtype)), board, out / "demo.mp4", Options())
     click.echo("asked for:")
     for line in asked(board):
         click.echo(line)

@@ -18,7 +18,8 @@ from holo_lite.commands.shared import free, stem_of, watch
 
 if TYPE_CHECKING:
     from holo_lite.film.seed_sheet import SeedSheet
-    from holo_lite.render.pipeline import Events, Job, Pipeline
+    from holo_lite.render.job import Job
+    from holo_lite.render.pipeline import Events, Pipeline
     from holo_lite.settings import Options
     from holo_lite.story.storyboard import Storyboard
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +21,11 @@ from holo_lite.commands.options import (
 from holo_lite.commands.shared import free, load
 
 if TYPE_CHECKING:
+    from holo_lite.evaluation.outcome import Outcome
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.report import ModelNames
-    from holo_lite.evaluation.run import Outcome
+    from holo_lite.evaluation.report import ModelNames, QualityReport
     from holo_lite.evaluation.studio import Studio
     from holo_lite.settings import Options
-
-PLAINLY = {"kernel": "sdpa", "compute": "bf16", "fuse": "off"}  # so a baseline shows what the others cost
-NARROW = 512  # the width of a model whose tensors are so small that threads only wait for each other
 
 
 @click.command()
@@ -40,7 +39,14 @@ NARROW = 512  # the width of a model whose tensors are so small that threads onl
 @click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
 @picture_options
 @saving_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Other storyboards, other noise.")
+@click.option(
+    "--seed",
+    "seeds",
+    default="0",
+    show_default=True,
+    help="Which storyboards and which noise; several, such as 3,5,9, are pooled. Seed 0 is for development.",
+)
+@click.option("--fresh", is_flag=True, help="For figures to publish: three seeds that follow from the weights.")
 @lora_option
 @machine_options
 @computing_options
@@ -57,6 +63,8 @@ def evaluate(
     compute: str,
     fuse: str,
     loras: Any,
+    seeds: str,
+    fresh: bool,
     **said: Any,
 ) -> None:
     """Measure how well a model keeps to storyboards of the drawn world, from its pixels.
@@ -65,18 +73,22 @@ def evaluate(
     """
     from holo_lite.evaluation.ablations import check_ablation
     from holo_lite.evaluation.report import ModelNames, check_place
+    from holo_lite.evaluation.seeds import parse_seeds, reporting_seeds
     from holo_lite.evaluation.studio import Studio
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options
 
     ablation = check_ablation(ablate) if ablate is not None else None
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
-    computing = {"kernel": kernel, "compute": compute, "fuse": fuse}
-    studio = Studio.open(load(model, device=device, dtype=dtype, lora=loras, **computing), ablation)
-    other = Studio.open(load(baseline, device=device, dtype=dtype, **PLAINLY)) if baseline is not None else None
+    chosen = parse_seeds(seeds)
+    plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
+    studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
+    other = Studio(load(baseline, plain)) if baseline is not None else None
     names = ModelNames(str(model or "built in"), str(baseline) if baseline else None, ablation)
-    _judge(names, studio, other, storyboards, Options(**said), out, save)
+    chosen = reporting_seeds(studio.pipeline.model.fingerprint) if fresh else chosen
+    _judge(names, studio, other, storyboards, Options(**said), chosen, out, save)
 
 
 def _judge(
@@ -85,22 +97,21 @@ def _judge(
     baseline: Studio | None,
     storyboards: int,
     options: Options,
+    seeds: Sequence[int],
     out: Path,
     save: Path | None,
 ) -> None:
     """Run the gate and show what it found; cut off, what it had found till then."""
-    import torch
-
+    from holo_lite.evaluation.outcome import StoryboardJudged
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.run import StoryboardJudged, evaluate
+    from holo_lite.evaluation.report import QualityReport
+    from holo_lite.evaluation.run import evaluate
     from holo_lite.views.evaluation import show
     from holo_lite.views.run import display
 
-    if model.pipeline.sizes.config.dim < NARROW:
-        torch.set_num_threads(1)
     gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
     outcomes: list[Outcome] = []
-    events = evaluate(model, baseline, storyboards, options)
+    events = evaluate(model, baseline, storyboards, options, seeds)
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
@@ -110,14 +121,13 @@ def _judge(
                     outcomes.append(event.outcome)
     finally:
         if outcomes:
-            _tell(names, outcomes, gallery, out, save)
+            _show(QualityReport.of(names, outcomes, seeds), outcomes, gallery, out, save)
 
 
-def _tell(names: ModelNames, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
-    from holo_lite.evaluation.report import QualityReport, save as write
+def _show(report: QualityReport, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
+    from holo_lite.evaluation.report import save as write
     from holo_lite.views.evaluation import report_lines
 
-    report = QualityReport.of(names, outcomes)
     for line in report_lines(report):
         click.echo(line)
     gallery.save(out)

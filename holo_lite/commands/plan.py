@@ -23,14 +23,16 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
 
     Takes what `generate` takes. Needs no graphics card and loads no weights.
     """
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.preflight.forecast import forecast
+    from holo_lite.preflight.target import ForecastPlace
     from holo_lite.settings import Options, check_attention
     from holo_lite.story.files import load_storyboard
     from holo_lite.views.forecast import forecast_lines
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
-    opening = {name: said.pop(name) for name in OPENING}
+    how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})
     options = Options(**{**said, "attention": attention})
     board = load_storyboard(storyboard)
-    for line in forecast_lines(forecast(board, options, model=model, gpu=gpu, lora=loras, **opening)):
+    for line in forecast_lines(forecast(board, options, model, how, ForecastPlace(gpu))):
         click.echo(line)

@@ -19,6 +19,7 @@ OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what op
 PREVIEW_EVERY = 5  # steps, where someone looks on
 
 if TYPE_CHECKING:
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.render.pipeline import Events, Pipeline
     from holo_lite.runs.folder import RunFolder
     from holo_lite.settings import Options, RunSettings
@@ -32,19 +33,19 @@ TINY_NOTICE = (
 
 def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any) -> tuple[Pipeline, Options]:
     """Open a model as `run_options` say. Gives it, and what they say of the run itself."""
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options, check_attention
 
     variant = check_attention(attention) if attention is not None else None
     opening = {name: said.pop(name) for name in OPENING}
-    pipeline = load(model, attention=variant, lora=loras, **opening)
-    return pipeline, Options(**said, attention=variant)
+    return load(model, ModelOptions(attention=variant, lora=loras, **opening)), Options(**said, attention=variant)
 
 
-def load(model: Path | None, **options: Any) -> Pipeline:
-    """Open a model with options of `Pipeline.load`."""
+def load(model: Path | None, options: ModelOptions) -> Pipeline:
+    """Open a model; the import is here, since it takes a second."""
     from holo_lite.render.pipeline import Pipeline
 
-    return Pipeline.load(model, **options)
+    return Pipeline.load(model, options)
 
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
@@ -54,15 +55,11 @@ def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
 
 def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
     """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
-    import torch
-
     from holo_lite.views.run import display, show
 
-    if pipeline.is_tiny:
-        torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
     events = begin()
     with telling_how_to_go_on(folder), closing(events), display(Console(stderr=True)) as view:
-        if pipeline.is_tiny:
+        if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
         for event in events:
             show(event, view)

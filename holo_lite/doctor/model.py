@@ -45,7 +45,8 @@ def choice(folder: Path | None) -> ProfileFacts:
     if folder is not None:
         opened = open_folder(folder)
         sizes, clip = folder_sizes(opened), opened.defaults
-        profile, room, why = pick_profile("auto", pick_device("auto"), sizes)
+        found = pick_profile("auto", pick_device("auto"), sizes)
+        profile, room, why = found.profile, found.machine, found.why
     else:
         room, clip = this_machine(), Defaults()
         profile, why = choose_profile(room)

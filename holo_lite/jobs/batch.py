@@ -13,15 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
 from holo_lite.events import Event
 from holo_lite.film.video import check_writable, read_metadata
-from holo_lite.plan.fit import plan_record
-from holo_lite.render.pipeline import Events, Job, Pipeline
+from holo_lite.render.job import Job
+from holo_lite.render.pipeline import Events, Pipeline
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import difference
 from holo_lite.settings import Options, RunSettings
@@ -116,8 +116,7 @@ def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
 
 def as_remembered(job: Job) -> Job:
     """The job with the smaller plan, if an earlier video of its size had to take one since it was decided."""
-    plan = job.remembered.apply(job.plan)
-    return replace(job, plan=plan, settings=replace(job.settings, plan=plan_record(plan)))
+    return job.planned(job.remembered.apply(job.plan))
 
 
 def _files(source: Path) -> list[Path]:

@@ -58,7 +58,7 @@ def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, 
 
 def previewed(events: Events, pipeline: Pipeline, out: str | Path, every: int = 5) -> Events:
     """Pass the events of a run on, with previews in the colours of the pipeline's model beside the video `out`."""
-    return with_previews(events, lambda: colours_of(pipeline.folder), preview_path(Path(out)), every)
+    return with_previews(events, lambda: colours_of(pipeline.model.folder), preview_path(Path(out)), every)
 
 
 @dataclass

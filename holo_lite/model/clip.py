@@ -11,7 +11,7 @@ Integers only: the planner asks the same questions without a tensor library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from holo_lite.config import Attention
@@ -79,3 +79,6 @@ def portions(span: range, size: int) -> Iterator[slice]:
     """Cut a span of tokens into slices of at most `size`."""
     for start in range(span.start, span.stop, size):
         yield slice(start, min(start + size, span.stop))
+
+
+MakeClip = Callable[[ShotLayout, Attention, Chunks], Clip]  # who attends to whom, in which chunks

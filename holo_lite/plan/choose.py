@@ -105,8 +105,17 @@ def _ram(machine: Machine) -> str:
     return "RAM not known" if machine.ram is None else f"{bytes_text(machine.ram)} of RAM"
 
 
-def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Profile, Machine, str]:
-    """The profile of that name (``auto``: what suits the device), the machine it counts on, and why, on one line.
+@dataclass(frozen=True)
+class ProfileChoice:
+    """The profile runs are planned for, the machine whose memory it counts on, and why it, on one line."""
+
+    profile: Profile
+    machine: Machine
+    why: str
+
+
+def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> ProfileChoice:
+    """The profile of that name; ``auto`` is what suits the device.
 
     Raises `SettingsError` for an unknown profile.
     """
@@ -114,4 +123,4 @@ def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Pr
     machine = here if device.type == "cuda" else here.without_card()
     profile, why = named_profile(name, machine, sizes)
     counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
-    return profile, counts, why
+    return ProfileChoice(profile, counts, why)

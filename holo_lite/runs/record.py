@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from holo_lite.config import Attention, Expert
 from holo_lite.kernels.registry import KERNELS
+from holo_lite.opening.options import RecordedOptions
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
 from holo_lite.settings import RunSettings
@@ -32,56 +31,6 @@ FREE = {"made_with", "plan", "device"}  # settings that bear on last bits only: 
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How the model of a run is opened: the arguments of `Pipeline.load`, as resolved but for the profile.
-
-    Paths are absolute. `lora` are files and strengths by expert.
-    """
-
-    model: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: Attention | None = None
-    profile: str = "auto"
-    lora: Mapping[Expert, Sequence[tuple[str | Path, float]]] = field(default_factory=dict)
-    kernel: str = "auto"
-    compute: str = "auto"
-    fuse: str = "auto"
-
-    @classmethod
-    def of(
-        cls,
-        model: str | Path | None,
-        device: torch.device,
-        dtype: str,
-        attention: Attention,
-        profile: str,
-        lora: Mapping[Expert, Sequence[tuple[str | Path, float]]],
-    ) -> Opening:
-        """What to remember of arguments that were given, and of what they were resolved to."""
-        return cls(
-            model=None if model is None else str(Path(model).absolute()),
-            device=str(device),
-            dtype=dtype,
-            attention=attention,
-            profile=str(Path(profile).absolute()) if Path(profile).is_file() else profile,
-            lora={
-                expert: [(str(Path(file).absolute()), strength) for file, strength in given]
-                for expert, given in lora.items()
-            },
-        )
-
-    def arguments(self, otherwise: Mapping[str, Any]) -> dict[str, Any]:
-        """What to give to `Pipeline.load`, with some of it other than it was.
-
-        What computes on one device is not there on every other, and is chosen anew for another.
-        """
-        moved = otherwise.get("device", self.device) != self.device
-        anew = {"kernel": "auto", "fuse": "auto"} if moved else {}
-        return {**vars(self), **anew, **otherwise}
-
-
-@dataclass(frozen=True)
 class Record:
     """A run as it was begun.
 
@@ -90,7 +39,7 @@ class Record:
 
     settings: RunSettings
     plan: Plan
-    opening: Opening
+    opening: RecordedOptions
     out: str
     circumstances: Mapping[str, str]
 
@@ -114,12 +63,14 @@ class Record:
             raise ValueError(f"a run of version {found['holo_lite_run']}")
         settings = RunSettings.from_json(json.dumps(found["settings"]))
         plan = plan_from_json(found["plan"])
-        opening = Opening(**found["opening"])
+        opening = RecordedOptions(**found["opening"])
         return cls(settings, plan, opening, str(found["out"]), dict(found["circumstances"]))
 
 
-def circumstances(device: torch.device, computing: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """Everything beside the settings on which the last bits of a run depend, that computes as `computing` says."""
+def circumstances(
+    device: torch.device, computing: Mapping[str, str] = MappingProxyType({}), threads: int | None = None
+) -> dict[str, str]:
+    """Everything but the settings on which the last bits of a run depend, that computes as `computing` says."""
     tools = (*TOOLS, *_packages(computing))
     found = {"holo-lite": __version__, **{tool: _version(tool) for tool in tools}, **computing}
     if device.type == "cuda":
@@ -128,7 +79,7 @@ def circumstances(device: torch.device, computing: Mapping[str, str] = MappingPr
         found["cuDNN"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     else:
         found["device"] = f"CPU with {torch.backends.cpu.get_cpu_capability()}"
-        found["threads"] = str(torch.get_num_threads())
+        found["threads"] = str(threads or torch.get_num_threads())
     return found
 
 
