@@ -37,7 +37,7 @@ build/tiny-%: holo_lite/tiny/weights/model.json | install
 # On a machine with a CUDA card: its tests, then every card's plan under that card's cap. WORK takes 23 GB of disk.
 WORK ?= work
 gpu: install
-	$(BIN)/python -m pytest tests/test_eight_bit.py tests/test_fused.py tests/test_kernels.py tests/test_plan_measured.py tests/test_schemes.py tests/test_streaming.py
+	$(BIN)/python -m pytest tests/eightbit/test_eight_bit.py tests/kernels/test_fused.py tests/kernels/test_kernels.py tests/plan/test_plan_measured.py tests/schemes/test_schemes.py tests/streaming/test_streaming.py
 	$(BIN)/python benchmarks/fit.py $(WORK)
 
 # How fast a denoising step is here, beside other ways to compute it, and what became slower since a result was kept

@@ -29,7 +29,13 @@ from timing import device_name, slug
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CODE = ROOT / "holo_lite", ROOT / "tests"
-TESTS = ("eight_bit", "fused", "kernels", "plan_measured", "schemes")
+TESTS = (
+    "eightbit/test_eight_bit.py",
+    "kernels/test_fused.py",
+    "kernels/test_kernels.py",
+    "plan/test_plan_measured.py",
+    "schemes/test_schemes.py",
+)
 NEEDING_A_CARD = "a_card or this_card or cuda"  # what their names hold
 WORDS = {True: "met", False: "MISSED", None: "not judged"}
 
@@ -98,7 +104,7 @@ def run_tests(place: Place, clock: Clock) -> None:
         return
     clock.say("tests: begin")
     limit = min(LIMIT, clock.left())
-    files = [f"tests/test_{name}.py" for name in TESTS]
+    files = [f"tests/{name}" for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "-k", NEEDING_A_CARD, *files]
     path.parent.mkdir(parents=True, exist_ok=True)
     log = path.with_suffix(".txt")

@@ -34,7 +34,7 @@ from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan
 from quantize.recipe import Recipe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from whole_models import write_holes
 

@@ -5,7 +5,8 @@ multiplies complex numbers of 128 bits. In sparse attention each shot's keys and
 shots' first frames behind them, are copied into one packed sequence. The text windows are a mask of all tokens by
 all rows, and the text is embedded at every step. Guidance branches run one after the other.
 
-It takes its weights from a `WanDiT` and computes what that computes; `tests/test_speed.py` holds it to that.
+It takes its weights from a `WanDiT` and computes what that computes; `tests/benchmarks/test_speed.py` holds it to
+that.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ made anew before there are streams, the head's weight beside them.
 
 **Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
 matrix library, on a CPU the ring of host buffers, which is the same memory
-there. `tests/test_plan_measured.py` runs the real thing against these sums, `tests/test_full_size.py` at full size.
+there. `tests/plan/test_plan_measured.py` runs the real thing against these sums, `tests/plan/test_full_size.py` at
+full size.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Nothing ever waits for the whole device. A slot is filled only after the computation that last used it (an event),
 computation starts only after the copy that filled its slot (another), and a host buffer is read into again only
-after the copy out of it (the same one: here the host waits). `tests/test_cuda_lane.py` runs all of it in the orders
-that a card may choose.
+after the copy out of it (the same one: here the host waits). `tests/streaming/test_cuda_lane.py` runs all of it in
+the orders that a card may choose.
 """
 
 from __future__ import annotations
