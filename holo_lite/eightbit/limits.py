@@ -5,7 +5,9 @@ Planning asks without a tensor library. Bytes follow the code in `rows` and `pro
     codes         n·k + 4 n           rows in 8 bits: a byte a number, a scale in fp32 a row
     quantizing    4·slice + 13 rows of a slice       a slice of rows in fp32, and its scales being made
     multiplying   on a card none; on a CPU the reference works through a slice of the weight's rows, r of them:
-                  int8: 8 n·r (sums, in int32 and in fp32);  fp8: 4 (n·k + r·k + n·r) (all of it in fp32)
+                  fp8: 4 (n·k + r·k + n·r), all of it in fp32
+                  int8: the same in int32, or if that is more 8 n·r, sums in int32 and in fp32. A CPU with VNNI
+                  multiplies the codes as they are and needs the sums alone
 """
 
 from __future__ import annotations
@@ -47,9 +49,8 @@ def quantizing(rows: int, width: int) -> int:
 def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
     """Bytes that a product of (rows, inputs) needs on a CPU beside what goes in and comes out."""
     part = min(outputs, slice_rows(inputs))
-    if bits == "int8":
-        return 2 * FP32 * rows * part
-    return FP32 * (rows * inputs + part * inputs + rows * part)
+    widened = FP32 * (rows * inputs + part * inputs + rows * part)
+    return max(widened, 2 * FP32 * rows * part) if bits == "int8" else widened
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from live_bytes import LiveBytes
 from small_model import config_of, random_model
 
 from holo_lite.eightbit import product
 from holo_lite.eightbit.coding import has_triton, quantize
-from holo_lite.eightbit.limits import SLICE, unfit
+from holo_lite.eightbit.limits import SLICE, multiplying, unfit
 from holo_lite.eightbit.product import multiply, off, reference, runs_row_by_row
 from holo_lite.eightbit.rows import FORMATS, FP8, INT8, Rows
 from holo_lite.errors import SettingsError
@@ -150,6 +151,25 @@ def test_the_largest_sums_do_not_overflow(monkeypatch, vnni):
 
 
 @settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 300),
+    inputs=st.integers(16, 6000),
+    outputs=st.integers(1, 900),
+    bits=st.sampled_from(["int8 with VNNI", "int8 without", "fp8"]),
+)
+def test_a_product_on_either_kind_of_cpu_takes_no_more_than_is_planned(rows, inputs, outputs, bits):
+    """And all of it, but for int8 with VNNI, for which a plan has the room that a CPU without it takes."""
+    form = FP8 if bits == "fp8" else INT8
+    x, weight = (Rows.empty(n, inputs, form, dtype=BF16, device=CPU) for n in (rows, outputs))
+    with pytest.MonkeyPatch.context() as patch, LiveBytes() as live:
+        patch.setattr(torch.cpu, "_is_vnni_supported", lambda: bits == "int8 with VNNI")
+        reference(x, weight, None)
+    planned = multiplying(form.name, rows, inputs, outputs) + rows * outputs * BF16.itemsize
+    assert live.peak <= planned
+    assert bits == "int8 with VNNI" or live.peak >= 0.95 * planned
+
+
+@settings(max_examples=40, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 999), biased=st.booleans())
 def test_products_of_fp8_are_those_of_their_numbers(shape, seed, biased):
     n, k, o = shape
@@ -257,8 +277,6 @@ def test_a_whole_forward_stays_near_the_plain_one(bits, bound, dtype):
 
 def test_a_block_in_8_bits_holds_no_dense_weight():
     """Beside codes and scales there are slices in fp32, and no more of them than the plan says."""
-    from live_bytes import LiveBytes
-
     rows = 4 * SLICE // 2048
     layer = linear_of(None, torch.zeros(rows, 2048, dtype=BF16))
     with LiveBytes() as live:
