@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
+from holo_lite.errors import (
+    HoloError,
+    LaterRecordError,
+    OutputError,
+    RecordError,
+    StoryboardError,
+    first_three,
+)
 from holo_lite.events import Event
 from holo_lite.film.video import check_writable, read_metadata
 from holo_lite.render.job import Job
@@ -153,7 +160,9 @@ def _apart(video: Path, settings: RunSettings) -> str:
     """In what a video is not the one that these settings would make; nothing if it is."""
     try:
         return "; ".join(difference(RunSettings.from_json(read_metadata(video)), settings))
-    except OutputError:
+    except LaterRecordError:
+        return "by a later holo-lite"
+    except (OutputError, RecordError):
         return "not by holo-lite"
 
 

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 
 from holo_lite.config import Attention
 from holo_lite.story.shots import ShotLayout
+from holo_lite.system.records import Positive
 
 
 @dataclass(frozen=True)
 class Chunks:
     """How many tokens are in work at once: a bound on memory, without influence on what is computed."""
 
-    attention: int = 8192
-    feed_forward: int = 4096
+    attention: Positive = 8192
+    feed_forward: Positive = 4096
 
     def __post_init__(self) -> None:
         assert self.attention > 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from holo_lite.config import Attention, Expert
 from holo_lite.kernels.options import ComputeOptions
+from holo_lite.system.records import FileName
 
-Loras = Mapping[Expert, Sequence[tuple[str | Path, float]]]  # files and strengths, by expert
+Loras = Mapping[Expert, Sequence[tuple[FileName, float]]]  # files and strengths, by expert
 
 
 @dataclass(frozen=True)

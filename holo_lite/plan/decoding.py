@@ -20,13 +20,14 @@ from dataclasses import dataclass
 
 from holo_lite.film.tiling import tile_spans
 from holo_lite.model.memory import FP32
+from holo_lite.system.records import Positive
 
 PIXELS = 8  # a latent row or column
 LATENT_CHANNELS = 16
 FRAMES = 4  # video frames in a latent frame
 RGB = 3
 
-Tile = tuple[int, int]
+Tile = tuple[Positive, Positive]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.search import RING, Candidate, Problem, held_bytes, kept_bytes, streamed_bytes
 from holo_lite.plan.sizes import ModelSizes, StackSizes
+from holo_lite.system.records import Natural, Positive
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class PhasePlan:
     memory.
     """
 
-    peak: int
-    pinned: int = 0
-    streamed: int = 0
-    from_disk: int = 0
+    peak: Natural
+    pinned: Natural = 0
+    streamed: Natural = 0
+    from_disk: Natural = 0
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ class Plan:
     profile: str
     scheme: str
     device: str
-    budget: int
+    budget: Natural
     chunks: Chunks
     joint: bool
-    slots: int
-    resident: int
-    resident_other: int
-    blocks: int
-    pinned_cache_blocks: int
+    slots: Positive
+    resident: Natural
+    resident_other: Natural
+    blocks: Natural
+    pinned_cache_blocks: Natural
     tile: Tile | None
-    tile_caches: int
+    tile_caches: Natural
     text: PhasePlan
     high_noise: PhasePlan
     low_noise: PhasePlan
@@ -73,7 +74,7 @@ class Plan:
     pinned_ring: bool = True
     rungs: tuple[Rung, ...] = ()
     step_cache: bool = False
-    skipped: tuple[int, ...] = ()
+    skipped: tuple[Natural, ...] = ()
 
     @property
     def stride(self) -> Tile | None:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.errors import HoloError, OutputError, RunError
+from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
 from holo_lite.runs.state import (
@@ -93,13 +93,18 @@ class RunFolder:
         return record
 
     def record(self) -> Record | None:
-        """What was begun here; None if nothing was. Raises `RunError` for a file that is no such record."""
+        """What was begun here; None if nothing was.
+
+        Raises `RunError` for a file that is no such record, or a later version's that must not run here.
+        """
         try:
-            return Record.from_json(self._text().decode("utf-8", "surrogatepass"))
+            return Record.from_json(self._text())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, HoloError, KeyError, TypeError, ValueError) as error:
-            raise damaged(self.path / RECORD) from error
+        except LaterRecordError as error:
+            raise RunError(f"{self.path / RECORD}: {error}") from error
+        except (OSError, RecordError) as error:
+            raise damaged(self.path / RECORD, error) from error
 
     def begin(self, record: Record) -> None:
         """Write down what is begun, in place of a run that has no step. Raises `OutputError`."""

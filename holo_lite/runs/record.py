@@ -6,8 +6,6 @@ for nothing and decides nothing again. Beside them stand the circumstances on wh
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,14 +18,14 @@ import torch
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.opening.options import RecordedOptions
 from holo_lite.plan.fit import Plan
-from holo_lite.plan.saved import plan_from_json, plan_to_json
-from holo_lite.settings import RunSettings
+from holo_lite.settings import SETTINGS, RunSettings
+from holo_lite.system.records import FIRST, RUNS_FROM, Codec, Origin
 from holo_lite.version import __version__
 
-VERSION = 1
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
-FREE = {"made_with", "plan", "device"}  # settings that bear on last bits only: they may differ where a run goes on
+# What of the settings bears on last bits only, or on none: it may differ where a run goes on.
+FREE = {"made_with", "plan", "device", SETTINGS.key, RUNS_FROM}
 
 
 @dataclass(frozen=True)
@@ -42,29 +40,20 @@ class Record:
     opening: RecordedOptions
     out: str
     circumstances: Mapping[str, str]
+    origin: Origin = FIRST  # a change of any field, or of the plan's, is a new version
 
     def to_json(self) -> str:
         """Write the record as JSON, for people to read, too."""
-        found = {
-            "holo_lite_run": VERSION,
-            "settings": json.loads(self.settings.to_json()),
-            "plan": plan_to_json(self.plan),
-            "opening": dataclasses.asdict(self.opening),
-            "out": self.out,
-            "circumstances": self.circumstances,
-        }
-        return json.dumps(found, ensure_ascii=False, indent=1)
+        return RECORD.write(self, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Read a record back. Raises `OutputError`, `KeyError`, `TypeError` or `ValueError` if it is none."""
-        found = json.loads(text)
-        if found["holo_lite_run"] != VERSION:
-            raise ValueError(f"a run of version {found['holo_lite_run']}")
-        settings = RunSettings.from_json(json.dumps(found["settings"]))
-        plan = plan_from_json(found["plan"])
-        opening = RecordedOptions(**found["opening"])
-        return cls(settings, plan, opening, str(found["out"]), dict(found["circumstances"]))
+    def from_json(cls, text: str | bytes, *, to_run: bool = True) -> Record:
+        """Read a record back, to go on with its run or only to look at it. Raises `RecordError`."""
+        return RECORD.read(text, to_run=to_run)
+
+
+# The names of files may be no text.
+RECORD = Codec(Record, key="holo_lite_run", parts={"settings": SETTINGS}, surrogates=True)
 
 
 def circumstances(
@@ -95,7 +84,8 @@ def _packages(computing: Mapping[str, str]) -> Iterator[str]:
 def difference(one: RunSettings, other: RunSettings) -> list[str]:
     """In which settings two runs are not the same video, each as ``seed 7, not 8``; empty if they are one."""
     ours, theirs = (_telling(settings) for settings in (one, other))
-    return [_apart(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]]
+    pairs = {name: (ours.get(name), theirs.get(name)) for name in {**ours, **theirs}}  # a later one may have more
+    return [_apart(name, *values) for name, values in pairs.items() if values[0] != values[1]]
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -107,7 +97,7 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def _telling(settings: RunSettings) -> dict[str, Any]:
     """The settings that tell one video from another. Of how it computes, that is the format of products."""
-    found = json.loads(settings.to_json())
+    found = SETTINGS.table(settings)
     found["computing"] = found["computing"].get("linear", "")
     return {name: value for name, value in found.items() if name not in FREE}
 

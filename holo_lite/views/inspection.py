@@ -14,22 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holo_lite.config import Defaults
-from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings
+from holo_lite.errors import CheckpointError, LaterRecordError, OutputError, RecordError
+from holo_lite.settings import BUILT_IN, OFF, SETTINGS, AddedLora, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
+from holo_lite.views.records import as_written, not_known_here
 
 if TYPE_CHECKING:
     from holo_lite.weights.manifest import Manifest
 
 WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".index.json", ".pth", ".pt", ".bin")
+RUN_RECORD = "run.json"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def inspect(path: Path) -> Iterator[str]:
     """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind."""
+    if (path / RUN_RECORD).is_file():
+        return _run(path)
     if path.is_dir():
         return _folder(path)
     if path.name.endswith(WEIGHT_SUFFIXES):
@@ -146,25 +150,54 @@ def _length(frames: int, fps: float) -> str:
 def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
-    settings, info = _settings(path, read_metadata(path)), probe(path)
+    text, info = read_metadata(path), probe(path)
     yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
-    yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
-    yield f"# save what follows as storyboard.toml, then type{folder}:"
-    yield f"#   {command(settings)}"
-    for lora in settings.lora:
-        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+    try:
+        settings = SETTINGS.read(text, to_run=False)
+    except LaterRecordError:
+        yield from as_written(text)
+        return
+    except RecordError as error:
+        raise OutputError(f"{path}: carries no settings of a holo-lite run ({error})") from error
+    yield from _made(settings)
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
     board = dataclasses.replace(settings.storyboard, negative=settings.negative)
     yield from dump_toml(board).splitlines()
 
 
-def _settings(path: Path, metadata: str) -> RunSettings:
+def _made(settings: RunSettings) -> Iterator[str]:
+    yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
+    folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
+    yield f"# save what follows as storyboard.toml, then type{folder}:"
+    yield f"#   {command(settings)}"
+    for lora in settings.lora:
+        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+    yield from (f"# {line}" for line in not_known_here(settings.origin, SETTINGS.current))
+
+
+def _run(path: Path) -> Iterator[str]:
+    """An unfinished run's folder."""
+    from holo_lite.runs.record import RECORD
+    from holo_lite.runs.sealed import damaged
+    from holo_lite.runs.state import steps_done
+
+    text = (path / RUN_RECORD).read_bytes()
     try:
-        return RunSettings.from_json(metadata)
-    except HoloError as error:
-        raise OutputError(f"{path}: {error}") from error
+        record = RECORD.read(text, to_run=False)
+    except LaterRecordError:
+        yield from as_written(text)
+        return
+    except RecordError as error:
+        raise damaged(path / RUN_RECORD, error) from error
+    settings, done = record.settings, steps_done(path)
+    yield f"run folder {path}, which makes {record.out!r}: {_length(settings.frames, settings.fps)}"
+    after = "a number of steps this version cannot read" if done is None else f"step {done} of {settings.steps}"
+    yield f"  stands after {after}; go on with it by holo-lite resume"
+    yield f"  {settings.height}x{settings.width}, {settings.dtype} on {settings.device}, model {settings.model}"
+    yield f"  begun with {settings.made_with}, profile {record.plan.profile}"
+    for origin, codec in ((record.origin, RECORD), (settings.origin, SETTINGS)):
+        yield from (f"  {line}" for line in not_known_here(origin, codec.current))
 
 
 def command(settings: RunSettings) -> str:

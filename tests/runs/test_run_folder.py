@@ -11,18 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 from dying import changes as calls_of, killed
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from holo_lite.errors import OutputError, RunError
 from holo_lite.events import GoingOn, NotSaved
 from holo_lite.model.clip import Chunks
+from holo_lite.opening.options import ModelOptions, RecordedOptions
 from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.render.keeper import FolderKeeper
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.record import Opening, Record, changes, circumstances, difference
-from holo_lite.runs.state import State
+from holo_lite.runs.record import Record, changes, circumstances, difference
+from holo_lite.runs.sealed import read_sealed, write_sealed
+from holo_lite.runs.state import State, steps_done
 from holo_lite.settings import AddedLora, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.system.records import Origin
 
 SETTINGS = RunSettings(
     storyboard=Storyboard("Ein Haus am Meer, 海边的房子.", (Shot("a", seconds=0.3), Shot("b")), title='"quoted"'),
@@ -66,7 +69,9 @@ PLAN = Plan(
     skipped=(1, 2),
 )
 HERE = {"torch": "2.13.0", "device": "CPU with AVX2", "threads": "1"}
-RECORD = Record(SETTINGS, PLAN, Opening(lora={"high_noise": [("/a/fast.safetensors", 0.8)]}), "../a.mp4", HERE)
+RECORD = Record(
+    SETTINGS, PLAN, RecordedOptions(lora={"high_noise": [("/a/fast.safetensors", 0.8)]}), "../a.mp4", HERE
+)
 SHAPE = (16, 3, 4, 6)
 
 
@@ -113,7 +118,7 @@ def named(error, path):
 def test_a_record_comes_back_to_the_letter(folder):
     found = folder.record()
     assert (found.settings, found.plan, found.out, found.circumstances) == (SETTINGS, PLAN, "../a.mp4", HERE)
-    assert found.opening == Opening(lora={"high_noise": [["/a/fast.safetensors", 0.8]]})
+    assert found.opening == RECORD.opening
     assert folder.video(found) == folder.path.parent / "a.mp4"
 
 
@@ -132,6 +137,7 @@ TENSORS = st.builds(
 NAMES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=9).map("cache {}".format)
 
 
+@settings(deadline=None)
 @given(
     cache=st.dictionaries(NAMES, TENSORS | st.floats(allow_nan=False), max_size=4),
     done=st.integers(1, 50),
@@ -291,24 +297,61 @@ def test_a_record_that_was_edited_is_not_gone_on_with(folder):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"[1]", b"{}", b'{"holo_lite_run": 2}', b"null", b'{"holo_lite_run": 1, "settings": {}}'],
+    [
+        *(b"", b"\xff\xfe", b"[1]", b"{}", b"null", b"[" * 100_000),
+        *(b'{"holo_lite_run": 1, "settings": {}}', b'{"holo_lite_run": 0}', b'{"holo_lite_run": "2"}'),
+    ],
 )
 def test_a_record_that_is_none_is_named(folder, content):
     (folder.path / "run.json").write_bytes(content)
     with pytest.raises(RunError) as caught:
         folder.record()
     assert named(caught.value, folder.path / "run.json")
+    assert " at $" in str(caught.value)
+    assert str(caught.value).endswith(f"remove the folder {folder.path} to begin anew")
+
+
+@pytest.mark.parametrize("later", [(), ("settings",)])
+def test_nobody_is_told_to_remove_a_run_of_a_later_version(folder, later):
+    path = folder.path / "run.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    part = found["settings"] if later else found
+    part |= {"version" if later else "holo_lite_run": 2, "runs_from": 2}
+    path.write_text(json.dumps(found))
+    with pytest.raises(RunError) as caught:
+        folder.record()
+    said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+    assert str(caught.value) == f"{path}: {said}; it can still be inspected"
+    part |= {"runs_from": 1}
+    path.write_text(json.dumps(found))
+    assert folder.record().settings.seed == SETTINGS.seed
+
+
+@pytest.mark.parametrize(("runs_from", "more"), [(2, {}), (1, {"plan": "in another form"})])
+def test_nobody_is_told_to_remove_a_state_of_a_later_version(folder, runs_from, more):
+    """Neither where it says that this one is too old, nor where this one cannot read it."""
+    folder.save(state(3, cached=0), None)
+    path = folder.path / "state.safetensors"
+    tensors, facts = read_sealed(path)
+    later = json.loads(facts["state"]) | {"version": 2, "runs_from": runs_from, **more}
+    write_sealed(path, tensors, {"state": json.dumps(later)})
+    for look in (folder.state, folder.begun):
+        with pytest.raises(RunError) as caught:
+            look()
+        said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+        assert str(caught.value) == f"{path}: {said}; it can still be inspected"
+    assert steps_done(folder.path) == (None if more else 3)
 
 
 @pytest.mark.parametrize("place", [("opening", "shell"), ("plan", "colour"), ("settings", "sound")])
-def test_a_record_of_things_unknown_here_is_named(folder, place):
+def test_what_is_not_known_in_a_record_is_kept(folder, place):
     path = folder.path / "run.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     found[place[0]][place[1]] = "x"
     path.write_text(json.dumps(found))
-    with pytest.raises(RunError) as caught:
-        folder.record()
-    assert named(caught.value, path)
+    record = folder.record()
+    assert json.loads(record.to_json()) == found
+    assert (record.settings.seed, record.plan, record.opening) == (SETTINGS.seed, PLAN, RECORD.opening)
 
 
 def test_what_is_somebody_elses_stays(folder):
@@ -359,7 +402,7 @@ OTHERS = {
     "cache": (0.1, 0.0),
     "cfg_until": 0.5,
     "computing": {"kernel": "sdpa", "linear": "fp8", "fused": "off"},
-    "version": 2,
+    "origin": Origin(1, 1, ((("lens",), 35),)),
 }
 LAST_BITS = {
     "made_with": "another",
@@ -373,9 +416,10 @@ def test_every_setting_either_makes_another_run_or_bears_on_last_bits_only():
     assert {field.name for field in dataclasses.fields(RunSettings)} == OTHERS.keys() | LAST_BITS.keys()
     for name, value in OTHERS.items():
         (said,) = difference(SETTINGS, dataclasses.replace(SETTINGS, **{name: value}))
-        assert name in said, said
+        assert ("lens" if name == "origin" else name) in said, said
     for name, value in LAST_BITS.items():
         assert difference(SETTINGS, dataclasses.replace(SETTINGS, **{name: value})) == []
+    assert difference(SETTINGS, dataclasses.replace(SETTINGS, origin=Origin(2, 2))) == []
     assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, not bf16"]
 
 
@@ -413,12 +457,13 @@ def test_threads_are_no_circumstance_on_a_card(monkeypatch):
 
 
 def test_a_model_is_opened_as_it_was_and_elsewhere_computes_as_one_can_there():
-    opening = Opening(model="/a", device="cuda:0", dtype="bf16", kernel="flash-attn-3", compute="fp8", fuse="on")
-    assert opening.arguments({}) == opening.arguments({"device": "cuda:0"}) == vars(opening)
-    moved = opening.arguments({"device": "cpu", "model": "/b"})
-    assert (moved["model"], moved["device"]) == ("/b", "cpu")
-    assert (moved["kernel"], moved["fuse"]) == ("auto", "auto")
-    assert (moved["dtype"], moved["compute"]) == ("bf16", "fp8"), "more than last bits"
+    options = ModelOptions("cuda:0", "bf16", kernel="flash-attn-3", compute="fp8", fuse="on")
+    opening = RecordedOptions(**vars(options), model="/a")
+    assert opening.to_load({}) == opening.to_load({"device": "cuda:0"}) == ("/a", options)
+    model, moved = opening.to_load({"device": "cpu", "model": "/b"})
+    assert (model, moved.device) == ("/b", "cpu")
+    assert (moved.kernel, moved.fuse) == ("auto", "auto")
+    assert (moved.dtype, moved.compute) == ("bf16", "fp8"), "more than last bits"
 
 
 # --- the keeper ------------------------------------------------------------------------------------
@@ -447,12 +492,12 @@ def test_a_run_is_taken_up_after_its_last_step_with_that_steps_plan(tmp_path):
 @pytest.mark.parametrize("device", [HERE["device"], "RTX 9090"])
 def test_a_plan_gives_way_only_to_another_device_or_a_profile_that_is_named(tmp_path, profile, device):
     folder = RunFolder(tmp_path / "a.mp4.run")
-    eight = dataclasses.replace(RECORD, opening=Opening(profile="8gb"))
+    eight = dataclasses.replace(RECORD, opening=RecordedOptions(profile="8gb"))
     with keeper_of(folder, eight) as keeper:
         assert [*keeper.begin(), *keeper.save(state())] == []
     other = dataclasses.replace(PLAN, chunks=Chunks(1, 1), rungs=(), skipped=())
     here = {**HERE, "device": device}
-    wanted = dataclasses.replace(RECORD, plan=other, opening=Opening(profile=profile), circumstances=here)
+    wanted = dataclasses.replace(RECORD, plan=other, opening=RecordedOptions(profile=profile), circumstances=here)
     taken = keeper_of(folder, wanted).record
     gives_way = profile == "6gb" or device == "RTX 9090"
     assert taken.plan.chunks == (Chunks(1, 1) if gives_way else PLAN.chunks)
