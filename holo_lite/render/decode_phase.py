@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, Finished, FrameDone
 from holo_lite.film.contact_sheet import ContactSheet
@@ -42,13 +43,15 @@ class Decoding:
     device: torch.device
     keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
     finish: Callable[[], None] = lambda: None  # called once video and sheet are there
+    cancel: Cancel = field(default_factory=Cancel)  # asked between frames
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, out: Path, sheet: Path
     ) -> Generator[Event, None, None]:
         """Decode latents (16, F, h, w) into an mp4 and a contact sheet.
 
-        Raises `RoomError` when memory runs out with the smallest tiles, `OutputError` if a file cannot be written.
+        Raises `RoomError` when memory runs out with the smallest tiles, `OutputError` if a file cannot be written,
+        and `Cancelled` before the next frame.
         """
         retry = OomRetry(self.device, partial(_one_down, latents), self.keep)
         attempt = partial(self._make, settings, latents, out, sheet)
@@ -57,6 +60,7 @@ class Decoding:
     def _make(
         self, settings: RunSettings, latents: Tensor, out: Path, sheet: Path, plan: Plan
     ) -> Generator[Event, None, None]:
+        self.cancel.check()
         settings = dataclasses.replace(settings, plan=plan_record(plan))
         contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
         writer = VideoWriter(
@@ -68,6 +72,7 @@ class Decoding:
                 video.add(pixels)
                 contacts.add(index, pixels)
                 yield FrameDone(index, pixels)
+                self.cancel.check()
         contacts.save(sheet)
         self.finish()
         yield Finished(out, sheet, settings)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, StepDone
@@ -51,6 +52,7 @@ class Denoiser:
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
     save: Save = lambda _: ()  # called after every step
     compute: Compute = PLAIN
+    cancel: Cancel = field(default_factory=Cancel)  # asked before every block
 
     def run(
         self,
@@ -64,7 +66,7 @@ class Denoiser:
         """Denoise latents (16, F, h, w), fp32, on the device. Returns the clean ones and the plan that did it.
 
         The latents are those after `done` steps, and `cached` what the step cache then had. Raises `RoomError` when
-        memory runs out at the lowest rung.
+        memory runs out at the lowest rung, and `Cancelled`, before the next block, once somebody has cancelled.
         """
         schedule, cache = Schedule.of(settings.steps), StepCache.of(settings.cache)
         cache.restore(cached, schedule, self.device)
@@ -72,7 +74,13 @@ class Denoiser:
         forwards = forwards_left(schedule, done, guidance, joint=plan.joint)
         retry = OomRetry(self.device, _one_down, self.keep)
         streamed = StreamedExperts(
-            self.paths, forwards, self.dtype, self.device, compute=self.compute, adapters=self.adapters
+            self.paths,
+            forwards,
+            self.dtype,
+            self.device,
+            compute=self.compute,
+            adapters=self.adapters,
+            cancel=self.cancel,
         )
         with streamed as experts:
             denoising = Denoising(

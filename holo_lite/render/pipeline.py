@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel, FramesLeftBehind
 from holo_lite.config import Attention
 from holo_lite.errors import OutputError, PromptError, SettingsError
 from holo_lite.events import Event, PhaseStarted, Resolved
@@ -71,6 +72,7 @@ class Job:
     negative: Prompt
     plan: Plan
     remembered: RungMemory
+    cancel: Cancel = field(default_factory=Cancel, compare=False, repr=False)  # by which its run is cancelled
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -212,16 +214,27 @@ class Pipeline:
         *,
         run: str | Path | None = None,
         keep_run: bool = False,
+        cancel: Cancel | None = None,
     ) -> Events:
-        """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
+        """Prepare and run: yields what happens, and at the end `Finished`.
+
+        Close it to cancel between events; or give a token `cancel`, by which any thread cancels within a block, and
+        asking for the next event raises `Cancelled`.
 
         In the folder `run` the state is saved after every step; given the same settings again, the run goes on from
         there. The folder is removed when the video is there, unless `keep_run`. Raises what `prepare` and `run`
         raise, before the first event is asked for.
         """
-        return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run)
+        return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run, cancel=cancel)
 
-    def resume(self, run: str | Path, out: str | Path | None = None, *, keep_run: bool = False) -> Events:
+    def resume(
+        self,
+        run: str | Path,
+        out: str | Path | None = None,
+        *,
+        keep_run: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Events:
         """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
 
         Yields as `generate`. Raises `RunError` for a folder without a run, of another model, or damaged.
@@ -231,15 +244,25 @@ class Pipeline:
         settings = dataclasses.replace(record.settings, **self._traits)
         refuse_another_model(folder, record.settings, settings)
         job = self._planned(settings, self.adapters.notes)
-        return self.run(job, Path(out) if out else folder.video(record), folder.path, keep_run=keep_run)
+        video = Path(out) if out else folder.video(record)
+        return self.run(job, video, folder.path, keep_run=keep_run, cancel=cancel)
 
-    def run(self, job: Job, out: str | Path, run: str | Path | None = None, *, keep_run: bool = False) -> Events:
+    def run(
+        self,
+        job: Job,
+        out: str | Path,
+        run: str | Path | None = None,
+        *,
+        keep_run: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Events:
         """Run a prepared job into the mp4 `out`, and a contact sheet of the same name beside it.
 
-        `run` and `keep_run` are as for `generate`. Raises `OutputError` at once, before any weight is read, if
-        `out` cannot be written, and `RunError` if `run` holds another run or is damaged.
+        `run`, `keep_run` and `cancel` are as for `generate`; without `cancel`, the job's own token cancels. Raises
+        `OutputError` at once, before any weight is read, if `out` cannot be written, and `RunError` if `run` holds
+        another run or is damaged.
         """
-        out = Path(out)
+        out, job = Path(out), dataclasses.replace(job, cancel=cancel or job.cancel)
         check_writable(out)
         sheet = out.with_suffix(".png")
         if sheet.is_dir():
@@ -279,19 +302,20 @@ class Pipeline:
     def read_ahead(self, jobs: Sequence[Job]) -> Events:
         """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.
 
-        Raises `RoomError` when the device has no memory left.
+        Cancelled by the token of the first. Raises `RoomError` when the device has no memory left.
         """
         if len(jobs) > 1:
             plan = jobs[0].plan
-            with capped(self.device, plan.budget), Audit(self.whole) as audit:
+            with FramesLeftBehind(), capped(self.device, plan.budget), Audit(self.whole) as audit:
                 prompts = [prompt for job in jobs for prompt in job.prompts]
                 yield from self._encoding(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
 
     def _events(self, job: Job, out: Path, sheet: Path, keeper: Keeper) -> Events:
+        job.cancel.check()
         logger.info("%s: %s; plan %s", out, self.why, dict(job.settings.plan))
         yield Resolved(job.settings, job.notes, job.plan, self.why, self.computing.lines)
         room = capped(self.device, job.plan.budget)
-        with keeper, room, repeatable(), naming_shortage(), Audit(self.whole) as audit:
+        with FramesLeftBehind(), keeper, room, repeatable(), naming_shortage(), Audit(self.whole) as audit:
             yield from keeper.begin()
             for film in (out, sheet):
                 sweep(film)  # nobody else makes them now
@@ -299,7 +323,8 @@ class Pipeline:
             yield PhaseStarted("decode", job.settings.frames)
             audit.settle(self.folder.vae)
             precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
-            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep, keeper.finish)
+            remember = job.remembered.keep
+            decoding = Decoding(self.folder.vae, precision, self.device, remember, keeper.finish, job.cancel)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
     def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
@@ -335,6 +360,7 @@ class Pipeline:
             self.adapters.by_expert,
             save,
             self.computing.compute,
+            job.cancel,
         )
 
     def _read(self, job: Job, audit: Audit) -> Generator[Event, None, tuple[Guidance, Plan]]:
@@ -342,7 +368,7 @@ class Pipeline:
         return Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until), plan
 
     def _encoding(self, job: Job, audit: Audit) -> Encoding:
-        return Encoding(self.folder.text_encoder, self.dtype, self.device, job.remembered.keep, audit)
+        return Encoding(self.folder.text_encoder, self.dtype, self.device, job.remembered.keep, audit, job.cancel)
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:
