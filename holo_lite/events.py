@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
 from holo_lite.plan.fit import Plan
+from holo_lite.progress import PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings
-
-Phase = Literal["text", "denoise", "decode"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +27,6 @@ class Resolved:
     plan: Plan
     why: str
     computing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PhaseStarted:
-    """A phase begins.
-
-    `total` is the number of events it sends (0: it sends none), `done` how many of them were sent before the run
-    was cut off.
-    """
-
-    phase: Phase
-    total: int
-    done: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import OutputError
 from holo_lite.weights.manifest import JOURNAL
 from holo_lite.weights.shard import write_whole, writing
@@ -100,13 +101,14 @@ def _is_record(found: Any, **more: type) -> bool:
     return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
 
 
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, read in pieces. Raises `OutputError` if it cannot be read."""
+def hash_file(path: Path, cancel: Cancel) -> str:
+    """The sha256 of a file, read in pieces. Raises `OutputError` if it cannot be read; cancelled between pieces."""
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
             while piece := file.read(HASH_PIECE):
                 digest.update(piece)
+                cancel.check()
             forget(file.fileno())
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +18,7 @@ from holo_lite.errors import RoomError, SettingsError
 
 if TYPE_CHECKING:
     from holo_lite.config import Attention
+    from holo_lite.fetch.order import FetchOrder
 
 USUAL = "nf4"  # the scheme that fits the smallest card
 
@@ -37,7 +42,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
-    from holo_lite.views.fetch import next_lines, show
+    from holo_lite.views.progress import show
     from holo_lite.views.run import display
 
     hub = Hub()
@@ -73,6 +78,21 @@ def _ask() -> None:
         raise SettingsError("the licences above must be accepted: read them, and give --accept-licence")
     if not click.confirm("Accept these licences and fetch?", err=True):
         raise SettingsError("nothing was fetched: the licences were not accepted")
+
+
+def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
+    """What to type next: the conversion that this machine's profile prefers, then a first video."""
+    full = order.variant == "full"
+    out = f"{order.folder}{'-full' if full else ''}-{scheme}"
+    chosen = ["--attention", "full"] if full else []
+    yield f"next           {typed('quantize', str(order.folder), out, '--scheme', scheme, *chosen)}"
+    yield f"then           {typed('generate', 'STORYBOARD', '--model', out)}"
+
+
+def typed(*words: str) -> str:
+    """A command of ours as it is typed in this system's shell."""
+    command = ["holo-lite", *words]
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
 
 
 def _preferred() -> str:

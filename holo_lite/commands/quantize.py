@@ -29,7 +29,7 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
 
     Cut off at any moment, the same command goes on where it was.
     """
-    from holo_lite.views.quantize import show
+    from holo_lite.views.progress import show
     from holo_lite.views.run import display
     from quantize.convert import verify as hash_again
     from quantize.job import run_conversion

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.kernels.computing import ComputeSetup, choose_computing
 from holo_lite.kernels.options import ComputeOptions
@@ -44,10 +45,16 @@ class ExpertSetup:
     compute: Compute = PLAIN
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
 
-    def stream(self, forwards: Mapping[Expert, int]) -> StreamedExperts:
+    def stream(self, forwards: Mapping[Expert, int], cancel: Cancel | None = None) -> StreamedExperts:
         """Experts that will run at most this many forwards each, in the order of use; a context manager."""
         return StreamedExperts(
-            self.paths, forwards, self.dtype, self.device, compute=self.compute, adapters=self.adapters
+            self.paths,
+            forwards,
+            self.dtype,
+            self.device,
+            compute=self.compute,
+            adapters=self.adapters,
+            cancel=cancel or Cancel(),
         )
 
 

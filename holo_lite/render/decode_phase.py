@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, FrameDone
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
@@ -37,23 +38,27 @@ class FrameDecoder:
     dtype: torch.dtype
     device: torch.device
     keep: KeepPlan = lambda _: None
+    cancel: Cancel = field(default_factory=Cancel)  # asked between frames
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, sink: FrameSink
     ) -> Generator[Event, None, RunSettings]:
         """Decode latents (16, F, h, w) into a sink. Returns the settings with the plan that did it.
 
-        Raises `RoomError` when memory runs out with the smallest tiles, and what the sink raises.
+        Raises `RoomError` when memory runs out with the smallest tiles, what the sink raises, and `Cancelled`
+        before the next frame.
         """
         retry = OomRetry(self.device, partial(_one_down, latents), self.keep)
         while True:
             settings = dataclasses.replace(settings, plan=plan_record(plan))
+            self.cancel.check()
             with retry:
                 with sink.begin(settings) as add:
                     for index, frame in enumerate(self.frames(latents, plan.tile)):
                         pixels = to_uint8(frame)
                         add(index, pixels)
                         yield FrameDone(index, pixels)
+                        self.cancel.check()
                 return settings
             yield (down := retry.down(plan, "decode"))
             plan = down.plan

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, StepDone
@@ -55,14 +56,16 @@ class Denoiser:
     save: Save = lambda _: ()
     keep: KeepPlan = lambda _: None
     clip: MakeClip = Clip
+    cancel: Cancel = field(default_factory=Cancel)  # asked before every block
 
     def run(self, plan: Plan) -> Generator[Event, None, Plan]:
         """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
 
-        Raises `RoomError` when memory runs out at the lowest rung.
+        Raises `RoomError` when memory runs out at the lowest rung, and `Cancelled`, before the next block, once
+        somebody has cancelled.
         """
         retry = OomRetry(self.setup.device, _one_down, self.keep)
-        with self.setup.stream(self._forwards(plan)) as experts:
+        with self.setup.stream(self._forwards(plan), self.cancel) as experts:
             while True:
                 with retry, closing(self._steps(experts, plan)) as steps:
                     start = time.perf_counter()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import PromptError
 from holo_lite.model.clip import Clip, MakeClip
 from holo_lite.opening.model import OpenedModel
@@ -21,7 +22,8 @@ from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 class Job:
     """A run that is decided and checked, and has not begun.
 
-    `remembered` is the plan that held when memory ran out on such a clip before; `clip` says who attends to whom.
+    `remembered` is the plan that held when memory ran out on such a clip before; `clip` says who attends to whom;
+    `cancel` is the token by which its run is cancelled.
     """
 
     settings: RunSettings
@@ -31,6 +33,7 @@ class Job:
     plan: Plan
     remembered: RungMemory
     clip: MakeClip = Clip
+    cancel: Cancel = field(default_factory=Cancel, compare=False, repr=False)
 
     @property
     def prompts(self) -> list[Prompt]:

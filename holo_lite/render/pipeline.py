@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel, FramesLeftBehind
 from holo_lite.errors import SettingsError
 from holo_lite.events import Event, LatentsDone, PhaseStarted, Resolved
 from holo_lite.model.clip import Clip
@@ -33,6 +34,7 @@ from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
 from holo_lite.render.job import Job, plan_job
 from holo_lite.render.keeper import FolderKeeper, Keeper, NoKeeper, refuse_another_model
+from holo_lite.render.retry import KeepPlan
 from holo_lite.render.sinks import FilmSink, FrameSink, sink_of
 from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.folder import RunFolder
@@ -107,16 +109,26 @@ class Pipeline:
         *,
         run: str | Path | None = None,
         keep_run: bool = False,
+        cancel: Cancel | None = None,
     ) -> Events:
-        """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
+        """Prepare and run: yields what happens, and at the end `Finished`.
 
+        Close it to cancel between events; or give a token `cancel`, by which any thread cancels within a block, and
+        asking for the next event raises `Cancelled`.
         `out` is the mp4 to write, or whatever else takes frames. In the folder `run` the state is saved after every
         step; given the same settings again, the run goes on from there. The folder is removed when the video is
         there, unless `keep_run`. Raises what `prepare` and `run` raise, before the first event is asked for.
         """
-        return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run)
+        return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run, cancel=cancel)
 
-    def resume(self, run: str | Path, out: str | Path | None = None, *, keep_run: bool = False) -> Events:
+    def resume(
+        self,
+        run: str | Path,
+        out: str | Path | FrameSink | None = None,
+        *,
+        keep_run: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Events:
         """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
 
         Yields as `generate`. Raises `RunError` for a folder without a run, of another model, or damaged.
@@ -126,17 +138,25 @@ class Pipeline:
         settings = dataclasses.replace(record.settings, **self.model.traits)
         refuse_another_model(folder, record.settings, settings)
         job = plan_job(self.model, self.choice, self.tokenizer, settings, self.model.adapters.notes)
-        return self.run(job, Path(out) if out else folder.video(record), folder.path, keep_run=keep_run)
+        video = out or folder.video(record)
+        return self.run(job, video, folder.path, keep_run=keep_run, cancel=cancel)
 
     def run(
-        self, job: Job, out: str | Path | FrameSink, run: str | Path | None = None, *, keep_run: bool = False
+        self,
+        job: Job,
+        out: str | Path | FrameSink,
+        run: str | Path | None = None,
+        *,
+        keep_run: bool = False,
+        cancel: Cancel | None = None,
     ) -> Events:
         """Run a prepared job into the mp4 `out`, and a contact sheet of the same name, or into another sink.
 
-        `run` and `keep_run` are as for `generate`. Raises `OutputError` at once, before any weight is read, if
-        `out` cannot be written, and `RunError` if `run` holds another run or is damaged.
+        `run`, `keep_run` and `cancel` are as for `generate`; without `cancel`, the job's own token cancels. Raises
+        `OutputError` at once, before any weight is read, if `out` cannot be written, and `RunError` if `run` holds
+        another run or is damaged.
         """
-        sink = sink_of(out)
+        sink, job = sink_of(out), dataclasses.replace(job, cancel=cancel or job.cancel)
         sink.check()
         if run is None:
             return self._events(job, sink, NoKeeper())
@@ -145,15 +165,15 @@ class Pipeline:
 
     def denoise(self, job: Job) -> Events:
         """Make a prepared job's latents: yields what happens, and at the end `LatentsDone`."""
-        with self._session(job.plan) as audit:
+        with FramesLeftBehind(), self._session(job.plan) as audit:
             latents, plan = yield from self._denoised(job, NoKeeper(), audit)
         yield LatentsDone(latents, job.settings, plan)
 
-    def decode(self, latents: LatentsDone, sink: FrameSink) -> Events:
+    def decode(self, latents: LatentsDone, sink: FrameSink, cancel: Cancel | None = None) -> Events:
         """Decode latents into a sink: yields each frame, and at the end `Finished`. Raises what the sink raises."""
         sink.check()
-        with self._session(latents.plan) as audit:
-            yield from self._decoded(latents, sink, audit, NoKeeper(), self._decoder())
+        with FramesLeftBehind(), self._session(latents.plan) as audit:
+            yield from self._decoded(latents, sink, audit, NoKeeper(), self._decoder(cancel=cancel))
 
     def read_ahead(self, jobs: Sequence[Job]) -> Events:
         """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.
@@ -162,7 +182,7 @@ class Pipeline:
         """
         if len(jobs) > 1:
             plan = jobs[0].plan
-            with capped(self.model.device, plan.budget), Audit(self.whole) as audit:
+            with FramesLeftBehind(), capped(self.model.device, plan.budget), Audit(self.whole) as audit:
                 prompts = [prompt for job in jobs for prompt in job.prompts]
                 yield from self._reader(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
 
@@ -195,18 +215,19 @@ class Pipeline:
     @contextmanager
     def _session(self, plan: Plan) -> Iterator[Audit]:
         """What holds while a run computes: its share of the card, repeatable choices, checked weights."""
-        room = capped(self.model.device, plan.budget)
-        with room, repeatable(), few_threads(self.model.threads), naming_shortage(), Audit(self.whole) as audit:
+        room, threads = capped(self.model.device, plan.budget), few_threads(self.model.threads)
+        with room, repeatable(), threads, naming_shortage(), Audit(self.whole) as audit:
             yield audit
 
     def _events(self, job: Job, sink: FrameSink, keeper: Keeper) -> Events:
+        job.cancel.check()
         logger.info("%s: %s; plan %s", sink, self.choice.why, dict(job.settings.plan))
         yield Resolved(job.settings, job.notes, job.plan, self.choice.why, self.model.setup.lines)
-        with keeper, self._session(job.plan) as audit:
+        with FramesLeftBehind(), keeper, self._session(job.plan) as audit:
             yield from keeper.begin()
             latents, plan = yield from self._denoised(job, keeper, audit)
             done = LatentsDone(latents, job.settings, plan)
-            decoder = self._decoder(job)
+            decoder = self._decoder(job.remembered.keep, job.cancel)
             yield from self._decoded(done, sink, audit, keeper, decoder)
 
     def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
@@ -238,6 +259,7 @@ class Pipeline:
             save,
             job.remembered.keep,
             job.clip,
+            job.cancel,
         )
         del before, noise, contexts  # a step cache is gigabytes, and is on the device from here on
         plan = yield from denoiser.run(plan)
@@ -254,9 +276,9 @@ class Pipeline:
 
     def _reader(self, job: Job, audit: Audit) -> PromptReader:
         encoder = self.model.folder.text_encoder
-        return PromptReader(encoder, self.model.dtype, self.model.device, audit, job.remembered.keep)
+        return PromptReader(encoder, self.model.dtype, self.model.device, audit, job.remembered.keep, job.cancel)
 
-    def _decoder(self, job: Job | None = None) -> FrameDecoder:
-        """What decodes; a smaller plan is remembered for clips of the job's size."""
-        decoder = FrameDecoder(self.model.folder.vae, self.model.decode_dtype, self.model.device)
-        return decoder if job is None else dataclasses.replace(decoder, keep=job.remembered.keep)
+    def _decoder(self, keep: KeepPlan = lambda _: None, cancel: Cancel | None = None) -> FrameDecoder:
+        """What decodes; `keep` is called with every smaller plan."""
+        vae, dtype = self.model.folder.vae, self.model.decode_dtype
+        return FrameDecoder(vae, dtype, self.model.device, keep, cancel or Cancel())

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, PhaseStarted
 from holo_lite.plan.fit import Plan
@@ -35,12 +36,13 @@ class PromptReader:
     device: torch.device
     audit: Audit = field(default_factory=Audit)
     keep: KeepPlan = lambda _: None
+    cancel: Cancel = field(default_factory=Cancel)
 
     def contexts(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Context], Plan]]:
         """What the experts read of each prompt, and the plan that did it.
 
         Raises `RoomError` when the device has no memory left: nothing is smaller; and `CheckpointError` for weights
-        that are not what was written.
+        that are not what was written; and `Cancelled`, before the encoder's next block.
         """
         rows, plan = yield from self.rows(prompts, plan)
         return [self._context(*pair) for pair in zip(rows, prompts, strict=True)], plan
@@ -62,12 +64,22 @@ class PromptReader:
             PromptCache(cache_folder() / "prompts"),
             identity=encoder_identity(self.encoder),
             dtype=self.dtype,
-            settle=partial(self.audit.settle, self.encoder),
+            settle=self._settle,
         )
 
     def _open(self, plan: Plan) -> TextEncoder:
+        self.cancel.check()
         self.audit.begin(self.encoder)
-        return TextEncoder.open(self.encoder, dtype=self.dtype, device=self.device, pinned=plan.pinned_ring)
+        pinned = plan.pinned_ring
+        return TextEncoder.open(
+            self.encoder, dtype=self.dtype, device=self.device, pinned=pinned, cancel=self.cancel
+        )
+
+    def _settle(self) -> None:
+        """Wait until the encoder's files are hashed, which takes longest of all: cancelling ends that, too."""
+        with self.cancel.calling(self.audit.give_up):
+            self.audit.settle(self.encoder)
+        self.cancel.check()
 
     def _context(self, rows: Tensor, prompt: Prompt) -> Context:
         """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""

@@ -29,6 +29,7 @@ class CudaLane:
         self._cuda: Any = torch.cuda
         self._stream = self._cuda.Stream(device)
         self._waits: list[tuple[Any, Any]] = []  # of every wait the event before and the one behind it
+        self._last_start: Any = None  # where computation stood as the last block was queued
 
     def host_buffer(self, nbytes: int, *, pinned: bool) -> Buffer:
         """Memory of exactly this size, on pages of its own. Raises `PinError` if the system refuses to pin it.
@@ -77,6 +78,12 @@ class CudaLane:
         """Wait for the last copy out of a buffer."""
         if host.event is not None:
             host.event.synchronize()
+
+    def keep_pace(self) -> None:
+        """Wait until the block before the last one is done: the card has one more to go on with."""
+        last, self._last_start = self._last_start, self._event(self._computing, blocking=True)
+        if last is not None:
+            last.synchronize()
 
     def mark(self) -> Any:
         """An event that happens when computation has nothing left to do."""

@@ -26,7 +26,6 @@ from holo_lite.events import (
     GoingOn,
     NoPreview,
     NotSaved,
-    Phase,
     PhaseStarted,
     PreviewDone,
     Resolved,
@@ -34,6 +33,7 @@ from holo_lite.events import (
     SteppedDown,
 )
 from holo_lite.plan.fit import Plan
+from holo_lite.progress import Phase
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.system.units import bytes_text
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
@@ -42,6 +42,13 @@ TITLES: dict[Phase, str] = {
     "text": "reading the prompt",
     "denoise": "denoising",
     "decode": "decoding and writing",
+    "check": "checking",
+    "fetch": "fetching",
+    "copy": "copying",
+    "names": "checking names and shapes",
+    "convert": "converting",
+    "hash": "hashing",
+    "compare": "comparing with the source",
 }
 NOTABLE = 0.05  # of a step; less is not worth a word
 LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
@@ -76,8 +83,8 @@ def display(console: Console) -> Iterator[Display]:
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case PhaseStarted(phase, total, done):
-            view.begin(TITLES[phase], Pace(total, done))
+        case PhaseStarted():
+            begin(event, view)
         case StepDone():
             view.advance(event.done, _step(event))
         case FrameDone(index, _):
@@ -87,6 +94,12 @@ def show(event: Event, view: Display) -> None:
         case _:
             for line in _lines(event):
                 view.say(line)
+
+
+def begin(event: PhaseStarted, view: Display) -> None:
+    """Show that a phase begins."""
+    title = f"{TITLES[event.phase]} {event.subject}".rstrip()
+    view.begin(title, Pace(event.total, event.done, in_bytes=event.unit == "bytes"))
 
 
 def _lines(event: Event) -> Iterator[str]:

@@ -58,6 +58,11 @@ class Audit:
             if hashing.fault is not None:
                 raise hashing.fault
 
+    def give_up(self) -> None:
+        """Stop what is under way, and wait for nothing; `settle` returns soon, and says no more what is whole."""
+        for hashing in self._under_way.values():
+            hashing.give_up()
+
     def _manifest(self, folder: Path) -> Manifest:
         if folder not in self._manifests:
             self._manifests[folder] = read_manifest(folder)
@@ -101,8 +106,12 @@ class _Hashing(threading.Thread):
 
     def stop(self) -> None:
         """End it, and wait until it has."""
-        self._stopped = True
+        self.give_up()
         self.join()
+
+    def give_up(self) -> None:
+        """Have it end."""
+        self._stopped = True
 
     def _look_at(self, path: Path, sha256: str) -> None:
         stamp = _stamp(path)

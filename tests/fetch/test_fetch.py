@@ -19,8 +19,9 @@ from holo_lite.fetch import hub as hub_module
 from holo_lite.fetch.hub import Hub, PassingError
 from holo_lite.fetch.order import check_room, order_lines, plan_order
 from holo_lite.fetch.run import _alone, fetch
-from holo_lite.fetch.transfer import WAITS, Begun, Note, TransferPart, download, partial
+from holo_lite.fetch.transfer import WAITS, TransferPart, download, partial
 from holo_lite.fetch.wanted import HOLOCINE, WAN, wanted
+from holo_lite.progress import Note, PhaseStarted
 from holo_lite.weights.folder import open_folder
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +138,7 @@ def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tm
     said = outcome.err.splitlines()
     assert "is there" in said[0]
     assert any(line.startswith(f"licence of {HOLOCINE.name}: CC BY-NC-SA 4.0") for line in said)
-    assert any(line.startswith("checking what came of models_t5") for line in said)
+    assert any(line.startswith("checking models_t5") for line in said)
     assert said[-1] == "model          model"
     assert all(line.isprintable() for line in said)
 
@@ -196,8 +197,8 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
     assert waited == [*WAITS]
     assert order_of(server, tmp_path).items[0].came == 2**21
     assert not (tmp_path / HIGH).exists()
-    begun = [event for event in bring(server, tmp_path) if isinstance(event, Begun)]
-    assert begun == [Begun("check", HIGH, 2**21), Begun("fetch", HIGH, len(BYTES), 2**21)]
+    begun = [event for event in bring(server, tmp_path) if isinstance(event, PhaseStarted)]
+    assert begun == [PhaseStarted("check", 2**21, 0, HIGH), PhaseStarted("fetch", len(BYTES), 2**21, HIGH)]
     assert (tmp_path / HIGH).read_bytes() == BYTES
 
 

@@ -36,12 +36,13 @@ from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae import load_vae
 from holo_lite.film.vae_files import diffusers_names
 from holo_lite.model.load import load_expert
+from holo_lite.progress import PhaseAdvanced, PhaseStarted
 from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.text.encoder_files import module_names
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 from holo_lite.weights.names import IN_BLOCK, OUTSIDE
 from quantize import convert as convert_module, job, quality
-from quantize.convert import Begun, Converted, verify
+from quantize.convert import verify
 from quantize.quality import relative_error
 from quantize.recipe import Recipe, Rule
 
@@ -294,7 +295,7 @@ def test_diffusers_folders_with_shards_and_all_their_files_are_recorded(source, 
     weights = [path for path in home.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
     weights += list(home.rglob("*.index.json"))
     assert sorted(recorded) == sorted((path.name, path.stat().st_size, sha256_of(path)) for path in weights)
-    (total,) = [event.total for event in events if isinstance(event, Begun) and event.phase == "hash"]
+    (total,) = [event.total for event in events if isinstance(event, PhaseStarted) and event.phase == "hash"]
     assert total == sum(nbytes for _, nbytes, _ in recorded)
 
 
@@ -773,13 +774,14 @@ def test_verify_finds_any_changed_byte(models, tmp_path):
 
 def test_the_events_tell_how_far_it_is(own, tmp_path):
     events = convert(own, tmp_path / "out")
-    begun = {event.phase: event.total for event in events if isinstance(event, Begun)}
-    assert list(begun) == ["convert", "hash"]
+    begun = {event.phase: event.total for event in events if isinstance(event, PhaseStarted)}
+    assert list(begun) == ["convert", "hash", "compare"]
     conversion = plan(own, tmp_path / "other")
     assert begun["convert"] == sum(c.nbytes for c in conversion.components)
     assert begun["hash"] == conversion.source_nbytes
-    done = [event.done for event in events if type(event).__name__ == "Advanced"]
+    done = [event.done for event in events if isinstance(event, PhaseAdvanced)]
     first = done.index(begun["convert"])
     assert done[: first + 1] == sorted(done[: first + 1])
     assert done[-1] == begun["hash"]
-    assert [type(event) for event in events[-2:]] == [Converted, job.ConversionFinished]
+    assert events[-2] == PhaseStarted("compare", 0)
+    assert isinstance(events[-1], job.ConversionFinished)

@@ -16,9 +16,10 @@ from conversions import contents, convert, copied, notes, plan, write_source
 from dying import changes, in_child, killed
 
 from holo_lite.errors import OutputError
+from holo_lite.progress import PhaseAdvanced, PhaseStarted
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL as JOURNAL_NAME
 from quantize import convert as convert_module, inputs, job
-from quantize.convert import LOCK, Advanced, Begun
+from quantize.convert import LOCK
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("text_encoder",)
@@ -49,8 +50,8 @@ def go_on(source, out, roles):
     events = convert(source, out, roles=roles)
     phase, wrote = "", []
     for event in events:
-        phase = event.phase if isinstance(event, Begun) else phase
-        if isinstance(event, Advanced) and phase == "convert":
+        phase = event.phase if isinstance(event, PhaseStarted) else phase
+        if isinstance(event, PhaseAdvanced) and phase == "convert":
             wrote.append(event.detail)
     return wrote, notes(events)
 
@@ -298,11 +299,13 @@ def test_another_conversion_in_its_place_is_refused_and_nothing_is_touched(sourc
 
 def test_sources_once_hashed_are_not_hashed_again(source, whole, tmp_path, monkeypatch):
     events = convert_module.convert(plan(source, tmp_path / "out"))
-    done = [event for event in events if isinstance(event, Advanced)]
+    done = [event for event in events if isinstance(event, PhaseAdvanced)]
     assert len(done) == 14  # ten shards, four sources; it was cut off before the report
     hashed = []
     original = convert_module.hash_file
-    monkeypatch.setattr(convert_module, "hash_file", lambda path: (hashed.append(path), original(path))[1])
+    monkeypatch.setattr(
+        convert_module, "hash_file", lambda path, cancel: (hashed.append(path), original(path, cancel))[1]
+    )
     wrote, _ = go_on(source, tmp_path / "out", inputs.ROLES)
     assert wrote == []
     assert all(path.is_relative_to(tmp_path / "out") for path in hashed)

@@ -224,7 +224,7 @@ def fail_within_a_block(experts):
 
     with experts.lend("high_noise") as model:
         text = TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))
-        with patch.object(model.blocks[2].ffn, "ready", fail):
+        with patch.object(model.blocks[2].ffn, "unpacked", fail):
             model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
 
 
