@@ -3,7 +3,7 @@
 # From the ground up. A package imports itself and the rows above it in this list, never its own row and never a
 # lower one: one place for everything, and no exceptions. Modules at the root of holo_lite are named one by one.
 LAYERS = (
-    ("holo_lite.errors", "holo_lite.version", "holo_lite.eightbit", "profiles"),
+    ("holo_lite.errors", "holo_lite.reading", "holo_lite.version", "holo_lite.eightbit", "profiles"),
     ("holo_lite.config", "holo_lite.story", "holo_lite.system"),
     ("holo_lite.schemes", "holo_lite.tiny"),
     ("holo_lite.weights",),
