@@ -1,8 +1,8 @@
 """Files that anybody may have written: read only if they are ordinary, and no larger than such a file can be.
 
-A pipe in the place of a file would be waited for, a device read without end. What is read as JSON or TOML holds numbers
-of 64 bits, finite ones, whole characters, and no nesting that a parser cannot follow: whatever else is in there is one
-`ValueError`, and its text says what.
+A pipe in the place of a file would be waited for, a device read without end. What is read as JSON or TOML holds
+numbers of 64 bits, finite ones, whole characters, and no nesting that a parser cannot follow: anything else is one
+`ValueError` that says what it is.
 """
 
 from __future__ import annotations

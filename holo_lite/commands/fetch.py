@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from holo_lite.commands.telling import tell
 from holo_lite.errors import RoomError, SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)
     for line in order_lines(order):
-        click.echo(line, err=True)
+        tell(line, err=True)
     check_room(order)
     if not (accept_licence or order.is_done):
         _ask()
@@ -54,7 +55,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     except KeyboardInterrupt:
         raise click.Abort("what has come is kept; to go on, type the same command") from None
     for line in next_lines(order, _preferred()):
-        click.echo(line)
+        tell(line)
 
 
 def _variant(name: str) -> Attention:

@@ -9,6 +9,7 @@ import click
 
 from holo_lite.commands.options import run_options
 from holo_lite.commands.shared import OPENING
+from holo_lite.commands.telling import tell
 
 
 @click.command()
@@ -33,4 +34,4 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
     options = Options(**{**said, "attention": attention})
     board = load_storyboard(storyboard)
     for line in forecast_lines(forecast(board, options, model=model, gpu=gpu, lora=loras, **opening)):
-        click.echo(line)
+        tell(line)

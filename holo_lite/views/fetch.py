@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 from collections.abc import Iterator, Mapping
 
 from holo_lite.fetch.order import FetchOrder
 from holo_lite.fetch.run import Checking, Fetched
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, Phase
 from holo_lite.views.run import Display, Pace
+from holo_lite.views.terminal import typed
 
 TITLES: Mapping[Phase, str] = {"check": "checking what came of", "fetch": "fetching", "copy": "copying"}
 
@@ -35,11 +33,5 @@ def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
     full = order.variant == "full"
     out = f"{order.folder}{'-full' if full else ''}-{scheme}"
     chosen = ["--attention", "full"] if full else []
-    yield f"next           {typed('quantize', str(order.folder), out, '--scheme', scheme, *chosen)}"
-    yield f"then           {typed('generate', 'STORYBOARD', '--model', out)}"
-
-
-def typed(*words: str) -> str:
-    """A command of ours as it is typed in this system's shell."""
-    command = ["holo-lite", *words]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    yield f"next           {typed(['holo-lite', 'quantize', str(order.folder), out, '--scheme', scheme, *chosen])}"
+    yield f"then           {typed(['holo-lite', 'generate', 'STORYBOARD', '--model', out])}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings
+from holo_lite.settings import BUILT_IN, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
+from holo_lite.views.remaking import check_words, command, to_fill_in
 
 if TYPE_CHECKING:
     from holo_lite.weights.manifest import Manifest
@@ -130,7 +130,7 @@ def _storyboard(storyboard: Storyboard) -> Iterator[str]:
     yield from (f"note: {note}" for note in timeline.notes)
     yield from _shots(storyboard, timeline, fps)
     yield ""
-    yield storyboard.prompt
+    yield from storyboard.prompt.split("\n")
 
 
 def _shots(storyboard: Storyboard, timeline: Timeline, fps: float) -> Iterator[str]:
@@ -152,8 +152,7 @@ def _video(path: Path) -> Iterator[str]:
     folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
     yield f"# save what follows as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
-    for lora in settings.lora:
-        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+    yield from (f"# {note}" for note in to_fill_in(settings))
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
     board = dataclasses.replace(settings.storyboard, negative=settings.negative)
@@ -162,60 +161,8 @@ def _video(path: Path) -> Iterator[str]:
 
 def _settings(path: Path, metadata: str) -> RunSettings:
     try:
-        return RunSettings.from_json(metadata)
+        settings = RunSettings.from_json(metadata)
+        check_words(settings)
+        return settings
     except HoloError as error:
         raise OutputError(f"{path}: {error}") from error
-
-
-def command(settings: RunSettings) -> str:
-    """The command that makes the same video from the storyboard that `inspect` prints.
-
-    It leaves nothing to a default; only the model's folder must be filled in.
-    """
-    timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
-    timing = [] if timed else [f"--frames {settings.frames}"]
-    if profile := settings.plan.get("profile"):
-        timing.append(f"--profile {profile}")
-    if settings.cuts and not timed:
-        timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
-    words = [
-        "holo-lite generate storyboard.toml",
-        *([] if settings.model.startswith(BUILT_IN) else ["--model FOLDER"]),
-        *timing,
-        f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
-        f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",
-        f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
-        *(_lora(lora) for lora in settings.lora),
-        *_savings(settings),
-        *_computing(settings),
-    ]
-    return " ".join(words)
-
-
-def _savings(settings: RunSettings) -> Iterator[str]:
-    """The options by which forwards were saved."""
-    if settings.cache != OFF:
-        high, low = settings.cache
-        yield f"--cache high={_exact(high)},low={_exact(low)}"
-    if settings.cfg_until != 1:
-        yield f"--cfg-until {_exact(settings.cfg_until)}"
-
-
-def _lora(lora: AddedLora) -> str:
-    noise = lora.expert.removesuffix("_noise")
-    return f"--lora {shlex.quote(f'{noise}={lora.file}:{_exact(lora.strength)}')}"
-
-
-def _computing(settings: RunSettings) -> Iterator[str]:
-    """How it computed, where `auto` might come to something else: on a CPU it is always plain."""
-    record = settings.computing
-    kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
-    plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
-    for option, said in kept.items():
-        if said is not None and (settings.device != "cpu" or said != plain[option]):
-            yield f"--{option} {'bf16' if said == 'plain' else said}"
-
-
-def _exact(number: float) -> str:
-    """All digits that tell it from other numbers, and no ``.0``."""
-    return repr(number).removesuffix(".0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holo_lite.views.run import Display, Pace
+from holo_lite.views.terminal import typed
 from quantize.convert import Advanced, Begun, Converted, Event, Note, Phase
 from quantize.job import ConversionFinished
 
@@ -24,4 +25,6 @@ def show(event: Event | ConversionFinished, view: Display) -> None:
             for line in quality.table():
                 view.say(line)
             view.say(f"model          {conversion.out}")
-            view.say(f"next           holo-lite generate STORYBOARD --model {conversion.out}")
+            view.say(
+                f"next           {typed(['holo-lite', 'generate', 'STORYBOARD', '--model', str(conversion.out)])}"
+            )
