@@ -43,7 +43,7 @@ def speaking() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         _take_all_characters(stream)
     before = sys.stderr
-    sys.stderr = PatientStream(before)  # type: ignore[assignment]
+    sys.stderr = PatientStream(before)
     try:
         yield
     finally:

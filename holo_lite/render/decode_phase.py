@@ -42,6 +42,7 @@ class Decoding:
     device: torch.device
     keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
     finish: Callable[[], None] = lambda: None  # called once video and sheet are there
+    settle: Callable[[], None] = lambda: None  # raises if the weights are not those that were hashed
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, out: Path, sheet: Path
@@ -68,6 +69,7 @@ class Decoding:
                 video.add(pixels)
                 contacts.add(index, pixels)
                 yield FrameDone(index, pixels)
+            self.settle()  # weights are read from the disk up to the last frame
         contacts.save(sheet)
         self.finish()
         yield Finished(out, sheet, settings)

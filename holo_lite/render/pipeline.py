@@ -14,6 +14,7 @@ import dataclasses
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ from holo_lite.system.whole_files import sweep
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.model import tiny_model
 from holo_lite.version import __version__
-from holo_lite.weights.audit import Audit, Stamp
+from holo_lite.weights.audit import Audit
 from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.stamps import Stamp
 
 Events = Generator[Event, None, None]
 logger = logging.getLogger(__name__)
@@ -299,7 +301,8 @@ class Pipeline:
             yield PhaseStarted("decode", job.settings.frames)
             audit.settle(self.folder.vae)
             precision = self.dtype if self.device.type == "cuda" else torch.float32  # a CPU convolves fp32 faster
-            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep, keeper.finish)
+            settle = partial(audit.settle, self.folder.vae)
+            decoding = Decoding(self.folder.vae, precision, self.device, job.remembered.keep, keeper.finish, settle)
             yield from decoding.run(job.settings, latents, plan, out, sheet)
 
     def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
