@@ -21,6 +21,7 @@ from typing import Literal, Self
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.system.units import bytes_text
+from holo_lite.system.whole_files import refuse_link
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
 SHA256_DIGITS = 64
@@ -72,6 +73,7 @@ class TransferPart:
         self.published = published
         self.path = partial(published, target)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_link(self.path)
         self.file = self.path.open("a+b")
         self.digest = new_digest(published)
 
@@ -146,8 +148,10 @@ def _more(hub: Hub, part: TransferPart) -> Iterator[Event]:
         if stream.start != part.size:
             part.clear()  # some servers know no parts, and give the whole
         for piece in stream.pieces:
-            part.add(piece)
+            part.add(piece[: file.nbytes - part.size])  # whoever sends more than is listed fills no disk
             yield Advanced(part.size)
+            if part.size == file.nbytes:
+                break
     if part.size < file.nbytes:
         raise PassingError(f"{file.path}: ended early")
 

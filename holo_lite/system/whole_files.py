@@ -86,7 +86,7 @@ def make_new(path: Path) -> None:
 def refuse_link(path: Path) -> None:
     """Raise `OSError` where a link has the name of a file that is to be added to."""
     if path.is_symlink():
-        raise OSError(errno.ELOOP, "a link has its name; remove it", str(path))
+        raise OSError(errno.ELOOP, f"a link is named {path.name}; remove it", str(path))
 
 
 def sync_file(path: Path) -> None:
