@@ -96,9 +96,8 @@ class Hub:
             if response.is_error:
                 response.read()
                 hf_raise_for_status(response)
-            yield HubStream(
-                _begin(file, response.headers), response.iter_raw(PIECE)
-            )  # as sent: unpacked, a few bytes can be any number
+            # Bytes as they are sent: unpacked, a few of them can be any number.
+            yield HubStream(_begin(file, response.headers), response.iter_raw(PIECE))
 
     @contextmanager
     def _asking(self, repository: str) -> Iterator[None]:
@@ -133,12 +132,10 @@ def _published(repository: str, commit: str, entry: Any) -> HubFile:
     """A listed file. Raises `ValueError` for what no hub lists, which must become no name of a file here."""
     digest = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
     found = HubFile(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
-    inside = (
-        found.path.isprintable() and not {"", ".", ".."} & set(found.path.split("/")) and "\\" not in found.path
-    )
-    if not (
-        inside and 0 <= found.nbytes <= LARGEST and DIGEST.fullmatch(found.digest) and COMMIT.fullmatch(commit)
-    ):
+    steps = set(found.path.split("/"))
+    inside = found.path.isprintable() and not {"", ".", ".."} & steps and "\\" not in found.path
+    known = DIGEST.fullmatch(found.digest) and COMMIT.fullmatch(commit)
+    if not (inside and known and 0 <= found.nbytes <= LARGEST):
         raise ValueError("a file is listed in a way that no file has")
     return found
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError, HoloError, OutputError
 from holo_lite.settings import BUILT_IN, RunSettings
-from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
+from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
@@ -38,7 +38,7 @@ def inspect(path: Path) -> Iterator[str]:
         return _storyboard(load_storyboard(path))
     if path.suffix.lower() in {".mp4", ".mov", ".mkv"}:
         return _video(path)
-    if not path.exists() and len(str(path).split()) > 1:
+    if is_prompt(text := str(path)) and (len(text.split()) > 1 or not text.isascii()):
         return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
