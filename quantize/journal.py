@@ -18,6 +18,7 @@ from typing import Any
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import OutputError
+from holo_lite.system.whole_files import refuse_link
 from holo_lite.weights.manifest import JOURNAL
 from holo_lite.weights.shard import write_whole, writing
 
@@ -70,7 +71,12 @@ class Journal:
         self._append({"source": record})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with writing(self.path), self.path.open("ab") as file:
+        with writing(self.path):
+            refuse_link(self.path)
+            self._write_behind(line)
+
+    def _write_behind(self, line: Mapping[str, Any]) -> None:
+        with self.path.open("ab") as file:
             file.write(_line(line))
             file.flush()
             os.fsync(file.fileno())

@@ -7,6 +7,7 @@ LAYERS = (
         "holo_lite.cancel",
         "holo_lite.errors",
         "holo_lite.progress",
+        "holo_lite.reading",
         "holo_lite.version",
         "holo_lite.eightbit",
         "profiles",

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from holo_lite.commands.options import model_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from holo_lite.jobs.batch import BatchItem, ItemEnded
@@ -51,7 +52,7 @@ def batch(
         raise click.Abort("what is done stays; to go on, type the same command") from None
     finally:
         for line in summary(items, ended):
-            click.echo(line)
+            tell(line)
     if any(each.state in {"other", "failed"} for each in ended):
         click.get_current_context().exit(NOT_ALL)
 

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from holo_lite.commands.options import timing_options
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from holo_lite.preflight.check import CheckReport
@@ -55,7 +56,7 @@ def show(report: CheckReport, *, as_json: bool) -> None:
     from holo_lite.views.check import report_lines
 
     if as_json:
-        click.echo(report.to_json())
+        tell(report.to_json())
         return
     console = Console(highlight=False)
     for line in report_lines(report, console.width if console.is_terminal else IN_A_PIPE):

@@ -8,6 +8,7 @@ import click
 
 from holo_lite.commands.options import machine_options
 from holo_lite.commands.shared import load, run
+from holo_lite.commands.telling import tell
 
 
 @click.command()
@@ -27,6 +28,6 @@ def demo(out: Path, device: str, dtype: str) -> None:
 
     board = storyboard()
     run(load(None, ModelOptions(device=device, dtype=dtype)), board, out / "demo.mp4", Options())
-    click.echo("asked for:")
+    tell("asked for:")
     for line in asked(board):
-        click.echo(line)
+        tell(line)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from holo_lite.commands.telling import tell_text
+
 if TYPE_CHECKING:
     from holo_lite.doctor.facts import MachineFacts
 
@@ -26,8 +28,10 @@ def doctor(model: Path | None, *, as_json: bool) -> int:
 
     surroundings = _look(model)
     findings = judge(surroundings)
-    for line in [report_json(findings, surroundings)] if as_json else report_lines(findings):
-        click.echo(line)
+    if as_json:
+        tell_text(report_json(findings, surroundings))
+    else:
+        tell_text("\n".join(report_lines(findings)))
     return int(to_fix(findings) > 0)
 
 

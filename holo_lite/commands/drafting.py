@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from holo_lite.commands.shared import free, stem_of, watch
+from holo_lite.commands.telling import tell
+from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
     from holo_lite.film.seed_sheet import SeedSheet
@@ -43,9 +40,9 @@ class Drafting:
 
         job = self._job(small=True)
         out = self._beside("draft") if self.out else free(f"{stem_of(self.storyboard)}-draft", ".mp4")
-        click.echo(explanation(job.settings, self.full.settings), err=True)
+        tell(explanation(job.settings, self.full.settings), err=True)
         watch(self.pipeline, lambda: self.pipeline.run(job, out))
-        click.echo(f"full run       {typed_again(sys.argv[1:])}", err=True)
+        tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
         """Make a draft for each seed, and a picture of them all; what there is of it, if it is cut off."""
@@ -57,15 +54,15 @@ class Drafting:
         picture = self._beside("seeds", ".png") if self.out else free(f"{stem_of(self.storyboard)}-seeds", ".png")
         sheet = SeedSheet(seeds, self.full.settings.shot_frames)
         check_place(picture)
-        click.echo(explanation(jobs[seeds[0]].settings, self.full.settings), err=True)
+        tell(explanation(jobs[seeds[0]].settings, self.full.settings), err=True)
         try:
             watch(self.pipeline, lambda: self._drafts(jobs, sheet))
         finally:
             if sheet.begun:
                 sheet.save(picture)
-                click.echo(f"seeds          {picture}", err=True)
+                tell(f"seeds          {picture}", err=True)
         for seed in seeds:
-            click.echo(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
+            tell(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
 
     def _job(self, *, small: bool, seed: int | None = None) -> Job:
         from holo_lite.jobs.drafts import draft_options
@@ -94,7 +91,7 @@ def typed_again(words: Sequence[str], seed: int | None = None) -> str:
     """The command of the full run, from the words that asked for drafts of it, with a seed if one is given."""
     found = ["holo-lite", *_without_drafts(words, keep_seed=seed is None)]
     found += [] if seed is None else ["--seed", str(seed)]
-    return subprocess.list2cmdline(found) if os.name == "nt" else shlex.join(found)
+    return typed(found)
 
 
 def _without_drafts(words: Sequence[str], *, keep_seed: bool) -> list[str]:

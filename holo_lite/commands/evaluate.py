@@ -19,6 +19,7 @@ from holo_lite.commands.options import (
     saving_options,
 )
 from holo_lite.commands.shared import free, load
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from holo_lite.evaluation.outcome import Outcome
@@ -129,10 +130,10 @@ def _show(report: QualityReport, outcomes: list[Outcome], gallery: Gallery, out:
     from holo_lite.views.evaluation import report_lines
 
     for line in report_lines(report):
-        click.echo(line)
+        tell(line)
     gallery.save(out)
-    click.echo(f"picture  {out}", err=True)
+    tell(f"picture  {out}", err=True)
     if save is not None:
         write(save, report, outcomes)
-        click.echo(f"saved    {save}", err=True)
-    click.echo(report.to_json())
+        tell(f"saved    {save}", err=True)
+    tell(report.to_json())

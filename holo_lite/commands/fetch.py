@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from holo_lite.commands.telling import tell
 from holo_lite.errors import RoomError, SettingsError
+from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
     from holo_lite.config import Attention
@@ -48,7 +47,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)
     for line in order_lines(order):
-        click.echo(line, err=True)
+        tell(line, err=True)
     check_room(order)
     if not (accept_licence or order.is_done):
         _ask()
@@ -59,7 +58,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     except KeyboardInterrupt:
         raise click.Abort("what has come is kept; to go on, type the same command") from None
     for line in next_lines(order, _preferred()):
-        click.echo(line)
+        tell(line)
 
 
 def _variant(name: str) -> Attention:
@@ -85,14 +84,8 @@ def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
     full = order.variant == "full"
     out = f"{order.folder}{'-full' if full else ''}-{scheme}"
     chosen = ["--attention", "full"] if full else []
-    yield f"next           {typed('quantize', str(order.folder), out, '--scheme', scheme, *chosen)}"
-    yield f"then           {typed('generate', 'STORYBOARD', '--model', out)}"
-
-
-def typed(*words: str) -> str:
-    """A command of ours as it is typed in this system's shell."""
-    command = ["holo-lite", *words]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    yield f"next           {typed(['holo-lite', 'quantize', str(order.folder), out, '--scheme', scheme, *chosen])}"
+    yield f"then           {typed(['holo-lite', 'generate', 'STORYBOARD', '--model', out])}"
 
 
 def _preferred() -> str:

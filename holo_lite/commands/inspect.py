@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from holo_lite.commands.telling import tell
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
@@ -17,4 +19,4 @@ def inspect(path: Path) -> None:
     from holo_lite.views.inspection import inspect as describe
 
     for line in describe(path):
-        click.echo(line)
+        tell(line)

@@ -9,6 +9,7 @@ import click
 
 from holo_lite.commands.options import run_options
 from holo_lite.commands.shared import OPENING
+from holo_lite.commands.telling import tell
 
 
 @click.command()
@@ -35,4 +36,4 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
     options = Options(**{**said, "attention": attention})
     board = load_storyboard(storyboard)
     for line in forecast_lines(forecast(board, options, model, how, ForecastPlace(gpu))):
-        click.echo(line)
+        tell(line)

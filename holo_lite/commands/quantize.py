@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from holo_lite.commands.options import lora_option
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
@@ -42,7 +43,7 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
             for event in events:
                 show(event, view)
     except KeyboardInterrupt:
-        click.echo("type the same command to go on from here", err=True)
+        tell("type the same command to go on from here", err=True)
         raise
 
 
@@ -54,5 +55,5 @@ def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **sa
     variant = check_attention(attention) if attention is not None else None
     conversion = prepare_conversion(source, out, attention=variant, lora=loras, **said)
     for line in preflight(conversion):
-        click.echo(line, err=True)
+        tell(line, err=True)
     return conversion

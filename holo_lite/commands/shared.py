@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, count
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.commands.telling import tell
 from holo_lite.errors import HoloError, RunError
+from holo_lite.views.terminal import typed
 
 OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
 PREVIEW_EVERY = 5  # steps, where someone looks on
@@ -92,7 +93,7 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
 
 
 def _resuming(folder: RunFolder) -> str:
-    return f"holo-lite resume {shlex.quote(str(folder.path))}"
+    return typed(["holo-lite", "resume", str(folder.path)])
 
 
 def named_after(storyboard: str, settings: RunSettings) -> Path:
@@ -109,7 +110,7 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
         if folder.has_state and not difference(folder.begun().settings, settings):
             return name
         if folder.has_state:
-            click.echo(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
+            tell(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
         elif is_free(name):
             return name
     raise AssertionError("numbers do not end")

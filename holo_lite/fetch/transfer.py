@@ -21,6 +21,7 @@ from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.units import bytes_text
+from holo_lite.system.whole_files import refuse_link
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
 SHA256_DIGITS = 64
@@ -44,6 +45,7 @@ class TransferPart:
         self.published = published
         self.path = partial(published, target)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_link(self.path)
         self.file = self.path.open("a+b")
         self.digest = new_digest(published)
 
@@ -120,8 +122,10 @@ def _more(hub: Hub, part: TransferPart) -> Iterator[PhaseEvent]:
         if stream.start != part.size:
             part.clear()  # some servers know no parts, and give the whole
         for piece in stream.pieces:
-            part.add(piece)
+            part.add(piece[: file.nbytes - part.size])  # whoever sends more than is listed fills no disk
             yield PhaseAdvanced(part.size)
+            if part.size == file.nbytes:
+                break
     if part.size < file.nbytes:
         raise PassingError(f"{file.path}: ended early")
 

@@ -26,7 +26,7 @@ from holo_lite.errors import (
     first_three,
 )
 from holo_lite.events import Event
-from holo_lite.film.video import check_writable, read_metadata
+from holo_lite.film.video import check_writable, is_blank, read_metadata
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Events, Pipeline
 from holo_lite.runs.folder import RunFolder
@@ -144,12 +144,11 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
-        if not item.video.is_file():
+        if not os.path.lexists(item.video) or is_blank(item.video):
             check_writable(item.video)
+            return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
-    if not item.video.exists():
-        return job
     apart = _apart(item.video, job.settings)
     if not apart:
         return ItemEnded(item, "there", "made with these settings before")

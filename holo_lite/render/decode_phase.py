@@ -7,7 +7,7 @@ decoding starts again: a frame is not the same in other tiles, and a clip of two
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ class FrameDecoder:
     device: torch.device
     keep: KeepPlan = lambda _: None
     cancel: Cancel = field(default_factory=Cancel)  # asked between frames
+    settle: Callable[[], None] = lambda: None  # raises if the weights are not those that were hashed
 
     def run(
         self, settings: RunSettings, latents: Tensor, plan: Plan, sink: FrameSink
@@ -59,6 +60,7 @@ class FrameDecoder:
                         add(index, pixels)
                         yield FrameDone(index, pixels)
                         self.cancel.check()
+                    self.settle()  # weights are read from the disk up to the last frame
                 return settings
             yield (down := retry.down(plan, "decode"))
             plan = down.plan

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.windows import PromptTokenizer
 from holo_lite.tiny.model import tiny_model
 from holo_lite.version import __version__
-from holo_lite.weights.audit import Audit, Stamp
+from holo_lite.weights.audit import Audit
+from holo_lite.weights.stamps import Stamp
 
 Events = Generator[Event, None, None]
 logger = logging.getLogger(__name__)
@@ -269,7 +271,9 @@ class Pipeline:
         self, done: LatentsDone, sink: FrameSink, audit: Audit, keeper: Keeper, decoder: FrameDecoder
     ) -> Events:
         yield PhaseStarted("decode", done.settings.frames)
-        audit.settle(self.model.folder.vae)
+        settle = partial(audit.settle, self.model.folder.vae)
+        settle()
+        decoder = dataclasses.replace(decoder, settle=settle)
         settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
         keeper.finish()
         yield sink.finished(settings)

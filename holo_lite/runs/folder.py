@@ -30,7 +30,8 @@ from holo_lite.runs.state import (
     write_state,
 )
 from holo_lite.system.folder_lock import holding
-from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
+from holo_lite.system.whole_files import sync_folder
+from holo_lite.weights.shard import PARTIAL, write_whole, writing
 
 SUFFIX = ".run"
 RECORD = "run.json"

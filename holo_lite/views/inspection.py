@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holo_lite.config import Defaults
-from holo_lite.errors import CheckpointError, LaterRecordError, OutputError, RecordError
-from holo_lite.settings import BUILT_IN, OFF, SETTINGS, AddedLora, RunSettings
-from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
+from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
+from holo_lite.settings import BUILT_IN, SETTINGS, RunSettings
+from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
 from holo_lite.views.records import as_written, not_known_here
+from holo_lite.views.remaking import check_words, command, to_fill_in
 
 if TYPE_CHECKING:
     from holo_lite.weights.manifest import Manifest
@@ -42,7 +42,7 @@ def inspect(path: Path) -> Iterator[str]:
         return _storyboard(load_storyboard(path))
     if path.suffix.lower() in {".mp4", ".mov", ".mkv"}:
         return _video(path)
-    if not path.exists() and len(str(path).split()) > 1:
+    if is_prompt(text := str(path)) and (len(text.split()) > 1 or not text.isascii()):
         return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
@@ -134,7 +134,7 @@ def _storyboard(storyboard: Storyboard) -> Iterator[str]:
     yield from (f"note: {note}" for note in timeline.notes)
     yield from _shots(storyboard, timeline, fps)
     yield ""
-    yield storyboard.prompt
+    yield from storyboard.prompt.split("\n")
 
 
 def _shots(storyboard: Storyboard, timeline: Timeline, fps: float) -> Iterator[str]:
@@ -154,11 +154,14 @@ def _video(path: Path) -> Iterator[str]:
     yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
     try:
         settings = SETTINGS.read(text, to_run=False)
+        check_words(settings)
     except LaterRecordError:
         yield from as_written(text)
         return
     except RecordError as error:
         raise OutputError(f"{path}: carries no settings of a holo-lite run ({error})") from error
+    except HoloError as error:
+        raise OutputError(f"{path}: {error}") from error
     yield from _made(settings)
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
@@ -171,8 +174,7 @@ def _made(settings: RunSettings) -> Iterator[str]:
     folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
     yield f"# save what follows as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
-    for lora in settings.lora:
-        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+    yield from (f"# {note}" for note in to_fill_in(settings))
     yield from (f"# {line}" for line in not_known_here(settings.origin, SETTINGS.current))
 
 
@@ -198,57 +200,3 @@ def _run(path: Path) -> Iterator[str]:
     yield f"  begun with {settings.made_with}, profile {record.plan.profile}"
     for origin, codec in ((record.origin, RECORD), (settings.origin, SETTINGS)):
         yield from (f"  {line}" for line in not_known_here(origin, codec.current))
-
-
-def command(settings: RunSettings) -> str:
-    """The command that makes the same video from the storyboard that `inspect` prints.
-
-    It leaves nothing to a default; only the model's folder must be filled in.
-    """
-    timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
-    timing = [] if timed else [f"--frames {settings.frames}"]
-    if profile := settings.plan.get("profile"):
-        timing.append(f"--profile {profile}")
-    if settings.cuts and not timed:
-        timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
-    words = [
-        "holo-lite generate storyboard.toml",
-        *([] if settings.model.startswith(BUILT_IN) else ["--model FOLDER"]),
-        *timing,
-        f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
-        f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",
-        f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
-        *(_lora(lora) for lora in settings.lora),
-        *_savings(settings),
-        *_computing(settings),
-    ]
-    return " ".join(words)
-
-
-def _savings(settings: RunSettings) -> Iterator[str]:
-    """The options by which forwards were saved."""
-    if settings.cache != OFF:
-        high, low = settings.cache
-        yield f"--cache high={_exact(high)},low={_exact(low)}"
-    if settings.cfg_until != 1:
-        yield f"--cfg-until {_exact(settings.cfg_until)}"
-
-
-def _lora(lora: AddedLora) -> str:
-    noise = lora.expert.removesuffix("_noise")
-    return f"--lora {shlex.quote(f'{noise}={lora.file}:{_exact(lora.strength)}')}"
-
-
-def _computing(settings: RunSettings) -> Iterator[str]:
-    """How it computed, where `auto` might come to something else: on a CPU it is always plain."""
-    record = settings.computing
-    kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
-    plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
-    for option, said in kept.items():
-        if said is not None and (settings.device != "cpu" or said != plain[option]):
-            yield f"--{option} {'bf16' if said == 'plain' else said}"
-
-
-def _exact(number: float) -> str:
-    """All digits that tell it from other numbers, and no ``.0``."""
-    return repr(number).removesuffix(".0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from holo_lite.fetch.run import Fetched
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.views.run import Display, begin
+from holo_lite.views.terminal import typed
 from quantize.job import ConversionFinished
 
 
@@ -23,4 +24,5 @@ def show(event: PhaseEvent | Fetched | ConversionFinished, view: Display) -> Non
             for line in quality.table():
                 view.say(line)
             view.say(f"model          {conversion.out}")
-            view.say(f"next           holo-lite generate STORYBOARD --model {conversion.out}")
+            following = ["holo-lite", "generate", "STORYBOARD", "--model", str(conversion.out)]
+            view.say(f"next           {typed(following)}")

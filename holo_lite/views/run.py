@@ -36,6 +36,7 @@ from holo_lite.plan.fit import Plan
 from holo_lite.progress import Phase
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.system.units import bytes_text
+from holo_lite.views.terminal import shown
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
 
 TITLES: dict[Phase, str] = {
@@ -231,7 +232,7 @@ class PlainDisplay:
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._console.print(shown(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def picture(self, _: Path, line: str) -> None:
         """Print the line: a log shows no pictures."""
@@ -264,13 +265,13 @@ class LiveDisplay:
         """Start a new bar; the last one stays, stopped."""
         self._close()
         self._pace = pace
-        self._task = self._progress.add_task(phase, total=pace.total or None, count="", detail="")
+        self._task = self._progress.add_task(shown(phase), total=pace.total or None, count="", detail="")
 
     def advance(self, done: int, detail: str) -> None:
         """Move the bar."""
         assert self._task is not None, "a phase begins before it advances"
         text = f"{detail}, {self._pace.estimate(done)}"
-        self._progress.update(self._task, completed=done, count=self._pace.count(done), detail=text)
+        self._progress.update(self._task, completed=done, count=self._pace.count(done), detail=shown(text))
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
@@ -285,7 +286,7 @@ class LiveDisplay:
                 self._progress.console.print(TerminalPicture(path.read_bytes(), protocol), crop=False)
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._progress.console.print(shown(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self._task is not None and not self._pace.total:

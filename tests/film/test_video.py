@@ -3,16 +3,19 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
+from durable import recorded
 
 from holo_lite.errors import OutputError
 from holo_lite.film import video
-from holo_lite.film.video import VideoWriter, check_writable, probe, read_metadata
+from holo_lite.film.video import VideoWriter, check_writable, is_blank, probe, read_metadata
 
 WIDTH, HEIGHT = 112, 64
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (128, 128, 128)]
@@ -191,3 +194,67 @@ def test_foreign_videos_carry_no_metadata(tmp_path, metadata):
     assert probe(film).frames == 5
     with pytest.raises(OutputError, match="carries no holo-lite metadata"):
         read_metadata(film)
+
+
+def test_tags_that_are_no_utf8_are_not_in_the_way(tmp_path):
+    film = write(tmp_path / "film.mp4", metadata='{"title": "caf\xe9"}')
+    film.write_bytes(film.read_bytes().replace("caf\xe9".encode(), b"caf\xe9\xe9"))
+    assert probe(film).frames == 5
+    assert json.loads(read_metadata(film))["title"].startswith("caf")
+
+
+def test_no_pipe_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "film.mp4")
+    for read in (probe, read_metadata, is_blank):
+        with pytest.raises(OutputError, match="pipe"):
+            read(tmp_path / "film.mp4")
+
+
+@pytest.mark.parametrize(("content", "blank"), [(b"", True), (bytes(3_000_000), True), (bytes(5) + b"x", False)])
+def test_what_a_power_cut_leaves_is_blank(tmp_path, content, blank):
+    (tmp_path / "film.mp4").write_bytes(content)
+    assert is_blank(tmp_path / "film.mp4") is blank
+
+
+FILLING = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from holo_lite.errors import OutputError
+from holo_lite.film.video import VideoWriter
+from holo_lite.film.video_thread import encoding_behind
+
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+rng = np.random.default_rng(0)
+try:
+    with encoding_behind(VideoWriter(Path("v.mp4"), width=64, height=64, fps=15, metadata='{}')) as video:
+        for _ in range(90):
+            video.add(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+except OutputError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits on files are POSIX's")
+@pytest.mark.parametrize("room", [0, 1, 5000, 100_000])
+def test_a_disk_that_is_full_ends_in_one_line_and_not_in_a_crash(tmp_path, room):
+    """The first frames that FFmpeg cannot write are followed by others, which wait already."""
+    command = [sys.executable, "-c", FILLING, str(room)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (2, 1), ended
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_any_work(tmp_path):
+    with pytest.raises(OutputError, match="File name too long"):
+        check_writable(tmp_path / ("a" * 252 + ".mp4"))
+    write(tmp_path / ("a" * 251 + ".mp4"))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_video_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
+    calls = recorded(monkeypatch)
+    write(tmp_path / "film.mp4")
+    assert calls == ["fsync file", "replace film.mp4", "fsync folder"]

@@ -209,3 +209,16 @@ def test_what_cannot_be_written_is_told_before_any_prompt_is_read(run, boards, t
     line = "failed      films/{}.mp4: is a folder; name a file in it"
     assert outcome.out.splitlines() == [line.format("a"), line.format("c"), "2 failed"]
     assert read == []
+
+
+def test_a_video_that_a_power_cut_emptied_is_made_again(run, boards, tmp_path):
+    (tmp_path / "a.mp4").touch()
+    assert run("batch", boards / "a.txt", *TINY).code == 0
+    assert RunSettings.from_json(read_metadata(tmp_path / "a.mp4")).frames == 9
+
+
+def test_what_is_foreign_or_damaged_in_the_folder_ends_no_batch(run, boards, tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1] == "1 done, 1 failed"

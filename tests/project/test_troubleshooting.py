@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import cli
+from holo_lite.commands import group
 from holo_lite.doctor.judge_card import CUDA_BUILD, NEEDS_DRIVER
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ SOURCE = "".join(
     re.sub(r"\"\s+f?\"", "", path.read_text(encoding="utf-8"))  # strings that go on in the next line
     for path in (*(ROOT / "holo_lite").rglob("*.py"), *(ROOT / "quantize").rglob("*.py"))
 )
-COMMANDS = {command.name: command for command in cli.COMMANDS}
+COMMANDS = {command.name: command for command in group.COMMANDS}
 
 
 def commands(page):

@@ -156,7 +156,7 @@ def test_missing_file_directory_and_stray_word_are_told(tmp_path):
     assert "no such file" in one_line(lambda: load_storyboard(tmp_path / "x.toml"))
     assert "no such file" in one_line(lambda: load_storyboard("my scene.toml"))
     assert "directory" in one_line(lambda: load_storyboard(str(tmp_path)))
-    assert "write a prompt" in one_line(lambda: load_storyboard("fox"))
+    assert "write a prompt" in one_line(lambda: load_storyboard("a/fox"))
     one_line(lambda: load_storyboard(""))
     one_line(lambda: load_storyboard("\0.toml"))
     one_line(lambda: load_storyboard(Path("x" * 5000 + ".toml")))
@@ -195,7 +195,7 @@ TOML_FAULTS = {
     "global='G'\n" + SHOT + "seconds=nan": "'seconds' of shot 1 must be a finite number",
     "cfg=inf": "'cfg' must be a finite number",
     "cfg=true": "'cfg' must be a number",
-    "fps=1" + "0" * 400: "'fps' must be a finite number",
+    "fps=1" + "0" * 400: "a whole number in it is beyond 64 bits",
     "cuts=49": "'cuts' must be a list of whole numbers",
     "cuts=[49, 97.0]": "each of 'cuts' must be a whole number",
     "cuts=[49, true]": "each of 'cuts' must be a whole number",
@@ -226,3 +226,24 @@ def test_no_text_breaks_the_readers(content):
         except StoryboardError as error:
             lines = str(error).splitlines()
             assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "一个穿黄色雨衣的男人走在海边的路上。",
+        "黄色いレインコートを着た男が海辺の道を歩いている。",
+        "ชายสวมเสื้อกันฝนสีเหลือง",
+        "lighthouse",
+    ],
+)
+def test_a_prompt_needs_no_spaces(prompt):
+    assert load_storyboard(prompt).prompt == prompt
+
+
+@pytest.mark.parametrize("name", ["boards/a", "a.tml", "镜头.toml", ".hidden", "..", "C:\\a", "board"])
+def test_what_looks_like_a_file_is_no_prompt(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.toml").touch()
+    with pytest.raises(StoryboardError):
+        load_storyboard(name)

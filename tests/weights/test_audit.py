@@ -1,5 +1,6 @@
 """Weights that are not what was written are told by name before anything made with them is kept."""
 
+import os
 import shutil
 import threading
 import time
@@ -181,3 +182,64 @@ def test_nothing_made_with_changed_weights_is_kept(
     assert not out.exists()
     list(pipeline.generate(BOARD, out, SMALL, run=run.path))
     assert films(out) == whole
+
+
+def written_again(path, how):
+    """Change one byte of a file as somebody might who does not want to be noticed, or does not think of it."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-5000] ^= 1
+    if how == "another file":
+        (path.parent / "new").write_bytes(content)
+        (path.parent / "new").replace(path)
+    else:
+        with path.open("r+b") as file:
+            file.write(content)
+    if how == "in place, its time put back":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", ["in place", "in place, its time put back", "another file"])
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("high_noise/block-02", 1), ("vae/diffusion_pytorch_model", 1), ("vae/diffusion_pytorch_model", 3)],
+)
+def test_weights_that_change_while_a_run_uses_them_are_not_used(pipeline, model, whole, tmp_path, name, after, how):
+    """They were hashed before, and were right then."""
+    path, out = model / f"{name}.safetensors", tmp_path / "a.mp4"
+    kept, run = path.read_bytes(), RunFolder.beside(tmp_path / "a.mp4")
+
+    def disturbed():
+        done = 0
+        for event in pipeline.generate(BOARD, out, SMALL, run=run.path):
+            done += isinstance(event, StepDone)
+            if isinstance(event, StepDone if after < 3 else FrameDone) and done == after:
+                written_again(path, how)
+
+    try:
+        with pytest.raises(CheckpointError, match=f"{path.name}: (was written to|is not what was written)"):
+            disturbed()
+    finally:
+        path.write_bytes(kept)
+    assert not out.exists()
+    list(pipeline.generate(BOARD, out, SMALL, run=run.path))
+    assert films(out) == whole
+
+
+def test_a_link_to_a_file_is_no_change(model):
+    path = model / "vae" / "diffusion_pytorch_model.safetensors"
+    with Audit() as audit:
+        audit.settle(path.parent)
+        os.link(path, model / "linked")
+        try:
+            audit.settle(path.parent)
+        finally:
+            (model / "linked").unlink()
+
+
+def test_released_files_that_are_written_to_are_noticed(toy_copy):
+    folder = open_folder(toy_copy)
+    with Audit() as audit:
+        audit.settle(folder.high_noise)
+        folder.high_noise.write_bytes(folder.high_noise.read_bytes())
+        with pytest.raises(CheckpointError, match="was written to while the run used it"):
+            audit.settle(folder.high_noise)
