@@ -51,8 +51,7 @@ def fetch(
 
 def check(order: FetchOrder) -> None:
     """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
-    from holo_lite.opening.checks import check_parts
-    from holo_lite.weights.folder import open_folder
+    from holo_lite.opening.checks import open_model
 
     for item in order.items:
         found = item.target.stat().st_size
@@ -60,7 +59,7 @@ def check(order: FetchOrder) -> None:
             raise FetchError(
                 f"{item.target}: has {found} bytes of {item.file.nbytes}; remove it and fetch it again"
             )
-    check_parts(open_folder(order.folder, order.variant))
+    open_model(order.folder, order.variant)
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:

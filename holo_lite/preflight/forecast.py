@@ -11,7 +11,7 @@ from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.computing import ComputeOptions
 from holo_lite.opening.adapters import Loras, open_adapters
-from holo_lite.opening.checks import dtype_name, pick_dtype
+from holo_lite.opening.checks import check_runnable, dtype_name, open_model, pick_dtype
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
 from holo_lite.plan.fit import Plan, denoising_rows, make_plan
@@ -27,7 +27,7 @@ from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 RELEASED = "HoloCine-14B"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
@@ -112,7 +112,9 @@ def forecast(
     storyboard and model raises.
     """
     model = Path(model) if model is not None else None
-    opened = open_folder(model, options.attention) if model is not None else None
+    opened = open_model(model, options.attention) if model is not None else None
+    if opened is not None:
+        check_runnable(opened)
     number, said = _number(opened, dtype), ComputeOptions(kernel, compute, fuse)
     target = Target.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
     own = _sizes(opened, lora or {}, number)

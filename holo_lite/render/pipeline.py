@@ -27,7 +27,7 @@ from holo_lite.film.video import check_writable
 from holo_lite.kernels.computing import ComputeOptions, ComputeSetup, choose_computing
 from holo_lite.model.clip import Clip
 from holo_lite.opening.adapters import Adapters, Loras, open_adapters
-from holo_lite.opening.checks import check_parts, dtype_name, model_fingerprint, pick_dtype
+from holo_lite.opening.checks import check_runnable, dtype_name, model_fingerprint, open_model, pick_dtype
 from holo_lite.plan.choose import pick_profile
 from holo_lite.plan.fit import Plan, make_plan, plan_record
 from holo_lite.plan.machine import Machine
@@ -55,7 +55,7 @@ from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 from holo_lite.tiny.model import tiny_model
 from holo_lite.version import __version__
 from holo_lite.weights.audit import Audit, Stamp
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 Events = Generator[Event, None, None]
 logger = logging.getLogger(__name__)
@@ -123,8 +123,8 @@ class Pipeline:
         Raises `CheckpointError`, `SettingsError`, or `RoomError` for a card that is too full to be asked or tried.
         """
         path = Path(model) if model is not None else tiny_model()
-        folder = open_folder(path, attention)
-        check_parts(folder)
+        folder = open_model(path, attention)
+        check_runnable(folder)
         place = pick_device(device)
         number = pick_dtype(dtype, folder.high_noise)
         adapters = open_adapters(folder, lora or {})
