@@ -21,7 +21,24 @@ ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 Shapes = Mapping[str, tuple[int, ...]]
 
 RELEASED_HEAD_DIM = 128
+LATENT_CHANNELS = 16  # of the Wan 2.1 VAE; what an expert takes and gives
 PATCH = 2  # latent rows and columns that make one token; one latent frame at a time
+OTHER_NETWORKS = {  # tensors that another network has, by how their names begin, and whose they are
+    "vace_": "VACE",
+    "motion_encoder.": "Wan 2.2 Animate",
+    "face_adapter.": "Wan 2.2 Animate",
+    "casual_audio_encoder.": "Wan 2.2 S2V",
+    "audio_injector.": "Wan 2.2 S2V",
+    "control_adapter.": "Fun Camera",
+    "ref_conv.": "Fun Control",
+    "img_emb.": "Wan 2.1 I2V",
+    "double_blocks.": "FLUX or HunyuanVideo",
+}
+OTHER_CHANNELS = {
+    36: "I2V or Fun-InP, which begin from a picture",
+    48: "TI2V 5B",
+    52: "Fun Control",
+}
 FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
 
 
@@ -53,6 +70,8 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
 
     Raises `CheckpointError` when a tensor that decides a size is missing, or the sizes do not fit together.
     """
+    if other := other_network(shapes):
+        raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: {other}")
     try:
         config = _from_shapes(shapes)
     except KeyError as error:
@@ -70,6 +89,21 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
     if config.freq_dim % 2:
         raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: freq_dim {config.freq_dim} is odd")
     return config
+
+
+def other_network(shapes: Shapes) -> str | None:
+    """Say of which other model the tensors are, if they say it themselves: by their names or channels."""
+    for begin, whose in OTHER_NETWORKS.items():
+        if name := next((name for name in shapes if name.startswith(begin)), None):
+            return f"it is of {whose}, with {name}"
+    taken = shapes.get("patch_embedding.weight", ())[1:2]
+    given = shapes.get("head.head.weight", ())[:1]
+    if taken and taken[0] != LATENT_CHANNELS:
+        whose = f" ({OTHER_CHANNELS[taken[0]]})" if taken[0] in OTHER_CHANNELS else ""
+        return f"it takes {taken[0]} channels, not {LATENT_CHANNELS}{whose}"
+    if given and given[0] != LATENT_CHANNELS * PATCH**2:
+        return f"it gives {given[0] // PATCH**2} channels, not {LATENT_CHANNELS}"
+    return None
 
 
 def _from_shapes(shapes: Shapes) -> DiTConfig:

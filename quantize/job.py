@@ -14,12 +14,12 @@ from torch import Tensor
 from holo_lite.cancel import Cancel
 from holo_lite.config import Attention
 from holo_lite.errors import OutputError
+from holo_lite.opening.checks import find_model
 from holo_lite.opening.options import Loras
 from holo_lite.progress import Note, PhaseEvent, PhaseStarted
 from holo_lite.system.device import pick_device
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.units import bytes_text
-from holo_lite.weights.folder import open_folder
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import write_whole
 from quantize.convert import LOCK, Conversion, Converted, convert, finish
@@ -50,7 +50,7 @@ def prepare_conversion(
     where both are there; `device`, which packs, is auto, cpu, cuda or cuda:N. Raises `CheckpointError` for a source
     that is not what it should be, `OutputError` for an `out` inside the source, and `SettingsError`.
     """
-    folder = open_folder(Path(source), attention)
+    folder = find_model(Path(source), attention)
     chosen = load_recipe(Path(recipe), scheme) if recipe is not None else Recipe(scheme or "nf4")
     return plan_conversion(folder, Path(out), chosen, device=pick_device(device), loras=lora)
 

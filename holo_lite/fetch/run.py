@@ -57,8 +57,7 @@ def _brought(order: FetchOrder, hub: Hub, wait: Callable[[float], None]) -> Gene
 
 def check(order: FetchOrder) -> None:
     """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
-    from holo_lite.opening.checks import check_parts
-    from holo_lite.weights.folder import open_folder
+    from holo_lite.opening.checks import find_model
 
     for item in order.items:
         found = item.target.stat().st_size
@@ -66,7 +65,7 @@ def check(order: FetchOrder) -> None:
             raise FetchError(
                 f"{item.target}: has {found} bytes of {item.file.nbytes}; remove it and fetch it again"
             )
-    check_parts(open_folder(order.folder, order.variant))
+    find_model(order.folder, order.variant)
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:

@@ -1,9 +1,9 @@
 """VAE files: two layouts, one naming.
 
 People hold the Wan 2.1 VAE as the original ``Wan2.1_VAE.pth``, as safetensors in the same names, or as a diffusers
-folder in that library's names. `open_vae` makes them one: every tensor by its name in diffusers'
-`AutoencoderKLWan`, and the width of the network read off the shapes or from ``config.json``. Only headers are read
-here, and the library itself is not needed.
+folder in that library's names; some tools put a prefix before each name. `open_vae` makes them one: every tensor by
+its name in diffusers' `AutoencoderKLWan`, and the width of the network read off the shapes or from ``config.json``.
+Only headers are read here, and the library itself is not needed.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ ARCHITECTURE: Mapping[str, object] = {
     "decoder_base_dim": None,
 }
 
+PREFIXES = ("model.", "vae.", "first_stage_model.")  # which other tools put before every name
 HALF = r"^(encoder|decoder)\."
 UP = re.compile(r"^decoder\.upsamples\.(\d+)\.")
 RENAMES = (  # original names to diffusers'
@@ -119,8 +120,10 @@ def vae_file(path: Path) -> Path:
 
 
 def diffusers_names(names: Iterable[str]) -> dict[str, str]:
-    """Names in a file, in either naming, to diffusers' names."""
-    return {name: _module_name(name) for name in names}
+    """Names in a file, in either naming, to diffusers' names. A prefix goes if all names share it."""
+    listed = list(names)
+    prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in listed)), "")
+    return {name: _module_name(name.removeprefix(prefix)) for name in listed}
 
 
 def _module_name(name: str) -> str:

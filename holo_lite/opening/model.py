@@ -22,14 +22,14 @@ from holo_lite.kernels.options import ComputeOptions
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.opening.adapters import Adapters, open_adapters
-from holo_lite.opening.checks import check_parts, dtype_name, model_fingerprint, pick_dtype
+from holo_lite.opening.checks import check_runnable, dtype_name, find_model, model_fingerprint, pick_dtype
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, RecordedOptions
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import BUILT_IN
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.system.device import pick_device
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 NARROW = 512  # width of a model whose tensors are so small that threads only wait for each other
 logger = logging.getLogger(__name__)
@@ -143,8 +143,8 @@ def open_model(path: Path, options: ModelOptions = AS_IT_COMES, *, built_in: boo
 
     Raises `CheckpointError`, `SettingsError`, or `RoomError` for a card that is too full to be asked or tried.
     """
-    folder = open_folder(path, options.attention)
-    check_parts(folder)
+    folder = find_model(path, options.attention)
+    check_runnable(folder)
     device, dtype = pick_device(options.device), pick_dtype(options.dtype, folder.high_noise)
     adapters = open_adapters(folder, options.lora)
     sizes = folder_sizes(folder, dtype.itemsize, adapters.by_expert)

@@ -11,6 +11,7 @@ import torch
 
 from holo_lite.config import Expert
 from holo_lite.errors import CheckpointError
+from holo_lite.film.vae_files import diffusers_names, vae_file
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.load import expert_config, own_names
 from holo_lite.model.memory import FP32
@@ -32,8 +33,7 @@ from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
 from holo_lite.weights.weight_file import WeightFile
 
-VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
-VAE_WIDTH = ("decoder.head.0.gamma", "decoder.norm_out.gamma")  # in the original naming and in diffusers'
+VAE_WIDTH = "decoder.norm_out.gamma"  # by diffusers' name
 BF16 = 2  # bytes
 
 
@@ -131,8 +131,8 @@ def _packed_shape(file: WeightFile, name: str) -> tuple[int, ...]:
 
 
 def _vae_width(path: Path) -> int:
-    file = open_weights(path / VAE_WEIGHTS if path.is_dir() else path)
-    for name in VAE_WIDTH:
-        if name in file.entries:
-            return file.entries[name].shape[0]
-    raise CheckpointError(f"{file.path}: is not the Wan 2.1 VAE: it lacks {VAE_WIDTH[0]}")
+    file = open_weights(vae_file(path))
+    shapes = {new: file.entries[old].shape for old, new in diffusers_names(file.entries).items()}
+    if VAE_WIDTH not in shapes:
+        raise CheckpointError(f"{file.path}: is not the Wan 2.1 VAE: it lacks {VAE_WIDTH}")
+    return shapes[VAE_WIDTH][0]

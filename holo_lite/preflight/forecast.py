@@ -10,7 +10,7 @@ import torch
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
 from holo_lite.opening.adapters import open_adapters
-from holo_lite.opening.checks import dtype_name, pick_dtype
+from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
 from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
@@ -27,7 +27,7 @@ from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 RELEASED = "HoloCine-14B"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
@@ -100,7 +100,9 @@ def forecast(
     card that is not known, what cannot be had there, and what reading storyboard and model raises.
     """
     model = Path(model) if model is not None else None
-    opened = open_folder(model, options.attention or how.attention) if model is not None else None
+    opened = find_model(model, options.attention or how.attention) if model is not None else None
+    if opened is not None:
+        check_runnable(opened)
     number = _number(opened, how.dtype)
     target = Target.of(where, how, number)
     own = _sizes(opened, how.lora, number)

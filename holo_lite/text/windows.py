@@ -76,7 +76,7 @@ class PromptTokenizer:
     """The umt5 tokenizer. Raises `CheckpointError` when its file is missing, damaged or another model's."""
 
     def __init__(self, path: Path) -> None:
-        self._tokenizer = _open_tokenizer(path)
+        self._tokenizer = open_tokenizer(path)
         # Whatever the file is configured to, a long prompt must be noticed and not quietly shortened.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -148,7 +148,8 @@ def _first_cut_off(windows: Windows) -> str:
     return _caption(next((span for span, end in enumerate(ends) if end >= TEXT_LENGTH), len(ends) - 1))
 
 
-def _open_tokenizer(path: Path) -> Tokenizer:
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json, whosever it is. Raises `CheckpointError` for a missing or damaged file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; it is tokenizer.json of google/umt5-xxl")
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holo_lite.config import Defaults
+from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
 from holo_lite.settings import BUILT_IN, SETTINGS, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
@@ -30,12 +30,15 @@ RUN_RECORD = "run.json"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def inspect(path: Path) -> Iterator[str]:
-    """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind."""
+def inspect(path: Path, attention: Attention | None = None) -> Iterator[str]:
+    """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind.
+
+    `attention` says whether a folder's experts are sparse or dense, where their names do not.
+    """
     if (path / RUN_RECORD).is_file():
         return _run(path)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, attention)
     if path.name.endswith(WEIGHT_SUFFIXES):
         return _weights(path)
     if path.suffix.lower() in STORYBOARD_SUFFIXES:
@@ -49,11 +52,11 @@ def inspect(path: Path) -> Iterator[str]:
     raise OutputError(f"{path}: is no model, checkpoint, storyboard or video known here")
 
 
-def _folder(path: Path) -> Iterator[str]:
-    from holo_lite.weights.folder import open_folder
+def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
+    from holo_lite.opening.checks import find_model
     from holo_lite.weights.manifest import FILE_NAME, read_manifest
 
-    folder = open_folder(path)
+    folder = find_model(path, attention)
     if (path / FILE_NAME).is_file():
         yield from _converted(path, read_manifest(path))
         return

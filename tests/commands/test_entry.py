@@ -10,7 +10,7 @@ import pytest
 
 from holo_lite.doctor.apart import look_apart
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 STOPPED_AT = """
 import os, signal, sys
 

@@ -27,6 +27,7 @@ from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.text.encoder import TextEncoder
+from holo_lite.text.encoder_files import UMT5_XXL
 from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.tiny.model import tiny_model
 
@@ -378,7 +379,7 @@ def shapes(name):
 
 REAL = {
     "dit_14b": (check_expert, HOLOCINE_14B, 28.5e9),
-    "umt5_xxl_encoder": (check_text_encoder, 4096, 11.3e9),
+    "umt5_xxl_encoder": (check_text_encoder, UMT5_XXL, 11.3e9),
     "wan21_vae": (lambda path: check_vae(path).base_dim, 96, 0.25e9),
 }
 

@@ -116,7 +116,7 @@ def test_escapes_of_a_storyboard_reach_no_terminal(run, tmp_path):
 def test_an_encoding_that_knows_few_characters_changes_no_exit_code(tmp_path, encoding):
     (tmp_path / "s.toml").write_text('title = "镜头 ☂"\nglobal = "G"\nshot = [{caption = "c → 👩"}]', "utf-8")
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     for words, code in ((["inspect", "s.toml"], 0), (["check", "s.toml"], 0), (["inspect", "镜头.toml"], 2)):
         command = [sys.executable, os.path.join(root, "cli.py"), *words]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
