@@ -89,7 +89,12 @@ def convert(found: object, kind: type[T], at: JsonPath = ()) -> T:
 
 def plain(value: object) -> Any:
     """What JSON can hold of a dataclass."""
-    return msgspec.to_builtins(value, enc_hook=os.fspath)
+    return msgspec.to_builtins(value, enc_hook=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    """A path, or a text of some class of its own, as PyTorch's version is."""
+    return str.__str__(value) if isinstance(value, str) else os.fspath(value)
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,16 @@ class Codec(Generic[S]):
     """How one kind of record is written and read.
 
     key: of the version; upgrades: by version, what makes the next version's table of one; parts: fields that are
-    records of their own; sound: raises a `HoloError` for a record of the right types that cannot be; finite and
-    surrogates: as for `check`. The current version is that of `kind`'s default origin.
+    records of their own; required: fields that must be there in spite of a default; sound: raises a `HoloError` for
+    a record of the right types that cannot be; finite and surrogates: as for `check`. The current version is that
+    of `kind`'s default origin.
     """
 
     kind: type[S]
     key: str = "version"
     upgrades: Mapping[int, Upgrade] = field(default_factory=lambda: MappingProxyType({}))
     parts: Mapping[str, Codec[Any]] = field(default_factory=lambda: MappingProxyType({}))
+    required: tuple[str, ...] = ()
     sound: Callable[[S], object] = lambda _: None
     finite: bool = True
     surrogates: bool = False
@@ -179,6 +186,9 @@ class Codec(Generic[S]):
         }
         known = {key: value for key, value in table.items() if key != "origin"}
         known |= {name: self.parts[name].table(part) for name, part in built.items()}
+        for name in self.required:
+            if name not in known:
+                raise fault(f"object missing required field '{name}'", at)
         record = convert(known, self.kind, at)
         try:
             self.sound(record)

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
@@ -21,9 +20,6 @@ from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
 from holo_lite.views.records import as_written, not_known_here
 from holo_lite.views.remaking import check_words, command, to_fill_in
-
-if TYPE_CHECKING:
-    from holo_lite.weights.manifest import Manifest
 
 WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".index.json", ".pth", ".pt", ".bin")
 RUN_RECORD = "run.json"
@@ -54,12 +50,12 @@ def inspect(path: Path, attention: Attention | None = None) -> Iterator[str]:
 
 def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
     from holo_lite.opening.checks import find_model
-    from holo_lite.weights.manifest import FILE_NAME, read_manifest
+    from holo_lite.weights.manifest import FILE_NAME
 
-    folder = find_model(path, attention)
     if (path / FILE_NAME).is_file():
-        yield from _converted(path, read_manifest(path))
+        yield from _converted(path)
         return
+    folder = find_model(path, attention)
     yield f"model folder {path}, {folder.attention} attention"
     parts = {
         "high-noise expert": folder.high_noise,
@@ -74,8 +70,20 @@ def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
     yield f"  {'tokenizer':18} {folder.tokenizer.relative_to(path)}"
 
 
-def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
-    """A manifest as a person would want it."""
+def _converted(path: Path) -> Iterator[str]:
+    """A converted model's manifest as a person would want it."""
+    from holo_lite.opening.checks import find_model
+    from holo_lite.weights.manifest import FILE_NAME, MANIFEST, read_manifest
+
+    try:
+        manifest = read_manifest(path, to_run=False)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, LaterRecordError):
+            raise
+        yield from as_written((path / FILE_NAME).read_bytes())
+        return
+    if manifest.origin.runs_from <= MANIFEST.current.version:
+        find_model(path)  # which says what the model lacks
     total = sum(component.nbytes for component in manifest.components.values())
     yield f"converted model {path}: {manifest.scheme}, {manifest.attention} attention, {bytes_text(total)}"
     for role, component in manifest.components.items():
@@ -89,6 +97,7 @@ def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
         yield f"  made from {source.file}, {bytes_text(source.nbytes)}, sha256 {source.sha256[:16]}…"
     yield f"  made with {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}"
     yield f"  licence: {manifest.licence}"
+    yield from (f"  {line}" for line in not_known_here(manifest.origin, MANIFEST.current))
 
 
 def _main_file(part: Path) -> Path:

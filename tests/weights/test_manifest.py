@@ -13,6 +13,7 @@ from holo_lite.errors import CheckpointError
 from holo_lite.model.load import check_expert
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.text.encoder_shapes import check_text_encoder
+from holo_lite.views.inspection import inspect
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder
@@ -40,7 +41,7 @@ FULL = Manifest(
             {"w": StoredTensor("nf4", (64, 64), "bfloat16"), "ü": StoredTensor("plain", (), "float16")},
         )
     },
-    defaults=Defaults(frames=81, fps=16, negative="no"),
+    defaults=Defaults(frames=81, fps=16.0, negative="no"),
     files={"tokenizer.json": "ef", "vae/config.json": "01"},
     sources=(SourceFile("sparse_high_noise.safetensors", 28577099776, "ff"),),
     loras={"high_noise": ("fast.safetensors:0.8",)},
@@ -97,21 +98,42 @@ def test_what_was_written_is_read_back(tmp_path):
 def test_the_same_manifest_is_the_same_text_and_has_what_the_document_says():
     again = dataclasses.replace(FULL, components=dict(FULL.components))
     assert again.to_json() == FULL.to_json()
-    keys = "format scheme recipe attention components defaults files sources loras tools licence sections"
+    keys = "format runs_from scheme recipe attention components defaults files sources loras tools licence sections"
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 
 
-def test_what_a_later_version_added_within_this_format_is_passed_over(tmp_path):
+def test_what_is_not_known_here_is_kept_and_shown(tmp_path):
     found = json.loads(FULL.to_json()) | {"novelty": [1]}
-    assert read_manifest(write(tmp_path, json.dumps(found))) == FULL
+    found["components"]["high_noise"]["shards"][1]["extra"] = 1
+    found["defaults"]["frame"] = 81
+    manifest = read_manifest(write(tmp_path, json.dumps(found)))
+    assert dataclasses.replace(manifest, origin=FULL.origin) == FULL
+    assert set(manifest.origin.lines()) == {
+        "$.novelty = [1]",
+        "$.components.high_noise.shards[1].extra = 1",
+        "$.defaults.frame = 81",
+    }
+    assert json.loads(manifest.to_json()) == found
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, [1], "9" * 1000])
-def test_another_format_names_the_fix(tmp_path, version):
+def test_a_later_format_says_what_to_do_and_may_be_looked_at(tmp_path):
+    found = json.loads(FULL.to_json()) | {"format": 2, "runs_from": 2}
+    message = refused(write(tmp_path, json.dumps(found)))
+    said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+    assert message == f"{said}; it can still be inspected"
+    assert message == refused(tmp_path, open_folder)
+    assert read_manifest(tmp_path, to_run=False).scheme == "nf4"
+    shown = list(inspect(tmp_path))
+    assert "this one is too old to go on with it" in shown[-1]
+    write(tmp_path, json.dumps(found | {"components": "in another form"}))
+    assert ' "components": "in another form",' in list(inspect(tmp_path))
+
+
+@pytest.mark.parametrize("version", [0, "1", None, [1], "9" * 1000])
+def test_what_is_no_format_is_damage(tmp_path, version):
     write(tmp_path, json.dumps(json.loads(FULL.to_json()) | {"format": version}))
     message = refused(tmp_path)
-    assert f"is of format {version!a:.40}, this holo-lite reads format 1" in message
-    assert message.endswith("update holo-lite, or convert the model again")
+    assert f"is damaged ({version!a:.40} is no version" in message
     assert message == refused(tmp_path, open_folder)
 
 
@@ -166,14 +188,17 @@ TENSOR = ("components", "high_noise", "tensors", "w")
         put(*REST, "nbytes", 1.5),
         put(*REST, "sha256", None),
         put(*REST, "block", "0"),
-        put(*REST, "extra", 1),
         put(*TENSOR, "shape", "64"),
         put(*TENSOR, "shape", [64, -1]),
         put(*TENSOR, "shape", [64, 1.0]),
         put(*TENSOR, "shape", None),
         put(*TENSOR, "scheme", 4),
         put("defaults", "frames", "many"),
-        put("defaults", "frame", 81),
+        put("files", "a", None),
+        put("recipe", [1]),
+        put("tools", {"torch": 2}),
+        put("licence", None),
+        put("sections", None),
         put("sources", 0, "nbytes", None),
         put("sources", 5),
         put("loras", ["x"]),
