@@ -12,7 +12,8 @@ from small_model import TEXT_DIM, clips, config_of, layouts, random_model
 
 from holo_lite.model import equations
 from holo_lite.model.clip import Chunks, Clip, portions
-from holo_lite.model.layers import KeyValues, TextRows
+from holo_lite.model.key_values import KeyValues
+from holo_lite.model.layers import TextRows
 from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
@@ -80,7 +81,7 @@ def test_buffer_keeps_the_shared_rows_and_forgets_a_shot():
     buffer.append(k[:2], v[:2])
     buffer.append(k[2:4], v[2:4])
     for own in (slice(4, 6), slice(6, 9)):
-        buffer.cut(4)
+        buffer.go_to(4)
         buffer.repeat(range(1, 2))
         buffer.append(k[own], v[own])
         keys, values = buffer.seen
