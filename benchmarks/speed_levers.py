@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from holo_lite.events import PhaseStarted, StepDone
-from holo_lite.render.pipeline import Events, Pipeline
+from holo_lite.events import Events, PhaseStarted, StepDone
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.tiny.demo import storyboard
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +151,8 @@ Event = (
     | LatentsDone
     | Finished
 )
+
+Events = Generator[Event, None, None]  # what drives a run: close it to cancel
 
 
 def finish(events: Iterable[Event]) -> Finished:

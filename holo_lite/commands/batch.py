@@ -15,9 +15,10 @@ from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
+    from holo_lite.events import Events
     from holo_lite.jobs.batch import BatchItem, ItemEnded
     from holo_lite.render.job import Job
-    from holo_lite.render.pipeline import Events, Pipeline
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.settings import Options
 
 NOT_ALL = 1

@@ -14,9 +14,10 @@ from holo_lite.commands.telling import tell
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
+    from holo_lite.events import Events
     from holo_lite.film.seed_sheet import SeedSheet
     from holo_lite.render.job import Job
-    from holo_lite.render.pipeline import Events, Pipeline
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.settings import Options
     from holo_lite.story.storyboard import Storyboard
 

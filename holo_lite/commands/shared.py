@@ -20,8 +20,9 @@ OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what op
 PREVIEW_EVERY = 5  # steps, where someone looks on
 
 if TYPE_CHECKING:
+    from holo_lite.events import Events
     from holo_lite.opening.options import ModelOptions
-    from holo_lite.render.pipeline import Events, Pipeline
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
     from holo_lite.settings import Options, RunSettings
     from holo_lite.story.storyboard import Storyboard
@@ -74,7 +75,7 @@ def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) 
         return events
     from holo_lite.jobs.preview import previewed as drawn_beside
 
-    return drawn_beside(events, pipeline, out, every)
+    return drawn_beside(events, pipeline.model, out, every)
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from holo_lite.errors import (
     StoryboardError,
     first_three,
 )
-from holo_lite.events import Event
+from holo_lite.events import Event, Events
 from holo_lite.film.video import check_writable, is_blank, read_metadata
 from holo_lite.render.job import Job
-from holo_lite.render.pipeline import Events, Pipeline
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import difference
 from holo_lite.settings import Options, RunSettings

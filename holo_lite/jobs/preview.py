@@ -19,12 +19,12 @@ from pathlib import Path
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, OutputError
-from holo_lite.events import Event, NoPreview, PreviewDone, Resolved, StepDone
+from holo_lite.events import Event, Events, NoPreview, PreviewDone, Resolved, StepDone
 from holo_lite.film.colour_fit import fit_colours
 from holo_lite.film.colours import ColourMap
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae_files import check_vae, vae_file
-from holo_lite.render.pipeline import Events, Pipeline
+from holo_lite.opening.model import OpenedModel
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import latent_frame_of
 from holo_lite.system.cache_folder import cache_folder
@@ -56,9 +56,9 @@ def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, 
                 yield told
 
 
-def previewed(events: Events, pipeline: Pipeline, out: str | Path, every: int = 5) -> Events:
-    """Pass the events of a run on, with previews in the colours of the pipeline's model beside the video `out`."""
-    return with_previews(events, lambda: colours_of(pipeline.model.folder), preview_path(Path(out)), every)
+def previewed(events: Events, model: OpenedModel, out: str | Path, every: int = 5) -> Events:
+    """Pass the events of a run on, with previews in the colours of the run's model beside the video `out`."""
+    return with_previews(events, lambda: colours_of(model.folder), preview_path(Path(out)), every)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from holo_lite.cancel import Cancel, FramesLeftBehind
 from holo_lite.errors import SettingsError
-from holo_lite.events import Event, LatentsDone, PhaseStarted, Resolved
+from holo_lite.events import Event, Events, LatentsDone, PhaseStarted, Resolved
 from holo_lite.model.clip import Clip
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
@@ -51,7 +51,6 @@ from holo_lite.version import __version__
 from holo_lite.weights.audit import Audit
 from holo_lite.weights.stamps import Stamp
 
-Events = Generator[Event, None, None]
 logger = logging.getLogger(__name__)
 
 
