@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,13 +27,12 @@ from holo_lite.opening.model import OpenedModel
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import latent_frame_of
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.system.whole_files import sweep, write_whole
+from holo_lite.system.caches import COLOURS
+from holo_lite.system.json_table import keep, read
+from holo_lite.system.whole_files import sweep
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import FILE_NAME, PREVIEW, read_manifest
-
-FOLDER = "colours"  # in the cache folder: maps that were fitted here
-logger = logging.getLogger(__name__)
 
 
 def preview_path(out: Path) -> Path:
@@ -116,21 +114,12 @@ def _stored(folder: ModelFolder) -> ColourMap | None:
 
 
 def _fitted(vae: Path) -> ColourMap:
-    path = cache_folder() / FOLDER / f"{_identity(vae)}.json"
-    try:
-        found = ColourMap.read(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        found = None
-    return found or _keep(fit_colours(vae), path)
-
-
-def _keep(colours: ColourMap, path: Path) -> ColourMap:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(colours.as_record()).encode())
-    except OSError as error:
-        logger.warning("the colours of previews are not kept: %s", str(error))
-    return colours
+    path = cache_folder() / COLOURS.folder / f"{_identity(vae)}.json"
+    found: ColourMap | None = read(path, ColourMap, COLOURS.what)
+    if found is None:
+        found = fit_colours(vae)
+        keep(path, found, COLOURS.what)
+    return found
 
 
 def _identity(vae: Path) -> str:

@@ -18,12 +18,12 @@ from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.table import KernelTimesTable, key_of
 from holo_lite.kernels.trial import KernelTimes
 from holo_lite.plan import rate
-from holo_lite.plan.rung_memory import RungMemory
+from holo_lite.plan.rung_memory import RungMemory, SmallerPlan
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options
 from holo_lite.story.files import load_storyboard
 from holo_lite.system.cache_folder import CACHE_VARIABLE, cache_folder
-from holo_lite.system.caches import CACHE_PARTS, clear, sizes
+from holo_lite.system.caches import CACHE_PARTS, RUNGS, clear, sizes, table
 from holo_lite.text.cache import PromptCache
 from holo_lite.tiny.model import tiny_model
 
@@ -47,8 +47,8 @@ def fill(folder, monkeypatch):
     PromptCache(folder / "prompts").put("a" * 64, torch.ones(2, 3))
     monkeypatch.setattr(rate, "measure", lambda _: (1e12, 1e12))
     rate.device_rate(torch.device("cpu"), "this CPU", folder)
-    RungMemory(folder / "rungs.json", "b" * 24).keep(plan_of_a_run())
-    monkeypatch.setattr(preview, "fit_colours", lambda _: ColourMap(((0.0,) * 3,) * 16, (0.0,) * 3))
+    RungMemory(table(RUNGS, folder, SmallerPlan), "b" * 24).keep(plan_of_a_run())
+    monkeypatch.setattr(preview, "fit_colours", lambda _: ColourMap(((0.0,) * 16,) * 3, (0.0,) * 3))
     preview._fitted(tiny_model() / "vae")
     KernelTimesTable(folder).keep(
         key_of(Site(torch.device("cpu"), torch.bfloat16, 2, 8), []), KernelTimes({"sdpa": 1.0}, {})

@@ -239,7 +239,7 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
 def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
     here = RungMemory.of(tmp_path, "a card", released_sizes("nf4"), ClipRequest(SETTINGS.layout))
     for text in ("", "[]", "null", f'{{"{here.key}": {{"chunks": 3}}}}', f'{{"{here.key}": 3}}'):
-        here.path.write_text(text)
+        here.table.path.write_text(text)
         assert here.apply(PLAN) == PLAN
     here.keep(PLAN)
     assert here.apply(PLAN) == PLAN
