@@ -12,6 +12,7 @@ import sys
 
 import click
 
+from holo_lite.cancel import Cancelled
 from holo_lite.commands.batch import batch
 from holo_lite.commands.cache import cache
 from holo_lite.commands.check import check
@@ -39,7 +40,7 @@ def main() -> None:
     os.environ.setdefault(LARGE_PAGES, "1")
     with stoppable() as stop:
         try:
-            code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
+            code = holo_lite.main(prog_name="holo-lite", standalone_mode=False, obj=stop.cancel)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = MISTAKE
@@ -49,8 +50,9 @@ def main() -> None:
             code = _mistake(str(error))
         except OSError as error:
             code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
-        except (KeyboardInterrupt, click.Abort) as told:
-            click.echo(f"interrupted; {told if str(told) else 'nothing half-written was left'}", err=True)
+        except (KeyboardInterrupt, Cancelled, click.Abort) as ended:
+            told = str(ended) if isinstance(ended, click.Abort) else ""
+            click.echo(f"interrupted; {told or 'nothing half-written was left'}", err=True)
             code = stop.code
     sys.exit(code)
 

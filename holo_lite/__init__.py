@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holo_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
+    from holo_lite.cancel import Cancel as Cancel, Cancelled as Cancelled
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         GoingOn as GoingOn,
         NoPreview as NoPreview,
         NotSaved as NotSaved,
-        PhaseStarted as PhaseStarted,
         PreviewDone as PreviewDone,
         Resolved as Resolved,
         StepDone as StepDone,
@@ -68,6 +68,12 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     from holo_lite.preflight.check import CheckReport as CheckReport, check_storyboard as check_storyboard
     from holo_lite.preflight.forecast import Forecast as Forecast, forecast as forecast
     from holo_lite.preflight.rules import CheckFinding as CheckFinding
+    from holo_lite.progress import (
+        Note as Note,
+        PhaseAdvanced as PhaseAdvanced,
+        PhaseStarted as PhaseStarted,
+    )
+    from holo_lite.records.record import record as record
     from holo_lite.render.pipeline import Job as Job, Pipeline as Pipeline
     from holo_lite.settings import Options as Options, RunSettings as RunSettings
     from holo_lite.story.files import (
@@ -86,6 +92,9 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
 
 _NAMES = {
+    "holo_lite.cancel": ("Cancel", "Cancelled"),
+    "holo_lite.progress": ("Note", "PhaseAdvanced", "PhaseStarted"),
+    "holo_lite.records.record": ("record",),
     "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
     "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.errors": (
@@ -109,7 +118,6 @@ _NAMES = {
         "GoingOn",
         "NoPreview",
         "NotSaved",
-        "PhaseStarted",
         "PreviewDone",
         "Resolved",
         "StepDone",

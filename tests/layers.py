@@ -30,6 +30,7 @@ LAYERS = (
     ),
     ("holo_lite.render",),
     ("holo_lite.jobs", "holo_lite.evaluation"),
+    ("holo_lite.records",),
     ("holo_lite.views",),
     ("holo_lite.commands",),
     ("cli",),

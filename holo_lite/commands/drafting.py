@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holo_lite.commands.shared import free, stem_of, watch
+from holo_lite.commands.stopping import token
 
 if TYPE_CHECKING:
     from holo_lite.film.seed_sheet import SeedSheet
@@ -35,6 +36,7 @@ class Drafting:
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not said
+    progress: str = "text"  # how it is shown
 
     def one(self) -> None:
         """Make a small draft in few steps."""
@@ -43,7 +45,7 @@ class Drafting:
         job = self._job(small=True)
         out = self._beside("draft") if self.out else free(f"{stem_of(self.storyboard)}-draft", ".mp4")
         click.echo(explanation(job.settings, self.full.settings), err=True)
-        watch(self.pipeline, lambda: self.pipeline.run(job, out))
+        watch(self.pipeline, lambda: self.pipeline.run(job, out, cancel=token()), progress=self.progress)
         click.echo(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
@@ -58,7 +60,7 @@ class Drafting:
         check_place(picture)
         click.echo(explanation(jobs[seeds[0]].settings, self.full.settings), err=True)
         try:
-            watch(self.pipeline, lambda: self._drafts(jobs, sheet))
+            watch(self.pipeline, lambda: self._drafts(jobs, sheet), progress=self.progress)
         finally:
             if sheet.begun:
                 sheet.save(picture)
@@ -77,7 +79,7 @@ class Drafting:
         from holo_lite.events import FrameDone
 
         for seed, job in jobs.items():
-            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"))) as events:
+            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"), cancel=token())) as events:
                 for event in events:
                     if isinstance(event, FrameDone):
                         sheet.add(seed, event.index, event.pixels)

@@ -17,6 +17,7 @@ from holo_lite.commands.options import (
     saving_options,
 )
 from holo_lite.commands.shared import free, load
+from holo_lite.commands.stopping import token
 
 if TYPE_CHECKING:
     from holo_lite.evaluation.picture import Gallery
@@ -100,7 +101,7 @@ def _judge(
         torch.set_num_threads(1)
     gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
     outcomes: list[Outcome] = []
-    events = evaluate(model, baseline, storyboards, options)
+    events = evaluate(model, baseline, storyboards, options, token())
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:

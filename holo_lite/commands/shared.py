@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.stopping import token
 from holo_lite.errors import HoloError, RunError
 
 OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
 PREVIEW_EVERY = 5  # steps, where someone looks on
 
 if TYPE_CHECKING:
+    from holo_lite.events import Event
     from holo_lite.render.pipeline import Events, Pipeline
     from holo_lite.runs.folder import RunFolder
     from holo_lite.settings import Options, RunSettings
@@ -49,23 +54,41 @@ def load(model: Path | None, **options: Any) -> Pipeline:
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
     """Make a video that nobody would mind to make again, and show how it goes."""
-    watch(pipeline, lambda: pipeline.generate(board, out, options))
+    watch(pipeline, lambda: pipeline.generate(board, out, options, cancel=token()))
 
 
-def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
+def watch(
+    pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
+) -> None:
     """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
     import torch
-
-    from holo_lite.views.run import display, show
 
     if pipeline.is_tiny:
         torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
     events = begin()
-    with telling_how_to_go_on(folder), closing(events), display(Console(stderr=True)) as view:
+    with telling_how_to_go_on(folder), closing(events), _shown(pipeline, progress) as show:
+        for event in events:
+            show(event)
+
+
+@contextmanager
+def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None]]:
+    """What shows an event: to a person on standard error, or as a line of JSON on standard output."""
+    from holo_lite.views.run import display, show
+
+    if progress == "json":
+        yield _write
+        return
+    with display(Console(stderr=True)) as view:
         if pipeline.is_tiny:
             view.say(TINY_NOTICE)
-        for event in events:
-            show(event, view)
+        yield partial(show, view=view)
+
+
+def _write(event: Event) -> None:
+    from holo_lite.records.record import record
+
+    click.echo(json.dumps(record(event), allow_nan=False))
 
 
 def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
@@ -84,7 +107,7 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
     """Put the command that goes on behind whatever a run breaks off with, if a step of it was saved."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         if folder is None or not folder.has_state:
             raise
         raise click.Abort(f"what is done is saved; to go on, type {_resuming(folder)}") from None

@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import SettingsError, first_three
 from holo_lite.evaluation.cuts import find_cuts
 from holo_lite.evaluation.likeness import Likeness, likeness
@@ -85,10 +86,15 @@ def scene_of(seed: int, index: int) -> Scene:
 
 
 def evaluate(
-    model: Studio, baseline: Studio | None = None, storyboards: int = 200, options: Options = NOTHING_SAID
+    model: Studio,
+    baseline: Studio | None = None,
+    storyboards: int = 200,
+    options: Options = NOTHING_SAID,
+    cancel: Cancel | None = None,
 ) -> Generator[Event, None, None]:
     """Make and mark storyboards: `EvaluationStarted`, then `StoryboardJudged` for each.
 
+    By the token `cancel` any thread ends it before the next storyboard.
     Raises, before the first event, `SettingsError` for what cannot be run.
     """
     if not 1 <= storyboards <= MOST_STORYBOARDS:
@@ -98,7 +104,7 @@ def evaluate(
     asked = jobs[0].settings
     reader = Reader.of(asked.height, asked.width)
     others = _jobs(baseline, scenes, _said(asked)) if baseline else []
-    return _events(model, jobs, baseline, others, scenes, reader)
+    return (cancel or Cancel()).between(_events(model, jobs, baseline, others, scenes, reader))
 
 
 def judge(scene: Scene, frames: Tensor, reader: Reader) -> Verdict:
