@@ -64,11 +64,12 @@ def _ended(stop: Stop) -> int:
     """Run the command that is named, and turn what it raises into a line and an exit code."""
     import click
 
+    from holo_lite.cancel import Cancelled
     from holo_lite.commands.group import holo_lite
     from holo_lite.errors import HoloError
 
     try:
-        code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
+        code = holo_lite.main(prog_name="holo-lite", standalone_mode=False, obj=stop.cancel)
         sys.stdout.flush()
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -80,8 +81,8 @@ def _ended(stop: Stop) -> int:
         return _mistake(str(error))
     except OSError as error:
         return _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
-    except (KeyboardInterrupt, click.Abort) as told:
-        return _interrupted(stop, str(told))
+    except (KeyboardInterrupt, Cancelled, click.Abort) as ended:
+        return _interrupted(stop, str(ended) if isinstance(ended, click.Abort) else "")
 
 
 def _interrupted(stop: Stop, told: str) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holo_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
+    from holo_lite.cancel import Cancel as Cancel, Cancelled as Cancelled
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
     from holo_lite.evaluation.run import evaluate as evaluate
     from holo_lite.evaluation.studio import Studio as Studio
+    from holo_lite.eventjson.event_json import event_json as event_json
     from holo_lite.events import (
         Event as Event,
         Finished as Finished,
@@ -47,7 +49,6 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         LatentsDone as LatentsDone,
         NoPreview as NoPreview,
         NotSaved as NotSaved,
-        PhaseStarted as PhaseStarted,
         PreviewDone as PreviewDone,
         Resolved as Resolved,
         StepDone as StepDone,
@@ -74,6 +75,11 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     from holo_lite.preflight.forecast import Forecast as Forecast, forecast as forecast
     from holo_lite.preflight.rules import CheckFinding as CheckFinding
     from holo_lite.preflight.target import ForecastPlace as ForecastPlace
+    from holo_lite.progress import (
+        Note as Note,
+        PhaseAdvanced as PhaseAdvanced,
+        PhaseStarted as PhaseStarted,
+    )
     from holo_lite.render.job import Job as Job
     from holo_lite.render.pipeline import Pipeline as Pipeline
     from holo_lite.render.sinks import (
@@ -99,6 +105,9 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
 
 _NAMES = {
+    "holo_lite.cancel": ("Cancel", "Cancelled"),
+    "holo_lite.progress": ("Note", "PhaseAdvanced", "PhaseStarted"),
+    "holo_lite.eventjson.event_json": ("event_json",),
     "holo_lite.errors": (
         "CheckpointError",
         "FetchError",
@@ -124,7 +133,6 @@ _NAMES = {
         "LatentsDone",
         "NoPreview",
         "NotSaved",
-        "PhaseStarted",
         "PreviewDone",
         "Resolved",
         "StepDone",

@@ -74,24 +74,24 @@ class Cancel:
 
         It must return at once. Its thread is the one that cancels, and it may still run as the context ends.
         """
-        forget = self.subscribe(call)
+        self.subscribe(call)
         try:
             yield
         finally:
-            forget()
+            self.unsubscribe(call)
 
-    def subscribe(self, call: Callable[[], None]) -> Callable[[], None]:
-        """As `calling`, until what this returns is called."""
+    def subscribe(self, call: Callable[[], None]) -> None:
+        """As `calling`, until `unsubscribe`."""
         with self._changed:
             cancelled = self._is_cancelled
             self._calls.append(call)
         if cancelled:
             call()
-        return lambda: self._forget(call)
 
-    def _forget(self, call: Callable[[], None]) -> None:
+    def unsubscribe(self, call: Callable[[], None]) -> None:
+        """Have it called no more."""
         with self._changed:
-            self._calls = [each for each in self._calls if each is not call]
+            self._calls = [each for each in self._calls if each != call]
 
 
 class FramesLeftBehind:

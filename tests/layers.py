@@ -31,6 +31,7 @@ LAYERS = (
     ),
     ("holo_lite.render",),
     ("holo_lite.jobs", "holo_lite.evaluation"),
+    ("holo_lite.eventjson",),
     ("holo_lite.views",),
     ("holo_lite.commands",),
     ("cli",),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
 from holo_lite.commands.options import model_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def batch(
     ended: list[ItemEnded] = []
     try:
         _run(pipeline, items, options, ended, again=again, preview=preview)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         raise click.Abort("what is done stays; to go on, type the same command") from None
     finally:
         for line in summary(items, ended):
@@ -74,7 +76,7 @@ def _run(
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
         return previewed(saved_run(pipeline, job, video), pipeline, video, preview)
 
-    events = render_batch(pipeline, items, options, again=again, begin=begin)
+    events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())
     with closing(events), display(Console(stderr=True)) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holo_lite.commands.shared import free, stem_of, watch
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 from holo_lite.views.terminal import typed
 
@@ -34,6 +35,7 @@ class Drafting:
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not said
+    progress: str = "text"  # how it is shown
 
     def one(self) -> None:
         """Make a small draft in few steps."""
@@ -42,7 +44,7 @@ class Drafting:
         job = self._job(small=True)
         out = self._beside("draft") if self.out else free(f"{stem_of(self.storyboard)}-draft", ".mp4")
         tell(explanation(job.settings, self.full.settings), err=True)
-        watch(self.pipeline, lambda: self.pipeline.run(job, out))
+        watch(self.pipeline, lambda: self.pipeline.run(job, out, cancel=token()), progress=self.progress)
         tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
@@ -57,7 +59,7 @@ class Drafting:
         check_place(picture)
         tell(explanation(jobs[seeds[0]].settings, self.full.settings), err=True)
         try:
-            watch(self.pipeline, lambda: self._drafts(jobs, sheet))
+            watch(self.pipeline, lambda: self._drafts(jobs, sheet), progress=self.progress)
         finally:
             if sheet.begun:
                 sheet.save(picture)
@@ -76,7 +78,7 @@ class Drafting:
         from holo_lite.events import FrameDone
 
         for seed, job in jobs.items():
-            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"))) as events:
+            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"), cancel=token())) as events:
                 for event in events:
                     if isinstance(event, FrameDone):
                         sheet.add(seed, event.index, event.pixels)

@@ -19,6 +19,7 @@ from holo_lite.commands.options import (
     saving_options,
 )
 from holo_lite.commands.shared import free, load
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _judge(
 
     gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
     outcomes: list[Outcome] = []
-    events = evaluate(model, baseline, storyboards, options, seeds)
+    events = evaluate(model, baseline, storyboards, options, seeds, token())
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.views.terminal import typed
@@ -52,10 +54,10 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     if not (accept_licence or order.is_done):
         _ask()
     try:
-        with closing(bring(order, hub)) as events, display(Console(stderr=True)) as view:
+        with closing(bring(order, hub, cancel=token())) as events, display(Console(stderr=True)) as view:
             for event in events:
                 show(event, view)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         raise click.Abort("what has come is kept; to go on, type the same command") from None
     for line in next_lines(order, _preferred()):
         tell(line)

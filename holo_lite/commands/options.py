@@ -124,6 +124,13 @@ preview_option = click.option(
 keep_option = click.option(
     "--keep-run", is_flag=True, help="Leave the run's folder, VIDEO.run, when the video is finished."
 )
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: an event a line, on standard output.",
+)
 attention_option = click.option("--attention", help="sparse or full.  [default: that of the model's files]")
 lora_option = click.option(
     "--lora", "loras", multiple=True, callback=_adapters, help="high=FILE[:STRENGTH] or low=…; repeatable."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
 from holo_lite.commands.options import lora_option
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
+    from quantize.job import ConversionEvent
 
 
 @click.command()
@@ -37,12 +41,16 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
 
     if out is None and not verify:
         raise click.UsageError("give the folder to write into, behind the one with the released files.")
-    events = hash_again(out or source) if verify else run_conversion(_decided(source, out or source, **said))
+    cancel = token()
+    if verify:
+        events: Generator[ConversionEvent, None, None] = hash_again(out or source, cancel)
+    else:
+        events = run_conversion(_decided(source, out or source, **said), cancel)
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
                 show(event, view)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         tell("type the same command to go on from here", err=True)
         raise
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from holo_lite.commands.options import keep_option, preview_option
+from holo_lite.commands.options import keep_option, preview_option, progress_option
 from holo_lite.commands.shared import previewed, watch
+from holo_lite.commands.stopping import token
+
+if TYPE_CHECKING:
+    from holo_lite.events import Events
 
 
 @click.command()
@@ -20,8 +25,9 @@ from holo_lite.commands.shared import previewed, watch
 )
 @preview_option
 @keep_option
+@progress_option
 def resume(
-    run: Path, out: Path | None, preview: int | None, keep_run: bool, **otherwise: Path | str | None
+    run: Path, out: Path | None, preview: int | None, keep_run: bool, progress: str, **otherwise: Path | str | None
 ) -> None:
     """Go on with a run that was cut off. RUN is its folder, or the video it was to make.
 
@@ -33,8 +39,9 @@ def resume(
     folder = RunFolder.named(run)
     pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said is not None})
     video = out or folder.video(folder.begun())
-    watch(
-        pipeline,
-        lambda: previewed(pipeline.resume(folder.path, out, keep_run=keep_run), pipeline, video, preview),
-        folder,
-    )
+
+    def begin() -> Events:
+        events = pipeline.resume(folder.path, out, keep_run=keep_run, cancel=token())
+        return previewed(events, pipeline, video, preview)
+
+    watch(pipeline, begin, folder, progress)

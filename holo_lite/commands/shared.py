@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 from holo_lite.errors import HoloError, RunError
 from holo_lite.views.terminal import typed
@@ -20,7 +24,7 @@ OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what op
 PREVIEW_EVERY = 5  # steps, where someone looks on
 
 if TYPE_CHECKING:
-    from holo_lite.events import Events
+    from holo_lite.events import Event, Events
     from holo_lite.opening.options import ModelOptions
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
@@ -52,19 +56,37 @@ def load(model: Path | None, options: ModelOptions) -> Pipeline:
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
     """Make a video that nobody would mind to make again, and show how it goes."""
-    watch(pipeline, lambda: pipeline.generate(board, out, options))
+    watch(pipeline, lambda: pipeline.generate(board, out, options, cancel=token()))
 
 
-def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
+def watch(
+    pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
+) -> None:
     """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
+    events = begin()
+    with telling_how_to_go_on(folder), closing(events), _shown(pipeline, progress) as show:
+        for event in events:
+            show(event)
+
+
+@contextmanager
+def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None]]:
+    """What shows an event: to a person on standard error, or as a line of JSON on standard output."""
     from holo_lite.views.run import display, show
 
-    events = begin()
-    with telling_how_to_go_on(folder), closing(events), display(Console(stderr=True)) as view:
+    if progress == "json":
+        yield _write
+        return
+    with display(Console(stderr=True)) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
-        for event in events:
-            show(event, view)
+        yield partial(show, view=view)
+
+
+def _write(event: Event) -> None:
+    from holo_lite.eventjson.event_json import event_json
+
+    click.echo(json.dumps(event_json(event), allow_nan=False))
 
 
 def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
@@ -83,7 +105,7 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
     """Put the command that goes on behind whatever a run breaks off with, if a step of it was saved."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         if folder is None or not folder.has_state:
             raise
         raise click.Abort(f"what is done is saved; to go on, type {_resuming(folder)}") from None

@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import SettingsError, first_three
 from holo_lite.evaluation.cuts import find_cuts
 from holo_lite.evaluation.likeness import likeness
@@ -41,10 +42,12 @@ def evaluate(
     storyboards: int = 200,
     options: Options = NOTHING_SAID,
     seeds: Sequence[int] = DEVELOPMENT,
+    cancel: Cancel | None = None,
 ) -> Generator[Event, None, None]:
     """Make and mark storyboards: `EvaluationStarted`, then `StoryboardJudged` for each.
 
-    They are taken from the seeds in turn, and the scores are those of all. Raises, before the first event,
+    They are taken from the seeds in turn, and the scores are those of all. By the token `cancel`
+    any thread ends it before the next storyboard. Raises, before the first event,
     `SettingsError` for what cannot be run.
     """
     if not 1 <= storyboards <= MOST_STORYBOARDS:
@@ -56,7 +59,7 @@ def evaluate(
     asked = jobs[0].settings
     reader = Reader.of(asked.height, asked.width)
     others = _jobs(baseline, scenes, noise, _plainly(asked)) if baseline else []
-    return _events(model, jobs, baseline, others, scenes, reader)
+    return (cancel or Cancel()).between(_events(model, jobs, baseline, others, scenes, reader))
 
 
 def judge(scene: Scene, frames: Tensor, reader: Reader) -> Verdict:

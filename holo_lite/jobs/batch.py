@@ -13,10 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import (
     HoloError,
     LaterRecordError,
@@ -96,22 +97,26 @@ def render_batch(
     *,
     again: bool = False,
     begin: Begin | None = None,
+    cancel: Cancel | None = None,
 ) -> Generator[BatchEvent, None, None]:
     """Make the videos that are not there: first tells of what is not to be made, then makes one after the other.
 
     `again` makes those anew that are there with other settings; `begin` starts a run. What a person can mend about
-    one item ends that one; anything else ends the batch. Close it to cancel.
+    one item ends that one; anything else ends the batch. Close it to cancel; or give a token `cancel`,
+    which every job has, and by which any thread cancels within a block.
     """
-    jobs: list[tuple[BatchItem, Job]] = []
+    cancel, jobs = cancel or Cancel(), list[tuple[BatchItem, Job]]()
     for item in items:
+        cancel.check()
         found = _look(pipeline, item, options, again=again)
         if isinstance(found, Job):
-            jobs.append((item, found))
+            jobs.append((item, replace(found, cancel=cancel)))
         else:
             yield found
     with suppress(HoloError):  # what is wrong is told by the run that meets it
         yield from pipeline.read_ahead([job for _, job in jobs])
     for number, (item, job) in enumerate(jobs, start=1):
+        cancel.check()
         yield ItemStarted(item, number, len(jobs))
         yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
 

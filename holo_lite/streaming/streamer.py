@@ -76,7 +76,7 @@ class Streamer(Generic[Key]):
             self._free_slots.put(slot)
         self._taken: list[Buffer] = []  # slots that are computed from
         self._threads = [self._start(self._read_all), self._start(self._copy_all)]
-        self._wake_no_more = self._cancel.subscribe(lambda: self._hand_on(Cancelled()))
+        self._cancel.subscribe(self._wake)
 
     def take(self, key: Key) -> Arrival[Key]:
         """The next block, which must be `key`. Computation that follows waits for its bytes."""
@@ -104,14 +104,17 @@ class Streamer(Generic[Key]):
 
         Of a forward that was cut off, computation may still be under way: its slot is filled again only after it.
         """
-        self._wake_no_more()
-        for channel in (self._free_host, self._read, self._free_slots, self._arrived):
+        self._cancel.unsubscribe(self._wake)
+        channels = self._free_host, self._read, self._free_slots, self._arrived
+        for channel in channels:
             channel.close()
         for thread in self._threads:
             thread.join()
         for slot in self._taken:
             self._lane.release(slot)
         self._lane.drain()
+        for channel in channels:  # an error that nobody took holds the thread's frames, and these hold all of this
+            channel.clear()
 
     def _next(self) -> Arrival[Key]:
         arrival = self._arrived.get()
@@ -133,6 +136,10 @@ class Streamer(Generic[Key]):
             return
         except Exception as error:  # noqa: BLE001 - handed on whole to the thread that takes
             self._hand_on(error)
+
+    def _wake(self) -> None:
+        """Somebody has cancelled, and `take` may be waiting."""
+        self._hand_on(Cancelled())
 
     def _hand_on(self, error: BaseException) -> None:
         try:

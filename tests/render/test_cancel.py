@@ -64,9 +64,10 @@ def test_who_subscribes_too_late_is_called_at_once_and_who_leaves_is_not():
     cancel, calls = Cancel(), []
     with cancel.calling(lambda: calls.append("left")):
         pass
-    forget = cancel.subscribe(lambda: calls.append("forgotten"))
-    forget()
-    forget()
+    forgotten = lambda: calls.append("forgotten")  # noqa: E731 - the same one twice
+    cancel.subscribe(forgotten)
+    cancel.unsubscribe(forgotten)
+    cancel.unsubscribe(forgotten)
     cancel.cancel()
     with cancel.calling(lambda: calls.append("late")):
         pass
