@@ -193,7 +193,7 @@ def test_records_of_a_fetch_need_no_torch():
     code = (
         "import sys\n"
         "from holo_lite import PhaseAdvanced, record\n"
-        "print(record(PhaseAdvanced(3)), 'torch' in sys.modules)\n"
+        "print(event_json(PhaseAdvanced(3)), 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "{'version': 1, 'kind': 'advance', 'done': 3, 'detail': ''} False\n"
