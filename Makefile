@@ -38,23 +38,23 @@ build/tiny-%: holo_lite/tiny/weights/model.json | install
 WORK ?= work
 gpu: install
 	$(BIN)/python -m pytest tests/eightbit/test_eight_bit.py tests/kernels/test_fused.py tests/kernels/test_kernels.py tests/plan/test_plan_measured.py tests/schemes/test_schemes.py tests/streaming/test_streaming.py
-	$(BIN)/python benchmarks/fit.py $(WORK)
+	$(BIN)/python -m benchmarks.fit $(WORK)
 
 # How fast a denoising step is here, beside other ways to compute it, and what became slower since a result was kept
 # (KEEP=--keep keeps this one). On a card it takes 25 GB of disk in WORK; what is cut off goes on.
 KEEP ?=
 bench: install
-	$(BIN)/python benchmarks/speed.py $(WORK) --fresh --compare $(KEEP)
+	$(BIN)/python -m benchmarks.speed $(WORK) --fresh --compare $(KEEP)
 
 # Both of these, what is most telling first, within so many minutes. It takes 50 GB of disk in WORK; what is cut off
 # goes on.
 MINUTES ?= 60
 card: install
-	$(BIN)/python benchmarks/card.py $(WORK) --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.card $(WORK) --minutes $(MINUTES)
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install
-	$(BIN)/python benchmarks/soak.py $(KEEP)
+	$(BIN)/python -m benchmarks.soak $(KEEP)
 
 # Draw the layers of docs/architecture.md and .svg again, from tests/layers.py.
 architecture: install

@@ -2,23 +2,20 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from guard import HANGS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from benchmarks import card, command as benchmark, environment
+from benchmarks.fit import command as fit_module
 
-import card
-import fit as fit_module
-
-BENCHMARKS = Path(card.__file__).parent
 CARDS = (6, 8, 12, 16, 24)
 
 
 def script(name, *words):
-    command = [sys.executable, str(BENCHMARKS / name), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [*benchmark(name), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False, env=environment())
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout, json.loads(done.stdout.splitlines()[-1])
 
@@ -26,7 +23,7 @@ def script(name, *words):
 @pytest.fixture(scope="module")
 def fit(tmp_path_factory):
     work = tmp_path_factory.mktemp("fit")
-    return work, *script("fit.py", work, "--small")
+    return work, *script("fit", work, "--small")
 
 
 def test_every_part_of_the_fit_runs(fit):
@@ -74,7 +71,7 @@ def test_a_fit_goes_on_where_it_stopped(fit):
     kept = json.loads(record.read_text())
     del kept["parts"]["decode-24"]
     record.write_text(json.dumps(kept))
-    said, again = script("fit.py", work, "--small")
+    said, again = script("fit", work, "--small")
     assert said.count("done before") == len(found["parts"]) - 1
     assert again["parts"]["decode-24"]["frames"] == 21
     assert again["parts"]["card-6-five"] == found["parts"]["card-6-five"]
@@ -98,7 +95,7 @@ class Processes:
         return int(len(self.commands) == 1)
 
     def begun(self):
-        return [Path(words[1]).name for words in self.commands if "pytest" not in words]
+        return [words[2] for words in self.commands if "pytest" not in words]
 
 
 CARD_8 = {"seconds_a_step": 2.0, "waited_share": 0.0, "finite": True, "rungs": ["smaller chunks"]}
@@ -120,7 +117,7 @@ def on_card(*words):
 def test_a_card_shows_everything_in_order_and_what_fails_is_left_behind(processes, tmp_path, capsys):
     on_card(tmp_path, "--small", "--minutes", 20)
     assert ["pytest" in words for words in processes.commands] == [False, False, True, False, False]
-    assert processes.begun() == [f"{stage.benchmark}.py" for stage in card.STAGES]
+    assert processes.begun() == [f"benchmarks.{stage.benchmark}" for stage in card.STAGES]
     minutes = [float(words[words.index("--minutes") + 1]) for words in processes.commands if "--minutes" in words]
     assert all(0 < each <= 20 for each in minutes)
     said = capsys.readouterr().out
@@ -150,6 +147,6 @@ def test_the_parts_that_come_first_are_parts():
 
 def test_a_block_is_timed_against_the_whole_sequence():
     sizes = ("--dim", 64, "--heads", 2, "--ffn-dim", 96, "--frames", 9, "--shots", 2, "--height", 32, "--width", 48)
-    said, found = script("forward.py", *sizes, "--repeats", 1, "--device", "cpu")
+    said, found = script("forward", *sizes, "--repeats", 1, "--device", "cpu")
     assert {"benchmark", "device", "torch", "seconds", "peak_bytes", "speed", "memory"} <= set(found)
     assert "shot by shot is" in said

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import struct
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -13,16 +12,11 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import soak
-import soak_faults
-import soak_film
-from soak_disk import Disk, full_disk, no_file_beyond
-from soak_killed import Life
-from soak_memory import Growth, Held, slope
-from soak_run import Ledger, LostError, Run
-
+from benchmarks.soak import command as soak, faults as soak_faults, film as soak_film
+from benchmarks.soak.disk import Disk, full_disk, no_file_beyond
+from benchmarks.soak.killed import Life
+from benchmarks.soak.memory import Growth, Held, slope
+from benchmarks.soak.run import Ledger, LostError, Run
 from holo_lite.render import pipeline as pipeline_module
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.runs import sealed

@@ -3,18 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from test_speed import CPU, TINIEST, work  # noqa: F401 - a fixture
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import speed_levers
-import speed_start
-import whole
-from speed_cases import Bench, whole_model
-
+from benchmarks import whole
+from benchmarks.speed import levers as speed_levers, start as speed_start
+from benchmarks.speed.cases import Bench, whole_model
 from holo_lite import ModelOptions
 from holo_lite.events import StepDone
 from holo_lite.render.pipeline import Pipeline

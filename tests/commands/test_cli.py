@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from guard import HANGS, wait_until
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -65,7 +66,7 @@ def test_help_needs_nothing_heavy(words):
         "print([name for name in ('torch', 'numpy', 'transformers', 'diffusers', 'av') if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout.startswith("Usage: ")
     assert done.stdout.endswith("\n[]\n")
@@ -120,7 +121,7 @@ def test_every_flag_reaches_the_run(run, toy_copy, tmp_path):
 def test_it_says_what_it_does_in_plain_lines(tmp_path):
     words = ("generate", PROMPT, *TINY, "--steps", 2, "--frames", 10, "--cuts", "6")
     with started(*words, cwd=tmp_path) as process:  # what libraries write past Python's streams is seen, too
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANGS)
     assert (process.returncode, out) == (0, "")
     lines = err.splitlines()
     assert all(line.isprintable() for line in lines)
@@ -238,7 +239,7 @@ def test_inspect_needs_no_torch_for_a_storyboard():
     script = "import sys, cli\ntry: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
     words = ["inspect", str(EXAMPLES[0])]
     done = subprocess.run(
-        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout.endswith("\nFalse\n")
 
@@ -547,9 +548,7 @@ def test_asked_to_stop_it_ends_cleanly_and_leaves_what_goes_on(
     with started(*run, "--model", toy_copy, *words) as process:
         said = iter(process.stderr.readline, "")
         assert any(text.startswith(line) for text in said), "it never came so far"
-        deadline = time.monotonic() + 30
-        while not (state.exists() and any(folder.glob(".*.part")) == partial) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: state.exists() and any(folder.glob(".*.part")) == partial)
         time.sleep(0.2)
         assert bool(any(folder.glob(".*.part"))) == partial
         process.send_signal(number)

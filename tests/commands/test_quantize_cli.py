@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conversions import contents, copied, expert_weights, write_source
+from guard import HANGS
 from safetensors.torch import save_file
 
 from holo_lite.film.video import probe, read_metadata
@@ -248,7 +249,7 @@ def test_a_real_ctrl_c_in_a_process_of_its_own(source, tmp_path):
         while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "interrupted; nothing half-written was left"
     assert "Traceback" not in err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from small_model import config_of, random_model
@@ -383,7 +384,7 @@ def own_process(script, **environment):
         env={**os.environ, "PYTHONPATH": paths, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 

@@ -192,7 +192,7 @@ def test_an_error_is_a_line_for_people(run, toy_copy):
 def test_records_of_a_fetch_need_no_torch():
     code = (
         "import sys\n"
-        "from holo_lite import PhaseAdvanced, record\n"
+        "from holo_lite import PhaseAdvanced, event_json\n"
         "print(event_json(PhaseAdvanced(3)), 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

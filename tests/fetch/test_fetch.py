@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from guard import HANGS
 from hub_server import COMMIT, Fault, hub_server
 from hypothesis import given, settings, strategies as st
 
@@ -112,7 +113,7 @@ def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tm
                 assert first.poll() is None, first.stderr.read()
                 part = next((tmp_path / "model").glob(".models_t5*.part"), None)
             first.send_signal(signal.SIGKILL)
-            first.wait(20)
+            first.wait(HANGS)
         came.set()
         assert {token for path, _, token in server.asked if path in published_files} == {"Bearer hf_mine"}
         assert {token for path, _, token in server.asked if "." in Path(path).name[-12:] and "/" not in path} <= {

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from guard import HANGS
 from toy_files import toy_model
 
 from holo_lite import Options, Pipeline, Shot, Storyboard
@@ -15,7 +16,6 @@ from holo_lite.film.video import VideoWriter
 from holo_lite.film.video_thread import MOST_WAITING, VideoThread, encoding_behind
 
 WIDTH, HEIGHT = 112, 64
-LONG = 20.0  # seconds, after which something waits for ever
 
 
 def frames(count):
@@ -55,7 +55,7 @@ def test_a_frame_may_be_changed_once_it_is_given(kind):
     seen, go = [], threading.Event()
 
     def encode(frame):
-        assert go.wait(LONG)
+        assert go.wait(HANGS)
         seen.append(int(frame[0, 0, 0]))
 
     thread = VideoThread(encode)
@@ -73,7 +73,7 @@ def test_a_frame_may_be_changed_once_it_is_given(kind):
 def test_frames_are_encoded_while_others_are_made():
     """Would one wait for the other, this would wait for ever."""
     made = threading.Event()
-    thread = VideoThread(lambda _: made.wait(LONG) or pytest.fail("nothing was made meanwhile"))
+    thread = VideoThread(lambda _: made.wait(HANGS) or pytest.fail("nothing was made meanwhile"))
     thread.add(np.zeros((2, 2, 3), np.uint8))
     made.set()
     thread.finish()
@@ -82,7 +82,7 @@ def test_frames_are_encoded_while_others_are_made():
 
 def test_who_makes_frames_too_fast_is_held_up():
     go, given = threading.Event(), []
-    thread = VideoThread(lambda _: go.wait(LONG))
+    thread = VideoThread(lambda _: go.wait(HANGS))
 
     def give():
         for number in range(MOST_WAITING + 3):
@@ -95,7 +95,7 @@ def test_who_makes_frames_too_fast_is_held_up():
     assert giving.is_alive()
     assert len(given) == MOST_WAITING
     go.set()
-    giving.join(LONG)
+    giving.join(HANGS)
     assert len(given) == MOST_WAITING + 3
     thread.close()
 
@@ -158,7 +158,7 @@ def test_a_frame_is_decoded_while_the_one_before_is_encoded(toy, tmp_path, monke
         return real(frame)
 
     def waiting(video, frame):
-        assert decoded.wait(LONG), "the second frame waited for the first"
+        assert decoded.wait(HANGS), "the second frame waited for the first"
         add(video, frame)
 
     from holo_lite.render import decode_phase as decode

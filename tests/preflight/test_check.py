@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 
 from holo_lite.preflight.check import check_storyboard, count_tokens
@@ -255,7 +256,7 @@ def test_no_weight_and_no_tensor_library_is_touched(umt5_tokenizer_path):
     words = ["check", str(EXAMPLES[1]), "--tokenizer", str(umt5_tokenizer_path)]
     script = "import sys, cli\ntry: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout.splitlines()[-1] == "False"
     assert done.stderr == ""

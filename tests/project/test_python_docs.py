@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from guard import HANGS
 
 import holo_lite
 from holo_lite import Options, RunSettings, Shot, Storyboard, errors, events
@@ -69,7 +70,7 @@ def run_examples(codes, folder):
             cwd=folder / "work",
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
         )
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "found.json").read_text(encoding="utf-8")), done.stdout + done.stderr

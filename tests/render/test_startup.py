@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from guard import HANGS
 
 from holo_lite import Options, Pipeline, Storyboard
 from holo_lite.film.vae_files import diffusers_names
@@ -38,7 +39,7 @@ def test_the_first_step_of_a_known_prompt_waits_for_no_library_of_other_phases(t
         "print([name for name in names if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=TESTS.parent, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], cwd=TESTS.parent, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout == "[]\n"
 

@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from dying import changes, killed
+from guard import wait_until
 from rich.console import Console
 from safetensors.torch import load_file
 from toy_files import toy_model
@@ -210,9 +210,7 @@ def test_the_command_killed_goes_on_after_the_last_saved_step(run, toy_copy, tmp
     assert run(*words, "--out", "whole.mp4").code == 0
     command = [sys.executable, str(ROOT / "cli.py"), *words, "--out", "a.mp4"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not RunFolder(tmp_path / "a.mp4.run").has_state and time.monotonic() < deadline:
-            time.sleep(0.005)
+        wait_until(lambda: RunFolder(tmp_path / "a.mp4.run").has_state)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     outcome = run("resume", "a.mp4")

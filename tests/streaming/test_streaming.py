@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from file_experts import FileExperts
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from small_model import config_of, random_model
@@ -365,7 +366,7 @@ def test_a_closed_channel_ends_all_waiting():
     thread = threading.Thread(target=wait)
     thread.start()
     channel.close()
-    thread.join(timeout=5)
+    thread.join(timeout=HANGS)
     assert ended.is_set()
     with pytest.raises(ClosedError):
         channel.put(1)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from guard import HANGS
+
 COMMIT = "c0ffee" * 6 + "c0ff"
 SMALL = 1000  # bytes; larger files are "large" ones, kept elsewhere
 
@@ -150,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content if fault.after is None else content[: fault.after])
         self.wfile.flush()
         if fault.stall is not None:
-            fault.stall.wait(30)
+            fault.stall.wait(HANGS)
         if fault.after is not None:
             self.close_connection = True
         if fault.reset:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
@@ -271,7 +272,7 @@ def learn(folder, steps, parts):
             return {"loss": (module(x) - x.sum(1, keepdim=True)).square().mean()}
 
         adam = {"adam": torch.optim.Adam(module.parameters(), 0.1)}
-        part = Part(folder, time.monotonic() + 60)
+        part = Part(folder, time.monotonic() + HANGS)
         try:
             done = train("line", module, adam, step, steps=steps, rate=lambda p: 1 - p, average=0.9, part=part)
         except KeyboardInterrupt:

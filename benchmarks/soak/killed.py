@@ -3,7 +3,7 @@
 This file is also the process. It puts a witness into the console's `show`, which tells every event on a line, may
 have itself killed at a call that changes the disk, and then is `holo-lite`.
 
-    python benchmarks/soak_killed.py CALL WHEN generate …        CALL: a number, or -1 for none
+    python -m benchmarks.soak.killed CALL WHEN generate …        CALL: a number, or -1 for none
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import command as benchmark, environment as paths
+
 MARK = "event:"
 NO_CALL = -1
 PAUSE = 0.03  # seconds at most between an event and the kill
@@ -59,10 +59,10 @@ class Life:
 
 def live(words: Sequence[str], environment: Mapping[str, str], kill: Kill) -> Life:
     """Run the command line in a process of its own, to its end or to the kill."""
-    command = [sys.executable, __file__, str(kill.call), kill.when, *words]
+    command = [*benchmark("soak.killed"), str(kill.call), kill.when, *words]
     found: list[tuple[str, int, str]] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**paths(), **environment}
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -85,7 +85,6 @@ def digest(latents: Any) -> str:
 
 def be_holo_lite(call: int, when: Any) -> None:
     """Be `holo-lite`, tell what happens, and die at a call that changes the disk."""
-    sys.path.insert(0, str(ROOT))
     import cli
     from holo_lite.views import run as console
 
@@ -98,7 +97,7 @@ def be_holo_lite(call: int, when: Any) -> None:
     console.show = show
     if call == NO_CALL:
         cli.main()
-    from soak_disk import Disk
+    from benchmarks.soak.disk import Disk
 
     tempfile.gettempdir()  # torch asks for it, and Python tries it by writing there once: no write of ours
     with Disk(lambda number, _: number == call, lambda: os.kill(os.getpid(), signal.SIGKILL), when):

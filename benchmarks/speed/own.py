@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from speed_scale import Scale
 
+from benchmarks.speed.scale import Scale
 from holo_lite.kernels.computing import choose_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.options import ComputeOptions

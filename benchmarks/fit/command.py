@@ -1,6 +1,6 @@
 """Does it fit the card? Every card's plan, run under that card's cap on synthetic weights of the real size.
 
-    python benchmarks/fit.py WORK [--part NAME] [--result benchmarks/results/fit-DEVICE.json]
+    python -m benchmarks.fit WORK [--part NAME] [--result benchmarks/results/fit-DEVICE.json]
 
 A card of so many GB is this one with its allocator capped at that size less 1 GiB, which CUDA's context and a
 desktop would take. Parts run one after the other, each in a process of its own that is ended after nine minutes;
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +25,13 @@ from typing import Any
 import click
 import psutil
 import torch
-from fit_model import Model, described, write_model
-from fit_run import Film, decode, denoise, disk_rate, from_the_disk
-from fit_targets import FIRST, table, targets
-from resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen, end_with_parent
-from timing import slug, warm
 
+from benchmarks import RESULTS, command
+from benchmarks.fit.model import Model, described, write_model
+from benchmarks.fit.run import Film, decode, denoise, disk_rate, from_the_disk
+from benchmarks.fit.targets import FIRST, table, targets
+from benchmarks.resumable import ENDLESS, Clock, Result, Runner, by_worth, chosen, end_with_parent
+from benchmarks.timing import slug, warm
 from holo_lite.config import DiTConfig
 from holo_lite.kernels.computing import ComputeSetup, choose_computing
 from holo_lite.kernels.options import ComputeOptions
@@ -46,7 +46,6 @@ from holo_lite.plan.sizes import ModelSizes, released_sizes
 from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
 
 CARDS = (6, 8, 12, 16, 24)
-RESULTS = Path(__file__).resolve().parent / "results"
 ALIKE = ("small", "device", "torch", "model")
 
 
@@ -342,7 +341,7 @@ def main(
 
 def make_runner(bench: Bench, path: Path, only: Sequence[str]) -> Runner:
     """What runs the parts: each in a process of its own, at small scale in this one."""
-    own = [sys.executable, str(Path(__file__).resolve()), str(bench.work), "--result", str(path), "--quiet"]
+    own = [*command("fit"), str(bench.work), "--result", str(path), "--quiet"]
     found = {name: partial(part, bench) for name, part in chosen(parts(bench.scale), only).items()}
     return Runner(
         Result(path, facts(bench), ALIKE), found, bench.say, None if bench.scale.small else own, bench.clock.left

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from soak_disk import TAKE_ROOM, full_disk, no_file_beyond
-from soak_killed import PAUSE, WHENS, Kill, Life, live
-from soak_memory import Allocations
-from soak_run import CACHE, LostError, Run
-
+from benchmarks.soak.disk import TAKE_ROOM, full_disk, no_file_beyond
+from benchmarks.soak.killed import PAUSE, WHENS, Kill, Life, live
+from benchmarks.soak.memory import Allocations
+from benchmarks.soak.run import CACHE, LostError, Run
 from holo_lite.errors import CheckpointError, OutputError, RoomError, RunError
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.system.cache_folder import CACHE_VARIABLE

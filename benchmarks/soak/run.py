@@ -14,10 +14,10 @@ from pathlib import Path
 from random import Random
 
 import torch
-from soak_film import Film, Reference, files_of
-from soak_killed import digest
 from torch import Tensor
 
+from benchmarks.soak.film import Film, Reference, files_of
+from benchmarks.soak.killed import digest
 from holo_lite.errors import HoloError
 from holo_lite.events import Event, Events, Finished, FrameDone, GoingOn, NotSaved, Resolved, StepDone, SteppedDown
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timing import Repeats, repeated
 
+from benchmarks.timing import Repeats, repeated
 from holo_lite.config import PATCH, DiTConfig
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Attend

@@ -1,6 +1,6 @@
 """How fast is a denoising step? Ours in every way, the reference's way, diffusers, and the floor, side by side.
 
-    python benchmarks/speed.py WORK [--compare] [--keep] [--only 'bf16*'] [--part NAME]
+    python -m benchmarks.speed WORK [--compare] [--keep] [--only 'bf16*'] [--part NAME]
 
 A part is one way at one length: 33, 81 or 241 frames of 480x832 in five shots, both guidance branches, random
 weights of the full shape. On a card each runs in a process of its own, which is ended after nine minutes; what is
@@ -17,7 +17,6 @@ Without a card, or with --small, everything runs at a size that takes a CPU a mi
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +26,9 @@ from typing import Any
 
 import click
 import torch
-from resumable import (
+
+from benchmarks import RESULTS, ROOT, command
+from benchmarks.resumable import (
     ENDLESS,
     Clock,
     Part,
@@ -39,20 +40,17 @@ from resumable import (
     fingerprint,
     write_record,
 )
-from speed_cases import Bench, attempted, cells, whole_model
-from speed_compare import Comparison, compare
-from speed_levers import levers
-from speed_products import products
-from speed_scale import FRAMES, SHOTS, Scale
-from speed_start import Command, start
-from speed_targets import JUDGED, table, verdicts
-from timing import device_name, slug
-
+from benchmarks.speed.cases import Bench, attempted, cells, whole_model
+from benchmarks.speed.compare import Comparison, compare
+from benchmarks.speed.levers import levers
+from benchmarks.speed.products import products
+from benchmarks.speed.scale import FRAMES, SHOTS, Scale
+from benchmarks.speed.start import Command, start
+from benchmarks.speed.targets import JUDGED, table, verdicts
+from benchmarks.timing import device_name, slug
 from holo_lite import ModelOptions
 from holo_lite.render.pipeline import Pipeline
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 CODE = ROOT / "holo_lite", ROOT / "benchmarks"
 ALIKE = ("small", "device", "torch", "dtype", "model", "layers", "branches", "picture")
 PROMPTS = (  # for the start: one to warm up with, one to time
@@ -159,7 +157,7 @@ def main(
 
 def make_runner(bench: Bench, path: Path, only: Sequence[str], left: Callable[[], float]) -> Runner:
     """What runs the parts: each in a process of its own, at small scale in this one."""
-    script = [sys.executable, str(Path(__file__).resolve()), str(bench.work), "--result", str(path), "--quiet"]
+    script = [*command("speed"), str(bench.work), "--result", str(path), "--quiet"]
     own = [*script, "--layers", str(bench.scale.layers)]
     found = chosen(parts(bench), only)
     return Runner(Result(path, facts(bench), ALIKE), found, bench.say, None if bench.scale.small else own, left)

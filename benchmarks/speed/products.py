@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from speed_own import EIGHT_BITS
-from speed_scale import Scale
-from speed_weights import fill_random
-from timing import Repeats, repeated
 
+from benchmarks.speed.own import EIGHT_BITS
+from benchmarks.speed.scale import Scale
+from benchmarks.speed.weights import fill_random
+from benchmarks.timing import Repeats, repeated
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.linear_choice import pick_linear
 from holo_lite.model.clip import Chunks

@@ -1,6 +1,6 @@
 """Does every run survive? Short generations, one after the other in one process, with faults put into them.
 
-    python benchmarks/soak.py [--runs 200] [--seed 0] [--keep]
+    python -m benchmarks.soak [--runs 200] [--seed 0] [--keep]
 
 A fifth of the runs is left alone. The others, in equal parts, meet a kill (SIGKILL to the command itself, at any
 moment or around any write), a full disk, memory that runs out, or a corrupt block: bytes of the model's weights or
@@ -37,15 +37,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that only wait for each
 import click
 import numpy as np
 import torch
-from resumable import Clock, write_record
-from soak_disk import Disk
-from soak_faults import Fault, corrupt_block, disk_full, killed, nothing, out_of_memory
-from soak_film import Film, Reference, draw_film, files_of
-from soak_memory import Allocations, Growth
-from soak_report import Outcome, figures, table
-from soak_run import CACHE, TOLERANCE, LostError, Run, cache_in
-from timing import device_name, slug
 
+from benchmarks import RESULTS
+from benchmarks.resumable import Clock, write_record
+from benchmarks.soak.disk import Disk
+from benchmarks.soak.faults import Fault, corrupt_block, disk_full, killed, nothing, out_of_memory
+from benchmarks.soak.film import Film, Reference, draw_film, files_of
+from benchmarks.soak.memory import Allocations, Growth
+from benchmarks.soak.report import Outcome, figures, table
+from benchmarks.soak.run import CACHE, TOLERANCE, LostError, Run, cache_in
+from benchmarks.timing import device_name, slug
 from holo_lite import ModelOptions
 from holo_lite.events import StepDone
 from holo_lite.render.pipeline import Pipeline
@@ -53,7 +54,6 @@ from holo_lite.runs.folder import RunFolder
 from holo_lite.system.device import pick_device
 from holo_lite.tiny.model import tiny_model
 
-RESULTS = Path(__file__).resolve().parent / "results"
 RUNS_A_FILM = 10
 AT_A_TIME = 2  # killed processes
 WARM_UP = 5  # one in so many runs, the first, fills caches and the allocator's pools

@@ -16,9 +16,9 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
-from timing import A_FEW, Repeats
 from torch import Tensor
 
+from benchmarks.timing import A_FEW, Repeats
 from holo_lite.config import HOLOCINE_14B, Attention, DiTConfig
 from holo_lite.model.clip import Clip
 from holo_lite.model.memory import TEXT_ROWS

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed_scale import Inputs, Prompt
 from torch import Tensor
 
+from benchmarks.speed.scale import Inputs, Prompt
 from holo_lite.model.compute import Attend
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.layers import AttentionLayer, RMSScale

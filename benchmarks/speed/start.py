@@ -9,9 +9,7 @@ encoder, the weights' way to the device.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command as benchmark, environment
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 MARK = "event:"
 STEPS = 4
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,9 @@ def start(command: Command, prompts: tuple[str, str]) -> dict[str, Any]:
 
 def begin(command: Command, storyboard: str) -> subprocess.Popen[str]:
     """Start the command; its events come through its output."""
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, CACHE_VARIABLE: str(command.work / "cache"), "PYTHONPATH": os.pathsep.join(path)}
-    words = [sys.executable, __file__, *command.words(storyboard)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    words = [*benchmark("speed.start"), *command.words(storyboard)]
+    own = {**environment(), CACHE_VARIABLE: str(command.work / "cache")}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=own)
 
 
 def _run(command: Command, storyboard: str) -> dict[str, float]:
@@ -93,7 +90,6 @@ def figures(begun: float, steps: Sequence[float]) -> dict[str, float]:
 
 def watch() -> None:
     """Be `holo-lite`, and tell when events come."""
-    sys.path.insert(0, str(ROOT))
     import cli
     from holo_lite.views import run as console
 

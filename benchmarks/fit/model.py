@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import lzma
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from synthetic import real_shapes
+from whole_models import write_holes
 
+from benchmarks import ROOT
+from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, Defaults, DiTConfig
 from holo_lite.model.dit import WanDiT
 from holo_lite.text.encoder_files import EncoderSizes
@@ -34,13 +35,9 @@ from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan
 from quantize.recipe import Recipe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-
-from whole_models import write_holes
-
 POOL = 2**26  # random bytes drawn once; tensors are cut from it at different places
 NORMALS = 2**24  # random numbers drawn once, likewise
-TOKENIZER = Path(__file__).resolve().parents[1] / "tests" / "parity_data" / "umt5-xxl" / "tokenizer.json.xz"
+TOKENIZER = ROOT / "tests" / "parity_data" / "umt5-xxl" / "tokenizer.json.xz"
 SPREAD = 3.0  # how many standard deviations the largest number of a row or group has, about
 EXPERTS = ("high_noise", "low_noise")
 

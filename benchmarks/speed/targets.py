@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import speed_levers
-
+from benchmarks.speed import levers as speed_levers
 from holo_lite.config import DiTConfig
 from holo_lite.plan.cost import forward_operations
 from holo_lite.story.shots import ShotLayout, even_cuts

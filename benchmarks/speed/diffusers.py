@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from diffusers import BitsAndBytesConfig, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
-from speed_scale import Inputs
-from speed_weights import fill_random, random_weight
 from torch import Tensor
 
+from benchmarks.speed.scale import Inputs
+from benchmarks.speed.weights import fill_random, random_weight
 from holo_lite.config import PATCH, DiTConfig
 
 Weights = Literal["plain", "nf4"]

@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import speed_reference
 import torch
-from fit_model import Model, write_model
-from resumable import Say
-from speed_floor import Stopwatch, attentions, floor, gemms
-from speed_own import Computing, Own, own_ways, use
-from speed_scale import SHOTS, Inputs, Scale, windows_of
-from speed_weights import fill_random
-from timing import timed_with_peak, warm
 from torch import nn
 
+from benchmarks.fit.model import Model, write_model
+from benchmarks.resumable import Say
+from benchmarks.speed import reference as speed_reference
+from benchmarks.speed.floor import Stopwatch, attentions, floor, gemms
+from benchmarks.speed.own import Computing, Own, own_ways, use
+from benchmarks.speed.scale import SHOTS, Inputs, Scale, windows_of
+from benchmarks.speed.weights import fill_random
+from benchmarks.timing import timed_with_peak, warm
 from holo_lite.config import Attention, Expert
 from holo_lite.errors import SettingsError
 from holo_lite.model.compute import Attend, Compute
@@ -41,7 +41,7 @@ Found = dict[str, Any]
 
 SMALL_ENCODER = EncoderSizes(256384, 64, 96, 16, 4, 2, 32)  # the vocabulary is the tokenizer's
 FOREIGN = (RuntimeError, ValueError, TypeError, AttributeError, ImportError)  # what others' refusals are
-DIFFUSERS: dict[str, Found] = {  # by name, what `speed_diffusers.Way` takes
+DIFFUSERS: dict[str, Found] = {  # by name, what `diffusers.Way` takes
     "diffusers resident": {"weights": "plain", "offload": False},
     "diffusers offloaded": {"weights": "plain", "offload": True},
     "diffusers nf4 resident": {"weights": "nf4", "offload": False},
@@ -213,7 +213,9 @@ def diffusers(bench: Bench, frames: int, name: str, way: Found) -> Found:
         return built(bench)
 
     def built(bench: Bench) -> Found:
-        import speed_diffusers  # and with it libraries that nothing else here needs
+        from benchmarks.speed import (
+            diffusers as speed_diffusers,
+        )  # whose libraries nothing else needs
 
         model = speed_diffusers.build(
             bench.scale.config, bench.device, bench.scale.dtype, speed_diffusers.Way(**way)

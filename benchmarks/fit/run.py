@@ -7,7 +7,6 @@ are the allocator's; on a CPU, where the same code runs small to prove itself, t
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +16,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-
 from live_bytes import LiveBytes
 
 from holo_lite.events import StepDone, SteppedDown
