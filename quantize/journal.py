@@ -17,12 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.cancel import Cancel
-from holo_lite.errors import OutputError
+from holo_lite.errors import OutputError, RecordError
+from holo_lite.system.json_tree import check, parse
+from holo_lite.system.records import Natural, convert
 from holo_lite.system.whole_files import refuse_link
 from holo_lite.weights.manifest import JOURNAL
 from holo_lite.weights.shard import write_whole, writing
 
 HASH_PIECE = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """A file that is whole and was hashed."""
+
+    file: str
+    nbytes: Natural
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FinishedShard(FinishedFile):
+    """A shard, with the relative errors of the tensors that were quantized in it."""
+
+    errors: Mapping[str, float]
 
 
 @dataclass
@@ -52,12 +70,12 @@ class Journal:
             return None
         lines, whole = _whole_lines(path)
         begun = lines[0].get("begun") if lines else None
-        if not isinstance(begun, dict) or "plan" not in begun:
+        if not isinstance(begun, dict) or not isinstance(begun.get("plan"), str):
             raise OutputError(f"{path}: is not the journal of a conversion; name another folder")
         with writing(path):
             os.truncate(path, whole)
-        shards = [line["shard"] for line in lines if _is_record(line.get("shard"), errors=dict)]
-        sources = [line["source"] for line in lines if _is_record(line.get("source"))]
+        shards = [line["shard"] for line in lines if _is(line.get("shard"), FinishedShard)]
+        sources = [line["source"] for line in lines if _is(line.get("source"), FinishedFile)]
         return cls(path, begun, {each["file"]: each for each in shards}, {each["file"]: each for each in sources})
 
     def finish_shard(self, record: dict[str, Any]) -> None:
@@ -92,8 +110,9 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     whole = 0
     for raw in path.read_bytes().splitlines(keepends=True):
         try:
-            line = json.loads(raw)
-        except (ValueError, RecursionError):
+            line = parse(raw)
+            check(line, finite=False)  # an error may be NaN, and is judged when all is done
+        except RecordError:
             break
         if not raw.endswith(b"\n") or not isinstance(line, dict):
             break
@@ -102,9 +121,13 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, whole
 
 
-def _is_record(found: Any, **more: type) -> bool:
-    kinds = {"file": str, "nbytes": int, "sha256": str, **more}
-    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+def _is(found: object, kind: type[FinishedFile]) -> bool:
+    """Whether it is such a record. What is none is as if it had not been written."""
+    try:
+        convert(found, kind)
+    except RecordError:
+        return False
+    return True
 
 
 def hash_file(path: Path, cancel: Cancel) -> str:

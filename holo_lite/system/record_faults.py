@@ -45,7 +45,7 @@ def _at_fault(found: object, kind: Any, path: JsonPath, message: str) -> str:
 def _message(found: object, kind: Any) -> str:
     try:
         msgspec.convert(found, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         return str(error)
     return ""
 

@@ -81,6 +81,8 @@ def convert(found: object, kind: type[T], at: JsonPath = ()) -> T:
     except msgspec.ValidationError as error:
         why, path = located(found, kind, str(error))
         raise fault(why, (*at, *path)) from error
+    except UnicodeEncodeError as error:  # where it is no text that is due
+        raise fault("half of a character", at) from error
     except HoloError as error:  # of a class that checks what it is made of
         raise fault(str(error), at) from error
     _set_defaults(built)
