@@ -420,7 +420,7 @@ def test_a_yes_fetches(run, monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("hub_here")
 def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
         yield
 

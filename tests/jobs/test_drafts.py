@@ -191,11 +191,11 @@ def test_small_drafts_of_seeds_are_had_by_both_options(run, tmp_path, monkeypatc
 def test_drafts_that_are_cut_off_leave_a_sheet_of_what_there_was(run, tmp_path, monkeypatch):
     real, begun = Pipeline.run, []
 
-    def failing(self, job, out):
+    def failing(self, job, out, **said):
         begun.append(job.settings.seed)
         if len(begun) == 2:
             raise OutputError("the disk is full")
-        return real(self, job, out)
+        return real(self, job, out, **said)
 
     monkeypatch.setattr(Pipeline, "run", failing)
     outcome = run("generate", PROMPT, *TINY, "--out", "a.mp4", "--seeds", 3)
