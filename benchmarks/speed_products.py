@@ -17,10 +17,10 @@ from speed_scale import Scale
 from speed_weights import fill_random
 from timing import Repeats, repeated
 
+from holo_lite.eightbit.limits import LinearMode
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.linear_choice import pick_linear
 from holo_lite.model.clip import Chunks
-from holo_lite.model.compute import LinearMode
 from holo_lite.model.linear import Linear
 
 OFTEN = Repeats(3, 50, 0.3)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings
 

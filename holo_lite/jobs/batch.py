@@ -20,7 +20,7 @@ from typing import Literal
 from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
 from holo_lite.events import Event
 from holo_lite.film.video import check_writable, read_metadata
-from holo_lite.plan.fit import plan_record
+from holo_lite.plan.plan import plan_record
 from holo_lite.render.pipeline import Events, Job, Pipeline
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import difference

@@ -16,8 +16,8 @@ from typing import Any
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
-from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.system.whole_files import write_whole
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.fit import PhasePlan, Plan, Rung
+from holo_lite.plan.plan import PhasePlan, Plan, Rung
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

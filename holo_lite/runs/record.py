@@ -20,7 +20,7 @@ import torch
 
 from holo_lite.config import Attention, Expert
 from holo_lite.kernels.registry import KERNELS
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
 from holo_lite.settings import RunSettings
 from holo_lite.version import __version__

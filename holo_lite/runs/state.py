@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, RunError
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.saved import plan_from_json, plan_to_json
 from holo_lite.runs.sealed import damaged, read_sealed, write_sealed
 from holo_lite.weights.header import read_header

@@ -33,7 +33,7 @@ from holo_lite.events import (
     StepDone,
     SteppedDown,
 )
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.system.units import bytes_text
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
