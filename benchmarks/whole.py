@@ -30,7 +30,7 @@ from benchmarks.fit.model import Model, write_model
 from benchmarks.resumable import write_record
 from benchmarks.speed.start import MARK, Command, begin
 from benchmarks.timing import device_name, slug
-from holo_lite.text.encoder_files import UMT5_XXL
+from holo_lite.text.encoder_sizes import UMT5_XXL
 
 PROMPT = "[global caption] A red ball before a wall. [per shot caption] It rests. [shot cut] It rolls."
 LOOK = 0.1  # seconds between two looks at a process's memory

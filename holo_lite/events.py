@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.progress import PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings

@@ -37,13 +37,15 @@ from holo_lite.kernels.computing import ComputeSetup, choose_computing
 from holo_lite.kernels.options import ComputeOptions
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Decoder
-from holo_lite.plan.fit import Plan, make_plan
+from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import GIB, Profile, find_profile
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import RING, Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
-from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
+from holo_lite.plan.sizes import ModelSizes
+from holo_lite.text.encoder_sizes import UMT5_XXL, EncoderSizes
 
 CARDS = (6, 8, 12, 16, 24)
 ALIKE = ("small", "device", "torch", "model")

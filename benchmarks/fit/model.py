@@ -24,8 +24,8 @@ from benchmarks import ROOT
 from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, Defaults, DiTConfig
 from holo_lite.model.dit import WanDiT
-from holo_lite.text.encoder_files import EncoderSizes
 from holo_lite.text.encoder_shapes import encoder_shapes
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.fill import module_shapes
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, Component, Manifest, Shard, StoredTensor

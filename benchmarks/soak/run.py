@@ -24,7 +24,7 @@ from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.film.video import probe
 from holo_lite.plan.decoding import Tile, stride_of
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import HOST
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder

@@ -35,7 +35,7 @@ from holo_lite.plan.ladder import shortage_of
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.residency import Residency
-from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
+from holo_lite.text.encoder_sizes import UMT5_XXL, EncoderSizes
 
 Found = dict[str, Any]
 

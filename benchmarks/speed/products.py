@@ -17,10 +17,10 @@ from benchmarks.speed.own import EIGHT_BITS
 from benchmarks.speed.scale import Scale
 from benchmarks.speed.weights import fill_random
 from benchmarks.timing import Repeats, repeated
+from holo_lite.eightbit.limits import LinearMode
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.linear_choice import pick_linear
 from holo_lite.model.clip import Chunks
-from holo_lite.model.compute import LinearMode
 from holo_lite.model.linear import Linear
 
 OFTEN = Repeats(3, 50, 0.3)

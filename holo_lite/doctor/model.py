@@ -36,8 +36,8 @@ def choice(folder: Path | None, attention: Attention | None = None) -> ProfileFa
     from holo_lite.plan.choose import choose_profile, pick_profile
     from holo_lite.plan.opened import folder_sizes
     from holo_lite.plan.phases import ClipRequest
+    from holo_lite.plan.released import released_sizes
     from holo_lite.plan.search import Problem
-    from holo_lite.plan.sizes import released_sizes
     from holo_lite.story.shots import ShotLayout, even_cuts
     from holo_lite.system.device import pick_device
 

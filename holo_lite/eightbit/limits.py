@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 EightBits = Literal["fp8", "int8"]
+LinearMode = Literal["plain", "fp8", "int8"]  # how matrices are multiplied
 SLICE = 2**20  # numbers in work at once
 MULTIPLE: dict[EightBits, int] = {"fp8": 16, "int8": 1}  # of which both sides of a weight must be
 SCALE = 4  # bytes

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from holo_lite.config import DiTConfig
-from holo_lite.eightbit.limits import NO_WORKSPACE, Workspace
+from holo_lite.eightbit.limits import NO_WORKSPACE, LinearMode, Workspace
 from holo_lite.errors import RoomError
 from holo_lite.kernels import registry
 from holo_lite.kernels.attention_choice import KernelChooser
@@ -21,7 +21,7 @@ from holo_lite.kernels.fused import check_fuse, pick_ops
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.linear_choice import foresee_linear, pick_linear
 from holo_lite.kernels.options import AUTO, ComputeOptions
-from holo_lite.model.compute import PLAIN, Compute, LinearMode
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.system.cache_folder import cache_folder
 
 logger = logging.getLogger(__name__)

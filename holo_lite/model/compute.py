@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from torch import Tensor
 
+from holo_lite.eightbit.limits import LinearMode
 from holo_lite.model import equations
 from holo_lite.model.clip import Clip
 from holo_lite.model.key_values import KeyValues
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Exchange = Callable[[KeyValues, Clip], None]
-LinearMode = Literal["plain", "fp8", "int8"]
-LINEAR_MODES: tuple[LinearMode, ...] = get_args(LinearMode)
 
 
 @dataclass(frozen=True)

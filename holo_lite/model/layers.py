@@ -21,12 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from holo_lite.model.affine import Affine, LinearInput
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
 from holo_lite.model.equations import gelu_, layer_norm
 from holo_lite.model.key_values import KeyValues
-from holo_lite.model.linear import Linear
+from holo_lite.model.linear import Affine, Linear, LinearInput
 from holo_lite.model.positions import Positions
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)

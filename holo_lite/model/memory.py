@@ -30,17 +30,23 @@ layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d beside those, whe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from holo_lite.config import PATCH, DiTConfig
-from holo_lite.eightbit.limits import NO_WORKSPACE, EightBits, Workspace, coded, multiplying, quantizing, unfit
+from holo_lite.eightbit.limits import (
+    FP32,
+    NO_WORKSPACE,
+    EightBits,
+    LinearMode,
+    Workspace,
+    coded,
+    multiplying,
+    quantizing,
+    unfit,
+)
 from holo_lite.model.clip import Clip
 
-if TYPE_CHECKING:
-    from holo_lite.model.compute import LinearMode
-
 TEXT_ROWS = 512
-FP32 = 4
 GRID = 6 * 8  # a token's index, frame and row, and what they are worked out from, int64 each
 
 

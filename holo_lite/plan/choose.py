@@ -15,12 +15,14 @@ import torch
 
 from holo_lite.config import Defaults
 from holo_lite.kernels.linear_choice import foresee_linear
-from holo_lite.plan.fit import Plan, make_plan
+from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.plan.sizes import ModelSizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.system.units import bytes_text
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holo_lite.eightbit.limits import FP32
 from holo_lite.film.tiling import tile_spans
-from holo_lite.model.memory import FP32
 from holo_lite.system.records import Positive
 
 PIXELS = 8  # a latent row or column

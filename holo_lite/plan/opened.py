@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from holo_lite.config import Expert
+from holo_lite.eightbit.limits import FP32
 from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_files import diffusers_names, vae_file
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.load import expert_config, own_names
-from holo_lite.model.memory import FP32
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.sizes import (
     ENCODER_BLOCK,
@@ -25,7 +25,8 @@ from holo_lite.plan.sizes import (
     StoredWeight,
     stack_sizes,
 )
-from holo_lite.text.encoder_files import EMBEDDING, EncoderSizes, describe_encoder, encoder_file, module_names
+from holo_lite.text.encoder_files import EMBEDDING, describe_encoder, encoder_file, module_names
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder

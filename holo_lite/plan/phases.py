@@ -39,9 +39,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention
+from holo_lite.eightbit.limits import FP32, LinearMode
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.model.compute import LinearMode
-from holo_lite.model.memory import FP32, TEXT_ROWS, WorkingSet, working_set
+from holo_lite.model.memory import TEXT_ROWS, WorkingSet, working_set
 from holo_lite.plan.decoding import FRAMES, Decoder, Tile
 from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device

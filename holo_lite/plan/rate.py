@@ -17,10 +17,9 @@ from msgspec import Meta
 
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.eightbit.coding import quantize
-from holo_lite.eightbit.limits import EightBits
+from holo_lite.eightbit.limits import EightBits, LinearMode
 from holo_lite.eightbit.product import multiply
 from holo_lite.eightbit.rows import FORMATS
-from holo_lite.model.compute import LinearMode
 from holo_lite.model.equations import attention
 from holo_lite.plan.cost import Rate
 from holo_lite.system.caches import RATES, table

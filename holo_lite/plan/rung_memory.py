@@ -17,9 +17,9 @@ from msgspec import Meta
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import PIXELS, Tile
-from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import LEAST_TILE
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import MOST_PIXELS
 from holo_lite.system.caches import RUNGS, table

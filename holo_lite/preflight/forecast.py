@@ -14,14 +14,16 @@ from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pic
 from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
-from holo_lite.plan.fit import Plan, denoising_rows, make_plan
+from holo_lite.plan.fit import denoising_rows, make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.nearest import largest, longest, longest_in_shots
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import Profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.plan.sizes import ModelSizes
 from holo_lite.preflight.target import HERE, ForecastPlace, Target
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames

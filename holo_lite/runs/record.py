@@ -17,7 +17,7 @@ import torch
 
 from holo_lite.kernels.registry import KERNELS
 from holo_lite.opening.options import RecordedOptions
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.settings import SETTINGS, RunSettings
 from holo_lite.system.records import FIRST, RUNS_FROM, Codec, Origin
 from holo_lite.version import __version__

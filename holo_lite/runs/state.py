@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError, RunError
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.runs.sealed import damaged, read_sealed, write_sealed
 from holo_lite.system.records import FIRST, Codec, Origin, Positive
 from holo_lite.weights.header import read_header

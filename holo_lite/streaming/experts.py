@@ -20,7 +20,7 @@ from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
-from holo_lite.model.load import skeleton
+from holo_lite.model.load import own_names, skeleton
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.expert_images import BLOCKS, BlockId, ExpertImages
 from holo_lite.streaming.holdings import ExpertMemory
@@ -31,8 +31,15 @@ from holo_lite.streaming.lane import Lane
 from holo_lite.streaming.lanes import lane_for
 from holo_lite.streaming.residency import BlockPlaces, Residency
 from holo_lite.streaming.streamer import Streamer
+from holo_lite.weights.files import open_weights
 
 logger = logging.getLogger(__name__)
+
+
+def open_images(path: Path) -> ExpertImages:
+    """Open an expert as streaming sees it. Raises `CheckpointError`."""
+    file = open_weights(path)
+    return ExpertImages.of(file, own_names(file), skeleton(file).config.num_layers)
 
 
 @dataclass
@@ -55,7 +62,7 @@ class StreamedExperts:
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
-        self._parts = {expert: ExpertImages.open(self.paths[expert]) for expert in self.forwards}
+        self._parts = {expert: open_images(self.paths[expert]) for expert in self.forwards}
         self._holdings = ExpertMemory(self._lane, self._parts, cancel=self.cancel)
         self._places: dict[Expert, BlockPlaces] = {}
         self._model: tuple[Expert, WanDiT] | None = None

@@ -25,7 +25,8 @@ from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.hooks import GateHook, hook, install
 from holo_lite.streaming.image import PlacedFile, network_images
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, encoder_file, open_encoder
+from holo_lite.text.encoder_files import WHAT, encoder_file, open_encoder
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import open_weights

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.manifest import is_converted
@@ -55,19 +56,6 @@ RENAMES = (  # original names, then llama.cpp's, to transformers'
 )
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class EncoderSizes:
-    """The sizes of the network, as the shapes tell them."""
-
-    vocabulary: int
-    d_model: int
-    d_ff: int
-    d_kv: int
-    heads: int
-    layers: int
-    buckets: int
 
 
 @dataclass(frozen=True)
@@ -161,6 +149,3 @@ def _check_config(path: Path) -> None:
     for name, value in FIXED.items():
         if not isinstance(config, dict) or config.get(name, value) != value:
             raise CheckpointError(f"{path}: is not the config of {WHAT}: {name} is not {value}")
-
-
-UMT5_XXL = EncoderSizes(vocabulary=256384, d_model=4096, d_ff=10240, d_kv=64, heads=64, layers=24, buckets=32)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from holo_lite.schemes.registry import find
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, open_encoder
+from holo_lite.text.encoder_files import WHAT, describe_encoder, open_encoder
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import WeightFile
 from holo_lite.weights.fill import ExpectedTensor, compare

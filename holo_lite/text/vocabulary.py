@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from holo_lite.errors import CheckpointError
-from holo_lite.text.encoder_files import UMT5_XXL
+from holo_lite.text.encoder_sizes import UMT5_XXL
 from holo_lite.text.windows import open_tokenizer
 
 RELEASED = "6e197b4d3dbd71da14b4eb255f4fa91c9c1f2068b20a2de2472967ca3d22602b"  # SHA-256 of umt5's tokenizer.json

@@ -23,8 +23,8 @@ FILE = "FILE"  # in place of a name that no quotation marks can hold
 
 def check_words(settings: RunSettings) -> None:
     """Raise `SettingsError` for settings that no run of ours can have, which a command must not be made of."""
+    from holo_lite.eightbit.limits import LinearMode
     from holo_lite.kernels.registry import KERNELS
-    from holo_lite.model.compute import LINEAR_MODES
     from holo_lite.opening.checks import DTYPES
 
     for name in ("frames", "height", "width", "steps", "seed"):
@@ -39,7 +39,7 @@ def check_words(settings: RunSettings) -> None:
     _check_one_of("dtype", settings.dtype, DTYPES)
     _check_one_of("device", settings.device, DEVICES)
     kernels = {kernel.name for kernel in KERNELS}
-    for name, known in {"kernel": kernels, "linear": LINEAR_MODES, "fused": SWITCH}.items():
+    for name, known in {"kernel": kernels, "linear": get_args(LinearMode), "fused": SWITCH}.items():
         if (found := _table("computing", settings.computing).get(name)) is not None:
             _check_one_of(name, found, known)
     for lora in settings.lora:

@@ -32,7 +32,7 @@ from holo_lite.events import (
     StepDone,
     SteppedDown,
 )
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.progress import Phase
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.system.units import bytes_text

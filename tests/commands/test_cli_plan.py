@@ -11,7 +11,7 @@ from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.forecast import forecast
 from holo_lite.story.files import load_storyboard
 from holo_lite.views.forecast import duration_text

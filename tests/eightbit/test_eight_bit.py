@@ -27,11 +27,10 @@ from holo_lite.errors import SettingsError
 from holo_lite.kernels import linear_choice as eight_bit
 from holo_lite.kernels.linear_choice import pick_linear
 from holo_lite.lora.low_rank import LowRank
-from holo_lite.model.affine import CodedAffine, PlainAffine
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import Compute
 from holo_lite.model.layers import TextRows
-from holo_lite.model.linear import Linear, pack_linears
+from holo_lite.model.linear import CodedAffine, Linear, PlainAffine, pack_linears
 from holo_lite.schemes.registry import SCHEMES, find
 from holo_lite.story.shots import ShotLayout
 

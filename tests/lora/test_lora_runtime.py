@@ -43,7 +43,8 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import _adapted, folder_sizes
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.sizes import EXPERT_BLOCK, _expert_shapes, _stored, released_sizes, stack_sizes
+from holo_lite.plan.released import expert_shapes, released_sizes, stored_weights
+from holo_lite.plan.sizes import EXPERT_BLOCK, stack_sizes
 from holo_lite.preflight.forecast import forecast
 from holo_lite.preflight.target import ForecastPlace
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
@@ -438,7 +439,7 @@ def test_a_run_with_adapters_takes_what_is_planned(large, name, room, cfg, linea
 
 def at_full_size(path, scheme):
     """Sizes of two blocks of the released model, and an adapter of rank 64 for every matrix of it."""
-    shapes = dict(_expert_shapes(TWO_BLOCKS))
+    shapes = dict(expert_shapes(TWO_BLOCKS))
     ranks = {"up": lambda rows, _: (rows, 64), "down": lambda _, columns: (64, columns)}
     factors = {
         f"{name.removesuffix('.weight')}.lora_{way}.weight": shape(*shapes[name])
@@ -449,7 +450,7 @@ def at_full_size(path, scheme):
     lora = open_lora(write_holes(path / "lora.safetensors", factors))
     expert = open_weights(write_holes(path / "expert.safetensors", shapes))
     adaptation = Adaptation.of([lora], expert, {})
-    stored = (_adapted(weight, adaptation, 2) for weight in _stored(shapes.items(), scheme))
+    stored = (_adapted(weight, adaptation, 2) for weight in stored_weights(shapes.items(), scheme))
     stack = replace(stack_sizes(stored, EXPERT_BLOCK), adapters=adaptation.nbytes(2))
     return replace(released_sizes(scheme, TWO_BLOCKS), high_noise=stack, low_noise=stack), adaptation
 

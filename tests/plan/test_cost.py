@@ -28,7 +28,7 @@ from holo_lite.plan.fit import make_plan
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rate import device_rate
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 
 SHORT = json.dumps({f"a chip, PyTorch {torch.__version__}": [1.0]})

@@ -21,7 +21,7 @@ from holo_lite.model.compute import Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.linear import pack_linears
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.sampling.sampler import Context, Guidance, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout, even_cuts

@@ -29,11 +29,11 @@ from holo_lite.plan.nearest import largest, longest, longest_in_shots, resized, 
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.text.encoder import _build
-from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
+from holo_lite.text.encoder_sizes import UMT5_XXL, EncoderSizes
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.manifest import read_manifest
 from holo_lite.weights.shard import lay_out

@@ -15,7 +15,7 @@ from holo_lite.plan.cards import CARDS, find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_machine
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.streaming.residency import evenly
 
 ROOT = Path(__file__).parents[2]

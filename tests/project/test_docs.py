@@ -13,10 +13,10 @@ from holo_lite.evaluation.scores import wilson
 from holo_lite.film.vae_shapes import vae_shapes
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import shipped_profiles
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.forecast import abilities
 from holo_lite.schemes.registry import SCHEMES
-from holo_lite.text.encoder_files import UMT5_XXL
+from holo_lite.text.encoder_sizes import UMT5_XXL
 
 ROOT = Path(__file__).parents[2]
 BF16, FP32 = 2, 4  # bytes

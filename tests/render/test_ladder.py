@@ -18,11 +18,11 @@ from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.opening.model import ExpertSetup
-from holo_lite.plan.fit import PhasePlan, Plan, Rung
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import PhasePlan, Plan, Rung
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.rung_memory import RungMemory
-from holo_lite.plan.sizes import released_sizes
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.sinks import FilmSink

@@ -16,8 +16,8 @@ from holo_lite.film.vae_files import diffusers_names
 from holo_lite.film.vae_shapes import Z_DIM, vae_shapes
 from holo_lite.schemes.registry import SCHEMES
 from holo_lite.text.encoder import _build
-from holo_lite.text.encoder_files import EncoderSizes
 from holo_lite.text.encoder_shapes import encoder_shapes, stored_tensors
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.fill import module_shapes, wanted_by
 
 TESTS = Path(__file__).parents[1]

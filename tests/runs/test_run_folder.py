@@ -17,7 +17,7 @@ from holo_lite.errors import OutputError, RunError
 from holo_lite.events import GoingOn, NotSaved
 from holo_lite.model.clip import Chunks
 from holo_lite.opening.options import ModelOptions, RecordedOptions
-from holo_lite.plan.fit import PhasePlan, Plan, Rung
+from holo_lite.plan.plan import PhasePlan, Plan, Rung
 from holo_lite.render.keeper import FolderKeeper
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, circumstances, difference

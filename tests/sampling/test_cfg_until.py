@@ -14,7 +14,7 @@ from holo_lite.plan.cost import Rate, needed_rate, phase_costs
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.sizes import released_sizes
+from holo_lite.plan.released import released_sizes
 from holo_lite.render.denoise_phase import forwards_left
 from holo_lite.sampling.sampler import Guidance
 from holo_lite.sampling.schedule import Schedule

@@ -33,9 +33,9 @@ from holo_lite.plan.machine import Machine
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import released_sizes
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.sampling.sampler import Context, Guidance, Progress, initial_noise, sample

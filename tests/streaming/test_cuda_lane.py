@@ -30,8 +30,7 @@ from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.cuda_lane import CudaLane
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.expert_images import ExpertImages
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import StreamedExperts, open_images
 from holo_lite.streaming.holdings import ExpertMemory
 from holo_lite.streaming.image import BlockImage, Piece, View
 from holo_lite.streaming.lane import PinError
@@ -111,7 +110,7 @@ def test_a_run_that_is_cut_off_frees_nothing_that_is_still_written(plain, monkey
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("limit", [2.5, 1.5, 0], ids=["ring only", "one buffer", "nothing"])
 def test_a_card_whose_system_pins_little_makes_the_same_bits(denoiser, undisturbed, monkeypatch, order, limit):  # noqa: F811
-    nbytes = max(image.nbytes for image in ExpertImages.open(denoiser.paths["low_noise"]).images)
+    nbytes = max(image.nbytes for image in open_images(denoiser.paths["low_noise"]).images)
     card = on_a_card(monkeypatch, order, limit=int(limit * nbytes))
     found, plan, _ = drive(denoiser, replace(PLAN, resident=1, resident_other=0, pinned_cache_blocks=2))
     assert (plan.pinned_cache_blocks, plan.pinned_ring) == (0, limit > 2)
@@ -217,7 +216,7 @@ def test_memory_that_was_given_back_is_filled_only_after_whoever_still_reads_it(
 def test_blocks_that_stay_have_come_before_anybody_computes_with_them(plain, monkeypatch, order, streaming):  # noqa: F811
     """Copies follow each other through few buffers, and nothing later waits for them."""
     card, lane = lane_of(monkeypatch, order)
-    parts = {expert: ExpertImages.open(path) for expert, path in plain.items()}
+    parts = {expert: open_images(path) for expert, path in plain.items()}
     residency = Residency(resident=LAYERS, resident_other=2)
     places = {expert: BlockPlaces.chosen(LAYERS, residency) for expert in parts}
     held, disk = ExpertMemory(lane, parts), DiskReader()
