@@ -57,14 +57,9 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         latents_of as latents_of,
     )
     from holo_lite.film.video import read_metadata as read_metadata
-    from holo_lite.jobs.batch import (
-        BatchItem as BatchItem,
-        ItemEnded as ItemEnded,
-        ItemStarted as ItemStarted,
-        find_items as find_items,
-        render_batch as render_batch,
-    )
+    from holo_lite.jobs.batch import find_items as find_items, render_batch as render_batch
     from holo_lite.jobs.drafts import draft_options as draft_options
+    from holo_lite.jobs.items import BatchItem as BatchItem, ItemEnded as ItemEnded, ItemStarted as ItemStarted
     from holo_lite.jobs.preview import (
         colours_of as colours_of,
         preview_path as preview_path,
@@ -141,7 +136,8 @@ _NAMES = {
         "latents_of",
     ),
     "holo_lite.film.video": ("read_metadata",),
-    "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
+    "holo_lite.jobs.batch": ("find_items", "render_batch"),
+    "holo_lite.jobs.items": ("BatchItem", "ItemEnded", "ItemStarted"),
     "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.jobs.preview": ("colours_of", "preview_path", "previewed"),
     "holo_lite.opening.options": ("ModelOptions",),

@@ -22,7 +22,7 @@ from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.load import check_expert
-from holo_lite.opening.model import ExpertSetup
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.plan import Plan
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.device_memory import capped, clear

@@ -18,7 +18,7 @@ from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from holo_lite.events import Events
-    from holo_lite.jobs.batch import BatchItem, ItemEnded
+    from holo_lite.jobs.items import BatchItem, ItemEnded
     from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.settings import Options
@@ -70,7 +70,8 @@ def _run(
     preview: int | None,
 ) -> None:
     """Make the videos, show how it goes, and collect what became of each."""
-    from holo_lite.jobs.batch import ItemEnded, ItemStarted, render_batch, saved_run
+    from holo_lite.jobs.batch import render_batch, saved_run
+    from holo_lite.jobs.items import ItemEnded, ItemStarted
     from holo_lite.views.run import display, show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:

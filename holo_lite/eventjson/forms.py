@@ -19,7 +19,7 @@ from holo_lite.events import (
     StepDone,
     SteppedDown,
 )
-from holo_lite.jobs.batch import ItemEnded, ItemStarted
+from holo_lite.jobs.items import ItemEnded, ItemStarted
 from holo_lite.settings import RunSettings
 from quantize.job import ConversionFinished
 

@@ -13,9 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import (
@@ -28,6 +27,7 @@ from holo_lite.errors import (
 )
 from holo_lite.events import Event, Events
 from holo_lite.film.video import check_writable, is_blank, read_metadata
+from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
@@ -35,39 +35,7 @@ from holo_lite.runs.record import difference
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.files import SUFFIXES, load_storyboard
 
-State = Literal["done", "there", "other", "failed"]
 Begin = Callable[[Pipeline, Job, Path], Events]
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """A storyboard's file, and the video to make of it."""
-
-    storyboard: Path
-    video: Path
-
-
-@dataclass(frozen=True)
-class ItemStarted:
-    """The video of an item is begun, the `number`-th of `total` to make."""
-
-    item: BatchItem
-    number: int
-    total: int
-
-
-@dataclass(frozen=True)
-class ItemEnded:
-    """What became of an item, and why.
-
-    done: made in so many `seconds`; there: left as it is, being what would be made; other: left as it is, being
-    something else; failed.
-    """
-
-    item: BatchItem
-    state: State
-    why: str = ""
-    seconds: float = 0.0
 
 
 BatchEvent = Event | ItemStarted | ItemEnded

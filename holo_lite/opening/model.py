@@ -8,54 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from holo_lite.cancel import Cancel
-from holo_lite.config import Expert
 from holo_lite.kernels.computing import ComputeSetup, choose_computing
 from holo_lite.kernels.options import ComputeOptions
-from holo_lite.lora.adaptation import Adaptation
-from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, model_fingerprint, pick_dtype
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, RecordedOptions
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import BUILT_IN
-from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.system.device import pick_device
 from holo_lite.weights.folder import ModelFolder
 
 NARROW = 512  # width of a model whose tensors are so small that threads only wait for each other
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ExpertSetup:
-    """Both experts' files, and how they are computed."""
-
-    paths: Mapping[Expert, Path]
-    dtype: torch.dtype
-    device: torch.device
-    compute: Compute = PLAIN
-    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
-
-    def stream(self, forwards: Mapping[Expert, int], cancel: Cancel | None = None) -> StreamedExperts:
-        """Experts that will run at most this many forwards each, in the order of use; a context manager."""
-        return StreamedExperts(
-            self.paths,
-            forwards,
-            self.dtype,
-            self.device,
-            compute=self.compute,
-            adapters=self.adapters,
-            cancel=cancel or Cancel(),
-        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from holo_lite.eventjson.event_json import VERSION, event_json
 from holo_lite.eventjson.form import plain
 from holo_lite.fetch.order import FetchOrder
 from holo_lite.fetch.run import Fetched, FetchEvent
-from holo_lite.jobs.batch import BatchEvent, BatchItem, ItemEnded, ItemStarted
+from holo_lite.jobs.batch import BatchEvent
+from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
 from holo_lite.jobs.preview import colours_of, with_previews
 from holo_lite.progress import UNITS, Note, Phase, PhaseAdvanced, PhaseStarted
 from holo_lite.sampling.sampler import Progress

@@ -12,6 +12,7 @@ from holo_lite.events import Finished, StepDone
 from holo_lite.film.video import read_metadata
 from holo_lite.jobs import batch
 from holo_lite.jobs.batch import find_items, render_batch
+from holo_lite.jobs.items import ItemEnded
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options, RunSettings
 from holo_lite.text.encoder import TextEncoder
@@ -100,9 +101,7 @@ def test_what_breaks_off_in_the_midst_is_that_video_only(boards, pipeline, tmp_p
                 raise OutputError(f"{video}: the disk is full")
 
     items = find_items([boards], tmp_path)
-    ended = [
-        event for event in render_batch(pipeline, items, SAID, begin=begin) if isinstance(event, batch.ItemEnded)
-    ]
+    ended = [event for event in render_batch(pipeline, items, SAID, begin=begin) if isinstance(event, ItemEnded)]
     assert [(each.item.video.stem, each.state) for each in ended] == [
         ("b", "failed"),
         ("a", "failed"),

@@ -27,7 +27,7 @@ from holo_lite.kernels.linear_choice import refusal
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import attention
-from holo_lite.opening.model import ExpertSetup
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.opened import folder_sizes

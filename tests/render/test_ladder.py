@@ -17,7 +17,7 @@ from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.opening.model import ExpertSetup
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import PhasePlan, Plan, Rung

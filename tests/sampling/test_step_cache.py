@@ -26,7 +26,7 @@ from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.opening.model import ExpertSetup
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.ladder import smaller_plan
 from holo_lite.plan.machine import Machine

@@ -16,7 +16,7 @@ from holo_lite.commands.stopping import Stop, token
 from holo_lite.evaluation.run import EvaluationStarted, StoryboardJudged, evaluate
 from holo_lite.fetch.hub import PIECE, Hub
 from holo_lite.fetch.run import fetch
-from holo_lite.jobs.batch import ItemEnded, ItemStarted
+from holo_lite.jobs.items import ItemEnded, ItemStarted
 from holo_lite.model.dit import Block
 from holo_lite.progress import PhaseAdvanced, PhaseStarted
 from quantize import convert as convert_module, job
