@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holo_lite.commands.drafting import Drafting
-from holo_lite.commands.options import keep_option, model_option, preview_option, run_options
-from holo_lite.commands.shared import named_after, opened, previewed, watch
+from holo_lite.commands.options import keep_option, model_option, overwrite_option, preview_option, run_options
+from holo_lite.commands.shared import is_done, named_after, opened, previewed, watch
+
+if TYPE_CHECKING:
+    from holo_lite.render.pipeline import Events
 
 
 @click.command()
@@ -19,6 +22,7 @@ from holo_lite.commands.shared import named_after, opened, previewed, watch
 @run_options
 @click.option("--draft", is_flag=True, help="A quarter of the steps at half the size, to check cuts and framing.")
 @click.option("--seeds", metavar="NUMBERS", help="Drafts to choose from: how many, or which seeds, such as 1,5,9.")
+@overwrite_option
 @preview_option
 @keep_option
 def generate(
@@ -27,6 +31,7 @@ def generate(
     out: Path | None,
     draft: bool,
     seeds: str | None,
+    overwrite: bool,
     preview: int | None,
     keep_run: bool,
     **said: Any,
@@ -42,13 +47,16 @@ def generate(
     pipeline, options = opened(model, **said)
     job = pipeline.prepare(board, options)
     if draft or seeds is not None:
-        drafting = Drafting(pipeline, storyboard, board, options, job, out)
+        drafting = Drafting(pipeline, storyboard, board, options, job, out, overwrite)
         drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
         return
     video = out or named_after(storyboard, job.settings)
+    if is_done(video, job.settings, overwrite=overwrite):
+        return
     folder = RunFolder.beside(video)
-    watch(
-        pipeline,
-        lambda: previewed(pipeline.run(job, video, folder.path, keep_run=keep_run), pipeline, video, preview),
-        folder,
-    )
+
+    def begin() -> Events:
+        events = pipeline.run(job, video, folder.path, keep_run=keep_run)
+        return previewed(events, pipeline, video, preview, overwrite=overwrite)
+
+    watch(pipeline, begin, folder)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
+from holo_lite.film.marks import marked
 from holo_lite.system.whole_files import draft
 
 COLUMNS = 4
@@ -75,9 +76,9 @@ class ContactSheet:
             y += heights[number] + ROW_GAP
         return sheet
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
-        save_picture(self.draw(), path)
+    def save(self, path: Path, mark: str = "") -> None:
+        """Write the sheet as PNG, with a text on what it is of, whole or not at all. Raises `OutputError`."""
+        save_picture(self.draw(), path, mark)
 
     def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
         first, end = self._shots[number]
@@ -92,11 +93,11 @@ class ContactSheet:
             sheet.paste(picture, (MARGIN + column * (size[0] + GAP), y))
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
+def save_picture(picture: Image.Image, path: Path, mark: str = "") -> None:
+    """Write a picture as PNG, with a text that says what it is of, whole or not at all. Raises `OutputError`."""
     try:
         with draft(path) as partial:
-            picture.save(partial, format="PNG")
+            picture.save(partial, format="PNG", pnginfo=marked(mark) if mark else None)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 

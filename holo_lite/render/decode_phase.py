@@ -70,7 +70,7 @@ class Decoding:
                 contacts.add(index, pixels)
                 yield FrameDone(index, pixels)
             self.settle()  # weights are read from the disk up to the last frame
-        contacts.save(sheet)
+        contacts.save(sheet, settings.to_json())
         self.finish()
         yield Finished(out, sheet, settings)
 

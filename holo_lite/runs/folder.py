@@ -89,17 +89,24 @@ class RunFolder:
         record = self.record()
         if record is None:
             raise RunError(f"{self.path}: no run to go on with stands here; check the name")
-        if self.has_state:
-            check_record(self.path, self._identity())
         return record
 
     def record(self) -> Record | None:
-        """What was begun here; None if nothing was. Raises `RunError` for a file that is no such record."""
+        """What was begun here; None if nothing was.
+
+        Raises `RunError` for a file that is no such record, and for another than the state here belongs to, which
+        is found before anything in it is looked at.
+        """
         try:
-            return Record.from_json(self._text().decode("utf-8", "surrogatepass"))
+            text = self._text()
+            if self.has_state:
+                check_record(self.path, hashlib.sha256(text).hexdigest())
+            return Record.from_json(text.decode("utf-8", "surrogatepass"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, HoloError, KeyError, TypeError, ValueError) as error:
+        except RunError:
+            raise
+        except (OSError, HoloError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise damaged(self.path / RECORD) from error
 
     def begin(self, record: Record) -> None:

@@ -7,13 +7,13 @@ folder, and clearing takes nothing but what was put there by us.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from holo_lite.reading import parse_json, read_text
 from holo_lite.system.cache_folder import cache_folder
 
 LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
@@ -90,7 +90,7 @@ def _is_ours(file: Path, part: CachePart) -> bool:
     if file.stat().st_size > LARGEST_TABLE:
         return False
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(read_text(file))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and bool(found) and all(part.keys.fullmatch(key) for key in found)

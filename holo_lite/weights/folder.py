@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from holo_lite.config import Attention, Defaults, Expert
 from holo_lite.errors import CheckpointError, first_three, nearest
+from holo_lite.reading import parse_json, read_text
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL, Manifest, read_manifest
 
 SUFFIXES = (".safetensors.index.json", ".safetensors", ".pth", ".pt", ".gguf")
@@ -177,8 +177,8 @@ def _defaults(path: Path) -> Defaults:
         return Defaults()
     known = dataclasses.asdict(Defaults())
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it")
