@@ -78,7 +78,7 @@ class Drafting:
         return next(name for name in names if is_free(name) or video_at(name, job.settings).state == "own")
 
     def _sheet(self, seeds: Sequence[int], settings: RunSettings) -> Path:
-        """Where the sheet of all seeds goes: by the name that was given, or at the first that is free or its own."""
+        """Where the sheet of all seeds goes: beside the video that was named, or to a name free or its own."""
         from holo_lite.runs.own import seeds_at
 
         if self.out:

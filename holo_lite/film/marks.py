@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from holo_lite.errors import OutputError
 from holo_lite.reading import open_ordinary
@@ -24,7 +24,7 @@ def read_mark(path: Path) -> str | None:
     try:
         with open_ordinary(path) as file, Image.open(file, formats=["PNG"]) as picture:
             found = picture.info.get(KEY)
-    except (Image.UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
