@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quality gpu bench card soak architecture clean
+.PHONY: install demo test check fuzz quality gpu bench card soak architecture clean
 
 install: .venv/installed
 
@@ -24,6 +24,12 @@ check: install
 # Two at a time, each file in one process: what a file has prepared is prepared once.
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
+FUZZ_INPUTS ?= 5000
+FUZZ_FIRST ?= 0
+fuzz: install
+	FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_FIRST=$(FUZZ_FIRST) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py
 
 # How well the built-in model keeps to storyboards, whole and quantized. See docs/quality.md.
 STORYBOARDS ?= 200

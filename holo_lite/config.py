@@ -8,13 +8,13 @@ otherwise in a ``dit_config.json`` beside its weights, with eps if it is another
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from holo_lite.errors import CheckpointError, nearest
+from holo_lite.reading import parse_json, read_text
 
 Attention = Literal["sparse", "full"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
@@ -39,6 +39,7 @@ OTHER_CHANNELS = {
     48: "TI2V 5B",
     52: "Fun Control",
 }
+MOST = {"dim": 2**16, "num_heads": 2**12, "ffn_dim": 2**18, "num_layers": 2**10, "text_dim": 2**16}
 FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
 
 
@@ -55,6 +56,12 @@ class DiTConfig:
     text_dim: int = 4096
     freq_dim: int = 256
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Raise `CheckpointError` for sizes that no model has: a network of them would be built first."""
+        for name, most in MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise CheckpointError(f"a transformer whose {name} is {getattr(self, name)} is beyond any computer")
 
     @property
     def head_dim(self) -> int:
@@ -126,9 +133,9 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     if not path.is_file():
         return config
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is not JSON ({error}); mend or remove it") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: is not a JSON table; mend or remove it")
     known = {**dataclasses.asdict(config), **FIXED}

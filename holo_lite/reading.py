@@ -29,7 +29,7 @@ def open_ordinary(path: Path) -> BinaryIO:
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, NOT_ORDINARY, str(path))
         return os.fdopen(handle, "rb", buffering=0)

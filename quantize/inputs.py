@@ -95,7 +95,7 @@ def _licence(source: Path) -> str:
     if (source / FILE_NAME).is_file():
         return read_manifest(source).licence
     own = source / OWN_LICENCE
-    return own.read_text(encoding="utf-8").strip() if own.is_file() else LICENCE
+    return own.read_text(encoding="utf-8", errors="replace").strip() if own.is_file() else LICENCE
 
 
 def _check_unpacked(folder: ModelFolder, roles: Sequence[str]) -> None:

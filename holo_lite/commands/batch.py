@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from holo_lite.cancel import Cancelled
-from holo_lite.commands.options import model_option, preview_option, run_options
+from holo_lite.commands.options import model_option, overwrite_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
@@ -33,11 +33,11 @@ WORDS = {"done": "done", "there": "was there", "other": "is another", "failed": 
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder to write into.  [default: this one]"
 )
-@click.option("--again", is_flag=True, help="Make videos anew that are there with other settings.")
+@overwrite_option
 @run_options
 @preview_option
 def batch(
-    sources: tuple[Path, ...], model: Path | None, out: Path, again: bool, preview: int | None, **said: Any
+    sources: tuple[Path, ...], model: Path | None, out: Path, overwrite: bool, preview: int | None, **said: Any
 ) -> None:
     """Make a video of every storyboard in SOURCES: files, and folders of them.
 
@@ -50,7 +50,7 @@ def batch(
     pipeline, options = opened(model, **said)
     ended: list[ItemEnded] = []
     try:
-        _run(pipeline, items, options, ended, again=again, preview=preview)
+        _run(pipeline, items, options, ended, again=overwrite, preview=preview)
     except (KeyboardInterrupt, Cancelled):
         raise click.Abort("what is done stays; to go on, type the same command") from None
     finally:
@@ -75,7 +75,7 @@ def _run(
     from holo_lite.views.run import display, show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
-        return previewed(saved_run(pipeline, job, video), pipeline, video, preview)
+        return previewed(saved_run(pipeline, job, video), pipeline, video, preview, overwrite=again)
 
     events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())
     with closing(events), display(Console(stderr=True)) as view:

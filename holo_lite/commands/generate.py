@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holo_lite.commands.drafting import Drafting
-from holo_lite.commands.options import keep_option, model_option, preview_option, progress_option, run_options
-from holo_lite.commands.shared import named_after, opened, previewed, watch
+from holo_lite.commands.options import (
+    keep_option,
+    model_option,
+    overwrite_option,
+    preview_option,
+    progress_option,
+    run_options,
+)
+from holo_lite.commands.shared import is_done, named_after, opened, previewed, watch
 from holo_lite.commands.stopping import token
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 @run_options
 @click.option("--draft", is_flag=True, help="A quarter of the steps at half the size, to check cuts and framing.")
 @click.option("--seeds", metavar="NUMBERS", help="Drafts to choose from: how many, or which seeds, such as 1,5,9.")
+@overwrite_option
 @preview_option
 @keep_option
 @progress_option
@@ -32,6 +40,7 @@ def generate(
     out: Path | None,
     draft: bool,
     seeds: str | None,
+    overwrite: bool,
     preview: int | None,
     keep_run: bool,
     progress: str,
@@ -48,14 +57,16 @@ def generate(
     pipeline, options = opened(model, **said)
     job = pipeline.prepare(board, options)
     if draft or seeds is not None:
-        drafting = Drafting(pipeline, storyboard, board, options, job, out, progress)
+        drafting = Drafting(pipeline, storyboard, board, options, job, out, progress, overwrite)
         drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
         return
     video = out or named_after(storyboard, job.settings)
+    if is_done(video, job.settings, overwrite=overwrite):
+        return
     folder = RunFolder.beside(video)
 
     def begin() -> Events:
         events = pipeline.run(job, video, folder.path, keep_run=keep_run, cancel=token())
-        return previewed(events, pipeline, video, preview)
+        return previewed(events, pipeline, video, preview, overwrite=overwrite)
 
     watch(pipeline, begin, folder, progress)

@@ -121,6 +121,9 @@ preview_option = click.option(
     metavar="STEPS",
     help="Draw where the run is heading after every so many steps; 0: never.  [default: 5 in a terminal, else 0]",
 )
+overwrite_option = click.option(
+    "--overwrite", "--again", is_flag=True, help="Write over files that this run did not make."
+)
 keep_option = click.option(
     "--keep-run", is_flag=True, help="Leave the run's folder, VIDEO.run, when the video is finished."
 )

@@ -89,7 +89,21 @@ def _write(event: Event) -> None:
     click.echo(json.dumps(event_json(event), allow_nan=False))
 
 
-def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
+def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
+    """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
+    from holo_lite.runs.own import refuse_another_video, video_at
+
+    if video_at(video, settings).state == "own":
+        tell(f"done already   {video}", err=True)
+        return True
+    if not overwrite:
+        refuse_another_video(video, settings)
+    return False
+
+
+def previewed(
+    events: Events, pipeline: Pipeline, out: Path, every: int | None, *, overwrite: bool = False
+) -> Events:
     """Have previews drawn beside a video while it is made, every so many steps; None: if someone looks on."""
     if every is None:
         every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
@@ -97,7 +111,7 @@ def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) 
         return events
     from holo_lite.jobs.preview import previewed as drawn_beside
 
-    return drawn_beside(events, pipeline.model, out, every)
+    return drawn_beside(events, pipeline.model, out, every, overwrite=overwrite)
 
 
 @contextmanager
@@ -123,9 +137,11 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
     """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
 
     Numbered where a video or picture of that name is there, or an unfinished run of other settings: what took hours
-    is not written over unasked. An unfinished run of these settings is gone on with. Raises `RunError`.
+    is not written over unasked. An unfinished run of these settings is gone on with, a finished one is the name.
+    Raises `RunError`.
     """
     from holo_lite.runs.folder import RunFolder
+    from holo_lite.runs.own import video_at
     from holo_lite.runs.record import difference
 
     for name in numbered(stem_of(storyboard), ".mp4"):
@@ -134,7 +150,7 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
             return name
         if folder.has_state:
             tell(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
-        elif is_free(name):
+        elif is_free(name) or video_at(name, settings).state == "own":
             return name
     raise AssertionError("numbers do not end")
 

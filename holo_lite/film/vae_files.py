@@ -8,7 +8,7 @@ Only headers are read here, and the library itself is not needed.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Any
 
 from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_shapes import PER_LEVEL, Z_DIM, vae_shapes
+from holo_lite.reading import parse_json, read_text
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import ExpectedTensor, compare
 
@@ -139,7 +140,7 @@ def _module_name(name: str) -> str:
 
 def _config_from_json(path: Path) -> VaeConfig:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a diffusers VAE needs it") from error
     except ValueError as error:
@@ -162,6 +163,8 @@ def _per_channel(path: Path, key: str, values: Any) -> tuple[float, ...]:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {key} is not a list of numbers") from error
+    if not all(map(math.isfinite, numbers)) or (key == "latents_std" and min(numbers, default=1) <= 0):
+        raise CheckpointError(f"{path}: {key} holds a number that no VAE has; download it again")
     if len(numbers) != Z_DIM:
         raise CheckpointError(f"{path}: {key} has {len(numbers)} values; {WHAT} has {Z_DIM}")
     return numbers

@@ -19,20 +19,18 @@ from pathlib import Path
 from holo_lite.cancel import Cancel
 from holo_lite.errors import (
     HoloError,
-    LaterRecordError,
     OutputError,
-    RecordError,
     StoryboardError,
     first_three,
 )
 from holo_lite.events import Event, Events
-from holo_lite.film.video import check_writable, is_blank, read_metadata
+from holo_lite.film.video import check_writable
 from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.record import difference
-from holo_lite.settings import Options, RunSettings
+from holo_lite.runs.own import sheet_at, video_at
+from holo_lite.settings import Options
 from holo_lite.story.files import SUFFIXES, load_storyboard
 
 Begin = Callable[[Pipeline, Job, Path], Events]
@@ -69,7 +67,7 @@ def render_batch(
 ) -> Generator[BatchEvent, None, None]:
     """Make the videos that are not there: first tells of what is not to be made, then makes one after the other.
 
-    `again` makes those anew that are there with other settings; `begin` starts a run. What a person can mend about
+    `again` makes those again in whose place something else is; `begin` starts a run. What a person can fix about
     one item ends that one; anything else ends the batch. Close it to cancel; or give a token `cancel`,
     which every job has, and by which any thread cancels within a block.
     """
@@ -117,25 +115,16 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
-        if not os.path.lexists(item.video) or is_blank(item.video):
+        video, sheet = video_at(item.video, job.settings), sheet_at(item.video, job.settings)
+        if video.state == "own":
+            return ItemEnded(item, "there", "made with these settings before")
+        if "other" not in {video.state, sheet.state} or again:
             check_writable(item.video)
             return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
-    apart = _apart(item.video, job.settings)
-    if not apart:
-        return ItemEnded(item, "there", "made with these settings before")
-    return job if again else ItemEnded(item, "other", f"made otherwise ({apart}); --again makes it anew")
-
-
-def _apart(video: Path, settings: RunSettings) -> str:
-    """In what a video is not the one that these settings would make; nothing if it is."""
-    try:
-        return "; ".join(difference(RunSettings.from_json(read_metadata(video)), settings))
-    except LaterRecordError:
-        return "by a later holo-lite"
-    except (OutputError, RecordError):
-        return "not by holo-lite"
+    why = video.why or f"the picture {item.video.with_suffix('.png').name} is {sheet.why}"
+    return ItemEnded(item, "other", f"{why}; --overwrite makes it again")
 
 
 def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:

@@ -24,6 +24,7 @@ from holo_lite.film.colours import ColourMap
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae_files import check_vae, vae_file
 from holo_lite.opening.model import OpenedModel
+from holo_lite.runs.own import picture_at, refuse
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import latent_frame_of
 from holo_lite.system.cache_folder import cache_folder
@@ -40,13 +41,17 @@ def preview_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}-preview.png")
 
 
-def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, every: int) -> Events:
+def with_previews(
+    events: Events, colours: Callable[[], ColourMap], path: Path, every: int, *, overwrite: bool = False
+) -> Events:
     """Pass the events of a run on; after every so many steps, and the last, write a preview to `path` and tell.
+
+    What is at `path` and is no preview of this run stays, unless `overwrite`.
 
     `colours` is asked once, before any weight of the run stands in memory. What goes wrong with a preview is told
     once, and there are no more; the run goes on. Closing this closes the run.
     """
-    previews = _Previews(colours, path, every)
+    previews = _Previews(colours, path, every, overwrite)
     with closing(events):
         for event in events:
             yield event
@@ -54,9 +59,12 @@ def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, 
                 yield told
 
 
-def previewed(events: Events, model: OpenedModel, out: str | Path, every: int = 5) -> Events:
+def previewed(
+    events: Events, model: OpenedModel, out: str | Path, every: int = 5, *, overwrite: bool = False
+) -> Events:
     """Pass the events of a run on, with previews in the colours of the run's model beside the video `out`."""
-    return with_previews(events, lambda: colours_of(model.folder), preview_path(Path(out)), every)
+    path = preview_path(Path(out))
+    return with_previews(events, lambda: colours_of(model.folder), path, every, overwrite=overwrite)
 
 
 @dataclass
@@ -66,12 +74,15 @@ class _Previews:
     colours: Callable[[], ColourMap]
     path: Path
     every: int
+    overwrite: bool = False
     draw: Callable[[Tensor], None] | None = None
 
     def after(self, event: Event) -> PreviewDone | NoPreview | None:
         """What there is to tell behind an event."""
         try:
             if isinstance(event, Resolved):
+                if not self.overwrite:
+                    refuse(self.path, picture_at(self.path, event.settings))
                 self.draw = partial(_write, event.settings, self.colours(), self.path)
             elif isinstance(event, StepDone) and self.draw and self._is_due(event):
                 self.draw(event.progress.clean)
@@ -88,7 +99,7 @@ class _Previews:
 def _write(settings: RunSettings, colours: ColourMap, path: Path, clean: Tensor) -> None:
     """Draw clean latents (16, F, h, w), on any device, whole or not at all. Raises `OutputError`."""
     sweep(path)
-    draw_sheet(settings, colours.pictures(clean)).save(path)
+    draw_sheet(settings, colours.pictures(clean)).save(path, settings.to_json())
 
 
 def draw_sheet(settings: RunSettings, pictures: Tensor) -> ContactSheet:

@@ -81,7 +81,7 @@ class FilmSink:
                 contacts.add(index, pixels)
 
             yield add
-        contacts.save(self.sheet)
+        contacts.save(self.sheet, settings.to_json())
 
     def finished(self, settings: RunSettings) -> Finished:
         """Both files have their names."""

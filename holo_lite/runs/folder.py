@@ -89,17 +89,19 @@ class RunFolder:
         record = self.record()
         if record is None:
             raise RunError(f"{self.path}: no run to go on with stands here; check the name")
-        if self.has_state:
-            check_record(self.path, self._identity())
         return record
 
     def record(self) -> Record | None:
         """What was begun here; None if nothing was.
 
-        Raises `RunError` for a file that is no such record, or a later version's that must not run here.
+        Raises `RunError` for a file that is no such record, a later version's that must not run here, and for
+        another than the state here belongs to, which is found before anything in it is read.
         """
         try:
-            return Record.from_json(self._text())
+            text = self._text()
+            if self.has_state:
+                check_record(self.path, hashlib.sha256(text).hexdigest())
+            return Record.from_json(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except LaterRecordError as error:

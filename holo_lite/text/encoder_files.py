@@ -9,13 +9,13 @@ Only headers are read here, so a wrong file is reported before anything is loade
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import parse_json, read_text
 from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights
@@ -143,7 +143,7 @@ def _check_config(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON; download it again") from error
     for name, value in FIXED.items():

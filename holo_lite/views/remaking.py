@@ -33,6 +33,8 @@ def check_words(settings: RunSettings) -> None:
         _check_whole("cuts", cut)
     for name in ("fps", "cfg", "cfg_until"):
         _check_number(name, getattr(settings, name))
+    if len(settings.cache) != len(OFF):
+        raise _wrong("cache", settings.cache)
     for threshold in settings.cache:
         _check_number("cache", threshold)
     _check_one_of("attention", settings.attention, ATTENTIONS)

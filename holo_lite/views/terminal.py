@@ -19,7 +19,6 @@ ORDERS = re.compile(
 )
 BARE = re.compile(r"[\w@+=:,./\\-]+", re.ASCII)  # words that mean themselves in every shell of Windows
 ALIVE = re.compile('[%!^$`"\u201c\u201d\u201e]')  # what a shell of Windows may act on within quotation marks
-IN_A_SHELL_OF_WINDOWS = os.name == "nt"
 
 
 def shown(text: str) -> str:
@@ -27,15 +26,19 @@ def shown(text: str) -> str:
     return ORDERS.sub(lambda found: _escape(found[0]), text)
 
 
-def typed(words: Iterable[str], *, windows: bool = IN_A_SHELL_OF_WINDOWS) -> str:
+def typed(words: Iterable[str], *, windows: bool | None = None) -> str:
     """A command on one line, each word quoted for this system's shell so that it reaches the program as it is."""
-    quote = _quoted_on_windows if windows else shlex.quote
+    quote = _quoted_on_windows if _is_windows(windows) else shlex.quote
     return shown(" ".join(map(quote, words)))
 
 
-def is_inert(word: str, *, windows: bool = IN_A_SHELL_OF_WINDOWS) -> bool:
+def is_inert(word: str, *, windows: bool | None = None) -> bool:
     """Whether a shell takes a word in quotation marks as it is: those of Windows act on some characters in them."""
-    return not (windows and ALIVE.search(word)) and not ORDERS.search(word)
+    return not (_is_windows(windows) and ALIVE.search(word)) and not ORDERS.search(word)
+
+
+def _is_windows(said: bool | None) -> bool:
+    return os.name == "nt" if said is None else said
 
 
 def _escape(character: str) -> str:

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.config import Attention, Defaults, Expert
 from holo_lite.errors import CheckpointError, nearest
+from holo_lite.reading import parse_json, read_text
 from holo_lite.weights.belonging import may_be_expert
 from holo_lite.weights.find_experts import Experts, find_experts
 from holo_lite.weights.find_parts import find_encoder, find_tokenizer, find_vae
@@ -154,8 +154,8 @@ def _defaults(path: Path) -> Defaults:
         return Defaults()
     known = dataclasses.asdict(Defaults())
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it")

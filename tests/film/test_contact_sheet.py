@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from holo_lite.errors import OutputError
 from holo_lite.film import contact_sheet
 from holo_lite.film.contact_sheet import BACKGROUND, BOX, COLUMNS, GAP, HEADER_HEIGHT, MARGIN, ContactSheet
+from holo_lite.film.fonts import Typeface, has, installed_fonts
 
 LONG = "A woman in a red coat walks along a rainy street at night, neon reflected in the puddles. " * 12
 
@@ -121,3 +122,37 @@ def test_a_sheet_that_cannot_be_saved_leaves_nothing(tmp_path):
         with pytest.raises(OutputError, match=r"sheet\.png: cannot be written"):
             sheet.save(path)
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_every_character_is_drawn_with_a_font_that_has_it():
+    """Which fonts there are differs; what one of them has, no box may stand for."""
+    face = Typeface(contact_sheet.load_font(17))
+    text = "a road Ж ع 镜 ไทย ☂"
+    runs = list(face._runs(text))
+    assert "".join(run for _, run in runs) == text
+    for font, run in runs:
+        assert all(has(font, each) for each in run if each != " " and each not in face.missing), run
+    assert face.length(text) == pytest.approx(sum(font.getlength(run) for font, run in runs))
+    assert not face.missing & set("a road")
+
+
+def test_a_font_that_has_more_is_found(monkeypatch):
+    fonts = [path for path in installed_fonts() if has(ImageFont.truetype(str(path), 17), "Ж")]
+    if not fonts:
+        pytest.skip("no font here has Cyrillic")
+    narrow = Typeface(ImageFont.load_default(17))
+    monkeypatch.setattr("holo_lite.film.fonts.has", lambda font, each: each != "Ж" or font.path == str(fonts[-1]))
+    assert narrow._font("Ж").path == str(fonts[-1])
+    assert narrow._font("a") is narrow.main
+
+
+def test_which_font_is_missing_is_told(caplog, monkeypatch):
+    monkeypatch.setattr("holo_lite.film.fonts.has", lambda _, each: each.isascii())
+    sheet_of([(0, 5)], ["镜头 ไทย 한 ☂ and more"]).draw()
+    (record,) = caplog.records
+    assert "install Noto Emoji, Noto Sans CJK, Noto Sans Thai" in record.getMessage()
+
+
+def test_a_mark_stays_with_its_letter():
+    face = Typeface(contact_sheet.load_font(17))
+    assert [run for _, run in face._runs("e\u0301\u200d")] == ["e\u0301\u200d"]

@@ -74,8 +74,8 @@ def test_a_video_made_otherwise_is_left_and_told_until_again_is_said(run, boards
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY, "--seed", 4)
     assert outcome.code == 1
     assert outcome.out.splitlines() == [
-        "is another  a.mp4  made otherwise (seed 0, not 4); --again makes it anew",
-        "is another  c.mp4  made otherwise (not by holo-lite); --again makes it anew",
+        "is another  a.mp4  made otherwise: seed 0, not 4; --overwrite makes it again",
+        "is another  c.mp4  not by holo-lite; --overwrite makes it again",
         "2 is another",
     ]
     assert videos(tmp_path) == before

@@ -9,7 +9,6 @@ from hypothesis import given, strategies as st
 from PIL import Image
 
 from holo_lite import ModelOptions
-from holo_lite.commands import drafting
 from holo_lite.commands.drafting import typed_again
 from holo_lite.errors import OutputError, SettingsError
 from holo_lite.events import FrameDone
@@ -22,6 +21,7 @@ from holo_lite.render.pipeline import Pipeline
 from holo_lite.sampling.schedule import MOST_STEPS
 from holo_lite.settings import MOST_PIXELS, Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.views import terminal
 
 PROMPT = "[global caption] A road. [per shot caption] wide shot [shot cut] close shot"
 TINY = ("--height", 32, "--width", 48, "--steps", 8, "--cfg", 1, "--frames", 9, "--cuts", 5)
@@ -218,5 +218,5 @@ def test_the_full_command_is_what_was_typed_without_its_drafts(kept, left_out):
 
 
 def test_commands_are_quoted_as_the_system_does(monkeypatch):
-    monkeypatch.setattr(drafting.os, "name", "nt")
+    monkeypatch.setattr(terminal.os, "name", "nt")
     assert typed_again(["generate", "a prompt", "--draft"]) == 'holo-lite generate "a prompt"'

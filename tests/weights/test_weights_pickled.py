@@ -139,3 +139,44 @@ def test_a_copy_elsewhere_has_the_same_fingerprint(pth, tmp_path):
 def test_name_shape_dtype_and_numbers_are_in_the_fingerprint(pth):
     contents = [*SAME_BYTES, {"a": torch.ones(4)}]
     assert len({fingerprint(pth(content)) for content in contents}) == len(contents)
+
+
+def deep_key(depth):
+    """A dict whose key is a tuple in a tuple in a tuple …"""
+    return b"\x80\x02}" + b")" + b"\x85" * depth + b"K\x01s."
+
+
+def laughs(times):
+    """A dict whose key names twice what names twice …: a few bytes, and 2^times tuples to hash."""
+    return b"\x80\x02}" + b")q\x00" + b"h\x00h\x00\x86q\x00" * times + b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        deep_key(20_000),
+        deep_key(200_000),
+        laughs(60),
+        b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+        b"\x80\x02]q\x00h\x00a.",
+        b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
+        b"\x80\x02}(K\x01K\x02u.",
+        b"\x80\x02\x8f.",
+        b"\x80\x02h\x07.",
+        b"\x80\x02\x85.",
+        b"",
+    ],
+)
+def test_a_pickle_that_is_more_than_a_flat_dict_is_refused_at_once(tmp_path, content):
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", content)
+        archive.writestr("x/version", "3")
+    assert "not a plain dict of tensors" in refusal(path)
+
+
+def test_an_archive_that_names_something_twice_is_refused(pth):
+    path = pth({"a": torch.ones(2)})
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(next(name for name in archive.namelist() if name.endswith("data.pkl")), b"\x80\x02}.")
+    assert "not a plain dict of tensors" in refusal(path)
