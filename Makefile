@@ -29,7 +29,7 @@ test: check
 FUZZ_INPUTS ?= 5000
 FUZZ_FIRST ?= 0
 fuzz: install
-	FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_FIRST=$(FUZZ_FIRST) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py
+	FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_FIRST=$(FUZZ_FIRST) $(BIN)/python -m pytest --numprocesses 2 tests/project/test_fuzz.py
 
 # How well the built-in model keeps to storyboards, whole and quantized. See docs/quality.md.
 STORYBOARDS ?= 200

@@ -8,17 +8,21 @@ import torch
 from hypothesis import given, settings
 from small_model import TEXT_DIM, clips, config_of, random_model
 
+from holo_lite import Options, Pipeline, load_storyboard
 from holo_lite.errors import SettingsError
-from holo_lite.evaluation.ablations import CLIPS, ablated_guidance, check_ablation
+from holo_lite.evaluation.ablations import CLIPS, check_ablation
+from holo_lite.evaluation.studio import ablated as ablated_job
 from holo_lite.model.clip import Clip
 from holo_lite.model.layers import TextRows
-from holo_lite.sampling.sampler import Context, Guidance
 from holo_lite.story.shots import ShotLayout
 
 ROWS = 20
 TIMESTEP = torch.tensor(903.7)
 LAYOUT = ShotLayout((0, 2, 3), 6, 3, 4)
 WINDOWS = tuple(torch.arange(6 * shot, 6 * shot + 6) for shot in range(3))
+
+
+TWO_SHOTS = "[global caption] A house. [per shot caption] Wide. [shot cut] Close."
 
 
 def own_tokens_only(_layout, shot, _own_frame_weight):
@@ -71,12 +75,12 @@ def test_an_ablation_is_noticed(name):
 
 
 def test_without_windows_every_shot_reads_the_whole_prompt_and_nothing_else_changes():
-    guidance = Guidance(Context(torch.ones(3, 2), WINDOWS), Context(torch.zeros(3, 2)), 3.0)
-    opened = ablated_guidance(guidance, "windows")
-    assert opened == dataclasses.replace(guidance, positive=Context(guidance.positive.rows, None))
-    assert CLIPS["windows"] is Clip
+    job = Pipeline.load().prepare(load_storyboard(TWO_SHOTS), Options(frames=9, height=32, width=32))
+    opened = ablated_job(job, "windows")
+    assert opened.prompt == dataclasses.replace(job.prompt, windows=None)
+    assert dataclasses.replace(opened, prompt=job.prompt) == job
     for other in (None, "double", "representatives"):
-        assert ablated_guidance(guidance, other) is guidance
+        assert ablated_job(job, other) == dataclasses.replace(job, clip=CLIPS[other])
 
 
 def test_an_unknown_ablation_is_refused_with_the_nearest():

@@ -27,8 +27,8 @@ from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.text.encoder import TextEncoder
-from holo_lite.text.encoder_files import UMT5_XXL
 from holo_lite.text.encoder_shapes import check_text_encoder
+from holo_lite.text.encoder_sizes import UMT5_XXL
 from holo_lite.tiny.model import tiny_model
 
 TESTS = Path(__file__).parents[1]

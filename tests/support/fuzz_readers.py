@@ -17,13 +17,13 @@ from holo_lite.jobs.preview import ColourMap
 from holo_lite.kernels.table import KernelTimesTable
 from holo_lite.lora.file import open_lora
 from holo_lite.plan.profile import find_profile
-from holo_lite.plan.rate import _Memory
+from holo_lite.plan.rate import Numbers, _recall
 from holo_lite.reading import parse_json, read_text
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options, RunSettings, resolve
 from holo_lite.story.files import load_storyboard
 from holo_lite.story.storyboard import Shot, Storyboard
-from holo_lite.system.caches import sizes
+from holo_lite.system.caches import RATES, sizes, table
 from holo_lite.text.cache import PromptCache
 from holo_lite.text.windows import PromptTokenizer, read_prompt
 from holo_lite.views.inspection import inspect
@@ -33,10 +33,10 @@ from holo_lite.weights.folder import _defaults
 from holo_lite.weights.manifest import read_manifest
 from quantize.recipe import load_recipe
 
-ROOT = Path(__file__).parent.parent
-DATA = Path(__file__).parent / "parity_data"
+ROOT = Path(__file__).parents[2]
+DATA = Path(__file__).parents[1] / "parity_data"
 # Readers of JSON records, whose codec is mended elsewhere: True once every one of them ends in one line.
-RECORDS_TOO = False
+RECORDS_TOO = True
 SHARD = "shard-1.safetensors"
 MACHINE = {"attention": "sparse", "dtype": "bf16", "device": "cpu", "model": "0123"}
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
@@ -134,9 +134,7 @@ def _records(folder):
     state = save({"latents": torch.zeros(16, 1, 2, 2)}, metadata={"state": json.dumps({"version": 1, "run": ""})})
     yield Reader("state", "r.run/state.safetensors", (state,), lambda path: RunFolder(path.parent).state())
     rates = json.dumps({"key": [1.0, 2.0]}).encode()
-    yield Reader(
-        "rates", "rate.json", (rates,), lambda path: _Memory(path).recall("key", 2, lambda: (1.0, 2.0)), "json"
-    )
+    yield Reader("rates", "rate.json", (rates,), _rates, "json")
     kernels = json.dumps({"key": {"seconds": {"sdpa": 0.5}, "refused": {}}}).encode()
     yield Reader(
         "kernels",
@@ -157,7 +155,7 @@ def _run(path):
 
 
 def _rates(path):
-    return _Memory(path).recall("key", 2, lambda: (1.0, 2.0))
+    return _recall(table(RATES, path.parent, Numbers), "key", 2, lambda: (1.0, 2.0))
 
 
 def _kernels(path):
