@@ -39,6 +39,7 @@ from holo_lite.story.shots import ShotLayout
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.shard import ShardWriter
 from quantize import convert, job
+from quantize.convert import ConversionFinished
 from quantize.inputs import plan_conversion
 from quantize.recipe import Recipe
 from quantize.source import Source
@@ -82,7 +83,7 @@ def measure(folder: ModelFolder, out: Path, scheme: str) -> dict[str, Any]:
         for event in job.run_conversion(conversion):
             last = event
     total = time.perf_counter() - start
-    assert isinstance(last, job.ConversionFinished), "the last event of a conversion"
+    assert isinstance(last, ConversionFinished), "the last event of a conversion"
     source, result = folder.high_noise.stat().st_size, conversion.nbytes
     return {
         "scheme": scheme,

@@ -92,12 +92,8 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
     from holo_lite.story.storyboard import Shot as Shot, Storyboard as Storyboard
     from holo_lite.views.forecast import forecast_lines as forecast_lines
-    from quantize.convert import Conversion as Conversion
-    from quantize.job import (
-        ConversionFinished as ConversionFinished,
-        prepare_conversion as prepare_conversion,
-        run_conversion as run_conversion,
-    )
+    from quantize.convert import Conversion as Conversion, ConversionFinished as ConversionFinished
+    from quantize.job import prepare_conversion as prepare_conversion, run_conversion as run_conversion
 
 _NAMES = {
     "holo_lite.cancel": ("Cancel", "Cancelled"),
@@ -152,8 +148,8 @@ _NAMES = {
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
     "holo_lite.story.storyboard": ("Shot", "Storyboard"),
     "holo_lite.views.forecast": ("forecast_lines",),
-    "quantize.convert": ("Conversion",),
-    "quantize.job": ("ConversionFinished", "prepare_conversion", "run_conversion"),
+    "quantize.convert": ("Conversion", "ConversionFinished"),
+    "quantize.job": ("prepare_conversion", "run_conversion"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

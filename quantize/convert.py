@@ -40,7 +40,7 @@ from holo_lite.weights.manifest import (
 from holo_lite.weights.shard import ShardWriter, partial_name, write_whole
 from quantize.journal import Journal, hash_file
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint
-from quantize.quality import relative_error
+from quantize.quality import Quality, relative_error
 from quantize.recipe import Recipe
 from quantize.source import row_slices
 
@@ -94,6 +94,14 @@ class Converted:
 
     manifest: Manifest
     errors: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class ConversionFinished:
+    """The folder is a model now."""
+
+    conversion: Conversion
+    quality: Quality
 
 
 Event = PhaseEvent | Converted

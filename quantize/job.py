@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -22,7 +21,7 @@ from holo_lite.system.folder_lock import holding
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import write_whole
-from quantize.convert import LOCK, Conversion, Converted, convert, finish
+from quantize.convert import LOCK, Conversion, ConversionFinished, Converted, convert, finish
 from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan
 from quantize.quality import Quality, block_errors, refuse_bad
@@ -53,14 +52,6 @@ def prepare_conversion(
     folder = find_model(Path(source), attention)
     chosen = load_recipe(Path(recipe), scheme) if recipe is not None else Recipe(scheme or "nf4")
     return plan_conversion(folder, Path(out), chosen, device=pick_device(device), loras=lora)
-
-
-@dataclass(frozen=True)
-class ConversionFinished:
-    """The folder is a model now."""
-
-    conversion: Conversion
-    quality: Quality
 
 
 ConversionEvent = PhaseEvent | ConversionFinished

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holo_lite.commands.shared import is_done, is_free, numbered, stem_of, watch
+from holo_lite.commands.naming import is_done, is_free, numbered, stem_of
 from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 from holo_lite.views.terminal import typed
@@ -36,7 +36,7 @@ class Drafting:
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not said
-    progress: str = "text"  # how it is shown
+    watch: Callable[[Callable[[], Events]], None]  # begins a run and shows how it goes
     overwrite: bool = False
 
     def one(self) -> None:
@@ -47,7 +47,7 @@ class Drafting:
         out = self._beside("draft") if self.out else self._own_or_free(job)
         tell(explanation(job.settings, self.full.settings), err=True)
         if not is_done(out, job.settings, overwrite=self.overwrite):
-            watch(self.pipeline, lambda: self.pipeline.run(job, out, cancel=token()), progress=self.progress)
+            self.watch(lambda: self.pipeline.run(job, out, cancel=token()))
         tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
@@ -66,7 +66,7 @@ class Drafting:
             return
         tell(explanation(first, self.full.settings), err=True)
         try:
-            watch(self.pipeline, lambda: self._drafts(jobs, sheet), progress=self.progress)
+            self.watch(lambda: self._drafts(jobs, sheet))
         finally:
             if sheet.begun:
                 sheet.save(picture, seeds_mark(seeds, first))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.commands.naming import free
 from holo_lite.commands.options import (
     computing_options,
     lora_option,
@@ -18,7 +19,7 @@ from holo_lite.commands.options import (
     picture_options,
     saving_options,
 )
-from holo_lite.commands.shared import free, load
+from holo_lite.commands.shared import load
 from holo_lite.commands.stopping import token
 from holo_lite.commands.telling import tell
 

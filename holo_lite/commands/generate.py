@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holo_lite.commands.drafting import Drafting
+from holo_lite.commands.naming import is_done, named_after
 from holo_lite.commands.options import (
     keep_option,
     model_option,
@@ -16,7 +18,7 @@ from holo_lite.commands.options import (
     progress_option,
     run_options,
 )
-from holo_lite.commands.shared import is_done, named_after, opened, previewed, watch
+from holo_lite.commands.shared import opened, previewed, watch
 from holo_lite.commands.stopping import token
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def generate(
     pipeline, options = opened(model, **said)
     job = pipeline.prepare(board, options)
     if draft or seeds is not None:
-        drafting = Drafting(pipeline, storyboard, board, options, job, out, progress, overwrite)
+        shown = partial(watch, pipeline, progress=progress)
+        drafting = Drafting(pipeline, storyboard, board, options, job, out, shown, overwrite)
         drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
         return
     video = out or named_after(storyboard, job.settings)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +13,9 @@ import click
 from rich.console import Console
 
 from holo_lite.cancel import Cancelled
+from holo_lite.commands.naming import resuming
 from holo_lite.commands.stopping import token
-from holo_lite.commands.telling import tell
 from holo_lite.errors import HoloError, RunError
-from holo_lite.views.terminal import typed
 
 OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
 PREVIEW_EVERY = 5  # steps, where someone looks on
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from holo_lite.opening.options import ModelOptions
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
-    from holo_lite.settings import Options, RunSettings
+    from holo_lite.settings import Options
     from holo_lite.story.storyboard import Storyboard
 
 TINY_NOTICE = (
@@ -89,18 +86,6 @@ def _write(event: Event) -> None:
     click.echo(json.dumps(event_json(event), allow_nan=False))
 
 
-def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
-    """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
-    from holo_lite.runs.own import refuse_another_video, video_at
-
-    if video_at(video, settings).state == "own":
-        tell(f"done already   {video}", err=True)
-        return True
-    if not overwrite:
-        refuse_another_video(video, settings)
-    return False
-
-
 def previewed(
     events: Events, pipeline: Pipeline, out: Path, every: int | None, *, overwrite: bool = False
 ) -> Events:
@@ -122,54 +107,8 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
     except (KeyboardInterrupt, Cancelled):
         if folder is None or not folder.has_state:
             raise
-        raise click.Abort(f"what is done is saved; to go on, type {_resuming(folder)}") from None
+        raise click.Abort(f"what is done is saved; to go on, type {resuming(folder)}") from None
     except HoloError as error:
         if folder is None or not folder.has_state or isinstance(error, RunError):
             raise
-        raise type(error)(f"{error}; what is done is saved: {_resuming(folder)} goes on") from error
-
-
-def _resuming(folder: RunFolder) -> str:
-    return typed(["holo-lite", "resume", str(folder.path)])
-
-
-def named_after(storyboard: str, settings: RunSettings) -> Path:
-    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
-
-    Numbered where a video or picture of that name is there, or an unfinished run of other settings: what took hours
-    is not written over unasked. An unfinished run of these settings is gone on with, a finished one is the name.
-    Raises `RunError`.
-    """
-    from holo_lite.runs.folder import RunFolder
-    from holo_lite.runs.own import video_at
-    from holo_lite.runs.record import difference
-
-    for name in numbered(stem_of(storyboard), ".mp4"):
-        folder = RunFolder.beside(name)
-        if folder.has_state and not difference(folder.begun().settings, settings):
-            return name
-        if folder.has_state:
-            tell(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
-        elif is_free(name) or video_at(name, settings).state == "own":
-            return name
-    raise AssertionError("numbers do not end")
-
-
-def stem_of(storyboard: str) -> str:
-    """What files made of a storyboard are named by: its own name, or video for a prompt."""
-    return Path(storyboard).stem if os.path.isfile(storyboard) else "video"
-
-
-def free(stem: str, suffix: str) -> Path:
-    """The first of stem, stem-2, stem-3, … that neither a file with this suffix nor a picture bears."""
-    return next(filter(is_free, numbered(stem, suffix)))
-
-
-def numbered(stem: str, suffix: str) -> Iterator[Path]:
-    """Names: stem, stem-2, stem-3, …"""
-    return chain([Path(f"{stem}{suffix}")], (Path(f"{stem}-{number}{suffix}") for number in count(2)))
-
-
-def is_free(name: Path) -> bool:
-    """Whether neither a file nor a picture bears a name."""
-    return not (name.exists() or name.with_suffix(".png").exists())
+        raise type(error)(f"{error}; what is done is saved: {resuming(folder)} goes on") from error

@@ -12,7 +12,7 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from holo_lite.fetch.run import Fetched
+from holo_lite.fetch.order import Fetched
 from holo_lite.progress import Note, PhaseAdvanced, PhaseStarted
 
 Form = tuple[str, dict[str, Any]]

@@ -21,7 +21,7 @@ from holo_lite.events import (
 )
 from holo_lite.jobs.items import ItemEnded, ItemStarted
 from holo_lite.settings import RunSettings
-from quantize.job import ConversionFinished
+from quantize.convert import ConversionFinished
 
 
 @form.register

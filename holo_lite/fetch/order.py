@@ -70,6 +70,13 @@ class FetchOrder:
         return all(item.means == "there" for item in self.items)
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """The folder is a model."""
+
+    order: FetchOrder
+
+
 def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> FetchOrder:
     """Ask the hub for the files' sizes and see what is there. Nothing is written.
 

@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
-from holo_lite.fetch.order import FetchOrder, OrderItem
+from holo_lite.fetch.order import Fetched, FetchOrder, OrderItem
 from holo_lite.fetch.transfer import download, writing
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.whole_files import draft
 
 LOCK = ".fetch.lock"
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """The folder is a model."""
-
-    order: FetchOrder
 
 
 FetchEvent = PhaseEvent | Fetched

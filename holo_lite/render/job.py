@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from holo_lite.cancel import Cancel
 from holo_lite.errors import PromptError
 from holo_lite.model.clip import Clip, MakeClip
-from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.choose import ProfileChoice
 from holo_lite.plan.fit import Plan, make_plan, plan_record
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.rung_memory import RungMemory
+from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import RunSettings
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
@@ -48,7 +48,7 @@ class Job:
 
 
 def plan_job(
-    model: OpenedModel,
+    sizes: ModelSizes,
     choice: ProfileChoice,
     tokenizer: PromptTokenizer,
     settings: RunSettings,
@@ -62,8 +62,8 @@ def plan_job(
     assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
     negative = _read_negative(settings.negative, tokenizer)
     request = ClipRequest.of(settings)
-    remembered = RungMemory.of(cache_folder(), choice.machine.name, model.sizes, request)
-    plan = make_plan(choice.profile, model.sizes, request, choice.machine)
+    remembered = RungMemory.of(cache_folder(), choice.machine.name, sizes, request)
+    plan = make_plan(choice.profile, sizes, request, choice.machine)
     return Job(settings, notes, prompt, negative, plan, remembered).planned(remembered.apply(plan))
 
 

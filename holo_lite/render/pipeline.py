@@ -100,7 +100,7 @@ class Pipeline:
             storyboard, options, self.model.folder.defaults, made_with=made_with, **self.model.traits
         )
         notes = (*notes, *self.model.adapters.notes)
-        return plan_job(self.model, self.choice, self.tokenizer, settings, notes)
+        return plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes)
 
     def generate(
         self,
@@ -138,7 +138,7 @@ class Pipeline:
         record = folder.begun()
         settings = dataclasses.replace(record.settings, **self.model.traits)
         refuse_another_model(folder, record.settings, settings)
-        job = plan_job(self.model, self.choice, self.tokenizer, settings, self.model.adapters.notes)
+        job = plan_job(self.model.sizes, self.choice, self.tokenizer, settings, self.model.adapters.notes)
         video = out or folder.video(record)
         return self.run(job, video, folder.path, keep_run=keep_run, cancel=cancel)
 

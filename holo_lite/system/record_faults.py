@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from holo_lite.system.json_tree import JsonPath
+JsonPath = tuple[str | int, ...]  # keys of tables and places in lists, from the root
 
 MESSAGE = re.compile(r"(?P<why>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")

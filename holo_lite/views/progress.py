@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from holo_lite.fetch.run import Fetched
+from holo_lite.fetch.order import Fetched
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.views.run import Display, begin
 from holo_lite.views.terminal import typed
-from quantize.job import ConversionFinished
+from quantize.convert import ConversionFinished
 
 
 def show(event: PhaseEvent | Fetched | ConversionFinished, view: Display) -> None:

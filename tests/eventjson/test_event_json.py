@@ -22,15 +22,16 @@ from holo_lite.evaluation.outcome import EvaluationStarted, Film, Outcome, Story
 from holo_lite.evaluation.run import scene_of
 from holo_lite.eventjson.event_json import VERSION, event_json
 from holo_lite.eventjson.form import plain
-from holo_lite.fetch.order import FetchOrder
-from holo_lite.fetch.run import Fetched, FetchEvent
+from holo_lite.fetch.order import Fetched, FetchOrder
+from holo_lite.fetch.run import FetchEvent
 from holo_lite.jobs.batch import BatchEvent
 from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
 from holo_lite.jobs.preview import colours_of, with_previews
 from holo_lite.progress import UNITS, Note, Phase, PhaseAdvanced, PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.sampling.schedule import Schedule
-from quantize.job import ConversionEvent, ConversionFinished, run_conversion
+from quantize.convert import ConversionFinished
+from quantize.job import ConversionEvent, run_conversion
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 ALL = {*get_args(events.Event), *get_args(FetchEvent), *get_args(ConversionEvent), *get_args(BatchEvent)}

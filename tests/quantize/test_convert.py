@@ -42,7 +42,7 @@ from holo_lite.text.encoder_files import module_names
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 from holo_lite.weights.names import IN_BLOCK, OUTSIDE
 from quantize import convert as convert_module, job, quality
-from quantize.convert import verify
+from quantize.convert import ConversionFinished, verify
 from quantize.quality import relative_error
 from quantize.recipe import Recipe, Rule
 
@@ -784,4 +784,4 @@ def test_the_events_tell_how_far_it_is(own, tmp_path):
     assert done[: first + 1] == sorted(done[: first + 1])
     assert done[-1] == begun["hash"]
     assert events[-2] == PhaseStarted("compare", 0)
-    assert isinstance(events[-1], job.ConversionFinished)
+    assert isinstance(events[-1], ConversionFinished)
