@@ -10,7 +10,7 @@ import torch
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.computing import ComputeOptions
-from holo_lite.opening.adapters import Loras, open_adapters
+from holo_lite.opening.adapters import Adapters, Loras, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, open_model, pick_dtype
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
@@ -21,7 +21,7 @@ from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.plan.sizes import released_sizes
 from holo_lite.preflight.target import Target
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
@@ -117,7 +117,8 @@ def forecast(
         check_runnable(opened)
     number, said = _number(opened, dtype), ComputeOptions(kernel, compute, fuse)
     target = Target.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
-    own = _sizes(opened, lora or {}, number)
+    adapters = _adapters(opened, lora or {})
+    own = folder_sizes(opened, number.itemsize, adapters.by_expert) if opened is not None else None
     counted = target.counted(said, own) if own is not None else None
     chosen, why = target.profile(profile, counted and counted[0])
     found, lines = counted or target.counted(said, released_sizes(chosen.schemes[0]))
@@ -133,7 +134,7 @@ def forecast(
         model=f"{model.name if model is not None else RELEASED} {attention} in {found.scheme}",
         settings=settings,
         computing=lines,
-        notes=notes,
+        notes=(*notes, *adapters.notes),
         plan=plan,
         rows=denoising_rows(problem, plan),
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
@@ -153,10 +154,8 @@ def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
     return torch.bfloat16
 
 
-def _sizes(folder: ModelFolder | None, lora: Loras, number: torch.dtype) -> ModelSizes | None:
-    """The sizes of a model that is there, with its adapters."""
+def _adapters(folder: ModelFolder | None, lora: Loras) -> Adapters:
+    """The adapters of a model that is there."""
     if folder is None and lora:
         raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
-    if folder is None:
-        return None
-    return folder_sizes(folder, number.itemsize, open_adapters(folder, lora).by_expert)
+    return open_adapters(folder, lora) if folder is not None else Adapters()
