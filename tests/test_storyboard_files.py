@@ -156,7 +156,8 @@ def test_missing_file_directory_and_stray_word_are_told(tmp_path):
     assert "no such file" in one_line(lambda: load_storyboard(tmp_path / "x.toml"))
     assert "no such file" in one_line(lambda: load_storyboard("my scene.toml"))
     assert "directory" in one_line(lambda: load_storyboard(str(tmp_path)))
-    assert "write a prompt" in one_line(lambda: load_storyboard("fox"))
+    assert "write a prompt" in one_line(lambda: load_storyboard("fox.png"))
+    assert "write a prompt" in one_line(lambda: load_storyboard("boards/fox"))
     one_line(lambda: load_storyboard(""))
     one_line(lambda: load_storyboard("\0.toml"))
     one_line(lambda: load_storyboard(Path("x" * 5000 + ".toml")))
@@ -226,3 +227,19 @@ def test_no_text_breaks_the_readers(content):
         except StoryboardError as error:
             lines = str(error).splitlines()
             assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "一个穿黄色雨衣的男人走在海边的路上，海浪拍打着礁石。",
+        "黄色いレインコートを着た男",
+        "ชายสวมเสื้อกันฝนสีเหลือง",
+        "sunset",
+    ],
+)
+def test_a_prompt_needs_no_white_space(prompt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_storyboard(prompt).raw == prompt
+    Path(f"{prompt}.toml").touch()  # then it is more likely that file, without its suffix
+    assert "name a .toml" in one_line(lambda: load_storyboard(prompt))

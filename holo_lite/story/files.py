@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from holo_lite.story.prompt import GLOBAL_TAG
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 
 SUFFIXES = (".toml", ".json", ".txt")
+FILE_END = re.compile(r"\.[A-Za-z0-9]{1,8}$")  # of files of other kinds
 _SHOT_KEYS = ("caption", "frames", "seconds")
 _TOP_KEYS = (
     *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
@@ -30,8 +32,7 @@ _TOP_KEYS = (
 def load_storyboard(source: str | Path) -> Storyboard:
     """Read the storyboard file ``source``, or take ``source`` itself as a whole prompt.
 
-    A string is a prompt when it names no file, does not end like a storyboard file, and holds white
-    space or ``[global caption]``.
+    A string is a prompt, in whatever script, when it names no file, does not end like a file and is no path.
 
     Raises:
         StoryboardError: the file cannot be read or understood, or describes no possible storyboard.
@@ -106,9 +107,14 @@ def dump_toml(storyboard: Storyboard) -> str:
 
 
 def _is_prompt(source: str) -> bool:
-    if os.path.exists(source) or source.lower().rstrip().endswith(SUFFIXES):
+    """Whether a string is no file's name: some scripts have no spaces, so one word may be a prompt."""
+    text = source.strip()
+    if not text or os.path.exists(source) or text.lower().endswith(SUFFIXES):
         return False
-    return GLOBAL_TAG in source or len(source.split()) > 1
+    if GLOBAL_TAG in source or len(source.split()) > 1:
+        return True
+    named = any(os.path.exists(text + suffix) for suffix in SUFFIXES)  # a storyboard without its suffix
+    return not (named or set("/\\\0") & set(text) or FILE_END.search(text))
 
 
 def _read(path: Path) -> str:
