@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from holo_lite.cancel import Cancel
-from holo_lite.config import Attention
+from holo_lite.config import Attention, Expert
 from holo_lite.errors import OutputError
+from holo_lite.lora.notes import name_notes
 from holo_lite.opening.checks import find_model
 from holo_lite.opening.options import Loras
 from holo_lite.progress import Note, PhaseEvent, PhaseStarted
@@ -27,7 +28,7 @@ from quantize.plan import ComponentPlan
 from quantize.quality import Quality, block_errors, refuse_bad
 from quantize.recipe import Recipe, load_recipe
 
-EXPERTS = ("high_noise", "low_noise")
+EXPERTS: tuple[Expert, ...] = ("high_noise", "low_noise")
 REPORT = "quality.json"
 NAMED = 10  # tensors above their bound that are named on the screen; the report has them all
 
@@ -119,6 +120,11 @@ def _reader(conversion: Conversion, component: ComponentPlan) -> Callable[[str],
     return lambda name: opened(homes[name]).load(name)
 
 
+def _name_notes(path: Path, role: str) -> Iterator[str]:
+    expert = next((expert for expert in EXPERTS if expert == role), None)
+    return name_notes(path, expert) if expert is not None else iter(())
+
+
 def preflight(conversion: Conversion) -> Iterator[str]:
     """What will be read and written, for a person, before any work."""
     yield f"reads   {bytes_text(conversion.source_nbytes):>10} from {len(conversion.sources)} files"
@@ -127,4 +133,7 @@ def preflight(conversion: Conversion) -> Iterator[str]:
         stored = ", ".join("as it is" if scheme == "plain" else scheme for scheme in schemes)
         files = "1 file" if len(component.shards) == 1 else f"{len(component.shards)} files"
         yield f"writes  {bytes_text(component.nbytes):>10} {component.role}: {files}, {stored}"
+    for component in conversion.components:
+        for lora in component.source.loras:
+            yield from (f"note    {note}" for note in _name_notes(lora.path, component.role))
     yield f"needs   {bytes_text(conversion.nbytes):>10} of disk in {conversion.out}"

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.lora.keys import Key, Role, declared_alpha, parse_key
+from holo_lite.lora.alpha import DeclaredAlphas, declared_alphas
+from holo_lite.lora.keys import Key, Role, parse_key
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.finite import check_finite
 
@@ -144,7 +145,8 @@ def _terms(file: WeightFile, places: Mapping[Key, str]) -> Iterator[tuple[str, T
     modules: dict[str, dict[Role, str]] = {}
     for place, key in places.items():
         modules.setdefault(place.module, {})[place.role] = key
-    declared = declared_alpha(file.path)
+    ranks = {shape[0] for keys in modules.values() if "down" in keys and (shape := _shape_of(file, keys["down"]))}
+    declared = declared_alphas(file.path, ranks)
     for module, keys in modules.items():
         yield from _low_rank(file, module, keys, declared)
         for role, part in (("diff", "weight"), ("diff_b", "bias"), ("diff_m", "modulation")):
@@ -153,7 +155,7 @@ def _terms(file: WeightFile, places: Mapping[Key, str]) -> Iterator[tuple[str, T
 
 
 def _low_rank(
-    file: WeightFile, module: str, keys: Mapping[Role, str], declared: float | None
+    file: WeightFile, module: str, keys: Mapping[Role, str], declared: DeclaredAlphas
 ) -> Iterator[tuple[str, Term]]:
     if not keys.keys() & {"up", "down", "up_bias", "alpha"}:
         return
@@ -162,7 +164,7 @@ def _low_rank(
             f"{file.path}: holds {first_three(keys.values())} without its pair; download it again"
         )
     rank = file.entries[keys["down"]].shape[:1]
-    alpha = _number(file, keys["alpha"]) if "alpha" in keys else declared
+    alpha = _number(file, keys["alpha"]) if "alpha" in keys else declared.of(keys["down"])
     if not rank or not rank[0] or (alpha is not None and not math.isfinite(alpha)):
         raise CheckpointError(f"{file.path}: the rank or the alpha of {keys['down']} is damaged; download it again")
     scale = 1.0 if alpha is None else alpha / rank[0]
@@ -173,6 +175,10 @@ def _low_rank(
 
 def _is_float(file: WeightFile, key: str) -> bool:
     return file.entries[key].dtype.is_floating_point
+
+
+def _shape_of(file: WeightFile, key: str) -> tuple[int, ...]:
+    return file.entries[key].shape
 
 
 def _number(file: WeightFile, key: str) -> float:

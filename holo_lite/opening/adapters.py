@@ -12,6 +12,7 @@ from pathlib import Path
 from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.lora.file import Lora, open_lora
+from holo_lite.lora.notes import name_notes
 from holo_lite.model.load import own_names
 from holo_lite.opening.options import Loras
 from holo_lite.settings import AddedLora
@@ -44,7 +45,7 @@ def open_adapters(folder: ModelFolder, loras: Loras) -> Adapters:
     return Adapters(
         {expert: adaptation for expert, adaptation in found.items() if not adaptation.is_empty},
         tuple(_recorded(expert, lora) for expert, given in opened.items() for lora in given),
-        tuple(_merged_before(folder, loras)),
+        (*_names(opened), *_merged_before(folder, loras)),
     )
 
 
@@ -58,6 +59,13 @@ def _adaptation(path: Path, loras: Sequence[Lora]) -> Adaptation:
 def _recorded(expert: Expert, lora: Lora) -> AddedLora:
     name = "".join(letter if letter.isprintable() else "?" for letter in lora.path.name)
     return AddedLora(expert, name, lora.file.fingerprint[:DIGITS], lora.strength)
+
+
+def _names(opened: Mapping[Expert, Sequence[Lora]]) -> Iterator[str]:
+    """Notes about names that say another use."""
+    for expert, given in opened.items():
+        for lora in given:
+            yield from name_notes(lora.path, expert)
 
 
 def _merged_before(folder: ModelFolder, experts: Iterable[Expert]) -> Iterator[str]:

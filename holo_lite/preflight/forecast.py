@@ -9,7 +9,7 @@ import torch
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
-from holo_lite.opening.adapters import open_adapters
+from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
 from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
 from holo_lite.plan.choose import preferred_sizes
@@ -23,7 +23,6 @@ from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import Profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes
 from holo_lite.preflight.target import HERE, ForecastPlace, Target
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
@@ -107,7 +106,8 @@ def forecast(
         check_runnable(opened)
     number = _number(opened, how.dtype)
     target = Target.of(where, how, number)
-    own = _sizes(opened, how.lora, number)
+    adapters = _adapters(opened, how.lora)
+    own = folder_sizes(opened, number.itemsize, adapters.by_expert) if opened is not None else None
     counted = target.counted(how.computing, own) if own is not None else None
     chosen, why = target.profile(how.profile, counted and counted[0])
     found, lines = counted or target.counted(how.computing, released_sizes(chosen.schemes[0]))
@@ -119,7 +119,7 @@ def forecast(
         model=f"{model.name if model is not None else RELEASED} {settings.attention} in {found.scheme}",
         settings=settings,
         computing=lines,
-        notes=notes,
+        notes=(*notes, *adapters.notes),
         plan=plan,
         rows=denoising_rows(problem, plan),
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
@@ -148,10 +148,8 @@ def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
     return torch.bfloat16
 
 
-def _sizes(folder: ModelFolder | None, lora: Loras, number: torch.dtype) -> ModelSizes | None:
-    """The sizes of a model that is there, with its adapters."""
+def _adapters(folder: ModelFolder | None, lora: Loras) -> Adapters:
+    """The adapters of a model that is there."""
     if folder is None and lora:
         raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
-    if folder is None:
-        return None
-    return folder_sizes(folder, number.itemsize, open_adapters(folder, lora).by_expert)
+    return open_adapters(folder, lora) if folder is not None else Adapters()

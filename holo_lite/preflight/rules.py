@@ -14,11 +14,14 @@ from itertools import combinations
 from typing import Literal
 
 from holo_lite.errors import nearest
+from holo_lite.story.numbered import numbered_shots
 from holo_lite.story.shots import FRAMES_PER_LATENT
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import TRAINED_FRAMES, Timeline
 
-Rule = Literal["unknown tag", "unused tag", "shot count", "alike", "short shot", "long shot", "long video"]
+Rule = Literal[
+    "numbered shots", "unknown tag", "unused tag", "shot count", "alike", "short shot", "long shot", "long video"
+]
 
 NAME = re.compile(r"\[([^\[\]]+)\]")  # how a prompt names a person: [character1]
 COUNT = re.compile(r"This scene contains (\w+) shots?\b", re.IGNORECASE)
@@ -44,6 +47,17 @@ class CheckFinding:
 def findings(board: Storyboard, timeline: Timeline) -> tuple[CheckFinding, ...]:
     """Everything that the rules find, in their order."""
     return tuple(found for rule in RULES for found in rule(board, timeline))
+
+
+def numbered(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
+    """A text that numbers its shots, which to the model is one shot of everything."""
+    offered = numbered_shots(board.raw) if board.raw is not None and board.shot_count == 1 else None
+    if offered is not None:
+        yield CheckFinding(
+            "numbered shots",
+            f"the text numbers {offered.shot_count} shots, but is one shot as it is; as a storyboard it is: "
+            f"{offered.prompt}",
+        )
 
 
 def unknown_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
@@ -133,6 +147,7 @@ def long_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
 
 
 RULES: tuple[Callable[[Storyboard, Timeline], Iterator[CheckFinding]], ...] = (
+    numbered,
     unknown_names,
     unused_names,
     shot_count,

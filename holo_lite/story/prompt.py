@@ -13,6 +13,7 @@ Nothing here knows of tokens or tensors; `holo_lite.text.windows` goes on from c
 
 from __future__ import annotations
 
+import difflib
 import html
 import re
 from collections.abc import Sequence
@@ -26,7 +27,14 @@ from holo_lite.errors import PromptError
 GLOBAL_TAG = "[global caption]"
 PER_SHOT_TAG = "[per shot caption]"
 CUT_TAG = "[shot cut]"
-TAG = re.compile("|".join(map(re.escape, (GLOBAL_TAG, PER_SHOT_TAG, CUT_TAG))), re.IGNORECASE)
+TAGS = (GLOBAL_TAG, PER_SHOT_TAG, CUT_TAG)
+TAG = re.compile("|".join(map(re.escape, TAGS)))
+
+BRACKETED = re.compile(
+    r"[\[{<(【［〔〖「（｛＜〈《]\s*([^\[\]{}<>()【】［］〔〕〖〗「」（）｛｝＜＞〈〉《》]+?)\s*[\]}>)】］〕〗」）｝＞〉》]"
+)
+SHORT = {"global": GLOBAL_TAG, "per shot": PER_SHOT_TAG, "cut": CUT_TAG}  # what people write for a tag
+LIKE = 0.8  # of the letters in square brackets; [shot 2] has 0.75 of those of [shot cut]
 
 LONG_NUMBER = re.compile("&#(?:[xX][0-9a-fA-F]{100,}|[0-9]{100,});?")
 
@@ -65,9 +73,11 @@ def caption_spans(cleaned: str) -> CaptionSpans | None:
     The global span runs up to ``[per shot caption]``; the first shot's from there through the end of the
     first ``[shot cut]``; each later one through the end of the next, the last to the end of the text.
 
-    Raises `PromptError` for tags that are misspelt in case, repeated, out of order or without a global
+    Raises `PromptError` for tags that are misspelt, repeated, out of order or without a global
     caption, for text before the first tag, which no shot would see, and for a shot with an empty caption.
     """
+    if slip := misspelt_tag(cleaned):
+        raise PromptError(f"the tag {slip[0]} is not known as written; did you mean {slip[1]}? write it {slip[1]}")
     tags = list(TAG.finditer(cleaned))
     if not tags:
         return None
@@ -81,11 +91,30 @@ def caption_spans(cleaned: str) -> CaptionSpans | None:
     return CaptionSpans((0, bounds[0]), tuple(pairwise(bounds)))
 
 
+def misspelt_tag(cleaned: str) -> tuple[str, str] | None:
+    """Find the first thing in brackets that is meant for a tag and is none, and the tag that it is meant for.
+
+    In square brackets, of any width, what is nearly a tag; in others only its very words: ``(shot cut)``.
+    """
+    for found in BRACKETED.finditer(cleaned):
+        meant = _meant(found[1], strict=found[0][0] not in "[【［〔")
+        if meant is not None and found[0] != meant:
+            return found[0], meant
+    return None
+
+
+def _meant(inside: str, *, strict: bool) -> str | None:
+    words = " ".join(re.split(r"[\W_]+", inside.lower()))
+    known = {tag.strip("[]"): tag for tag in TAGS}
+    if words in known or strict:
+        return known.get(words)
+    close = difflib.get_close_matches(words.replace(" ", ""), [name.replace(" ", "") for name in known], 1, LIKE)
+    by_letters = {name.replace(" ", ""): tag for name, tag in known.items()}
+    return by_letters[close[0]] if close else SHORT.get(words)
+
+
 def _check_tags(tags: Sequence[str]) -> None:
     """Accept only: global caption, then per shot caption, then any number of cuts."""
-    for tag in tags:
-        if tag != tag.lower():
-            raise PromptError(f"the tag {tag} is not known as written; write it {tag.lower()}")
     for tag in (GLOBAL_TAG, PER_SHOT_TAG):
         if tags.count(tag) > 1:
             raise PromptError(f"{tag} stands {tags.count(tag)} times in the prompt; keep only the first")

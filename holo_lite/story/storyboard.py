@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from holo_lite.errors import PromptError, StoryboardError
-from holo_lite.story.prompt import CUT_TAG, GLOBAL_TAG, PER_SHOT_TAG, TAG, caption_spans, clean
+from holo_lite.story.prompt import CUT_TAG, GLOBAL_TAG, PER_SHOT_TAG, TAG, caption_spans, clean, misspelt_tag
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,10 @@ def _check_caption(caption: str, owner: str) -> None:
     text = clean(_one_line(caption))
     if not text:
         raise StoryboardError(f"{owner} has an empty caption; describe what is seen in it")
-    if tag := TAG.search(text):
-        raise StoryboardError(f"{owner} holds the tag {tag[0]}; remove it, tags are added for you")
+    tag, slip = TAG.search(text), misspelt_tag(text)
+    if tag or slip:
+        held = tag[0] if tag else slip[0] if slip else ""
+        raise StoryboardError(f"{owner} holds the tag {held}; remove it, tags are added for you")
 
 
 def _check_characters(text: str) -> None:

@@ -14,6 +14,7 @@ from holo_lite.preflight.check import check_storyboard, count_tokens
 from holo_lite.preflight.rules import likeness
 from holo_lite.settings import Options
 from holo_lite.story.files import load_storyboard
+from holo_lite.story.numbered import numbered_shots
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.text.windows import PromptTokenizer, read_prompt
 from holo_lite.tiny.demo import storyboard as demo_storyboard
@@ -260,3 +261,39 @@ def test_no_weight_and_no_tensor_library_is_touched(umt5_tokenizer_path):
     )
     assert done.stdout.splitlines()[-1] == "False"
     assert done.stderr == ""
+
+
+NUMBERED = {
+    "plain": "A bar at night. Shot 1: a man drinks. Shot 2: the door opens.",
+    "marked": "A bar at night.\n\n**Shot 1 (0-3s):** a man drinks.\n**Shot 2 (3-5s):** the door opens.",
+    "scenes": "A bar at night.\nScene 1 - a man drinks.\nScene 2 - the door opens.",
+}
+
+
+@pytest.mark.parametrize("text", NUMBERED.values(), ids=NUMBERED)
+def test_numbered_shots_are_offered_as_a_storyboard(text):
+    (message,) = found(Storyboard(None, (), raw=text), "numbered shots")
+    assert message.startswith("the text numbers 2 shots, but is one shot as it is")
+    offered = load_storyboard(message.partition("as a storyboard it is: ")[2])
+    assert offered.shot_captions() == ["a man drinks.", "the door opens."]
+    assert offered.scene.startswith("A bar at night.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Shot 2: x. Shot 3: y.",
+        "One shot: a man.",
+        "Shot 1: all of it.",
+        "A shot of 1. And 2: two.",
+        "Shot 1: Shot 2:",
+    ],
+)
+def test_other_numbers_are_no_shots(text):
+    assert numbered_shots(text) is None
+
+
+def test_shots_without_a_scene_are_offered_with_a_place_for_it():
+    offered = numbered_shots("镜头1：一个男人。镜头2：他走了。")
+    assert offered.shot_captions() == ["一个男人。", "他走了。"]
+    assert offered.global_caption.startswith("The characters")

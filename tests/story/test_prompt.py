@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from holo_lite.errors import PromptError
-from holo_lite.story.prompt import caption_spans, clean
+from holo_lite.story.prompt import SHORT, TAGS, caption_spans, clean, misspelt_tag
 
 
 def captions(cleaned):
@@ -106,3 +106,33 @@ def test_any_order_of_tags_is_understood_or_told(parts):
     assert (spans is None) == (not tags)
     if spans is not None:
         assert len(spans.shot_spans) == len(tags) - 1
+
+
+brackets = st.sampled_from(["[]", "【】", "［］", "()", "{}", "<>", "（）"])
+
+
+@given(st.sampled_from(TAGS), brackets, st.sampled_from([" ", "_", "-", "  ", "_-"]), st.booleans())
+def test_a_tag_in_other_brackets_case_or_separators_is_taken_for_no_caption(tag, ends, separator, capital):
+    words = tag.strip("[]").replace(" ", separator)
+    written = ends[0] + (words.title() if capital else words) + ends[1]
+    if clean(written) in TAGS:
+        return
+    assert misspelt_tag(f"a {clean(written)} b") == (clean(written), tag)
+    with pytest.raises(PromptError, match=r"is not known as written; did you mean \[.* \w+\]\?"):
+        caption_spans(clean(f"a man {written} a dog"))
+
+
+@pytest.mark.parametrize(
+    "slip", ["shotcut", "shot cuts", "short cut", "per shot captions", "globel caption", *SHORT]
+)
+def test_nearly_a_tag_in_square_brackets_is_asked_about(slip):
+    assert misspelt_tag(f"x [{slip}] y") is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[character1]", "[shot 2]", "[the shot]", "[caption]", "(a short cut)", "(shot of a cut)", "[cutter]", "[]"],
+)
+def test_names_in_brackets_are_no_misspelt_tags(text):
+    assert misspelt_tag(text) is None
+    assert caption_spans(f"a {text} b") is None
