@@ -22,7 +22,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 RELEASED_HEAD_DIM = 128
 PATCH = 2  # latent rows and columns that make one token; one latent frame at a time
-FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
+TEXT_ROWS = 512  # rows of text that the transformer always gets
+FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": TEXT_ROWS}  # the same in every Wan 2.2 T2V model
 
 
 @dataclass(frozen=True)
