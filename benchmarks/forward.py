@@ -21,13 +21,11 @@ import torch
 from small_model import random_model
 
 from benchmarks.timing import peak_bytes, timed
-from holo_lite.config import DiTConfig
+from holo_lite.config import TEXT_ROWS, DiTConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.story.shots import ShotLayout, even_cuts, round_frames
 from holo_lite.system.device import pick_device
-
-TEXT_ROWS = 512
 
 
 @click.command()

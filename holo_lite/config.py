@@ -40,7 +40,8 @@ OTHER_CHANNELS = {
     52: "Fun Control",
 }
 MOST = {"dim": 2**16, "num_heads": 2**12, "ffn_dim": 2**18, "num_layers": 2**10, "text_dim": 2**16}
-FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
+TEXT_ROWS = 512  # rows of text that the transformer always gets
+FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": TEXT_ROWS}  # the same in every Wan 2.2 T2V model
 
 
 @dataclass(frozen=True)

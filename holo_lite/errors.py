@@ -22,6 +22,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LINE = 120  # characters of what another's error says, in a message to a person
+
 
 class HoloError(Exception):
     """The root: one line that says what is wrong, where, and how to mend it."""
@@ -78,3 +80,20 @@ def first_three(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     return ", ".join(ordered[:3]) + more
+
+
+def in_a_line(error: BaseException, most: int = LINE, *, whole: bool = False) -> str:
+    """What an error of another library says, cut to a line: its first line, or with `whole` all lines as one.
+
+    One that says nothing is named by its kind.
+    """
+    text = str(error).strip()
+    said = " ".join(text.split()) if whole else next(iter(text.splitlines()), "")
+    cut = said if len(said) <= most else f"{said[: most - 1]}…"
+    return cut or type(error).__name__
+
+
+def with_kind(error: BaseException, most: int = LINE) -> str:
+    """The same with the error's kind before it, for errors whose kind says half."""
+    kind, said = type(error).__name__, in_a_line(error, most)
+    return kind if said == kind else f"{kind}: {said}"

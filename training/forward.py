@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from holo_lite.config import PATCH
+from holo_lite.config import PATCH, TEXT_ROWS
 from holo_lite.model.dit import Block, WanDiT
 from holo_lite.model.equations import sinusoid
 from holo_lite.model.layers import AttentionLayer
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
-from holo_lite.text.windows import TEXT_LENGTH, Prompt
+from holo_lite.text.windows import Prompt
 
 NEVER = -math.inf
 
@@ -79,7 +79,7 @@ def _self_bias(layout: ShotLayout) -> Tensor:
 
 def text_sight(prompt: Prompt, shots: int) -> Tensor:
     """What each shot sees of its prompt: for every token and, last, for the padding. → (shots, ids + 1)."""
-    seen = torch.zeros(shots, TEXT_LENGTH)
+    seen = torch.zeros(shots, TEXT_ROWS)
     for shot in range(shots):
         seen[shot, list(prompt.windows.rows(shot)) if prompt.windows else slice(None)] = 1
     count = len(prompt.ids)

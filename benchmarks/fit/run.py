@@ -18,6 +18,7 @@ from unittest import mock
 import torch
 from live_bytes import LiveBytes
 
+from holo_lite.config import TEXT_ROWS
 from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import PLAIN, Compute
@@ -35,7 +36,6 @@ from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.image import BlockImage
 
 STEPS = 50  # of a whole run: its first ones are measured, which are all of the high-noise expert
-TEXT_ROWS = 512
 RETRIES = "num_alloc_retries"  # how often the allocator gave all it had cached back, and waited, to go on
 READ = 2**26  # bytes at a time when the disk's rate is measured
 

@@ -19,10 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import Repeats, repeated
-from holo_lite.config import PATCH, DiTConfig
+from holo_lite.config import PATCH, TEXT_ROWS, DiTConfig
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Attend
-from holo_lite.model.memory import TEXT_ROWS
 
 PORTIONS = (4096, 8192, 16384, 32768)  # rows at once that are tried beside those of the layers
 OFTEN = Repeats(3, 60, 0.3)

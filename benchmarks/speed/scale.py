@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import A_FEW, Repeats
-from holo_lite.config import HOLOCINE_14B, Attention, DiTConfig
+from holo_lite.config import HOLOCINE_14B, TEXT_ROWS, Attention, DiTConfig
 from holo_lite.model.clip import Clip
-from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan.cost import forward_operations
 from holo_lite.plan.rate import measure
 from holo_lite.story.shots import ShotLayout, even_cuts

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from holo_lite.doctor.facts import Trouble
-from holo_lite.errors import HoloError
+from holo_lite.errors import HoloError, with_kind
 
 Look = Callable[[str], Any]
 DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed or all is answered
@@ -114,8 +114,4 @@ def _end(code: int | None) -> str:
 
 def _said(error: Exception) -> str:
     """What an error says, short enough for a line; ours say all by themselves."""
-    if isinstance(error, HoloError):
-        return str(error)
-    first = next(iter(str(error).strip().splitlines()), "")
-    said = first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return str(error) if isinstance(error, HoloError) else with_kind(error, LONGEST)

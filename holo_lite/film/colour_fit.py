@@ -16,12 +16,12 @@ from torch import Tensor
 
 from holo_lite.film.colours import ColourMap
 from holo_lite.film.vae import ENCODER_PARTS, load_half
+from holo_lite.story.shots import PIXELS_PER_LATENT
 
 PICTURES = 8  # of each kind
 SIDE = 48  # pixels
 FRAMES = 5  # one latent frame for the first, one for the others
 PATCHES = 12
-PIXELS = 8  # of a side, to one latent pixel
 CPU = torch.device("cpu")  # in its memory there is always room, whatever the card holds
 
 
@@ -38,7 +38,7 @@ def fit_colours(path: Path) -> ColourMap:
             clip = picture[None, :, None].expand(-1, -1, FRAMES, -1, -1)
             found = (model.encode(clip).latent_dist.mode()[0] - mean) / std
             latents.append(found.permute(1, 2, 3, 0).reshape(-1, found.shape[0]))
-            mixed = F.avg_pool2d(picture, PIXELS).permute(1, 2, 0).reshape(-1, 3)
+            mixed = F.avg_pool2d(picture, PIXELS_PER_LATENT).permute(1, 2, 0).reshape(-1, 3)
             colours += [mixed] * found.shape[1]
     return ColourMap.of(regress(torch.cat(latents), torch.cat(colours)))
 

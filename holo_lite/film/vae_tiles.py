@@ -23,9 +23,7 @@ import torch
 from holo_lite.errors import SettingsError
 from holo_lite.film.tiling import tile_spans
 from holo_lite.film.vae import Cache, Vae
-
-SPATIAL = 8  # pixels per latent row and column
-TEMPORAL = 4  # video frames per latent frame; the first has one
+from holo_lite.story.shots import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,13 @@ def decode_frames_tiled(
 def _decode(
     vae: Vae, latents: torch.Tensor, tiles: list[_Tile], cache_device: torch.device | None
 ) -> Iterator[torch.Tensor]:
-    height, width = latents.shape[2] * SPATIAL, latents.shape[3] * SPATIAL
+    height, width = latents.shape[2] * PIXELS_PER_LATENT, latents.shape[3] * PIXELS_PER_LATENT
     total = torch.zeros(height, width, device=vae.device)
     for tile in tiles:
         total[tile.rows.pixels, tile.cols.pixels] += tile.weight()
     for index in range(latents.shape[1]):
         z = vae.decoder_input(latents[:, index])
-        frames = torch.zeros(TEMPORAL if index else 1, 3, height, width, device=vae.device)
+        frames = torch.zeros(FRAMES_PER_LATENT if index else 1, 3, height, width, device=vae.device)
         for tile in tiles:
             _add_tile(vae, z, tile, frames, cache_device)
         yield from frames.div_(total).clamp_(-1, 1)
@@ -110,12 +108,12 @@ def _spans(length: int, tile: int, stride: int, device: torch.device) -> list[_S
     """Lay tiles along an axis of `length` latents."""
     if not 0 < stride <= tile:
         raise SettingsError(f"a tile of {tile} latents cannot have stride {stride}; give 1 to {tile}")
-    overlap = (tile - stride) * SPATIAL
+    overlap = (tile - stride) * PIXELS_PER_LATENT
     return [
         _Span(
             slice(start, end),
-            slice(start * SPATIAL, end * SPATIAL),
-            _ramps((end - start) * SPATIAL, overlap, before=start > 0, after=end < length).to(device),
+            slice(start * PIXELS_PER_LATENT, end * PIXELS_PER_LATENT),
+            _ramps((end - start) * PIXELS_PER_LATENT, overlap, before=start > 0, after=end < length).to(device),
         )
         for start, end in tile_spans(length, tile, stride)
     ]

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from holo_lite.config import HOLOCINE_14B
-from holo_lite.errors import SettingsError, nearest
+from holo_lite.errors import SettingsError, in_a_line, nearest
 from holo_lite.model import equations
 from holo_lite.model.compute import Ops
 
@@ -31,7 +31,6 @@ SAYINGS = ("auto", "on", "off")
 OPTIONS: dict[str, Any] = {"deterministic": True}  # no kernel is chosen by time: its bits would change with that
 TOKENS = (5, 3)  # of a trial: a number, and another
 CLOSE = {torch.bfloat16: 2**-6, torch.float32: 1e-5}  # relative error: plain bf16 rounds a few times more
-MESSAGE = 120  # characters of a compiler's error
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -169,8 +168,7 @@ def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: i
 
 
 def _failed(raised: Exception) -> str:
-    said = " ".join(str(raised).split()) or type(raised).__name__
-    return f"torch.compile does not work here ({said[:MESSAGE]})"
+    return f"torch.compile does not work here ({in_a_line(raised, whole=True)})"
 
 
 def _worst(ops: Ops, tokens: int, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> float:

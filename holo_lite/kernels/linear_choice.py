@@ -15,7 +15,7 @@ from holo_lite.eightbit.coding import has_triton, quantize
 from holo_lite.eightbit.limits import EightBits, LinearMode, unfit
 from holo_lite.eightbit.product import CLOSE, SIDES, multiply, off, reference, runs_row_by_row
 from holo_lite.eightbit.rows import FORMATS
-from holo_lite.errors import SettingsError, nearest
+from holo_lite.errors import SettingsError, in_a_line, nearest
 from holo_lite.kernels.kernel import Capability
 from holo_lite.schemes.registry import SCHEMES
 
@@ -23,7 +23,6 @@ PLAIN = "bf16"  # what a person says for products of numbers as they are
 SAYINGS = ("auto", PLAIN, *FORMATS)
 LEAST: dict[EightBits, tuple[int, int]] = {"fp8": (8, 9), "int8": (8, 0)}  # compute capability
 CARDS: dict[EightBits, str] = {"fp8": "an RTX 40xx, an H100, or later", "int8": "an RTX 30xx, an A100, or later"}
-MESSAGE = 120  # characters of a foreign error
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,7 @@ def _trial(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | N
     except torch.OutOfMemoryError:
         raise
     except Exception as raised:  # noqa: BLE001 - a compiler's or a driver's, whose errors have no common root
-        said = " ".join(str(raised).split()) or type(raised).__name__
-        return f"does not run here ({said[:MESSAGE]})"
+        return f"does not run here ({in_a_line(raised, whole=True)})"
     error = off(found, reference(quantize(x, form), quantize(weight, form), bias))
     return None if error <= CLOSE else f"computes something else here: it is {error:.2g} off"
 

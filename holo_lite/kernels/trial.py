@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor
 
+from holo_lite.errors import with_kind
 from holo_lite.kernels.kernel import Kernel, Site
 from holo_lite.model.compute import Attend
 
@@ -29,7 +30,6 @@ PROMPT = (200, 37)  # keys of a shot's caption
 ROUNDS = 5
 APPROXIMATE = 0.2  # of a row's length; 8 bits leave some 0.05, a broken kernel 1
 Seconds = Annotated[float, Meta(gt=0, lt=1e6)]
-MESSAGE = 120  # characters of a foreign error
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def attempt(kernel: Kernel, *trials: KernelTrial) -> TrialResult | str:
     except torch.OutOfMemoryError:
         raise
     except Exception as raised:  # noqa: BLE001 - a foreign package's, whose errors have no common root
-        return _first_words(raised)
+        return with_kind(raised)
     for error in errors:
         if not error <= allowed:  # true of NaN, too
             off = f"a row is {error:.2g} of its length off, {allowed:.2g} is rounding"
@@ -138,10 +138,3 @@ def _in_fp32(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         one, keys, values = (rows[:, head].float().unsqueeze(0) for rows in (q, k, v))
         out[:, head] = F.scaled_dot_product_attention(one, keys, values).squeeze(0)
     return out
-
-
-def _first_words(error: Exception) -> str:
-    """What a foreign error says, short enough for a line."""
-    first = next(iter(str(error).strip().splitlines()), "")
-    said = first if len(first) <= MESSAGE else first[: MESSAGE - 1] + "…"
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

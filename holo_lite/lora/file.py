@@ -57,11 +57,6 @@ class Lora:
         """The file's path."""
         return self.file.path
 
-    @property
-    def targets(self) -> frozenset[str]:
-        """Names of the model's tensors that it changes."""
-        return frozenset(self.terms)
-
     def check(self, shapes: Shapes) -> None:
         """Hold it against a model's tensors, by name.
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from holo_lite.config import PATCH, DiTConfig
+from holo_lite.config import PATCH, TEXT_ROWS, DiTConfig
 from holo_lite.eightbit.limits import (
     FP32,
     NO_WORKSPACE,
@@ -46,7 +46,6 @@ from holo_lite.eightbit.limits import (
 )
 from holo_lite.model.clip import Clip
 
-TEXT_ROWS = 512
 GRID = 6 * 8  # a token's index, frame and row, and what they are worked out from, int64 each
 
 

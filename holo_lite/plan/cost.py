@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holo_lite.config import PATCH, Attention, DiTConfig
+from holo_lite.config import PATCH, TEXT_ROWS, Attention, DiTConfig
 from holo_lite.eightbit.limits import LinearMode, unfit
-from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan import encoding
 from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.decoding import Decoder

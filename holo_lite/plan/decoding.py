@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 from holo_lite.eightbit.limits import FP32
 from holo_lite.film.tiling import tile_spans
+from holo_lite.story.shots import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from holo_lite.system.records import Positive
 
-PIXELS = 8  # a latent row or column
+PIXELS = PIXELS_PER_LATENT
 LATENT_CHANNELS = 16
-FRAMES = 4  # video frames in a latent frame
 RGB = 3
 
 Tile = tuple[Positive, Positive]
@@ -59,7 +59,7 @@ class Decoder:
 
     def tiled(self, height: int, width: int, tile: Tile) -> int:
         """The same in tiles whose caches wait on the host: one tile, and the frames it goes into."""
-        canvas = (FRAMES * RGB + 1) * height * width * PIXELS**2 * FP32
+        canvas = (FRAMES_PER_LATENT * RGB + 1) * height * width * PIXELS**2 * FP32
         return self.frame(min(height, tile[0]), min(width, tile[1])) + canvas
 
     def operations(self, height: int, width: int, latent_frames: int) -> int:

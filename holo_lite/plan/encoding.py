@@ -12,7 +12,7 @@ Padding is not computed, so n is at most 512. `tests/plan/test_plan.py` counts t
 
 from __future__ import annotations
 
-from holo_lite.model.memory import TEXT_ROWS
+from holo_lite.config import TEXT_ROWS
 from holo_lite.text.encoder_sizes import EncoderSizes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from holo_lite.errors import RoomError
+from holo_lite.errors import RoomError, in_a_line
 from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.container import tightest
 
@@ -62,10 +62,8 @@ def this_machine(index: int = 0) -> Machine:
     try:
         cuda_free, total = torch.cuda.mem_get_info(index)
     except RuntimeError as error:  # asking takes a context, and a full card has no room for one
-        said = str(error).splitlines()[0]
-        raise RoomError(
-            f"{properties.name}: cannot be asked for its memory ({said}); close other programs"
-        ) from error
+        wrong = f"{properties.name}: cannot be asked for its memory ({in_a_line(error)})"
+        raise RoomError(f"{wrong}; close other programs") from error
     return Machine(
         name=properties.name,
         card=total,

@@ -38,24 +38,23 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from holo_lite.config import PATCH, Attention
+from holo_lite.config import PATCH, TEXT_ROWS, Attention
 from holo_lite.eightbit.limits import FP32, LinearMode
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.model.memory import TEXT_ROWS, WorkingSet, working_set
-from holo_lite.plan.decoding import FRAMES, Decoder, Tile
+from holo_lite.model.memory import WorkingSet, working_set
+from holo_lite.plan.decoding import Decoder, Tile
 from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
 from holo_lite.settings import OFF, RunSettings
-from holo_lite.story.shots import ShotLayout
+from holo_lite.story.shots import FRAMES_PER_LATENT, LATENTS_PER_TOKEN, ShotLayout
 
 UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
 PROMPTS = 2
 TIMESTEP = 14  # rows of the model's width: embedded, the blocks' six, those with a block's own, and what is in work
 EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
-LATENT_PIXELS = 2  # rows and columns of latents in a token
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,12 @@ class ClipRequest:
     @property
     def frames(self) -> int:
         """Video frames."""
-        return FRAMES * (self.layout.latent_frames - 1) + 1
+        return FRAMES_PER_LATENT * (self.layout.latent_frames - 1) + 1
 
     @property
     def latents(self) -> tuple[int, int]:
         """Rows and columns of latents in a frame."""
-        return self.layout.rows * LATENT_PIXELS, self.layout.columns * LATENT_PIXELS
+        return self.layout.rows * LATENTS_PER_TOKEN, self.layout.columns * LATENTS_PER_TOKEN
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.config import Attention, Defaults
+from holo_lite.config import TEXT_ROWS, Attention, Defaults
 from holo_lite.preflight.rules import CheckFinding, findings
 from holo_lite.settings import Options, resolve
 from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.story.shots import latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
-from holo_lite.text.windows import TEXT_LENGTH, PromptTokenizer, token_windows
+from holo_lite.text.windows import PromptTokenizer, token_windows
 from holo_lite.weights.folder import ModelFolder
 
 NOT_DECIDED = {"attention": "sparse", "dtype": "", "device": "", "model": ""}  # no bearing on a storyboard
@@ -53,7 +53,7 @@ class Tokens:
     total: int
     shared: int
     shots: tuple[int, ...]
-    limit: int = TEXT_LENGTH
+    limit: int = TEXT_ROWS
 
 
 @dataclass(frozen=True)

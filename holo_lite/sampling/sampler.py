@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from holo_lite.config import Expert
+from holo_lite.config import PATCH, Expert
 from holo_lite.model.clip import Clip
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.equations import clean_estimate, euler, guide
@@ -106,7 +106,7 @@ def nothing_given(latents: Tensor, _step: Step) -> Tensor:
 def initial_noise(clip: Clip, seed: int, channels: int = 16) -> Tensor:
     """Standard normal latents (channels, F, h, w), fp32, the same on every device for a seed."""
     layout = clip.layout
-    shape = (1, channels, layout.latent_frames, 2 * layout.rows, 2 * layout.columns)
+    shape = (1, channels, layout.latent_frames, PATCH * layout.rows, PATCH * layout.columns)
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float32)[0]
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-FRAMES_PER_LATENT = 4
-PIXELS_PER_TOKEN = 16
+FRAMES_PER_LATENT = 4  # the first latent frame holds one alone
+PIXELS_PER_LATENT = 8  # rows, and columns
+LATENTS_PER_TOKEN = 2  # rows, and columns
+PIXELS_PER_TOKEN = PIXELS_PER_LATENT * LATENTS_PER_TOKEN
 
 
 def round_frames(n: int) -> int:

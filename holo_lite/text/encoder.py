@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from holo_lite.cancel import Cancel
+from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
@@ -27,7 +28,6 @@ from holo_lite.streaming.hooks import GateHook, hook, install
 from holo_lite.streaming.image import PlacedFile, network_images
 from holo_lite.text.encoder_files import WHAT, encoder_file, open_encoder
 from holo_lite.text.encoder_sizes import EncoderSizes
-from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.fill import check, fill
@@ -138,7 +138,7 @@ class TextEncoder:
         return encoded[0]
 
 
-def pad_rows(rows: Tensor, length: int = TEXT_LENGTH) -> Tensor:
+def pad_rows(rows: Tensor, length: int = TEXT_ROWS) -> Tensor:
     """Append zeros to (n, d), n ≤ `length`, up to (length, d): the transformer sees padding as zeros."""
     assert len(rows) <= length, f"{len(rows)} rows do not fit {length}"
     return functional.pad(rows, (0, 0, 0, length - len(rows)))

@@ -25,10 +25,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import CheckpointError, PromptError
 from holo_lite.story.prompt import CaptionSpans, Range, caption_spans, clean
 
-TEXT_LENGTH = 512
 EOS_ID = 1
 PANIC = "PanicException"  # of the language that the library is written in; it is no `Exception`
 
@@ -61,7 +61,7 @@ class Windows:
         """
         own = self.shot_ranges[shot] if self.shot_ranges else self.global_range
         padding = max(end for _, end in (self.global_range, *self.shot_ranges)) + 1
-        seen = {*_through(self.global_range), *_through(own), *range(padding, TEXT_LENGTH)}
+        seen = {*_through(self.global_range), *_through(own), *range(padding, TEXT_ROWS)}
         return tuple(sorted(seen))
 
 
@@ -137,19 +137,19 @@ def _caption(span: int) -> str:
 
 
 def _check_length(tokens: int, windows: Windows | None) -> None:
-    if tokens <= TEXT_LENGTH:
+    if tokens <= TEXT_ROWS:
         return
     cut = f", {_first_cut_off(windows)} is cut off first" if windows else ""
     raise PromptError(
-        f"the prompt has {tokens} tokens, the limit is {TEXT_LENGTH}{cut}; "
-        f"shorten it by {tokens - TEXT_LENGTH} tokens, about {tokens - TEXT_LENGTH} short words"
+        f"the prompt has {tokens} tokens, the limit is {TEXT_ROWS}{cut}; "
+        f"shorten it by {tokens - TEXT_ROWS} tokens, about {tokens - TEXT_ROWS} short words"
     )
 
 
 def _first_cut_off(windows: Windows) -> str:
     """Name the first caption that would lose a token: the last of the 512 rows is the end of the sequence."""
     ends = [end for _, end in (windows.global_range, *windows.shot_ranges)]
-    return _caption(next((span for span, end in enumerate(ends) if end >= TEXT_LENGTH), len(ends) - 1))
+    return _caption(next((span for span, end in enumerate(ends) if end >= TEXT_ROWS), len(ends) - 1))
 
 
 def open_tokenizer(path: Path) -> Tokenizer:

@@ -122,13 +122,13 @@ def test_every_style_of_names_gives_the_same_merged_weights(tmp_path, style, alp
     save_file(WEIGHTS, tmp_path / "expert.safetensors")
     lora = open_lora(whole_lora(tmp_path / "lora.safetensors", style, alpha), 0.7)
     source = Source(open_weights(tmp_path / "expert.safetensors"), loras=[lora])
-    assert lora.targets == {f"{module}.weight" for module in LINEARS}
+    assert lora.terms.keys() == {f"{module}.weight" for module in LINEARS}
     factor = 0.7 * (1 if alpha is None else alpha / RANK)
     for module in LINEARS:
         up, down = factors(module)
         expected = WEIGHTS[f"{module}.weight"] + factor * up @ down
         torch.testing.assert_close(source.load(f"{module}.weight"), expected, rtol=1e-5, atol=1e-5)
-    untouched = WEIGHTS.keys() - lora.targets
+    untouched = WEIGHTS.keys() - lora.terms.keys()
     assert all(torch.equal(source.load(name), WEIGHTS[name]) for name in untouched)
 
 
@@ -170,7 +170,7 @@ def test_whole_differences_change_weights_norms_biases_and_modulations(tmp_path)
     tensors = {key: normal(*SHAPES[name], seed=number) for number, (key, name) in enumerate(changed.items())}
     lora = open_lora(write(tmp_path / "lora.safetensors", tensors), 0.5)
     lora.check(SHAPES)
-    assert lora.targets == set(changed.values())
+    assert lora.terms.keys() == set(changed.values())
     for key, name in changed.items():
         torch.testing.assert_close(lora.delta(name), 0.5 * tensors[key])
 

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from holo_lite.story.shots import ShotLayout, even_cuts, first_latent_frame, latent_frames, round_frames
+from holo_lite.config import PATCH
+from holo_lite.story.shots import (
+    LATENTS_PER_TOKEN,
+    PIXELS_PER_LATENT,
+    PIXELS_PER_TOKEN,
+    ShotLayout,
+    even_cuts,
+    first_latent_frame,
+    latent_frames,
+    round_frames,
+)
 
 ROWS = json.loads((Path(__file__).parents[1] / "parity_data" / "shots.json").read_text())
 row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['frames_requested']}x{row['shots']}")
@@ -106,3 +116,9 @@ def test_a_layout_with_an_empty_shot_is_our_bug(starts, frames):
 def test_unrounded_frames_or_pixels_never_reach_a_layout(arguments):
     with pytest.raises(AssertionError):
         ShotLayout.from_frames(*arguments)
+
+
+def test_the_grid_of_tokens_is_the_models_grid_of_patches():
+    """Two packages that may not import each other count the same latents to a token."""
+    assert LATENTS_PER_TOKEN == PATCH
+    assert PIXELS_PER_TOKEN == PATCH * PIXELS_PER_LATENT

@@ -11,16 +11,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import CheckpointError, PromptError
 from holo_lite.story.prompt import caption_spans, clean
-from holo_lite.text.windows import (
-    TEXT_LENGTH,
-    PromptTokenizer,
-    TokenizedPrompt,
-    Windows,
-    read_prompt,
-    token_windows,
-)
+from holo_lite.text.windows import PromptTokenizer, TokenizedPrompt, Windows, read_prompt, token_windows
 
 PARITY = json.loads((Path(__file__).parents[1] / "parity_data" / "prompts.json").read_text(encoding="utf-8"))
 
@@ -79,7 +73,7 @@ def test_untidy_spaces_and_entities_do_not_shift_the_windows(entry, umt5):
 
 def test_rows_include_the_end_of_each_range_and_the_padding():
     windows = Windows((0, 3), ((3, 6), (6, 9)))  # end of sequence at 9
-    padding = range(10, TEXT_LENGTH)
+    padding = range(10, TEXT_ROWS)
     assert windows.rows(0) == (0, 1, 2, 3, 4, 5, 6, *padding)
     assert windows.rows(1) == (0, 1, 2, 3, 6, 7, 8, 9, *padding)
 
@@ -94,7 +88,7 @@ def test_a_global_caption_alone_is_one_shot_that_sees_it_and_the_padding(umt5):
     prompt = read_prompt("[global caption] a fox in the snow", umt5)
     assert prompt.shots == 1
     assert prompt.windows.shot_ranges == ()
-    assert prompt.windows.rows(0) == tuple(range(TEXT_LENGTH))
+    assert prompt.windows.rows(0) == tuple(range(TEXT_ROWS))
 
 
 def test_plain_text_has_no_windows_and_one_shot(toy):
@@ -140,8 +134,8 @@ def slow_mask(spans, tokenized, shot):
     tokens = [[token for token, span in enumerate(owners) if span == number] for number in range(len(ordered))]
     ends = [max(mine) + 1 for mine in tokens]
     own = shot + 1 if spans.shot_spans else 0
-    mask = [False] * TEXT_LENGTH
-    for row in range(TEXT_LENGTH):
+    mask = [False] * TEXT_ROWS
+    for row in range(TEXT_ROWS):
         for caption in (0, own):
             mask[row] |= min(tokens[caption]) <= row <= ends[caption]
         mask[row] |= row >= max(ends) + 1
@@ -158,7 +152,7 @@ def test_rows_are_those_of_the_slow_mask(layout):
                 token_windows(tokenized, spans)
             return
         rows = token_windows(tokenized, spans).rows(shot)
-        assert rows == tuple(row for row in range(TEXT_LENGTH) if mask[row])
+        assert rows == tuple(row for row in range(TEXT_ROWS) if mask[row])
 
 
 # --- what does not fit -----------------------------------------------------------------------------------
@@ -172,8 +166,8 @@ def long_prompt(scene, *shots):
 
 def test_512_tokens_fit_and_the_last_shot_then_sees_no_padding(toy):
     prompt = read_prompt(long_prompt(100, 200, 204), toy)  # 5 words in tags before, 2 in the cut, 1 end
-    assert len(prompt.ids) == TEXT_LENGTH
-    assert prompt.windows.rows(1)[-1] == TEXT_LENGTH - 1
+    assert len(prompt.ids) == TEXT_ROWS
+    assert prompt.windows.rows(1)[-1] == TEXT_ROWS - 1
     assert prompt.windows.rows(0)[-1] == prompt.windows.shot_ranges[0][1]
 
 
