@@ -72,7 +72,8 @@ def _beside(path: Path, ranks: Collection[int]) -> dict[str, object]:
     if not beside.is_file():
         return {}
     settings = _table(beside, beside.read_text(encoding="utf-8", errors="replace"))
-    return settings if path.stem == PEFT_STEM or settings.get("r") in ranks else {}
+    rank = settings.get("r")
+    return settings if path.stem == PEFT_STEM or (isinstance(rank, int) and rank in ranks) else {}
 
 
 def _within(path: Path) -> dict[str, object]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holo_lite.config import Expert
-from holo_lite.weights.file_names import squeezed, traits
+from holo_lite.weights.file_names import traits
 
-OTHER_MODELS = re.compile(r"i2v|flf2v|s2v|vace|animate|(?<!\d)5b(?!\d)|(?<!\d)13b")
+OTHER_MODELS = re.compile(r"i2v|flf2v|s2v|vace|animate|(?<![\d.])5b|(?<!\d)1[._]3b")
 
 
 def name_notes(path: Path, expert: Expert) -> Iterator[str]:
@@ -17,7 +17,7 @@ def name_notes(path: Path, expert: Expert) -> Iterator[str]:
     noise = traits((path.stem,)).noise
     if noise not in {None, expert}:
         yield f"{path.name} is given for the {_noise(expert)} expert, but its name says {_noise(str(noise))}"
-    if other := OTHER_MODELS.search(squeezed(path.stem)):
+    if other := OTHER_MODELS.search(path.stem.lower()):
         yield f"{path.name}: its name says {other[0]}, so it was trained for another model than this one for text"
 
 

@@ -163,7 +163,9 @@ def test_every_layout_gives_the_same_frames(weights, reference, frames, tmp_path
     torch.save(weights, tmp_path / "Wan2.1_VAE.pth")
     folder = diffusers_folder(weights, tmp_path / "vae")
     inside = folder / "diffusion_pytorch_model.safetensors"
-    for path in (tmp_path / "Wan2.1_VAE.pth", folder, inside):
+    prefixed = tmp_path / "prefixed.safetensors"  # as DiffSynth and ComfyUI save it
+    save_file({f"model.{name}": tensor for name, tensor in weights.items()}, prefixed)
+    for path in (tmp_path / "Wan2.1_VAE.pth", folder, inside, prefixed):
         vae = load_vae(path, dtype=torch.float32, device=CPU)
         assert torch.equal(torch.stack(list(decode_frames(vae, reference["latents"])), dim=1), frames)
 

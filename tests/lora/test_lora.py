@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_model import config_of, random_model
 
 from holo_lite.commands.options import parse_lora_option
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.lora.file import open_lora
+from holo_lite.lora.notes import name_notes
 from holo_lite.weights.files import open_weights
 from quantize.source import Source
 
@@ -92,6 +93,23 @@ STYLES = {
         "base_model.model.{theirs}.lora_A.default.weight",
         "base_model.model.{theirs}.alpha",
     ),
+    "UniAnimate, DiffSynth": (
+        "pipe.dit.{own}.lora_B.default.weight",
+        "pipe.dit.{own}.lora_A.default.weight",
+        "pipe.dit.{own}.alpha",
+    ),
+    "Mochi": ("diffusion_model.{own}.lora_B", "diffusion_model.{own}.lora_A", "diffusion_model.{own}.alpha"),
+    "older diffusers": (
+        "transformer.{theirs}_lora.up.weight",
+        "transformer.{theirs}_lora.down.weight",
+        "transformer.{theirs}.alpha",
+    ),
+    "transformers": (
+        "transformer.{theirs}.lora_linear_layer.up.weight",
+        "transformer.{theirs}.lora_linear_layer.down.weight",
+        "transformer.{theirs}.alpha",
+    ),
+    "unet": ("unet.{own}.lora_up.weight", "unet.{own}.lora_down.weight", "unet.{own}.alpha"),
     "bare, named adapter": ("{own}.lora_B.default.weight", "{own}.lora_A.default.weight", "{own}.alpha"),
 }
 
@@ -256,6 +274,70 @@ def test_pefts_settings_beside_the_file_say_alpha(tmp_path):
     up, down = factors("head.head")
     delta = open_lora(tmp_path / "adapter_model.safetensors").delta("head.head.weight")
     torch.testing.assert_close(delta, 8 / RANK * up @ down, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "key", ["diffusion_model.blocks.1.modulation.diff", "transformer.blocks.1.scale_shift_table.diff"]
+)
+def test_comfyuis_difference_of_a_modulation_is_lightx2vs(tmp_path, key):
+    added = torch.randn_like(WEIGHTS["blocks.1.modulation"])
+    lora = open_lora(write(tmp_path / "lora.safetensors", {key: added}))
+    lora.check({name: tuple(tensor.shape) for name, tensor in WEIGHTS.items()})
+    torch.testing.assert_close(lora.delta("blocks.1.modulation"), added)
+
+
+def scale(path):
+    """The one factor of all pairs of a file."""
+    (found,) = {term.scale for terms in open_lora(path).terms.values() for term in terms}
+    return found
+
+
+@pytest.mark.parametrize("said", [{"r": RANK}, {"r": RANK + 1}, {}])
+def test_pefts_settings_are_those_of_a_renamed_file_of_their_rank(tmp_path, said):
+    """A hub's file is renamed as soon as there are two of them, and its alpha would be lost."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 2 * RANK, **said}))
+    assert scale(whole_lora(tmp_path / "mine.safetensors", "peft")) == (2.0 if said == {"r": RANK} else 1.0)
+    assert scale(whole_lora(tmp_path / "kohya.safetensors", "kohya", RANK)) == 1.0
+
+
+ALPHAS = {"transformer.lora_alpha": 2.0 * RANK, "transformer_2.lora_alpha": 1.0 * RANK}
+
+
+@pytest.mark.parametrize("order", [list, lambda items: list(reversed(items))])
+@pytest.mark.parametrize(("style", "factor"), [("diffusers", 2.0), ("diffusers, low noise", 1.0)])
+def test_of_the_alphas_of_several_networks_the_files_own_counts(tmp_path, order, style, factor):
+    metadata = {"lora_adapter_metadata": json.dumps(dict(order([*ALPHAS.items()])))}
+    tensors = load_file(whole_lora(tmp_path / "plain.safetensors", style))
+    assert scale(write(tmp_path / "lora.safetensors", tensors, metadata)) == factor
+
+
+def test_several_alphas_and_none_of_the_files_network_are_an_error(tmp_path):
+    tensors = load_file(whole_lora(tmp_path / "plain.safetensors", "original"))
+    path = write(tmp_path / "lora.safetensors", tensors, {"lora_adapter_metadata": json.dumps(ALPHAS)})
+    with pytest.raises(CheckpointError, match=r"declares several alphas \(transformer.*\), none of them for"):
+        open_lora(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expert", "said"),
+    [
+        (
+            "wan2.2_lightning_high_noise",
+            "low_noise",
+            "is given for the low-noise expert, but its name says high-noise",
+        ),
+        ("char_LOW_v2", "high_noise", "is given for the high-noise expert, but its name says low-noise"),
+        ("wan2.2_i2v_high", "high_noise", "its name says i2v"),
+        ("Wan22-TI2V-5B", "low_noise", "its name says i2v"),
+        ("wan_1.3B_style", "low_noise", "its name says 1.3b"),
+        ("wan2.2_t2v_A14B_high_r64", "high_noise", None),
+        ("slow_flow", "high_noise", None),
+    ],
+)
+def test_a_name_that_speaks_against_the_use_is_noted(name, expert, said):
+    notes = list(name_notes(Path(f"{name}.safetensors"), expert))
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
 
 
 # What must be told

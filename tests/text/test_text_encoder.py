@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf import GGUFWriter
+from gguf.constants import MODEL_ARCH
+from gguf.tensor_mapping import get_tensor_name_map
 from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 from whole_models import write_holes
@@ -94,7 +97,35 @@ def write_with_the_embedding_twice(folder, weights):
     return folder
 
 
-@pytest.fixture(params=[None, write_pth, write_diffusers, write_sharded, write_with_the_embedding_twice])
+def write_comfyui(folder, weights):
+    """ComfyUI's files carry the tokenizer along."""
+    renamed = {**in_transformers_names(weights), "spiece_model": torch.zeros(4096, dtype=torch.uint8)}
+    save_file(renamed, folder / "umt5_xxl_fp16.safetensors")
+    return folder / "umt5_xxl_fp16.safetensors"
+
+
+def write_gguf(folder, weights):
+    """In the names that the gguf package itself gives them."""
+    path, renamed = folder / "umt5-xxl-encoder-F32.gguf", in_transformers_names(weights)
+    layers = {int(match[1]) for name in renamed if (match := re.match(r"encoder\.block\.(\d+)\.", name))}
+    names = get_tensor_name_map(MODEL_ARCH.T5ENCODER, len(layers))
+    writer = GGUFWriter(path, "t5encoder")
+    for name, tensor in renamed.items():
+        writer.add_tensor(names.get_name(name.removesuffix(".weight")) + ".weight", tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+LAYOUTS = (
+    *(None, write_pth, write_diffusers, write_sharded, write_with_the_embedding_twice),
+    *(write_comfyui, write_gguf),
+)
+
+
+@pytest.fixture(params=LAYOUTS)
 def layout(request, tmp_path, weights):
     return request.param(tmp_path, weights) if request.param else ORIGINAL
 
