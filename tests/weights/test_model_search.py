@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, processors
 from toy_files import toy_model
 from whole_models import write_published_model
 
-from holo_lite.opening.checks import check_runnable, open_model
+from holo_lite.opening.checks import check_runnable, find_model
 from holo_lite.text.vocabulary import check_tokenizer
 from holo_lite.weights.file_names import traits
 from holo_lite.weights.folder import open_folder
@@ -232,12 +232,12 @@ def test_another_models_tokenizer_and_folders_are_passed_over(models_folder):
     for folder, config in (("vae", {"_class_name": "AutoencoderKL"}), ("text_encoder", {"model_type": "clip"})):
         (models_folder / "FLUX.1-dev" / folder).mkdir()
         (models_folder / "FLUX.1-dev" / folder / "config.json").write_text(json.dumps(config))
-    found = open_model(models_folder)
+    found = find_model(models_folder)
     assert not any("FLUX.1-dev" in path.parts for path in found.weight_paths)
     found.tokenizer.unlink()
     message = str(
         refusal(
-            models_folder / "FLUX.1-dev" / "tokenizer_2" / "tokenizer.json", lambda _: open_model(models_folder)
+            models_folder / "FLUX.1-dev" / "tokenizer_2" / "tokenizer.json", lambda _: find_model(models_folder)
         )
     )
     assert "it has 320 tokens, the encoder 256384 rows" in message
@@ -287,17 +287,17 @@ def test_a_folder_of_two_whole_models_is_refused(cache, tmp_path, umt5_tokenizer
     home = tmp_path / "all"
     write_published_model(home / "ours", umt5_tokenizer_path)
     shutil.copytree(toy_model(cache), home / "toy")
-    message = refusal(home, open_model)
+    message = refusal(home, find_model)
     assert "holds parts of several models: " in message
     assert {"ours", "toy"} <= set(message.partition("several models: ")[2].replace(";", "").split())
-    assert open_model(home / "toy").tokenizer == home / "toy" / "tokenizer.json"
+    assert find_model(home / "toy").tokenizer == home / "toy" / "tokenizer.json"
 
 
 def test_a_part_that_is_only_in_another_whole_model_is_not_borrowed(cache, tmp_path, umt5_tokenizer_path):
     home = write_published_model(tmp_path / "all", umt5_tokenizer_path)
     shutil.copytree(toy_model(cache), home / "toy")
     (home / "Wan2.2-T2V-A14B" / "Wan2.1_VAE.pth").unlink()
-    assert "besides the whole one in toy; give the folder of one" in refusal(home, open_model)
+    assert "besides the whole one in toy; give the folder of one" in refusal(home, find_model)
 
 
 def scaled(weights):
@@ -316,7 +316,7 @@ def test_scaled_8_bit_experts_are_to_be_converted_and_every_command_agrees(run, 
     found = open_folder(models_folder)
     for path, seed in zip(found.experts.values(), itertools.count()):
         save_file(scaled(expert_weights(seed)), path)
-    check_message = refusal(found.high_noise, lambda _: check_runnable(open_model(models_folder)))
+    check_message = refusal(found.high_noise, lambda _: check_runnable(find_model(models_folder)))
     assert check_message.endswith("is packed in a way that cannot run; convert it with holo-lite quantize")
     assert run("inspect", models_folder).code == 0
     assert run("plan", "A man walks", "--model", models_folder, "--gpu", "RTX 4090").code == 2
