@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check fuzz quality gpu bench card soak architecture clean
+.PHONY: release install demo test check fuzz quality gpu bench card soak architecture clean
 
 install: .venv/installed
 
@@ -65,6 +65,11 @@ soak: install
 # Draw the layers of docs/architecture.md and .svg again, from tests/layers.py.
 architecture: install
 	$(BIN)/python scripts/draw_architecture.py
+
+# Build the wheel and the sdist into dist/, and try both in a fresh environment outside the repository.
+release: install
+	$(BIN)/python -m pip install --quiet "setuptools>=77" wheel
+	$(BIN)/python scripts/release.py
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -35,4 +35,5 @@ LAYERS = (
     ("holo_lite.views",),
     ("holo_lite.commands",),
     ("cli",),
+    ("holo_lite.__main__",),
 )
