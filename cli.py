@@ -30,12 +30,12 @@ from holo_lite.errors import HoloError
 from holo_lite.version import __version__
 
 MISTAKE = 2
-LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for them, and a CPU waits less for memory
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for large pages, and a CPU waits less for memory
 COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
 
 
 def main() -> None:
-    """Run the command line; the process's exit code says how it went."""
+    """Run the command line and exit with its code: 0 on success, 2 on a mistake."""
     os.environ.setdefault(LARGE_PAGES, "1")
     with stoppable() as stop:
         try:
@@ -50,13 +50,13 @@ def main() -> None:
         except OSError as error:
             code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
         except (KeyboardInterrupt, click.Abort) as told:
-            click.echo(f"interrupted; {told if str(told) else 'nothing half-written was left'}", err=True)
+            click.echo(f"interrupted; {told if str(told) else 'no half-written file is left'}", err=True)
             code = stop.code
     sys.exit(code)
 
 
 def _mistake(message: str) -> int:
-    """Say on one line what is wrong."""
+    """Report on one line what is wrong."""
     click.echo(f"error: {' '.join(message.split())}", err=True)
     return MISTAKE
 

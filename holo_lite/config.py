@@ -65,7 +65,7 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
     if config.num_heads < 1 or config.dim % config.num_heads or config.head_dim % 2:
         raise CheckpointError(
             f"{source}: width {config.dim} does not divide into {config.num_heads or 'the released'} heads; "
-            "give num_heads in a dit_config.json beside it"
+            "give num_heads in a dit_config.json next to it"
         )
     if config.freq_dim % 2:
         raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: freq_dim {config.freq_dim} is odd")
@@ -94,9 +94,9 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
+        raise CheckpointError(f"{path}: is not JSON; fix or remove it") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: is not a JSON table; mend or remove it")
+        raise CheckpointError(f"{path}: is not a JSON table; fix or remove it")
     known = {**dataclasses.asdict(config), **FIXED}
     for name, value in found.items():
         if name not in known:
@@ -105,7 +105,7 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
             raise CheckpointError(f"{path}: {name} is {value!r}, but the weights have {known[name]}")
     heads, eps = found.get("num_heads", config.num_heads), found.get("eps", config.eps)
     if "num_heads" in found and (type(heads) is not int or heads < 1):
-        raise CheckpointError(f"{path}: num_heads {heads!r}: give a whole number from 1")
+        raise CheckpointError(f"{path}: num_heads {heads!r}: give a whole number, at least 1")
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(f"{path}: eps {eps!r}: give a number between 0 and 1")
     return dataclasses.replace(config, num_heads=heads, eps=eps)

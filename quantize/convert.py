@@ -188,7 +188,7 @@ def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
         _check_disk(conversion, sum(record["nbytes"] for record in journal.shards.values()))
         return journal
     changed = [key for key in begun if journal.begun.get(key) != begun[key]]
-    yield Note(f"begun with other {' and '.join(changed)}, so bits may differ; starting over")
+    yield Note(f"begun with different {' and '.join(changed)}, so bits may differ; starting over")
     for file in conversion.shards:
         (out / file).unlink(missing_ok=True)
     _check_disk(conversion, 0)
@@ -216,7 +216,7 @@ def _check_finished(conversion: Conversion, journal: Journal) -> Iterator[Event]
             del journal.shards[file]
             yield Note(f"{file} changed since it was written; writing it again")
         yield Advanced(done, file)
-    yield Note(f"going on: {len(journal.shards)} of {len(planned)} files stand")
+    yield Note(f"continuing: {len(journal.shards)} of {len(planned)} files are finished")
 
 
 def _check_empty(out: Path) -> None:
@@ -320,7 +320,7 @@ def verify(folder: Path) -> Generator[Event, None, None]:
         _check_hash(folder / shard.file, shard.sha256)
         done += shard.nbytes
         yield Advanced(done, shard.file)
-    yield Note(f"all {len(shards) + len(manifest.files)} files are as they were written")
+    yield Note(f"verified: all {len(shards) + len(manifest.files)} files match their checksums")
 
 
 def _check_hash(path: Path, sha256: str) -> None:

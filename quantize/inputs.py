@@ -87,7 +87,7 @@ def _check_apart(source: Path, out: Path) -> None:
     if place == source:
         raise OutputError(f"{out}: is the source; name another folder to write into")
     if source in place.parents:
-        raise OutputError(f"{out}: lies inside the source; name a folder beside it")
+        raise OutputError(f"{out}: is inside the source; name a folder next to it")
 
 
 def _licence(source: Path) -> str:

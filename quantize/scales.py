@@ -67,7 +67,7 @@ def _scaling(file: WeightFile, name: str, weight: str) -> Scaling:
     blocks = count == 3 and len(shape) == 2 and scale.shape[0] == shape[0] and scale.shape[2] == 1
     if not (single or rows or (blocks and scale.shape[1] and shape[1] % scale.shape[1] == 0)):
         raise CheckpointError(
-            f"{file.path}: the scale {name} of {list(scale.shape)} is of no kind known here; take the bf16 file"
+            f"{file.path}: the scale {name} of {list(scale.shape)} is of an unknown kind; take the bf16 file"
         )
     return Scaling(file.load(name))
 

@@ -208,7 +208,7 @@ def test_inspect_knows_what_a_file_is(run, toy_copy, tmp_path):
     assert run("inspect", DATA / "text_encoder.safetensors").out.startswith("umt5 text encoder\n")
     save_file({"a": torch.zeros(2, 3)}, tmp_path / "lora.safetensors")
     assert run("inspect", tmp_path / "lora.safetensors").out.splitlines() == [
-        "weights of a network not known here",
+        "weights of an unknown network",
         "1 tensors, 6 numbers, 24 bytes, float32",
     ]
 
@@ -250,7 +250,7 @@ def test_inspect_needs_no_torch_for_a_storyboard():
         ("missing.mp4", None, "cannot be read"),
         ("missing.safetensors", None, "no such file"),
         ("missing", None, "there is no such file"),
-        ("notes.md", b"text", "is no model, checkpoint, storyboard or video"),
+        ("notes.md", b"text", "is not a model, checkpoint, storyboard or video"),
         ("film.mp4", b"text", "is not a video"),
         ("weights.pth", b"text", "not a PyTorch file"),
         ("weights.safetensors", b"text", "is not a safetensors file"),
@@ -295,8 +295,8 @@ STORYBOARDS = {
     f"global = 'G'\ncuts = [9]\n{SHOT}": "1 shots need 0 cuts but there are 1",
     f"global = 'G'\ncuts = [9]\n{SHOT * 3}": "3 shots need 2 cuts but there are 1",
     f"global = 'G'\nframes = 9\n{SHOT * 4}": "4 shots do not fit into 9 frames",
-    f"global = 'G'\nheigth = 64\n{SHOT}": "the key 'heigth' is not known; did you mean 'height'?",
-    f"global = 'G'\n{SHOT}second = 1": "the key 'second' of shot 1 is not known; did you mean 'seconds'?",
+    f"global = 'G'\nheigth = 64\n{SHOT}": "unknown key 'heigth'; did you mean 'height'?",
+    f"global = 'G'\n{SHOT}second = 1": "unknown key 'second' of shot 1; did you mean 'seconds'?",
     f"global = 'G'\nsteps = 0\n{SHOT}": "steps 0: give a number from 1 to 1000",
     f"global = 'G'\nheight = 50\n{SHOT}": "height 50: must be a multiple of 16 up to 4096; the nearest is 48",
 }
@@ -324,7 +324,7 @@ COMMANDS = {
     ("generate", THREE, "--frames", "5"): "3 shots do not fit into 5 frames",
     ("generate", "a road", "--frames", "0"): "the length in frames is 0; give a whole number from 1",
     ("generate", "[per shot caption] a [shot cut] b"): "begin it with [global caption]",
-    ("generate", ""): "no storyboard is named; give a file, or a prompt in quotes",
+    ("generate", ""): "no storyboard is given; give a file, or a prompt in quotes",
     ("generate", "missing.toml"): "missing.toml: there is no such file; check the name",
     ("generate", "."): "name the storyboard file in it",
     ("generate", "a road", "--height", "50"): "height 50: must be a multiple of 16 up to 4096; the nearest is 48",
@@ -360,7 +360,12 @@ COMMANDS = {
     ("generate", "a road", "--out", "a" * 400 + ".mp4"): "File name too long",
     ("generate", "a road", "--out", "file/film.mp4"): "file/film.mp4: cannot be written",
     ("generate", "a road", "--out", "folder.mp4"): "folder.mp4: is a folder; name a file in it",
-    ("generate", "a road", "--out", "sheet.mp4"): "sheet.png: is a folder, where the contact sheet goes",
+    (
+        "generate",
+        "a road",
+        "--out",
+        "sheet.mp4",
+    ): "sheet.png: is a folder, but the contact sheet would be written there",
     ("generate", "a road", "--model", "nowhere"): "nowhere: no such folder",
     ("generate", "a road", "--model", "file"): "file: no such folder",
     ("generate", "a road", "--stpes", "5"): "No such option '--stpes'. (Did you mean one of: ",
@@ -556,7 +561,7 @@ def test_asked_to_stop_it_ends_cleanly_and_leaves_what_goes_on(
         rest, out = process.stderr.read(), process.stdout.read()
     assert (process.returncode, out) == (128 + number, "")
     *progress, last = filter(None, rest.splitlines())
-    assert last == f"interrupted; what is done is saved; to go on, type holo-lite resume {state.parent}"
+    assert last == f"interrupted; finished steps are saved; to continue, type holo-lite resume {state.parent}"
     assert all(text.startswith(f"{line} ") for text in progress)
     assert list(folder.iterdir()) == [state.parent]
     assert sorted(path.name for path in state.parent.iterdir()) == ["run.json", state.name]
@@ -634,7 +639,7 @@ def test_an_unfinished_conversion_says_how_to_go_on(run, toy_copy):
     (toy_copy / "journal.jsonl").write_text("{}")
     outcome = run("generate", "a road", "--model", toy_copy)
     assert outcome.code == 2
-    assert "its conversion was cut off; type the same quantize command again to go on" in outcome.err
+    assert "its conversion was interrupted; type the same quantize command to continue" in outcome.err
 
 
 def test_inspect_reads_a_prompt_in_quotes(run):

@@ -109,7 +109,7 @@ def test_seeds_are_counted_or_named(text, seeds):
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1,x", "1;2", str(MOST_SEEDS + 1), "9" * 30, ","])
 def test_seeds_that_are_none_are_told(text):
-    with pytest.raises(SettingsError, match="give how many, from 1 to 64, or which"):
+    with pytest.raises(SettingsError, match="give a count from 1 to 64, or a list"):
         parse_seeds(text, first=0)
 
 
@@ -183,7 +183,7 @@ def test_small_drafts_of_seeds_are_had_by_both_options(run, tmp_path, monkeypatc
     monkeypatch.setattr(drafts, "SMALLEST_SIDE", 16)
     outcome = run("generate", PROMPT, *TINY, "--out", "a.mp4", "--draft", "--seeds", 1)
     assert outcome.code == 0
-    assert "at another size a seed is other noise" in outcome.err
+    assert "at another size the same seed gives other noise" in outcome.err
     assert (probe(tmp_path / "a-seed-0.mp4").height, settings_of(tmp_path / "a-seed-0.mp4").steps) == (16, 4)
 
 

@@ -105,7 +105,7 @@ def test_an_older_video_survives_a_cancelled_run(toy, tmp_path):
 def test_mistakes_are_told_before_the_first_event(toy, tmp_path):
     """A caller who has started a run knows that it is possible."""
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="is a folder, where the contact sheet goes"):
+    with pytest.raises(OutputError, match="is a folder, but the contact sheet would be written there"):
         toy.generate(BOARD, tmp_path / "a.mp4", SMALL)
     with pytest.raises(SettingsError, match="steps 0"):
         toy.generate(BOARD, tmp_path / "b.mp4", changed(steps=0))
@@ -326,7 +326,7 @@ def test_inspect_says_which_model_must_be_filled_in(run, toy_copy):
         lines[1].endswith(f"float32 on cpu, model {Pipeline.load(toy_copy).fingerprint}")
         or "fp32 on cpu" in lines[1]
     )
-    assert lines[2] == "# save what follows as storyboard.toml, then type, with the FOLDER of this model:"
+    assert lines[2] == "# save the lines below as storyboard.toml, then type, with this model's folder for FOLDER:"
 
 
 def test_the_contact_sheet_shows_every_shot(toy, tmp_path):

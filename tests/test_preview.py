@@ -145,7 +145,7 @@ def test_colours_that_cannot_be_kept_are_used_all_the_same(toy_copy, monkeypatch
     monkeypatch.setattr(preview, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(preview, "fit_colours", lambda _: FLAT)
     assert colours_of(open_folder(toy_copy)) == FLAT
-    assert "are not kept" in caplog.text
+    assert "cannot be cached" in caplog.text
 
 
 def test_a_record_comes_back_as_it_was(colours):

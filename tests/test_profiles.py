@@ -66,7 +66,7 @@ def test_a_file_of_ones_own(tmp_path):
         ({"card_gib": None}, "card_gib is missing"),
         ({"card_gib": '"8"'}, "card_gib '8': give a whole number"),
         ({"card_gib": "true"}, "card_gib True: give a whole number"),
-        ({"card_gib": 1}, "leave nothing of the card"),
+        ({"card_gib": 1}, "take the whole card"),
         ({"slots": 1}, "slots 1: give a whole number from 2 to 3"),
         ({"cfg": '"jiont"'}, "give one of auto, joint, sequential; did you mean 'joint'?"),
         ({"tiling": "1"}, "tiling 1: give one of"),
@@ -211,7 +211,7 @@ def test_a_card_is_found_however_it_is_written(name):
 
 
 def test_an_unknown_card_is_told_with_the_nearest():
-    with pytest.raises(SettingsError, match=r"'rtx 4091': is not known here; did you mean 'RTX 40"):
+    with pytest.raises(SettingsError, match=r"'rtx 4091': unknown; did you mean 'RTX 40"):
         find_card("rtx 4091")
 
 

@@ -82,9 +82,9 @@ def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("holo_lite.views.run.LINE_EVERY", 0.0)
     lines = run("quantize", source, "out").err.splitlines()
-    at = lines.index("checking what stands")
+    at = lines.index("checking finished files")
     assert [line.split()[0] for line in lines[at + 1 : at + 5]] == ["checking"] * 4
-    assert lines[at + 5] == "note: going on: 4 of 10 files stand"
+    assert lines[at + 5] == "note: continuing: 4 of 10 files are finished"
     assert lines[at + 6] == "converting"
     rows = [line for line in lines[at + 7 :] if line.startswith("converting ")]
     assert len(rows) == 6
@@ -97,7 +97,7 @@ def test_verify_says_what_it_found(run, source, tmp_path):
         outcome = run("quantize", *words)
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err.splitlines()[0] == "hashing"
-        assert outcome.err.splitlines()[-1] == "note: all 13 files are as they were written"
+        assert outcome.err.splitlines()[-1] == "note: verified: all 13 files match their checksums"
     path = tmp_path / "out" / "low_noise" / "block-01.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(run, source, tmp_path
     )
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "note: going on: 5 of 10 files stand" in run("quantize", source, "out").err
+    assert "note: continuing: 5 of 10 files are finished" in run("quantize", source, "out").err
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

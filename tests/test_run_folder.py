@@ -246,7 +246,7 @@ def test_a_byte_that_changed_is_noticed_wherever_it_lies_and_its_file_is_named(
     with pytest.raises(RunError) as caught:
         folder.state()
     assert named(caught.value, folder.path / name)
-    assert "is torn, or was changed" in str(caught.value)
+    assert "is damaged, or was changed" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -259,7 +259,7 @@ def test_a_torn_file_is_named(tmp_path, written, name, length):
     with pytest.raises(RunError) as caught:
         folder.state()
     assert named(caught.value, tmp_path / name)
-    assert str(caught.value).endswith(f"remove the folder {tmp_path} to begin anew")
+    assert str(caught.value).endswith(f"remove the folder {tmp_path} to start over")
 
 
 def test_a_cache_that_is_gone_is_named(folder):
@@ -275,7 +275,7 @@ def test_a_state_of_another_run_is_not_gone_on_with(folder, tmp_path):
     other.begin(dataclasses.replace(RECORD, settings=dataclasses.replace(SETTINGS, seed=1)))
     other.save(state(), None)
     (other.path / "state.safetensors").rename(folder.path / "state.safetensors")
-    with pytest.raises(RunError, match=r"belongs to another run than the run\.json beside it"):
+    with pytest.raises(RunError, match=r"belongs to another run than the run\.json next to it"):
         folder.state()
 
 
@@ -325,7 +325,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_video(folder):
     for name in ("a.mp4.run", "a.mp4"):
         assert RunFolder.named(folder.path.parent / name).path == folder.path
     (folder.path.parent / "b.mp4").touch()
-    with pytest.raises(RunError, match=r"b\.mp4: no run .* stands here or in b\.mp4\.run, which is finished"):
+    with pytest.raises(RunError, match=r"b\.mp4: no interrupted run .* here or in b\.mp4\.run, which is finished"):
         RunFolder.named(folder.path.parent / "b.mp4")
     with pytest.raises(RunError, match=r"c\.mp4: no run .* or in c\.mp4\.run; name the video or its \.run folder$"):
         RunFolder.named(folder.path.parent / "c.mp4")
@@ -505,7 +505,10 @@ def test_a_run_without_a_step_leaves_nothing_behind(tmp_path):
 
 def test_two_processes_do_not_make_one_video(tmp_path):
     """Nor do they write one state file, which would then be neither's, nor read one that may be half replaced."""
-    folder, refused = RunFolder(tmp_path / "a.mp4.run"), "another process makes this video; wait for it, or stop it"
+    folder, refused = (
+        RunFolder(tmp_path / "a.mp4.run"),
+        "another process is making this video; wait for it, or stop it",
+    )
     early = keeper_of(folder)
     with keeper_of(folder) as keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []

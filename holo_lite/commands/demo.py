@@ -1,4 +1,4 @@
-"""`holo-lite demo`: the built-in model makes its storyboard."""
+"""`holo-lite demo`: the built-in model renders its own storyboard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from holo_lite.commands.shared import load, run
 )
 @machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
-    """Make a video of five shots and its contact sheet with the built-in model."""
+    """Make a video of five shots and its contact sheet with the built-in model, holo-tiny."""
     from holo_lite.settings import Options
     from holo_lite.tiny.demo import asked, storyboard
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from holo_lite.errors import HoloError, RunError
 
-OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
-PREVIEW_EVERY = 5  # steps, where someone looks on
+OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options that open a model, as given
+PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:
     from holo_lite.render.pipeline import Events, Pipeline
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from holo_lite.story.storyboard import Storyboard
 
 TINY_NOTICE = (
-    "No --model was given: this is holo-tiny, built in. It goes the whole way of the real model, but knows only "
-    "coloured shapes before a wall, as `holo-lite demo` tells them. README.md says how to get the real weights."
+    "No --model was given: this is holo-tiny, the built-in model. It runs the full pipeline, but only knows "
+    "coloured shapes in front of a wall; `holo-lite demo` shows how to describe them. README.md says how to get "
+    "the real weights."
 )
 
 
 def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any) -> tuple[Pipeline, Options]:
-    """Open a model as `run_options` say. Gives it, and what they say of the run itself."""
+    """Open a model with the values of `run_options`. Returns it, and the options of the run itself."""
     from holo_lite.settings import Options, check_attention
 
     variant = check_attention(attention) if attention is not None else None
@@ -48,12 +49,12 @@ def load(model: Path | None, **options: Any) -> Pipeline:
 
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
-    """Make a video that nobody would mind to make again, and show how it goes."""
+    """Make a short video without saving its state, and show the progress."""
     watch(pipeline, lambda: pipeline.generate(board, out, options))
 
 
 def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
-    """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
+    """Begin a run and show its progress. If it is saved in a folder and interrupted, say how to continue."""
     import torch
 
     from holo_lite.views.run import display, show
@@ -69,7 +70,7 @@ def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | N
 
 
 def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
-    """Have previews drawn beside a video while it is made, every so many steps; None: if someone looks on."""
+    """Have a preview drawn next to a video after every `every` steps; None: only in a terminal."""
     if every is None:
         every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
     if not every:
@@ -81,17 +82,17 @@ def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) 
 
 @contextmanager
 def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
-    """Put the command that goes on behind whatever a run breaks off with, if a step of it was saved."""
+    """Append the command that continues to the error that ends a run, if a step of it was saved."""
     try:
         yield
     except KeyboardInterrupt:
         if folder is None or not folder.has_state:
             raise
-        raise click.Abort(f"what is done is saved; to go on, type {_resuming(folder)}") from None
+        raise click.Abort(f"finished steps are saved; to continue, type {_resuming(folder)}") from None
     except HoloError as error:
         if folder is None or not folder.has_state or isinstance(error, RunError):
             raise
-        raise type(error)(f"{error}; what is done is saved: {_resuming(folder)} goes on") from error
+        raise type(error)(f"{error}; finished steps are saved: {_resuming(folder)} continues") from error
 
 
 def _resuming(folder: RunFolder) -> str:
@@ -99,10 +100,10 @@ def _resuming(folder: RunFolder) -> str:
 
 
 def named_after(storyboard: str, settings: RunSettings) -> Path:
-    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
+    """video.mp4 for a prompt, else the storyboard's own name, in the current folder.
 
-    Numbered where a video or picture of that name is there, or an unfinished run of other settings: what took hours
-    is not written over unasked. An unfinished run of these settings is gone on with. Raises `RunError`.
+    Numbered if a video or picture of that name exists, or an unfinished run of other settings: what took hours
+    is not overwritten unasked. An unfinished run of these settings is continued. Raises `RunError`.
     """
     from holo_lite.runs.folder import RunFolder
     from holo_lite.runs.record import difference
@@ -112,19 +113,21 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
         if folder.has_state and not difference(folder.begun().settings, settings):
             return name
         if folder.has_state:
-            click.echo(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} goes on", err=True)
+            click.echo(
+                f"note: {folder.path} holds another unfinished run; {_resuming(folder)} continues it", err=True
+            )
         elif is_free(name):
             return name
     raise AssertionError("numbers do not end")
 
 
 def stem_of(storyboard: str) -> str:
-    """What files made of a storyboard are named by: its own name, or video for a prompt."""
+    """The name for files made from a storyboard: its own name, or video for a prompt."""
     return Path(storyboard).stem if os.path.isfile(storyboard) else "video"
 
 
 def free(stem: str, suffix: str) -> Path:
-    """The first of stem, stem-2, stem-3, … that neither a file with this suffix nor a picture bears."""
+    """The first of stem, stem-2, stem-3, … that is the name of neither a file with this suffix nor a picture."""
     return next(filter(is_free, numbered(stem, suffix)))
 
 
@@ -134,5 +137,5 @@ def numbered(stem: str, suffix: str) -> Iterator[Path]:
 
 
 def is_free(name: Path) -> bool:
-    """Whether neither a file nor a picture bears a name."""
+    """Whether neither a file nor a picture of that name exists."""
     return not (name.exists() or name.with_suffix(".png").exists())

@@ -41,7 +41,7 @@ def fix(what: str, said: str, do: str) -> Diagnosis:
 
 def unseen(what: str, said: str) -> Diagnosis:
     """Something could not be looked at."""
-    return fix(what, f"could not be looked at: {said}", "report it, with what `holo-lite doctor --json` prints")
+    return fix(what, f"could not be checked: {said}", "report it, with the output of `holo-lite doctor --json`")
 
 
 def pip(*words: str) -> str:

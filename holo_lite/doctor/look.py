@@ -93,7 +93,7 @@ def gather(
 
 def assemble(found: Mapping[str, Any]) -> MachineFacts:
     """Facts and trials as one record. A trial that had trouble is broken; what nobody looked at is trouble, too."""
-    facts = {name: found.get(name, Trouble("was not looked at")) for name in FACTS}
+    facts = {name: found.get(name, Trouble("was not checked")) for name in FACTS}
     return MachineFacts(
         **facts, trials=tuple(_as_trial(name, seen) for name, seen in found.items() if name not in FACTS)
     )

@@ -56,7 +56,7 @@ def scheme(name: str) -> DoctorTrial:
             name,
             "scheme",
             "broken",
-            f"a weight comes back {error:.3g} of its size off, {packing.error_bound} is right",
+            f"a weight comes back {error:.3g} of its size off, at most {packing.error_bound} is expected",
         )
     return DoctorTrial(name, "scheme", "works", f"error {error:.4f} on {weight.device.type}")
 
@@ -98,7 +98,7 @@ def eight_bit(name: str) -> DoctorTrial:
     error = off(found, expected)
     if not error <= CLOSE:
         return DoctorTrial(
-            name, "8-bit", "broken", f"a product is {error:.2g} of its size off, {CLOSE:.2g} is rounding"
+            name, "8-bit", "broken", f"a product is {error:.2g} of its size off, rounding explains {CLOSE:.2g}"
         )
     return DoctorTrial(name, "8-bit", "works", f"on {x.device.type}")
 
@@ -115,7 +115,7 @@ def _no_eight_bits(form: Format) -> str | None:
     if device.type != "cuda":
         return None
     if form == FP8 and torch.cuda.get_device_capability(device) < HAS_FP8:
-        return f"it is for cards of compute capability {HAS_FP8[0]}.{HAS_FP8[1]} and later"
+        return f"it needs a card of compute capability {HAS_FP8[0]}.{HAS_FP8[1]} or later"
     if not has_triton() and not (form == FP8 and runs_row_by_row(device)):
         return "it needs the package triton, which is not installed"
     return None

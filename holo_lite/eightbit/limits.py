@@ -25,7 +25,7 @@ def unfit(bits: EightBits, outputs: int, inputs: int) -> str | None:
     """Say why a weight (out, in) cannot be multiplied so, or None where it can. The same on every device."""
     multiple = MULTIPLE[bits]
     if outputs % multiple or inputs % multiple:
-        return f"weights of {outputs}x{inputs} stay as they are: {bits} needs multiples of {multiple}"
+        return f"weights of {outputs}x{inputs} are not rounded: {bits} needs multiples of {multiple}"
     return None
 
 

@@ -90,7 +90,7 @@ def find(file: ReleasedFile, listed: Iterable[HubFile]) -> HubFile:
     found = [each for each in listed if f"/{each.path}".endswith(f"/{file.path}")]
     if not found:
         raise FetchError(
-            f"{file.repository.name}: has no {file.path} any more; look at its page and fetch the file by hand"
+            f"{file.repository.name}: no longer contains {file.path}; download it by hand from its page"
         )
     return min(found, key=lambda each: (each.path.count("/"), each.path))
 
@@ -99,8 +99,8 @@ def check_room(order: FetchOrder) -> None:
     """Raise `OutputError` if the disk has no room for what is missing."""
     if order.room > order.free:
         raise OutputError(
-            f"{order.folder}: {bytes_text(order.room)} are missing and {bytes_text(order.free)} are free; "
-            "make room, or give --into a folder on another disk"
+            f"{order.folder}: needs {bytes_text(order.room)} of disk, {bytes_text(order.free)} are free; "
+            "free some space, or give --into a folder on another disk"
         )
 
 
@@ -108,7 +108,7 @@ def order_lines(order: FetchOrder) -> Iterator[str]:
     """What will be done, and under which terms, a line at a time."""
     for item in order.items:
         source = f" {item.file.repository}" if item.means == "fetch" else ""
-        came = f", {bytes_text(item.came)} came before" if item.came else ""
+        came = f", {bytes_text(item.came)} already downloaded" if item.came else ""
         yield f"{bytes_text(item.file.nbytes):>10}  {item.file.name}: {SAID[item.means]}{source}{came}"
     yield f"{bytes_text(order.room):>10}  of disk are needed in {order.folder}; {bytes_text(order.free)} are free"
     for repository in order.licences:
@@ -135,7 +135,7 @@ def _standing_file(want: ReleasedFile, file: HubFile, folder: Path) -> Path | No
             continue
         if found.stat().st_size != file.nbytes:
             raise OutputError(
-                f"{found}: has {found.stat().st_size} bytes, the published one {file.nbytes}; remove or rename it"
+                f"{found}: has {found.stat().st_size} bytes, the published file {file.nbytes}; remove or rename it"
             )
         return found
     return None

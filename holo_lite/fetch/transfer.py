@@ -157,8 +157,8 @@ def _pause(
 ) -> Iterator[Event]:
     seconds = next(attempts, None)
     if seconds is None:
-        raise FetchError(f"{error}; what has come is kept: type the same command to go on") from error
-    yield Note(f"{error}; going on at {bytes_text(done)} in {seconds:.0f} s")
+        raise FetchError(f"{error}; the downloaded part is kept: type the same command to continue") from error
+    yield Note(f"{error}; continuing at {bytes_text(done)} in {seconds:.0f} s")
     wait(seconds)
 
 
@@ -166,8 +166,8 @@ def _finish(part: TransferPart, target: Path) -> None:
     if part.digest.hexdigest() != part.published.digest:
         part.path.unlink()
         raise FetchError(
-            f"{target}: what came is not what {part.published.repository} lists (its digest differs), and was "
-            "removed; type the same command again"
+            f"{target}: the download is not the file that {part.published.repository} lists (its digest differs) "
+            "and was removed; type the same command again"
         )
     os.replace(part.path, target)
 
@@ -180,7 +180,7 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(
-                f"{target}: the disk is full; free some space and type the same command to go on"
+                f"{target}: the disk is full; free some space and type the same command to continue"
             ) from error
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); choose another place"

@@ -146,8 +146,12 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
         return job
     apart = _apart(item.video, job.settings)
     if not apart:
-        return ItemEnded(item, "there", "made with these settings before")
-    return job if again else ItemEnded(item, "other", f"made otherwise ({apart}); --again makes it anew")
+        return ItemEnded(item, "there", "exists with these settings")
+    return (
+        job
+        if again
+        else ItemEnded(item, "other", f"exists with other settings ({apart}); use --again to re-render")
+    )
 
 
 def _apart(video: Path, settings: RunSettings) -> str:
@@ -155,7 +159,7 @@ def _apart(video: Path, settings: RunSettings) -> str:
     try:
         return "; ".join(difference(RunSettings.from_json(read_metadata(video)), settings))
     except OutputError:
-        return "not by holo-lite"
+        return "not made by holo-lite"
 
 
 def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:

@@ -47,8 +47,8 @@ def explanation(draft: RunSettings, full: RunSettings) -> str:
     if (draft.height, draft.width) == (full.height, full.width):
         return f"draft: {shorter}; length, cuts, size and noise are the full run's"
     return (
-        f"draft: {draft.height}x{draft.width} instead of {full.height}x{full.width}, {shorter}; length and cuts "
-        "are the full run's, the picture is another: at another size a seed is other noise"
+        f"draft: {draft.width}×{draft.height} instead of {full.width}×{full.height}, {shorter}; length and cuts "
+        "are the full run's, but not the picture: at another size the same seed gives other noise"
     )
 
 
@@ -62,6 +62,6 @@ def parse_seeds(text: str, first: int) -> tuple[int, ...]:
         numbers = tuple(range(first, first + min(numbers[0], MOST_SEEDS + 1)))
     if not 1 <= len(numbers) <= MOST_SEEDS:
         raise SettingsError(
-            f"--seeds '{text}': give how many, from 1 to {MOST_SEEDS}, or which, such as 1,5,9 (one alone: 5,)"
+            f"--seeds '{text}': give a count from 1 to {MOST_SEEDS}, or a list such as 1,5,9 (a single one: 5,)"
         )
     return tuple(dict.fromkeys(numbers))

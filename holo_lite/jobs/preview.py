@@ -129,7 +129,7 @@ def _keep(colours: ColourMap, path: Path) -> ColourMap:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(colours.as_record()).encode())
     except OSError as error:
-        logger.warning("the colours of previews are not kept: %s", str(error))
+        logger.warning("the colours of previews cannot be cached: %s", str(error))
     return colours
 
 

@@ -164,7 +164,7 @@ def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: i
     except Exception as raised:  # noqa: BLE001 - a compiler's, whose errors have no common root
         return _failed(raised)
     if not max(errors) <= CLOSE[dtype]:  # true of NaN, too
-        return f"torch.compile computes something else here: it is {max(errors):.2g} off"
+        return f"torch.compile gives wrong results here: they are {max(errors):.2g} off"
     return None
 
 

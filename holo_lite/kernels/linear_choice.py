@@ -20,7 +20,8 @@ from holo_lite.kernels.kernel import Capability
 from holo_lite.model.compute import LinearMode
 from holo_lite.schemes.registry import SCHEMES
 
-PLAIN = "bf16"  # what a person says for products of numbers as they are
+PLAIN = "bf16"  # the option's value for products that round nothing
+ROUNDED = f"activations are rounded to 8 bits too; --compute {PLAIN} keeps them exact"
 SAYINGS = ("auto", PLAIN, *FORMATS)
 LEAST: dict[EightBits, tuple[int, int]] = {"fp8": (8, 9), "int8": (8, 0)}  # compute capability
 CARDS: dict[EightBits, str] = {"fp8": "an RTX 40xx, an H100, or later", "int8": "an RTX 30xx, an A100, or later"}
@@ -105,16 +106,16 @@ def _auto(place: _Place, stored: str, sides: Sequence[int]) -> tuple[LinearMode,
     if kin is not None:
         reason = place.refusal(kin)
         if reason is None:
-            return kin, f"compute {kin}: the weights are stored so{_remarks(kin, place, sides)}"
-        return "plain", f"compute {PLAIN}: {kin}, in which the weights are stored, {reason}"
+            return kin, f"compute {kin}: matches the stored weights ({ROUNDED}){_remarks(kin, place, sides)}"
+        return "plain", f"compute {PLAIN}: {kin}, the format of the stored weights, {reason}"
     able = [bits for bits, least in LEAST.items() if place.capability and place.capability >= least]
-    more = f"; this card can do {' and '.join(able)}, at a small cost to the picture" if able else ""
-    return "plain", f"compute {PLAIN}: as the weights are{more}"
+    more = f"; this card can also do {' and '.join(able)}, at a small cost to the picture" if able else ""
+    return "plain", f"compute {PLAIN}: matches the stored weights{more}"
 
 
 def _remarks(bits: EightBits, place: _Place, sides: Sequence[int]) -> str:
     """What a person should know of it besides."""
-    remarks = ["shows its cost to the picture, and is slower, on a CPU"] if place.kind == "cpu" else []
+    remarks = ["on a CPU this is slower, and only shows what it costs the picture"] if place.kind == "cpu" else []
     wrong = (unfit(bits, side, sides[0]) for side in sides)
     remarks += [reason for reason in wrong if reason is not None][:1]
     return "".join(f"; {remark}" for remark in remarks)
@@ -134,7 +135,7 @@ def _trial(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | N
         said = " ".join(str(raised).split()) or type(raised).__name__
         return f"does not run here ({said[:MESSAGE]})"
     error = off(found, reference(quantize(x, form), quantize(weight, form), bias))
-    return None if error <= CLOSE else f"computes something else here: it is {error:.2g} off"
+    return None if error <= CLOSE else f"gives wrong results here: they are {error:.2g} off"
 
 
 def _version(capability: tuple[int, int]) -> str:

@@ -50,7 +50,7 @@ class KernelTimesTable:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / FILE_NAME, json.dumps({**self._read(), key: record}, indent=1).encode())
         except OSError as error:
-            logger.warning("the kernels' times are not remembered: %s", str(error))
+            logger.warning("the kernels' times cannot be cached: %s", str(error))
 
     def _read(self) -> dict[str, Any]:
         try:

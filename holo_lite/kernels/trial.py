@@ -59,7 +59,7 @@ class KernelTrial:
         if out.shape != self.expected.shape:
             raise ValueError(f"its result has the shape {tuple(out.shape)}, not {tuple(self.expected.shape)}")
         if self._sums() != before:
-            raise ValueError("it changes the numbers it is given")
+            raise ValueError("it changes its input")
         off = torch.linalg.vector_norm(out.float() - self.expected, dim=-1)
         return float((off / torch.linalg.vector_norm(self.expected, dim=-1)).max())
 
@@ -108,8 +108,8 @@ def attempt(kernel: Kernel, *trials: KernelTrial) -> TrialResult | str:
         return _first_words(raised)
     for error in errors:
         if not error <= allowed:  # true of NaN, too
-            off = f"a row is {error:.2g} of its length off, {allowed:.2g} is rounding"
-            return f"it computes something else here: {off}"
+            off = f"a row is {error:.2g} of its length off, rounding explains {allowed:.2g}"
+            return f"it gives wrong results here: {off}"
     return TrialResult(attend, max(errors))
 
 

@@ -129,8 +129,8 @@ def _check_changes(lora: Lora, shapes: Shapes, packed: Iterable[str]) -> None:
     wrong = [name for name, shape in shapes.items() if name in lora.terms and _is_fixed(name, shape, packed)]
     if wrong:
         raise CheckpointError(
-            f"{lora.path}: adds whole differences to {first_three(wrong)}, which is not done at run time; "
-            "merge it with holo-lite quantize --lora"
+            f"{lora.path}: has full-weight differences for {first_three(wrong)}, which cannot be added at run "
+            "time; merge it with holo-lite quantize --lora"
         )
 
 

@@ -62,7 +62,9 @@ def declared_alpha(path: Path) -> float | None:
     for settings in _settings(path):
         for name, value in settings.items():
             if value and name.rpartition(".")[2] in NOT_DONE:
-                raise CheckpointError(f"{path}: sets {name}, which is not done here; merge it with peft first")
+                raise CheckpointError(
+                    f"{path}: sets {name}, which holo-lite does not support; merge it with peft first"
+                )
             if name.rpartition(".")[2] == "lora_alpha" and isinstance(value, int | float):
                 alpha = float(value)
     return alpha

@@ -32,7 +32,9 @@ def check_parts(folder: ModelFolder) -> None:
         )
     for path in (folder.high_noise, folder.low_noise):
         if not isinstance(open_weights(path), PlacedFile):
-            raise CheckpointError(f"{path}: is packed in a way that cannot run; convert it with holo-lite quantize")
+            raise CheckpointError(
+                f"{path}: is packed in a form that cannot run directly; convert it with holo-lite quantize"
+            )
     width = check_text_encoder(folder.text_encoder)
     if width != high.text_dim:
         raise CheckpointError(

@@ -86,7 +86,7 @@ def find_card(name: str) -> KnownCard:
     if _short(name) in known:
         return known[_short(name)]
     hint = nearest(name.upper(), [card.name for card in CARDS])
-    raise SettingsError(f"graphics card '{name}': is not known here{hint or '; give --profile instead'}")
+    raise SettingsError(f"graphics card '{name}': unknown{hint or '; give --profile instead'}")
 
 
 def _short(name: str) -> str:

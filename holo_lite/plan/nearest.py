@@ -103,7 +103,7 @@ def refusal(problem: Problem) -> SettingsError:
     layout = problem.request.layout
     clip = f"{problem.request.frames} frames at {size_text(layout)}"
     found = list(_alternatives(problem))
-    advice = f"what fits: {', or '.join(found)}" if found else "nothing near it fits"
+    advice = f"what fits: {', or '.join(found)}" if found else "nothing close to it fits"
     return SettingsError(
         f"{clip} need {bytes_text(need)} for {PHASE_NAMES[name]}; "
         f"profile {problem.profile.name} gives {bytes_text(problem.room)} here; {advice}"
@@ -124,4 +124,4 @@ def _alternatives(problem: Problem) -> Iterator[str]:
 
 def size_text(layout: ShotLayout) -> str:
     """Height and width in pixels, as in ``480x832``."""
-    return f"{layout.rows * PIXELS_PER_TOKEN}x{layout.columns * PIXELS_PER_TOKEN}"
+    return f"{layout.columns * PIXELS_PER_TOKEN}×{layout.rows * PIXELS_PER_TOKEN}"

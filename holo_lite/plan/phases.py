@@ -168,8 +168,8 @@ class Arithmetic:
             "residual streams": streams,
             "latents and text": self._latents_kept(at_once) + self._texts() + self._tables(),
             "the step cache": self._step_cache(work.streams // at_once),
-            "a layer at work": hardest.work,
-            "its weights made ready": hardest.ready,
+            "working memory of a layer": hardest.work,
+            "its unpacked weights": hardest.ready,
             "libraries": self.workspace,
         }
 

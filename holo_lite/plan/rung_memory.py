@@ -50,7 +50,7 @@ class RungMemory:
         except (KeyError, TypeError, ValueError):
             return plan
         if smaller != plan:
-            logger.info("memory ran out on a clip of this size before; beginning with the plan that held")
+            logger.info("memory ran out on a clip of this size before; starting with the plan that worked")
         return smaller
 
     def keep(self, plan: Plan) -> None:
@@ -72,7 +72,7 @@ class RungMemory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, json.dumps(table, indent=1).encode())
         except OSError as error:
-            logger.warning("the smaller plan is not remembered: %s", str(error))
+            logger.warning("the smaller plan cannot be cached: %s", str(error))
 
     def _table(self) -> dict[str, Any]:
         try:

@@ -147,14 +147,14 @@ def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
     if folder is not None:
         return pick_dtype(dtype, folder.high_noise)
     if dtype not in {"auto", dtype_name(torch.bfloat16)}:
-        raise SettingsError(f"--dtype {dtype}: needs the model it is for; give its folder with --model")
+        raise SettingsError(f"--dtype {dtype}: needs a model; give its folder with --model")
     return torch.bfloat16
 
 
 def _sizes(folder: ModelFolder | None, lora: Loras, number: torch.dtype) -> ModelSizes | None:
     """The sizes of a model that is there, with its adapters."""
     if folder is None and lora:
-        raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
+        raise SettingsError("--lora: needs the model it is added to; give its folder with --model")
     if folder is None:
         return None
     return folder_sizes(folder, number.itemsize, open_adapters(folder, lora).by_expert)

@@ -54,7 +54,7 @@ def unknown_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
         for name in sorted(_names(caption) - known):
             users.setdefault(name, []).append(number)
     for name, shots in users.items():
-        hint = nearest(name, known) or "; say there who it is"
+        hint = nearest(name, known) or "; describe there who it is"
         yield CheckFinding(
             "unknown tag",
             f"[{name}] in {_shots(shots)} is not introduced in the global caption{hint}",
@@ -86,7 +86,7 @@ def alike(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     for (one, first), (other, second) in combinations(captions, 2):
         share = likeness(first, second)
         if share >= ALIKE:
-            said = "say the same" if share == 1 else f"share {share:.0%} of their words"
+            said = "are the same" if share == 1 else f"share {share:.0%} of their words"
             unseen = "; the cut between them may not be seen" if other == one + 1 else ""
             yield CheckFinding("alike", f"the captions of shots {one} and {other} {said}{unseen}", (one, other))
 
@@ -108,7 +108,7 @@ def short_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
             frames = "1 frame" if end - first == 1 else f"{end - first} frames"
             yield CheckFinding(
                 "short shot",
-                f"shot {number} has {frames}, one latent frame: hardly more than a still; "
+                f"shot {number} has {frames}, one latent frame: hardly more than a still picture; "
                 f"give it {enough} frames or more",
                 (number,),
             )

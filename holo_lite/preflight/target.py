@@ -39,7 +39,7 @@ class Target:
     ) -> Target:
         """Find the target from what a person typed. Without a machine it is this one. Raises `SettingsError`."""
         if gpu is not None and device != "auto":
-            raise SettingsError("--device: is of this machine, and --gpu of another; give one of them")
+            raise SettingsError("--device names this machine, --gpu another one; give only one of them")
         card = find_card(gpu) if gpu is not None else None
         here = machine or _machine(device)
         has_card = here.has_card or card is not None

@@ -115,7 +115,7 @@ class FolderKeeper:
             yield from self._try(lambda: self.folder.begin(self.record))
             return
         changed = "; ".join(self.changes) or "nothing changed"
-        logger.info("%s: going on after step %d (%s)", self.folder.path, self.state.done, changed)
+        logger.info("%s: continuing after step %d (%s)", self.folder.path, self.state.done, changed)
         yield GoingOn(self.folder.path, self.state.done, self.record.settings.steps, self.changes)
 
     def save(self, state: State) -> Iterator[Event]:
@@ -168,8 +168,8 @@ def refuse_another(folder: RunFolder, found: RunSettings, wanted: RunSettings) -
     apart = difference(found, wanted)
     if apart:
         raise RunError(
-            f"{folder.path}: holds an unfinished run that is another one ({'; '.join(apart)}); "
-            "go on with it by holo-lite resume, remove it, or name the video otherwise"
+            f"{folder.path}: contains an unfinished run with other settings ({'; '.join(apart)}); "
+            "resume it, delete the folder, or choose another --out"
         )
 
 
@@ -177,7 +177,7 @@ def refuse_another_model(folder: RunFolder, found: RunSettings, opened: RunSetti
     """Raise `RunError` where a run's settings are not possible with the model that is open."""
     apart = difference(found, opened)
     if apart:
-        raise RunError(f"{folder.path}: was begun with another model ({'; '.join(apart)}); give that one")
+        raise RunError(f"{folder.path}: was begun with another model ({'; '.join(apart)}); give that model")
 
 
 def _adopted(found: Record, wanted: Record, state: State, changed: list[str]) -> Record:

@@ -243,7 +243,9 @@ class Pipeline:
         check_writable(out)
         sheet = out.with_suffix(".png")
         if sheet.is_dir():
-            raise OutputError(f"{sheet}: is a folder, where the contact sheet goes; name the video otherwise")
+            raise OutputError(
+                f"{sheet}: is a folder, but the contact sheet would be written there; choose another --out"
+            )
         if run is None:
             return self._events(job, out, sheet, NoKeeper())
         folder = RunFolder(Path(run))

@@ -56,7 +56,7 @@ class OomRetry:
             events.close()
             clear(self.device)
             plan = self._one_down(plan, shortage, reason, place())
-            logger.info("%s: memory ran out (%s); going on with %s", place(), reason, plan.rungs[-1].change)
+            logger.info("%s: memory ran out (%s); continuing with %s", place(), reason, plan.rungs[-1].change)
             yield SteppedDown(plan, plan.rungs[-1].change)
 
     def _one_down(self, plan: Plan, shortage: Shortage, reason: str, place: str) -> Plan:

@@ -56,7 +56,7 @@ class RunFolder:
             if folder.is_begun:
                 return folder
         mend = ", which is finished" if path.is_file() else "; name the video or its .run folder"
-        raise RunError(f"{path}: no run to go on with stands here or in {cls.beside(path).path.name}{mend}")
+        raise RunError(f"{path}: no interrupted run found here or in {cls.beside(path).path.name}{mend}")
 
     @property
     def is_begun(self) -> bool:
@@ -87,7 +87,7 @@ class RunFolder:
         """
         record = self.record()
         if record is None:
-            raise RunError(f"{self.path}: no run to go on with stands here; check the name")
+            raise RunError(f"{self.path}: no interrupted run found here; check the name")
         if self.has_state:
             check_record(self.path, self._identity())
         return record
@@ -141,7 +141,7 @@ class RunFolder:
 
     def held(self) -> AbstractContextManager[None]:
         """Hold the folder against other processes. Raises `RunError` while another holds it."""
-        refusal = RunError(f"{self.path}: another process makes this video; wait for it, or stop it")
+        refusal = RunError(f"{self.path}: another process is making this video; wait for it, or stop it")
         return holding(self.path, LOCK, refusal)
 
     def _identity(self) -> str:

@@ -142,7 +142,7 @@ def _packages(computing: Mapping[str, str]) -> Iterator[str]:
 
 
 def difference(one: RunSettings, other: RunSettings) -> list[str]:
-    """In which settings two runs are not the same video, each as ``seed 7, not 8``; empty if they are one."""
+    """In which settings two runs are not the same video, each as ``seed 7, now 8``; empty if they are one."""
     ours, theirs = (_telling(settings) for settings in (one, other))
     return [_apart(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]]
 
@@ -164,7 +164,7 @@ def _telling(settings: RunSettings) -> dict[str, Any]:
 def _apart(name: str, ours: object, theirs: object) -> str:
     shown = [str(value) for value in (ours, theirs) if isinstance(value, str | int | float)]
     short = len(shown) == 2 and all(0 < len(text) <= LONGEST and text.isprintable() for text in shown)
-    return f"{name} {ours}, not {theirs}" if short else f"another {name}"
+    return f"{name} {ours}, now {theirs}" if short else f"another {name}"
 
 
 def _version(package: str) -> str:

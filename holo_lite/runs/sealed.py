@@ -55,7 +55,7 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 def damaged(path: Path) -> RunError:
     """The error for a file that is torn or was changed."""
     return RunError(
-        f"{path}: is torn, or was changed since it was written; remove the folder {path.parent} to begin anew"
+        f"{path}: is damaged, or was changed since it was written; remove the folder {path.parent} to start over"
     )
 
 

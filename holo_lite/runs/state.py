@@ -135,8 +135,8 @@ def _check_kind(path: Path, facts: Mapping[str, Any], run: str) -> None:
         raise RunError(f"{path}: is of version {facts['version']}; update holo-lite to read it")
     if facts["run"] != run:
         raise RunError(
-            f"{path}: belongs to another run than the run.json beside it; put back the one it was begun with, "
-            f"or remove the folder {path.parent} to begin anew"
+            f"{path}: belongs to another run than the run.json next to it; put back the original run.json, "
+            f"or remove the folder {path.parent} to start over"
         )
 
 

@@ -95,7 +95,7 @@ class Scheme(ABC):
         if 0 in shape:
             return "it is empty"
         if shape[1] % self.block:
-            return f"its rows of {shape[1]} numbers cannot be cut into blocks of {self.block}"
+            return f"its rows of {shape[1]} numbers cannot be divided into blocks of {self.block}"
         return None
 
     def _slices(self, shape: tuple[int, int], device: torch.device) -> Iterator[slice]:

@@ -66,7 +66,7 @@ def caption_spans(cleaned: str) -> CaptionSpans | None:
         return None
     _check_tags([tag.group() for tag in tags])
     if tags[0].start() > 0:
-        raise PromptError(f"no shot would see the text before {GLOBAL_TAG}; move it behind the tag")
+        raise PromptError(f"no shot would see the text before {GLOBAL_TAG}; move it after the tag")
     if len(tags) == 1:
         return CaptionSpans((0, len(cleaned)), ())
     _check_captions(cleaned, tags[1:])
@@ -78,21 +78,21 @@ def _check_tags(tags: Sequence[str]) -> None:
     """Accept only: global caption, then per shot caption, then any number of cuts."""
     for tag in tags:
         if tag != tag.lower():
-            raise PromptError(f"the tag {tag} is not known as written; write it {tag.lower()}")
+            raise PromptError(f"the tag {tag} must be in lower case; write it {tag.lower()}")
     for tag in (GLOBAL_TAG, PER_SHOT_TAG):
         if tags.count(tag) > 1:
-            raise PromptError(f"{tag} stands {tags.count(tag)} times in the prompt; keep only the first")
+            raise PromptError(f"{tag} is {tags.count(tag)} times in the prompt; keep only the first")
     if GLOBAL_TAG not in tags:
         raise PromptError(f"the prompt has {tags[0]} but no {GLOBAL_TAG}; begin it with {GLOBAL_TAG}")
     if CUT_TAG in tags and PER_SHOT_TAG not in tags:
         raise PromptError(f"the prompt has {CUT_TAG} but no {PER_SHOT_TAG}; put that before the first shot")
     for tag, place in zip(tags, (GLOBAL_TAG, PER_SHOT_TAG), strict=False):
         if tag != place:
-            raise PromptError(f"{tag} stands before {place}; put {place} first")
+            raise PromptError(f"{tag} comes before {place}; put {place} first")
 
 
 def _check_captions(cleaned: str, tags: Sequence[re.Match[str]]) -> None:
     ends = [*(tag.start() for tag in tags[1:]), len(cleaned)]
     for shot, (tag, end) in enumerate(zip(tags, ends, strict=True), start=1):
         if not cleaned[tag.end() : end].strip():
-            raise PromptError(f"shot {shot} has no caption after {tag.group()}; describe it or drop the tag")
+            raise PromptError(f"shot {shot} has no caption after {tag.group()}; describe it or remove the tag")

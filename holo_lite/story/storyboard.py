@@ -132,7 +132,7 @@ def _check_caption(caption: str, owner: str) -> None:
     if not text:
         raise StoryboardError(f"{owner} has an empty caption; describe what is seen in it")
     if tag := TAG.search(text):
-        raise StoryboardError(f"{owner} holds the tag {tag[0]}; remove it, tags are added for you")
+        raise StoryboardError(f"{owner} contains the tag {tag[0]}; remove it, tags are added for you")
 
 
 def _check_characters(text: str) -> None:
@@ -141,7 +141,7 @@ def _check_characters(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        raise StoryboardError(f"the text holds {half}, half of a character; remove or complete it") from None
+        raise StoryboardError(f"the text contains {half}, half of a character; remove or complete it") from None
 
 
 def _split_prompt(raw: str) -> tuple[str, list[str]]:
@@ -163,5 +163,5 @@ def _split_prompt(raw: str) -> tuple[str, list[str]]:
         TAG.sub("", cleaned[start:end]).strip() for start, end in (spans.global_span, *spans.shot_spans)
     )
     if not scene:
-        raise StoryboardError(f"{GLOBAL_TAG} has no text behind it; write what all shots share")
+        raise StoryboardError(f"{GLOBAL_TAG} has no text after it; write what all shots share")
     return scene, captions

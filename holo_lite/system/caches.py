@@ -47,8 +47,8 @@ CACHE_PARTS = (
     CachePart("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
     CachePart("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json")),
     _table("rates", "how fast this machine computes", "rates.json", r".+, PyTorch \S+"),
-    _table("rungs", "smaller plans that held where memory had run out", "rungs.json", r"[0-9a-f]{24}"),
-    _table("kernels", "how fast attention kernels are here", "kernels.json", r".*, torch \S+, cudnn .*"),
+    _table("rungs", "smaller plans that worked after memory ran out", "rungs.json", r"[0-9a-f]{24}"),
+    _table("kernels", "how fast attention kernels are on this machine", "kernels.json", r".*, torch \S+, cudnn .*"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a fetch."""
+"""What a fetch shows in a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from holo_lite.fetch.run import Checking, Fetched
 from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, Phase
 from holo_lite.views.run import Display, Pace
 
-TITLES: Mapping[Phase, str] = {"check": "checking what came of", "fetch": "fetching", "copy": "copying"}
+TITLES: Mapping[Phase, str] = {"check": "checking the downloaded part of", "fetch": "fetching", "copy": "copying"}
 
 
 def show(event: Event | Checking | Fetched, view: Display) -> None:
@@ -40,6 +40,6 @@ def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
 
 
 def typed(*words: str) -> str:
-    """A command of ours as it is typed in this system's shell."""
+    """A command of holo-lite, quoted for this system's shell."""
     command = ["holo-lite", *words]
     return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)

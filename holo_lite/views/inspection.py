@@ -1,4 +1,4 @@
-"""What a file is, said for a person: a checkpoint, a model folder, a storyboard, or a video.
+"""What a file is, described for a person: a checkpoint, a model folder, a storyboard, or a video.
 
 Returns lines; printing them is the command line's business.
 """
@@ -42,7 +42,7 @@ def inspect(path: Path) -> Iterator[str]:
         return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
-    raise OutputError(f"{path}: is no model, checkpoint, storyboard or video known here")
+    raise OutputError(f"{path}: is not a model, checkpoint, storyboard or video that holo-lite recognises")
 
 
 def _folder(path: Path) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _folder(path: Path) -> Iterator[str]:
 
 
 def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
-    """A manifest as a person would want it."""
+    """A manifest, described for a person."""
     total = sum(component.nbytes for component in manifest.components.values())
     yield f"converted model {path}: {manifest.scheme}, {manifest.attention} attention, {bytes_text(total)}"
     for role, component in manifest.components.items():
@@ -120,7 +120,7 @@ def _kind(shapes: Shapes, path: Path) -> str:
         return "umt5 text encoder"
     if "conv2.weight" in shapes or "post_quant_conv.weight" in shapes:
         return "Wan 2.1 VAE"
-    return "weights of a network not known here"
+    return "weights of an unknown network"
 
 
 def _storyboard(storyboard: Storyboard) -> Iterator[str]:
@@ -147,13 +147,13 @@ def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
     settings, info = _settings(path, read_metadata(path)), probe(path)
-    yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
+    yield f"# {path.name}: {info.width}×{info.height}, {_length(info.frames, float(info.fps))}"
     yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
-    yield f"# save what follows as storyboard.toml, then type{folder}:"
+    folder = "" if settings.model.startswith(BUILT_IN) else ", with this model's folder for FOLDER"
+    yield f"# save the lines below as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
     for lora in settings.lora:
-        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; put its folder in front of its name"
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
     board = dataclasses.replace(settings.storyboard, negative=settings.negative)
@@ -193,7 +193,7 @@ def command(settings: RunSettings) -> str:
 
 
 def _savings(settings: RunSettings) -> Iterator[str]:
-    """The options by which forwards were saved."""
+    """The options that skipped forwards."""
     if settings.cache != OFF:
         high, low = settings.cache
         yield f"--cache high={_exact(high)},low={_exact(low)}"
@@ -207,7 +207,7 @@ def _lora(lora: AddedLora) -> str:
 
 
 def _computing(settings: RunSettings) -> Iterator[str]:
-    """How it computed, where `auto` might come to something else: on a CPU it is always plain."""
+    """How it computed, where `auto` might choose differently: on a CPU it is always plain."""
     record = settings.computing
     kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
     plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
@@ -217,5 +217,5 @@ def _computing(settings: RunSettings) -> Iterator[str]:
 
 
 def _exact(number: float) -> str:
-    """All digits that tell it from other numbers, and no ``.0``."""
+    """All digits that distinguish it from other numbers, without ``.0``."""
     return repr(number).removesuffix(".0")

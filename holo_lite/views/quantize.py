@@ -1,4 +1,4 @@
-"""What a person sees of a conversion."""
+"""What a conversion shows in a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holo_lite.views.run import Display, Pace
 from quantize.convert import Advanced, Begun, Converted, Event, Note, Phase
 from quantize.job import ConversionFinished
 
-TITLES: dict[Phase, str] = {"check": "checking what stands", "convert": "converting", "hash": "hashing"}
+TITLES: dict[Phase, str] = {"check": "checking finished files", "convert": "converting", "hash": "hashing"}
 
 
 def show(event: Event | ConversionFinished, view: Display) -> None:

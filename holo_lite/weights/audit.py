@@ -113,7 +113,7 @@ class _Hashing(threading.Thread):
             self._whole.add(stamp)
         elif found is not None:
             self.fault = CheckpointError(
-                f"{path}: is not what was written there (its sha256 is another one); "
+                f"{path}: has changed since it was written (its sha256 differs); "
                 "copy the file again, or convert the model again into an empty folder"
             )
 

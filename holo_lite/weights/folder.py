@@ -70,7 +70,7 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
     if (path / FILE_NAME).is_file():
         return _converted(path, read_manifest(path), attention)
     if (path / JOURNAL).is_file():
-        raise CheckpointError(f"{path}: its conversion was cut off; type the same quantize command again to go on")
+        raise CheckpointError(f"{path}: its conversion was interrupted; type the same quantize command to continue")
     files = sorted(found for found in path.rglob("*") if not _is_hidden(found.relative_to(path)))
     variant = attention or _variant(files)
     return ModelFolder(
@@ -95,7 +95,7 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
             f"{path}: was converted from {manifest.attention} experts; convert the {attention} ones elsewhere"
         )
     if not (path / "tokenizer.json").is_file():
-        raise CheckpointError(f"{path}: its tokenizer.json is gone; convert the model again")
+        raise CheckpointError(f"{path}: its tokenizer.json is missing; convert the model again")
     return ModelFolder(
         path=path,
         attention=manifest.attention,
@@ -179,9 +179,9 @@ def _defaults(path: Path) -> Defaults:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
+        raise CheckpointError(f"{path}: is not JSON; fix or remove it") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it")
+        raise CheckpointError(f"{path}: is not a JSON table of defaults; fix or remove it")
     for name, value in found.items():
         if name not in known:
             raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
