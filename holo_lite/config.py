@@ -2,7 +2,7 @@
 
 HoloCine adds no parameters to Wan 2.2 T2V A14B, so its shape follows from the tensors themselves. Only the
 number of heads leaves no trace there: the released models have heads of 128, and a smaller model says
-otherwise in a ``dit_config.json`` beside its weights, with eps if it is another one.
+so in a ``dit_config.json`` next to its weights, with eps if it differs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HOLOCINE_14B = DiTConfig(dim=5120, num_heads=40, ffn_dim=13824, num_layers=40)
 
 
 def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
-    """Infer an expert's configuration from its tensors' shapes and a ``dit_config.json`` beside `source`.
+    """Infer an expert's configuration from its tensors' shapes and a ``dit_config.json`` next to `source`.
 
     Raises `CheckpointError` when a tensor that decides a size is missing, or the sizes do not fit together.
     """
@@ -124,7 +124,7 @@ PUBLISHED_NEGATIVE = (
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model makes when nobody says otherwise. Sizes in pixels, length in frames."""
+    """What a model makes by default. Sizes in pixels, length in frames."""
 
     frames: int = 241
     height: int = 480

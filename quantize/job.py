@@ -65,7 +65,7 @@ def run_conversion(conversion: Conversion) -> Generator[Event | ConversionFinish
     """Convert, compare, and finish.
 
     Raises as `convert` does, and `CheckpointError` for a result too coarse; its ``quality.json`` is written
-    all the same, and no manifest, so that the folder is no model. Raises `OutputError` while another process
+    in spite of that, and no manifest, so that the folder is not a model. Raises `OutputError` while another process
     converts into the folder.
     """
     refusal = OutputError(f"{conversion.out}: another process is converting into it; wait for it, or stop it")

@@ -125,7 +125,7 @@ def block_errors(component: ComponentPlan, load_packed: Load, device: torch.devi
     """Relative error of the outputs of the first, middle and last block of an expert, on random input.
 
     `load_packed(name)` gives a stored tensor of the converted model. Activations are fp32; the weights they are
-    compared with are the source's in bf16. Of either, one layer's stand in memory at a time.
+    compared with are the source's in bf16. Of either, one layer's are in memory at a time.
     """
     config = DiTConfig(**component.config)
     chosen = sorted({0, config.num_layers // 2, config.num_layers - 1})

@@ -1,8 +1,8 @@
-"""8-bit floats and the scales beside them.
+"""8-bit floats and their scales.
 
 A weight in float8 has 3 bits after the point and little range, so tools divide it by a scale first and store
-that: ``X.scale_weight`` or ``X.weight_scale`` beside ``X.weight``, one number for all, one per row, or one per
-block of a row. Beside those stand things that only matter to arithmetic in 8 bits, and markers that say how
+that: ``X.scale_weight`` or ``X.weight_scale`` next to ``X.weight``, one number for all, one per row, or one per
+block of a row. There are also things that only matter to arithmetic in 8 bits, and markers that say how
 the file was made; a converter passes over them.
 """
 
@@ -40,7 +40,7 @@ class Scaling:
 
 
 def find_scalings(file: WeightFile) -> tuple[list[str], dict[str, Scaling]]:
-    """Tell a file's weights from what stands beside them.
+    """Separate a file's weights from their scales and markers.
 
     Returns the weights' names and, for those that have one, their scaling. A scale without a weight counts as
     a weight, so that it is found superfluous. Raises `CheckpointError` for a scale that does not fit.

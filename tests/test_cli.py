@@ -126,7 +126,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     assert all(line.isprintable() for line in lines)
     assert lines[0] == TINY_NOTICE
     assert lines[1:4] == [
-        "2 shots, 16x16, 9 frames, 2 steps, seed 0",
+        "2 shots, 16×16, 9 frames, 2 steps, seed 0",
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
@@ -142,7 +142,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
 def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
     outcome = run("generate", "a quiet road by the sea " * 12, *TINY)
     assert outcome.code == 0
-    assert "1 shot, 16x16, 9 frames, 1 step, seed 0" in outcome.err.splitlines()
+    assert "1 shot, 16×16, 9 frames, 1 step, seed 0" in outcome.err.splitlines()
     assert probe(tmp_path / "video.mp4").frames == 9
 
 

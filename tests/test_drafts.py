@@ -72,7 +72,7 @@ def test_a_draft_keeps_length_cuts_and_seed(pipeline):
         assert draft.steps == few(full.steps) < full.steps
     assert (small.height, small.width) == (240, 416)
     assert (same.height, same.width) == (480, 832)
-    assert "240x416 instead of 480x832" in explanation(small, full)
+    assert "416×240 instead of 832×480" in explanation(small, full)
     assert "size and noise are the full run's" in explanation(same, full)
 
 
@@ -152,7 +152,7 @@ def test_draft_makes_a_small_film_and_names_the_full_command(run, tmp_path, monk
     outcome = run(*words, "--draft")
     assert (outcome.code, outcome.out) == (0, "")
     lines = outcome.err.splitlines()
-    assert "draft: 16x16 instead of 32x48, 4 of 8 steps" in lines[0]
+    assert "draft: 16×16 instead of 48×32, 4 of 8 steps" in lines[0]
     (full,) = [line for line in lines if line.startswith("full run")]
     assert shlex.split(full.removeprefix("full run")) == ["holo-lite", *map(str, words)]
     assert {path.name for path in tmp_path.iterdir()} == {"a film-draft.mp4", "a film-draft.png"}

@@ -205,7 +205,7 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
 
 def test_another_size_than_listed_is_told_and_nothing_is_kept(server, tmp_path):
     server.listed_as = {f"HoloCine_dit/sparse/{HIGH}": BYTES + b"more"}
-    with pytest.raises(FetchError, match=f"comes with {len(BYTES)} bytes, but {len(BYTES) + 4} are listed"):
+    with pytest.raises(FetchError, match=f"the hub sends {len(BYTES)} bytes, but lists {len(BYTES) + 4}"):
         bring(server, tmp_path)
     assert not (tmp_path / HIGH).exists()
 
@@ -405,7 +405,7 @@ def hub_here(server, monkeypatch):
     return server
 
 
-@pytest.mark.parametrize(("typed", "telling"), [(None, "give --accept-licence"), ("n\n", "were not accepted")])
+@pytest.mark.parametrize(("typed", "telling"), [(None, "add --accept-licence"), ("n\n", "were not accepted")])
 def test_without_the_licences_accepted_nothing_is_fetched(run, hub_here, monkeypatch, tmp_path, typed, telling):
     monkeypatch.setattr(sys, "stdin", io.StringIO() if typed is None else Terminal(typed))
     outcome = run("fetch", "sparse", "--into", "model")
@@ -440,5 +440,5 @@ def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
 
 def test_another_variant_is_a_mistake(run):
     outcome = run("fetch", "dense")
-    assert outcome.err == "error: 'dense': HoloCine is there as sparse and full; type holo-lite fetch sparse\n"
+    assert outcome.err == "error: unknown variant 'dense'; choose sparse or full\n"
     assert outcome.code == 2

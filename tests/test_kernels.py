@@ -236,7 +236,7 @@ def raises(*_):
 FAULTS = {
     "another scale": (lambda q, k, v: equations.attention(q * 1.1, k, v), "it gives wrong results here"),
     "a mask": (causal, "it gives wrong results here"),
-    "one row": (one_wrong_row, "a row is 1 of its length off, 0.016 is rounding"),
+    "one row": (one_wrong_row, "a row is 1 of its length off, rounding explains 0.016"),
     "not a number": (lambda q, k, v: equations.attention(q, k, v) * torch.nan, "a row is nan of its length off"),
     "heads first": (lambda q, k, v: equations.attention(q, k, v).transpose(0, 1), "its result has the shape"),
     "8 bits": (lambda q, k, v: equations.attention(q, k, v).to(torch.float8_e4m3fn), "it gives wrong results"),

@@ -483,7 +483,7 @@ def test_another_run_in_its_place_is_refused_and_nothing_is_touched(tmp_path):
     with pytest.raises(RunError) as caught:
         keeper_of(folder, other)
     assert named(caught.value, folder.path)
-    assert f"(seed {SETTINGS.seed}, not 3; another negative)" in str(caught.value)
+    assert f"(seed {SETTINGS.seed}, now 3; another negative)" in str(caught.value)
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
 
 

@@ -303,11 +303,11 @@ TIMING_FAULTS = [
     (timed({"frames": 9, "seconds": 1.0}), {}, "shot 1 has both frames and seconds"),
     (timed({"frames": 9}, {"frames": 9}, cuts=(9,)), {}, "both cuts and durations"),
     (timed({"frames": 9}, {"frames": 9}), {"cuts": (9,)}, "both cuts and durations"),
-    (timed({"frames": 9}, {"frames": 9}, frames=81), {}, "together but frames is 81; drop frames"),
+    (timed({"frames": 9}, {"frames": 9}, frames=81), {}, "together but frames is 81; remove frames"),
     (
         timed({"frames": 9}, {"frames": 9}),
         {"frames": 81},
-        "18 frames together but --frames is 81; drop --frames",
+        "18 frames together but --frames is 81; remove --frames",
     ),
     (timed({"frames": 49}, {"frames": 1}, {"frames": 49}), {}, "leaves shot 2 without frames"),
     (timed({"frames": 49}, {"frames": 1}), {}, "leaves a shot without frames"),

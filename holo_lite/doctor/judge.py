@@ -32,7 +32,7 @@ OWN_KERNEL = "sdpa"  # what every run falls back on
 
 
 def judge(s: MachineFacts) -> tuple[Diagnosis, ...]:
-    """Everything worth a line, in the order in which mending it makes sense."""
+    """Everything worth a line, in the order in which fixing it makes sense."""
     checks = (
         judge_system,
         judge_packages,

@@ -62,7 +62,7 @@ def scheme(name: str) -> DoctorTrial:
 
 
 def attention(name: str) -> DoctorTrial:
-    """Compute a little attention with a kernel, beside SDPA in fp32."""
+    """Compute a little attention with a kernel, and compare with SDPA in fp32."""
     import torch
 
     from holo_lite.kernels.kernel import Site
@@ -81,7 +81,7 @@ def attention(name: str) -> DoctorTrial:
 
 
 def eight_bit(name: str) -> DoctorTrial:
-    """Multiply in 8 bits on the device, beside the same codes multiplied plainly on the CPU."""
+    """Multiply in 8 bits on the device, and compare with the same codes multiplied plainly on the CPU."""
     import torch
 
     from holo_lite.eightbit.coding import quantize
@@ -122,7 +122,7 @@ def _no_eight_bits(form: Format) -> str | None:
 
 
 def fused() -> DoctorTrial:
-    """The fused operations that a run here would take, beside the equations."""
+    """The fused operations that a run here would use, compared with the equations."""
     import torch
 
     from holo_lite.kernels.fused import pick_ops
@@ -147,7 +147,7 @@ def fused() -> DoctorTrial:
 
 
 def conv3d() -> DoctorTrial:
-    """A convolution such as the VAE consists of, in bf16, beside fp32."""
+    """A convolution like the VAE's, in bf16, compared with fp32."""
     import torch
     import torch.nn.functional as F
 

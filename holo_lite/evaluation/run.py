@@ -1,4 +1,4 @@
-"""The gate's run: storyboards nobody trained on, made, read and marked one after the other.
+"""The gate's run: storyboards not used in training, made, read and marked one after the other.
 
 It is a generator of events; closing it stops it, and what was yielded stays good. Storyboard i of a seed is the
 same in every run, as is its noise, so a model and its baseline, or two runs a month apart, are compared in pairs.

@@ -1,8 +1,8 @@
 """What a fetch has to do, file by file, decided before the first large byte is asked for.
 
 Files go into the folder the person named, not into the hub's cache: the model's folder is one, the repositories are
-two, and 69 GB should not stand in a hidden place. What the cache holds already is used all the same: linked, where
-it is on the same disk, and so costs no room; else copied. So is a file that stands anywhere in the folder.
+two, and 69 GB should not be in a hidden place. What the cache holds already is still used: linked, where it is on
+the same disk and so takes no space; otherwise copied. So is a file that is anywhere in the folder.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FetchOrder:
 
 
 def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> FetchOrder:
-    """Ask the hub for the files' sizes and see what is there. Nothing is written.
+    """Ask the hub for the files' sizes and look for files that exist. Writes nothing.
 
     `cache` is the hub's cache (None: its usual place). Raises `FetchError`, and `OutputError` for a folder that
     holds something else.
@@ -127,7 +127,7 @@ def _item(want: ReleasedFile, file: HubFile, folder: Path, cache: Path | None) -
 
 
 def _standing_file(want: ReleasedFile, file: HubFile, folder: Path) -> Path | None:
-    """The file, if it stands anywhere in the folder. Raises `OutputError` for another of its name."""
+    """The file, if it is anywhere in the folder. Raises `OutputError` for another file of its name."""
     name = Path(want.path).name
     for found in sorted(folder.rglob(name)):
         hidden = any(part.startswith(".") for part in found.relative_to(folder).parts)

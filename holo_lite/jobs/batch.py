@@ -1,9 +1,9 @@
-"""Many storyboards, one model: what is there is left alone, what fails is told, and the rest goes on.
+"""Many storyboards, one model: existing videos are kept, failures are reported, and the rest continues.
 
 The model is opened and checked once, and the text encoder, 11 GB of the real one, is read once for all prompts.
-The experts' weights come from the disk for each video again: between two of them the VAE has their room.
-Each video is made as if it were alone: its run is saved beside it after every step, so a batch that was cut off
-goes on in the midst of the video where it was.
+The experts' weights are read from the disk again for each video: between two videos the VAE uses their memory.
+Each video is made as if it were alone: its run is saved next to it after every step, so an interrupted batch
+continues within the video where it stopped.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class ItemStarted:
 
 @dataclass(frozen=True)
 class ItemEnded:
-    """What became of an item, and why.
+    """The result of an item, and why.
 
-    done: made in so many `seconds`; there: left as it is, being what would be made; other: left as it is, being
-    something else; failed.
+    done: made in `seconds`; there: kept, because it is the video that would be made; other: kept, although it is
+    a different one; failed.
     """
 
     item: BatchItem
@@ -90,10 +90,10 @@ def render_batch(
     again: bool = False,
     begin: Begin | None = None,
 ) -> Generator[BatchEvent, None, None]:
-    """Make the videos that are not there: first tells of what is not to be made, then makes one after the other.
+    """Make the videos that do not exist: first reports those that are kept, then makes one after the other.
 
-    `again` makes those anew that are there with other settings; `begin` starts a run. What a person can mend about
-    one item ends that one; anything else ends the batch. Close it to cancel.
+    `again` makes those again that exist with other settings; `begin` starts a run. An error that a person can fix
+    ends its item; any other error ends the batch. Close it to cancel.
     """
     jobs: list[tuple[BatchItem, Job]] = []
     for item in items:
@@ -102,7 +102,7 @@ def render_batch(
             jobs.append((item, found))
         else:
             yield found
-    with suppress(HoloError):  # what is wrong is told by the run that meets it
+    with suppress(HoloError):  # the run that meets the error reports it
         yield from pipeline.read_ahead([job for _, job in jobs])
     for number, (item, job) in enumerate(jobs, start=1):
         yield ItemStarted(item, number, len(jobs))
@@ -110,7 +110,7 @@ def render_batch(
 
 
 def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
-    """Begin a run that is saved beside its video, or go on with it."""
+    """Begin a run that is saved next to its video, or resume it."""
     return pipeline.run(job, video, RunFolder.beside(video).path)
 
 
@@ -130,7 +130,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _is_storyboard(path: Path) -> bool:
-    """By its name. Hidden files are no person's: macOS leaves one beside every file on a foreign disk."""
+    """By its name. Hidden files do not count: macOS leaves one next to every file on a foreign disk."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

@@ -1,7 +1,7 @@
 """Drafts: the same storyboard with a quarter of the steps, to look at before the hour that the whole takes.
 
 A draft to check cuts and framing is also half as high and half as wide, but no side below 240 pixels: far from the
-size that it was trained on, a model frames otherwise. A draft to choose a seed by keeps its size: noise has the
+size that it was trained on, a model frames differently. A draft to choose a seed by keeps its size: noise has the
 shape of the latents, so at another size the same seed is other noise and shows another clip. At the same size it is
 the same way in larger steps, and leads to nearly the same place.
 """
@@ -17,8 +17,8 @@ from holo_lite.settings import Options, RunSettings
 from holo_lite.story.shots import PIXELS_PER_TOKEN
 
 FEWEST_STEPS = 4
-PART = 4  # one step where the full run has so many
-SMALLEST_SIDE = 240  # pixels; what is smaller is left as it is
+PART = 4  # one step for this many of the full run
+SMALLEST_SIDE = 240  # pixels; a smaller side is not halved
 MOST_SEEDS = 64
 
 

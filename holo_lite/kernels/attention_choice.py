@@ -2,7 +2,7 @@
 
 `auto` takes no measurement where there is nothing to choose, as on a CPU. On a card it measures once, at a size
 like the real one, and remembers what it found for as long as nothing that bears on it changes. A kernel that a
-person names is tried on a few rows first, so that what is wrong with it is said at once.
+person names is tried on a few rows first, so that a fault is reported at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ChosenKernel:
-    """A kernel, ready to be called, why it is this one, on one line for a person, and what it holds meanwhile."""
+    """A kernel, ready to be called, the reason for it in one line for a person, and the memory it uses."""
 
     name: str
     attend: Attend

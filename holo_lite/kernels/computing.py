@@ -1,7 +1,7 @@
 """How a model computes on this machine: which attention kernel, which number format, which fused operations.
 
-Each is said by a person or chosen for the device. What comes of it is what the layers take, a record that travels
-in the video, and a line each for whoever watches the run.
+Each is given by a person or chosen for the device. The result is what the layers take, a record that is stored
+in the video, and one line each for the display.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What a person says of it, or what it came to.
+    """The options as given, or as resolved.
 
     kernel: auto or a name; compute: auto, bf16, fp8 or int8; fuse: auto, on or off.
     """
@@ -38,7 +38,7 @@ class ComputeOptions:
     fuse: str = "auto"
 
     def or_where_auto(self, other: ComputeOptions) -> ComputeOptions:
-        """This, with the words of another where it says auto."""
+        """These options, with those of `other` where they are auto."""
         words = ((ours, getattr(other, name)) for name, ours in vars(self).items())
         return ComputeOptions(*(theirs if ours == "auto" else ours for ours, theirs in words))
 
@@ -47,7 +47,7 @@ class ComputeOptions:
 class ComputeSetup:
     """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
 
-    said: what to say to compute so again; workspace: what the attention kernel holds meanwhile.
+    said: the options that compute in the same way again; workspace: the memory the attention kernel uses.
     """
 
     compute: Compute = PLAIN
@@ -59,7 +59,7 @@ class ComputeSetup:
 
 @dataclass(frozen=True)
 class ComputeForecast:
-    """What of it a plan counts with, and a line for each choice that bears on it."""
+    """What a plan needs of it, and a line for each choice that changes it."""
 
     linear: LinearMode
     workspace: Workspace
@@ -72,7 +72,7 @@ def choose_computing(
     """Decide how a model of this shape, whose weights are stored under this scheme, computes there.
 
     On a card, kernels are measured for `auto` once, and remembered in the cache folder. On a CPU `auto` is the
-    plain way, without a word. Raises `SettingsError` for what cannot be had there, `RoomError` without the memory
+    plain way, silently. Raises `SettingsError` for what the device cannot do, `RoomError` without the memory
     to try it.
     """
     try:
@@ -103,11 +103,11 @@ def _chosen(
 def foresee_computing(
     said: ComputeOptions, config: DiTConfig, site: Site, *, scheme: str = "", here: bool
 ) -> ComputeForecast:
-    """Say what `choose_computing` would come to, without measuring or compiling anything.
+    """Return what `choose_computing` would choose, without measuring or compiling anything.
 
     `here`: the site's device is in this machine, and a small product is tried on it; else what is known of the card
     decides. Kernels that `auto` may take hold nothing, and fused operations no more than plain ones. Raises
-    `SettingsError` for what cannot be had there.
+    `SettingsError` for what the device cannot do.
     """
     sides = config.dim, config.ffn_dim
     check_fuse(said.fuse)

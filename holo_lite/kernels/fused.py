@@ -126,7 +126,7 @@ def pick_ops(said: str, device: torch.device, dtype: torch.dtype = torch.bfloat1
 
     ``auto`` is off on a CPU, where compiling takes longer than it saves, and on where a trial on a card runs and
     agrees. The trial has the released model's widths and the run's `dtype`, so that what it compiles serves. Raises
-    `SettingsError` where fusing was asked for and cannot be had.
+    `SettingsError` where fusing was asked for and is not possible.
     """
     check_fuse(said)
     if said == "off":
@@ -152,7 +152,7 @@ def _tried(device: torch.device, dtype: torch.dtype) -> tuple[Ops, str | None]:
 
 
 def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> str | None:
-    """Call each operation with different numbers of tokens, beside the plain ones; what is wrong, if something is.
+    """Compare each operation with the plain one for different numbers of tokens; return what is wrong, if anything.
 
     Raises `torch.OutOfMemoryError`, which says nothing about the compiler.
     """

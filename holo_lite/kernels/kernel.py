@@ -1,8 +1,8 @@
 """A kernel: a way to compute attention, where it is right, what it needs, and how it is brought in.
 
 All of them are functions with the signature of `equations.attention`. Whether one may be used is asked in three
-steps, each dearer than the last: what is known of it (`Kernel.refusal`, which imports nothing), whether its package
-comes in (`Kernel.open`), and what it gives for real numbers (`holo_lite.kernels.trial`).
+steps, each more expensive than the last: what is known of it (`Kernel.refusal`, which imports nothing), whether its
+package comes in (`Kernel.open`), and what it gives for real numbers (`holo_lite.kernels.trial`).
 """
 
 from __future__ import annotations

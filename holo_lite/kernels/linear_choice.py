@@ -1,4 +1,4 @@
-"""Which numbers matrices are multiplied in: as they are, or both sides in 8 bits.
+"""In which format matrices are multiplied: unrounded, or both sides in 8 bits.
 
 Whether a card can do it is asked of its compute capability first (fp8 from 8.9 on, int8 from 8.0), then of what is
 installed, then of a small product, which must come to what the reference comes to.
@@ -42,9 +42,9 @@ def pick_linear(
 ) -> tuple[LinearMode, str]:
     """Decide how matrices are multiplied: ``auto``, ``bf16``, ``fp8`` or ``int8`` → mode, and why on one line.
 
-    8 bits change the picture, a little, so ``auto`` does not decide for them where nobody has asked: it takes the
-    format in which the weights are `stored` (a scheme's name), if the card multiplies in that. Who stored them so
-    has accepted an error of that size, and unpacking them would only cost time. Else it says what the card can do.
+    8 bits change the picture a little, so ``auto`` uses them in one case only: if the weights are `stored` in
+    such a format (a scheme's name) and the card multiplies in it. The person who stored them so has
+    accepted an error of that size, and unpacking them would only cost time. Otherwise it says what the card can do.
     `sides` are widths of the model's weights, for the remark which of them do not suit.
 
     Raises `SettingsError` with the reason where the device cannot.
@@ -63,7 +63,7 @@ def foresee_linear(
 
 
 def refusal(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why products in 8 bits cannot be had there, and how they could; None if they can.
+    """Say why products in 8 bits are not possible there, and what would help; None if they are possible.
 
     Raises `torch.OutOfMemoryError`, which says nothing about the card.
     """
@@ -114,7 +114,7 @@ def _auto(place: _Place, stored: str, sides: Sequence[int]) -> tuple[LinearMode,
 
 
 def _remarks(bits: EightBits, place: _Place, sides: Sequence[int]) -> str:
-    """What a person should know of it besides."""
+    """What else a person should know about it."""
     remarks = ["on a CPU this is slower, and only shows what it costs the picture"] if place.kind == "cpu" else []
     wrong = (unfit(bits, side, sides[0]) for side in sides)
     remarks += [reason for reason in wrong if reason is not None][:1]

@@ -1,4 +1,4 @@
-"""All kernels by name. Where two are equally fast, the one that stands first is taken."""
+"""All kernels by name. Where two are equally fast, the first one here is taken."""
 
 from __future__ import annotations
 

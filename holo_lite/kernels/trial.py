@@ -1,4 +1,4 @@
-"""A trial of attention kernels: the same rows for each, its worst row beside SDPA in fp32, and its time.
+"""A trial of attention kernels: the same rows for each, its worst row compared with SDPA in fp32, and its time.
 
 The rows are random: queries and keys of variance 1, as their norms leave them, so that a query sees thousands of
 keys. What rounding does to a row then does not depend on how many there are.
@@ -17,7 +17,7 @@ from torch import Tensor
 from holo_lite.kernels.kernel import Kernel, Site
 from holo_lite.model.compute import Attend
 
-LATENT_FRAME = 1560  # tokens at 480x832
+LATENT_FRAME = 1560  # tokens at 832×480
 REALISTIC = (
     3 * LATENT_FRAME,
     8 * LATENT_FRAME,

@@ -7,7 +7,7 @@ they are grouped by the tensor of the model that they change, and computed, a sl
 `holo-lite quantize` merges them into an expert before it is made small; `adaptation` says how a run adds them.
 
 A key that matches nothing is an error: an adapter of another model, half of whose keys happen to fit, makes
-pictures that are wrong in a way nobody can see the cause of.
+pictures that are wrong without a visible cause.
 """
 
 from __future__ import annotations

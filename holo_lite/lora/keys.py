@@ -33,7 +33,7 @@ ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("diff_m", re.compile(r"(.+)\.diff_m")),
 )
 SETTINGS_KEY = "lora_adapter_metadata"  # where diffusers keeps an adapter's settings in a safetensors header
-SETTINGS_FILE = "adapter_config.json"  # and where peft does, beside its adapter_model.safetensors
+SETTINGS_FILE = "adapter_config.json"  # and where peft does, next to its adapter_model.safetensors
 NOT_DONE = ("alpha_pattern", "use_rslora", "use_dora")
 
 

@@ -5,8 +5,8 @@ because the stream changes as soon as the first shot is done; then each shot wri
 and its queries pass in chunks. Cross-attention needs a shot's allowed text rows, gathered; the
 feed-forward needs nothing but the token itself. No masks anywhere: what must not be seen is not there.
 
-Each layer makes its weights ready on entry and lets them go on return, so that of a compressed model at
-most one layer of one block stands in full.
+Each layer unpacks its weights on entry and frees them on return, so that of a compressed model at
+most one layer of one block is in memory in full.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class SelfAttentionVisit:
         for tokens in portions(span, self.clip.chunks.attention):
             h = self.weights.prepare(self._input(x, tokens))
             buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
-            del h  # a loop's variable outlives its round, and would stand beside the next chunk
+            del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):

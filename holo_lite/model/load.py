@@ -67,7 +67,7 @@ def describe_expert(file: WeightFile, known: DiTConfig | None = None) -> tuple[D
 
 
 def check_expert(path: Path) -> DiTConfig:
-    """Look at names and shapes only. Raises `CheckpointError` if this is no expert, else its sizes."""
+    """Check only names and shapes. Raises `CheckpointError` if this is not an expert, else returns its sizes."""
     file = open_weights(path)
     config = expert_config(file)
     check(skeleton(file), file, own_names(file), what=WHAT)

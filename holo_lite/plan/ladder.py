@@ -66,7 +66,7 @@ def unpinned(plan: Plan) -> tuple[Plan, str]:
 
 
 def smaller_tile(tile: Tile | None, latents: tuple[int, int]) -> Tile | None:
-    """The next smaller tile for a frame of so many rows and columns of latents; None if there is no smaller one."""
+    """The next smaller tile for a frame of `rows` and `columns` of latents; None if there is no smaller one."""
     rows, columns = tile or latents
     smaller = (max(LEAST_TILE, -(-rows // 2)), max(LEAST_TILE, -(-columns // 2)))
     return smaller if smaller != (rows, columns) and min(smaller) >= LEAST_TILE else None

@@ -30,7 +30,7 @@ PHASE_NAMES = {
 
 
 def stretched(layout: ShotLayout, frames: int) -> ShotLayout:
-    """The same shots in proportion over so many latent frames, which must be at least as many as the shots."""
+    """The same shots in proportion over a number of latent frames, which must be at least the number of shots."""
     starts = [start * frames // layout.latent_frames for start in layout.starts]
     for shot in range(1, len(starts)):
         starts[shot] = max(starts[shot], starts[shot - 1] + 1)
@@ -40,7 +40,7 @@ def stretched(layout: ShotLayout, frames: int) -> ShotLayout:
 
 
 def resized(layout: ShotLayout, rows: int) -> ShotLayout:
-    """The same shots on frames of so many rows of tokens, and columns in proportion."""
+    """The same shots on frames of `rows` rows of tokens, and columns in proportion."""
     return dataclasses.replace(layout, rows=rows, columns=max(1, round(layout.columns * rows / layout.rows)))
 
 
@@ -62,7 +62,7 @@ def longest(problem: Problem) -> ClipRequest | None:
 
 
 def longest_in_shots(problem: Problem, frames_a_shot: int) -> ClipRequest | None:
-    """The longest clip in shots of so many latent frames each that fits, or None."""
+    """The longest clip that fits, in shots of the given number of latent frames each, or None."""
 
     def layout_of(frames: int) -> ShotLayout:
         starts = tuple(range(0, frames, frames_a_shot))
@@ -123,5 +123,5 @@ def _alternatives(problem: Problem) -> Iterator[str]:
 
 
 def size_text(layout: ShotLayout) -> str:
-    """Height and width in pixels, as in ``480x832``."""
+    """Width and height in pixels, as in ``832×480``."""
     return f"{layout.columns * PIXELS_PER_TOKEN}×{layout.rows * PIXELS_PER_TOKEN}"

@@ -54,7 +54,7 @@ class RungMemory:
         return smaller
 
     def keep(self, plan: Plan) -> None:
-        """Remember a plan. A folder that cannot be written is a warning: the run goes on.
+        """Remember a plan. A folder that cannot be written is a warning: the run continues.
 
         That there was no room for a step cache is not remembered: without it a run has another result, and what was
         asked for is tried each time.

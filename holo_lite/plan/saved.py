@@ -1,4 +1,4 @@
-"""A plan as JSON and back, for a run that is cut off and goes on with it."""
+"""A plan as JSON and back, for a run that is interrupted and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a storyboard may say and yet go wrong: one function a rule.
+"""What is allowed in a storyboard and may still go wrong: one function per rule.
 
 Each looks at the captions or at the frames of the shots and yields what it finds, for a person to judge: nothing
 here stops a run. What would stop one is an error, raised where the storyboard is read.
@@ -47,7 +47,7 @@ def findings(board: Storyboard, timeline: Timeline) -> tuple[CheckFinding, ...]:
 
 
 def unknown_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
-    """Names that shots use and the global caption does not introduce: nobody knows how they look."""
+    """Names that shots use and the global caption does not introduce: the model does not know how they look."""
     known = _names(board.scene)
     users: dict[str, list[int]] = {}
     for number, caption in enumerate(board.shot_captions(), start=1):

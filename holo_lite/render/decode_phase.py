@@ -83,5 +83,5 @@ def _one_down(latents: Tensor, plan: Plan, _: Shortage) -> tuple[Plan, str]:
     tile = smaller_tile(plan.tile, (latents.shape[2], latents.shape[3]))
     if tile is None:
         raise RoomError("memory ran out while decoding in the smallest tiles; close other programs and try again")
-    size = f"{tile[0] * PIXELS}x{tile[1] * PIXELS}"
+    size = f"{tile[1] * PIXELS}×{tile[0] * PIXELS}"
     return dataclasses.replace(plan, tile=tile), f"tiles of {size} pixels, blended where they overlap"

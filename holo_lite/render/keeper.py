@@ -1,4 +1,4 @@
-"""Keeps a run: takes it up where it stands, saves it after every step, and clears away when the video is there.
+"""Keeps a run: resumes it, saves it after every step, and removes its folder when the video is finished.
 
 A video matters more than its insurance. A state that cannot be saved is told once, and the run goes on; every later
 step tries again.

@@ -1,4 +1,4 @@
-"""The folder of a run: beside the video, while it is made.
+"""The folder of a run: next to the video, while it is made.
 
     lighthouse.mp4.run/run.json             what was begun, written first
     lighthouse.mp4.run/state.safetensors    where it stands after the last step
@@ -131,7 +131,7 @@ class RunFolder:
                 cache.unlink()
 
     def remove(self) -> None:
-        """Remove all of the run, the record first, so that what is left is no run. A failure is no matter."""
+        """Remove all of the run, the record first, so that the rest is not a run. Failures are ignored."""
         for pattern in OWN:
             for path in self.path.glob(pattern):
                 with suppress(OSError):

@@ -119,7 +119,7 @@ class Record:
 
 
 def circumstances(device: torch.device, computing: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """Everything beside the settings on which the last bits of a run depend, that computes as `computing` says."""
+    """Everything except the settings on which the last bits of a run depend, that computes as `computing` says."""
     tools = (*TOOLS, *_packages(computing))
     found = {"holo-lite": __version__, **{tool: _version(tool) for tool in tools}, **computing}
     if device.type == "cuda":

@@ -58,7 +58,7 @@ def parse_toml(text: str, where: str) -> Storyboard:
     """Read a storyboard from TOML ``text``; ``where`` is the name that errors begin with.
 
     Raises:
-        StoryboardError: the text is no TOML, or the storyboard in it is not well formed.
+        StoryboardError: the text is not TOML, or the storyboard in it is not well formed.
     """
     with naming(where):
         try:
@@ -72,7 +72,7 @@ def parse_json(text: str, where: str) -> Storyboard:
     """Read a storyboard from JSON ``text``; ``where`` is the name that errors begin with.
 
     Raises:
-        StoryboardError: the text is no JSON, or the storyboard in it is not well formed.
+        StoryboardError: the text is not JSON, or the storyboard in it is not well formed.
     """
     with naming(where):
         try:

@@ -8,7 +8,7 @@ HoloCine shows each shot only its own caption and the global one, so the place o
 sees what. The tags are looked for in the *cleaned* string, the one that is tokenised: cleaning turns two
 spaces into one and ``&amp;`` into ``&``, and spans found before it would slip by as many characters.
 
-Nothing here knows of tokens or tensors; `holo_lite.text.windows` goes on from characters to tokens.
+Nothing here uses tokens or tensors; `holo_lite.text.windows` maps characters to tokens.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CaptionSpans:
 def clean(text: str) -> str:
     """Return `text` as the text encoder was trained to see it.
 
-    Broken Unicode mended, HTML entities resolved twice (captions from the web are often escaped twice),
+    Broken Unicode repaired, HTML entities resolved twice (captions from the web are often escaped twice),
     every run of white space one space, none at the ends.
     """
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -31,7 +31,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Storyboard:
-    """The shots of one scene, their timing, and what else the person chose (None: not said).
+    """The shots of one scene, their timing, and the other settings it gives (None: not given).
 
     ``global_caption`` is read by all shots. ``cuts`` are the first frames of all shots but the first,
     counted from 0; ``frames`` is the length of the whole video. ``raw`` is a whole prompt in place of
@@ -60,7 +60,7 @@ class Storyboard:
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shots", tuple(self.shots))  # a list is as good, from whoever does not check types
+        object.__setattr__(self, "shots", tuple(self.shots))  # callers without a type checker may pass a list
         for text in (self.title, self.negative):
             _check_characters(text or "")
         if self.raw is None:

@@ -2,7 +2,7 @@
 
 There are three ways to time a storyboard, and one is used at a time: a duration on every shot, a list
 of cut frames, or nothing. The model begins a shot only at a frame of the form 4t+1 (see ``shots``), so
-what was asked is rounded, and every rounding is told in a note. The reference drops cuts that are out
+what was requested is rounded, and every rounding is reported in a note. The reference drops cuts that are out
 of range or fall together, and the video then has fewer shots than captions; here that is an error.
 """
 
@@ -17,7 +17,7 @@ from holo_lite.story.shots import FRAMES_PER_LATENT, even_cuts, latent_frames, r
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 
 TRAINED_FRAMES = 241
-MOST_FRAMES = 14_401  # 16 minutes: six million tokens at 480x832, beyond any one card
+MOST_FRAMES = 14_401  # 16 minutes: six million tokens at 832×480, beyond any one card
 SAFE_SPACING = 5  # two cuts this far apart never round to one; four apart may (7 and 11 both give 9)
 
 
@@ -52,7 +52,7 @@ def resolve_timeline(
     """Decide the length in frames and the first frame of every shot.
 
     ``frames`` and ``cuts`` come from the command line and go before the storyboard's own;
-    ``default_frames`` is the length when nobody names one; ``fps`` turns seconds into frames.
+    ``default_frames`` is the length if none is given; ``fps`` turns seconds into frames.
 
     Raises:
         StoryboardError: two ways of timing at once, durations on some shots only, or frames, cuts
@@ -159,7 +159,7 @@ def _check_room(num_frames: int, shots: int) -> None:
 
 
 def _roomy(shots: int) -> int:
-    """Return a length 4t+1 into which so many shots fit evenly."""
+    """Return a length 4t+1 into which `shots` fit evenly."""
     return FRAMES_PER_LATENT * math.ceil((SAFE_SPACING * shots - 1) / FRAMES_PER_LATENT) + 1
 
 

@@ -1,4 +1,4 @@
-"""A card's lane: a copy stream beside the stream that computes, and events between them.
+"""A card's lane: a copy stream next to the computing stream, and events between them.
 
 Nothing ever waits for the whole device. A slot is filled only after the computation that last used it (an event),
 computation starts only after the copy that filled its slot (another), and a host buffer is read into again only
@@ -18,7 +18,7 @@ from holo_lite.streaming.lane import Buffer, PinError
 
 
 class CudaLane:
-    """A copy stream beside the stream that computes.
+    """A copy stream next to the computing stream.
 
     Host memory is registered as pinned in its exact size: PyTorch's own pinned allocator rounds up to a power of
     two and keeps what it once had.
@@ -59,8 +59,8 @@ class CudaLane:
     def device_buffer(self, nbytes: int) -> Buffer:
         """Memory on the card.
 
-        The allocator orders reuse on the computing stream alone: what it hands out here may still be read there, so
-        the first copy has to wait for that stream as it is now.
+        The allocator orders reuse only on the computing stream: memory that it returns here may still be read
+        there, so the first copy has to wait for that stream's work so far.
         """
         slot = Buffer(torch.empty(nbytes, dtype=torch.uint8, device=self._device))
         self.release(slot)
@@ -83,7 +83,7 @@ class CudaLane:
         return self._event(self._computing, enable_timing=True)
 
     def await_filled(self, slot: Buffer, since: Any) -> None:
-        """Let the computing stream wait for the copy; the host goes on."""
+        """Let the computing stream wait for the copy; the host does not wait."""
         self._computing.wait_event(slot.event)
         self._waits.append((since, self.mark()))
 

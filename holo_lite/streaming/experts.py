@@ -39,7 +39,7 @@ class StreamedExperts:
     """Lends experts whose blocks stream; a context manager, which holds the memory.
 
     `forwards` counts the forwards each expert will run at most, in the order of use. Nothing is allocated before an
-    expert is lent; after a `lend` that failed, `change` says how to go on with less.
+    expert is lent; after a `lend` that failed, `change` tells it to continue with less.
     """
 
     paths: Mapping[Expert, Path]
@@ -68,7 +68,7 @@ class StreamedExperts:
         self._choose()
 
     def skip(self, expert: Expert, forwards: int) -> None:
-        """Learn that so many forwards fewer will be asked of the expert that is lent."""
+        """Note that the expert in use will be asked for `count` forwards fewer."""
         assert self._way is not None, "an expert is lent"
         self._way.cut(expert, forwards)
 
@@ -182,7 +182,7 @@ class StreamedExperts:
         streamer: Streamer[BlockId],
         attached: list[tuple[nn.Module, dict[str, torch.Tensor]]],
     ) -> None:
-        """Put resident blocks in place, noting what stood there, and a hook on every other."""
+        """Put resident blocks in place, noting what was there, and a hook on every other."""
         for index in self._places[expert].streamed:
             changes = self._changes(f"{BLOCKS}.{index}.")
             hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes))

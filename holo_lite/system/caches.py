@@ -1,6 +1,6 @@
 """What is kept in the cache folder, how large it is, and clearing it.
 
-Everything in there can be made again, at the cost of time. It is told by its name and, where a name could be
+Everything in there can be made again, at the cost of time. It is recognised by its name and, where a name could be
 anybody's, by its content: the folder may be one that other files live in, by a slip in a variable even a home
 folder, and clearing takes nothing but what was put there by us.
 """
@@ -23,7 +23,7 @@ LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
 class CachePart:
     """A kind of thing in the cache: files in a folder of their own, or one table.
 
-    folder: "" for the cache's own; name: of its files; keys: of a JSON table, which tells it from another's.
+    folder: "" for the cache's own; name: of its files; keys: of a JSON table, by which it is recognised.
     """
 
     name: str

@@ -2,10 +2,10 @@
 
 An encoded prompt is at most 512 × 4096 values, 4 MB in bf16; making one means reading 11 GB of weights. It
 depends on the token ids, the encoder's weights and the dtype, and its file is named by a hash of these. The
-weights are told apart by size, time of change and header: reading them all would cost what the cache saves.
+weights are identified by size, time of change and header: reading them all would cost what the cache saves.
 
 A cache must never be the reason that a run fails. An entry that is torn or altered is noticed by its
-checksum and made anew, and a folder that cannot be written is a warning in the log.
+checksum and made again, and a folder that cannot be written is a warning in the log.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ EOS_ID = 1
 
 @dataclass(frozen=True)
 class TokenizedPrompt:
-    """Token ids up to and including the end of the sequence, and the characters each stands for."""
+    """Token ids up to and including the end of the sequence, and the characters of each."""
 
     ids: tuple[int, ...]
     offsets: tuple[Range, ...]

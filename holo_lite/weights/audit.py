@@ -1,7 +1,7 @@
-"""Whether the shards of a converted model are what was written, found out beside the work that uses them.
+"""Whether the shards of a converted model are unchanged, checked while the run uses them.
 
-A disk, a copy or a power cut can change bytes and leave the length, and then only the hash in the manifest tells.
-To hash an expert of 8 GB takes a core seconds, for which nobody has to wait: a few threads do it while blocks come
+A disk, a copy or a power cut can change bytes and keep the length, and then only the hash in the manifest shows it.
+Hashing an expert of 8 GB takes a core seconds, but nothing waits for it: a few threads do it while blocks come
 and the first step is computed, and nothing computed from a part is kept before that part is settled. A shard found
 whole is not hashed again as long as its file is not written again. Files that were never converted have no hash to
 compare with.
@@ -21,7 +21,7 @@ from holo_lite.errors import CheckpointError
 from holo_lite.weights.manifest import Manifest, Shard, is_converted, read_manifest
 
 PIECE = 4 * 2**20  # bytes hashed at once, without the interpreter's lock
-SHARE, MOST_HANDS = 4, 4  # one core in so many hashes a part, and no more than so many
+SHARE, MOST_HANDS = 4, 4  # one core in SHARE hashes a part, at most MOST_HANDS
 
 Stamp = tuple[Path, int, int, int, int]  # a file as it was last written: path, size, times of change, inode
 
@@ -49,7 +49,7 @@ class Audit:
         """Wait until a part is hashed.
 
         Raises `CheckpointError` that names a shard which is not what was written; also one of another part, if it
-        is known already, so that what comes late in a run is told early.
+        is known already, so that a fault in a late part is reported early.
         """
         self.begin(part)
         if part in self._under_way:
@@ -118,7 +118,7 @@ class _Hashing(threading.Thread):
             )
 
     def _hash(self, path: Path) -> str | None:
-        """The sha256 of a file; None if it is no longer asked for."""
+        """The sha256 of a file; None if it is no longer needed."""
         digest, piece = hashlib.sha256(), memoryview(bytearray(PIECE))
         with path.open("rb", buffering=0) as file:
             while count := file.readinto(piece):

@@ -191,7 +191,7 @@ def _defaults(path: Path) -> Defaults:
 
 
 def _suits(value: object, default: object) -> bool:
-    """Whether a value can stand where `default` does; whole numbers may stand for any."""
+    """Whether a value can replace `default`; whole numbers may replace any number."""
     return type(value) is type(default) or (type(value) is int and isinstance(default, float))
 
 

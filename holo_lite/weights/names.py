@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-# The linear layers of the blocks of either network, which schemes are for; everything else stays as it is.
+# The linear layers of the blocks of either network, which schemes are for; everything else is not packed.
 LINEARS = re.compile(
     r"blocks\.\d+\.(self_attn|cross_attn)\.[qkvo]\.weight"
     r"|blocks\.\d+\.ffn\.[02]\.weight"

@@ -113,7 +113,7 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether this is a tensor whose numbers lie in the file as they are."""
+    """Whether this is a tensor whose numbers are in the file unchanged."""
     return (
         isinstance(value, torch.Tensor)
         and not value.is_nested
