@@ -1,7 +1,7 @@
-"""Carrying out a conversion, shard by shard, so that it can be cut off anywhere and gone on with.
+"""Carrying out a conversion, shard by shard, so that it can be interrupted anywhere and continued.
 
 A tensor is read, checked for NaN and Inf, packed under its scheme, compared with what it was, and written; then
-its pages are given back. At most one tensor stands in memory, whatever the checkpoint's size. The manifest is
+its pages are given back. At most one tensor is in memory, whatever the checkpoint's size. The manifest is
 written last: a folder without one is not a model yet.
 """
 
@@ -45,7 +45,7 @@ from quantize.source import row_slices
 Phase = Literal["check", "convert", "hash"]
 VAE = "vae"  # the component's name, and its folder's
 LOCK = "lock"  # in the folder while a process converts into it, and after it was killed
-SPARE = 64 * 2**20  # bytes of disk left free beside what is written
+SPARE = 64 * 2**20  # bytes of disk left free in addition to what is written
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Conversion:
     recipe: Recipe
     sources: tuple[Path, ...]
     extras: dict[str, bytes]  # small files written as they are: tokenizer, configs
-    facts: dict[str, Any]  # attention, defaults, loras, licence: what the manifest says beside
+    facts: dict[str, Any]  # attention, defaults, loras, licence: the manifest's other entries
     device: torch.device
     tools: dict[str, str]
 
@@ -113,7 +113,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Converted:
-    """The model stands. `errors` are relative, by component and tensor."""
+    """The model is finished. `errors` are relative, by component and tensor."""
 
     manifest: Manifest
     errors: dict[str, dict[str, float]]
@@ -123,7 +123,7 @@ Event = Begun | Advanced | Note | Converted
 
 
 def convert(conversion: Conversion) -> Iterator[Event]:
-    """Write everything but the manifest, or go on where an earlier run was cut off.
+    """Write everything except the manifest, or continue an interrupted run.
 
     Ends with `Converted`; `finish` then makes the folder a model. Raises `CheckpointError` for NaN or Inf in a
     tensor, `OutputError` for a folder that holds another model, and for a full disk.
@@ -169,7 +169,7 @@ def finish(conversion: Conversion, manifest: Manifest) -> None:
 
 
 def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
-    """Take up the journal of an interrupted run of the same conversion, or begin one; what stands is checked.
+    """Continue the journal of an interrupted run of the same conversion, or begin one; finished files are checked.
 
     Raises `OutputError` if the folder holds anything else, or the disk is too small for the rest.
     """
@@ -196,7 +196,7 @@ def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
 
 
 def _circumstances(conversion: Conversion) -> dict[str, Any]:
-    """What may decide the last bits beside the plan."""
+    """What may decide the last bits in addition to the plan."""
     device = conversion.device
     on_card = device.type == "cuda"
     unit = torch.cuda.get_device_name(device) if on_card else torch.backends.cpu.get_cpu_capability()
@@ -224,7 +224,10 @@ def _check_empty(out: Path) -> None:
         raise OutputError(f"{out}: is a file; name a folder")
     if (out / FILE_NAME).is_file():
         raise OutputError(f"{out}: holds a finished model; name another folder, or --verify to check it")
-    begun = {out / LOCK, partial_name(out / JOURNAL_NAME)}  # all there is of one killed before its first line stood
+    begun = {
+        out / LOCK,
+        partial_name(out / JOURNAL_NAME),
+    }  # all there is of one killed before its first line was written
     if out.is_dir() and any(path not in begun for path in out.iterdir()):
         raise OutputError(f"{out}: is not empty and holds no unfinished conversion; name another folder")
 

@@ -142,7 +142,7 @@ def _events(
 
 
 def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> StoryboardJudged:
-    """The same with the baseline's clip beside it."""
+    """The same with the baseline's clip added."""
     film, outcome = judged.film, judged.outcome
     alike = likeness(film.frames, other.frames, film.latents, other.latents)
     verdict = judge(outcome.scene, other.frames, reader)

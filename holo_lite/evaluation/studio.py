@@ -123,7 +123,7 @@ class Studio:
 
 
 def _end_of(events: Generator[Event, None, Result]) -> Result:
-    """What events lead to, with nobody to show them to."""
+    """The result of a run whose events are not shown."""
     while True:
         try:
             next(events)
@@ -132,7 +132,7 @@ def _end_of(events: Generator[Event, None, Result]) -> Result:
 
 
 def experts_fit(pipeline: Pipeline) -> bool:
-    """Whether both experts can stay in memory; where nobody knows how much is free, they do not."""
+    """Whether both experts can stay in memory; if the free memory is unknown, they do not."""
     machine = pipeline.machine
     free = machine.free if pipeline.device.type == "cuda" else machine.ram_free
     taken = sum(_bytes(stack) for stack in (pipeline.sizes.high_noise, pipeline.sizes.low_noise))

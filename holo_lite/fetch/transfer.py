@@ -2,7 +2,7 @@
 
 A file of 28 GB outlasts connections, and often the evening. `huggingface_hub` keeps nothing of a download that was
 cut off (since its pull request #4228 every attempt has a file of its own; see its issue #4196), so what has come is
-kept here: beside the target, under a name made from the file's digest, so that parts of two versions are never
+kept here: next to the target, under a name made from the file's digest, so that parts of two versions are never
 joined. Everything that comes is hashed on its way, and a file bears its name only if its digest is the listed one.
 """
 
@@ -104,14 +104,14 @@ class TransferPart:
         self.digest.update(piece)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self.file.seek(0)
         self.file.truncate()
         self.digest = new_digest(self.published)
 
 
 def download(hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep) -> Iterator[Event]:
-    """Bring a file to `target`, going on from what came before.
+    """Bring a file to `target`, continuing from the part downloaded before.
 
     A lost connection is taken up again, five times unless more has come; then it raises the `FetchError`.
     Raises `OutputError` where the file cannot be written. Whatever happens, what has come is kept.

@@ -54,7 +54,7 @@ def parse_key(key: str) -> Key | None:
 
 
 def declared_alpha(path: Path) -> float | None:
-    """The alpha of adapters whose tensors do not say it: from the header, or a file beside. None if unsaid.
+    """The alpha of adapters whose tensors do not say it: from the header, or a file next to it. None if not given.
 
     Raises `CheckpointError` for settings that change the arithmetic in a way that is not done here.
     """

@@ -33,7 +33,7 @@ class StoredLinear(nn.Module, ABC):
 
     @abstractmethod
     def unpack(self, dtype: torch.dtype) -> Tensor:
-        """The weight in `dtype`, made anew."""
+        """A new tensor of the weight in `dtype`."""
 
     def slices(self) -> Iterator[tuple[slice, Tensor]]:
         """The weight a slice of rows at a time: which, and (n, in) float32 that the caller owns."""
@@ -54,7 +54,7 @@ class Packed(StoredLinear):
             self.register_buffer(name, torch.empty(part.shape, dtype=part.dtype))
 
     def unpack(self, dtype: torch.dtype) -> Tensor:
-        """The weight in `dtype`, made anew."""
+        """A new tensor of the weight in `dtype`."""
         return find(self.scheme).unpack(dict(self.named_buffers()), self.shape, dtype)
 
     def slices(self) -> Iterator[tuple[slice, Tensor]]:

@@ -1,4 +1,4 @@
-"""What a person asks before a run: can this machine do it, how, and in what time."""
+"""Answers before a run: whether this machine can do it, how, and in what time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 @dataclass(frozen=True)
 class Forecast:
-    """A plan with everything said about it. `link` is in bytes a second; None: not known.
+    """A plan with everything to show about it. `link` is in bytes per second; None: not known.
 
     `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
     bytes.

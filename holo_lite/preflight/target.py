@@ -80,7 +80,7 @@ class Target:
 
     @property
     def room(self) -> Machine:
-        """Whose memory counts: this machine's for its CPU, that of the card here or named, else nobody's."""
+        """The memory that counts: this machine's for its CPU, that of the card here or named, else unknown."""
         if self.device.type == "cpu":
             return self.machine
         return self.place if self.place.has_card else UNKNOWN

@@ -1,9 +1,9 @@
 """Decoding under a plan: whole frames where they fit, else tiles, and smaller ones where memory runs out.
 
-Frames go to the video and to the contact sheet as they are decoded; the clip never stands in memory as pixels, and
+Frames go to the video and to the contact sheet as they are decoded; the clip is never in memory as pixels, and
 a frame is encoded while the next one is decoded.
-With a smaller tile decoding begins anew: a frame is not the same in other tiles, and a clip of two kinds would show
-where they meet.
+With a smaller tile decoding starts over: other tiles give slightly different frames, and in a clip with both kinds
+the change would be visible.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOST = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoding needs besides latents."""
+    """What decoding needs in addition to latents."""
 
     vae: Path
     dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""Denoising under a plan: the sampler's loop, gone on with one rung down where memory runs out.
+"""Denoising under a plan: the sampler's loop, continued one rung down when memory runs out.
 
 A step that failed is repeated from the latents before it, so nothing is lost and nothing is computed twice but that
 step. The step cache is that of the last step that was done, too, so the repeated step is decided as it was before.
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Denoiser:
-    """What denoising needs besides its input."""
+    """What denoising needs in addition to its input."""
 
     paths: Mapping[Expert, Path]
     dtype: torch.dtype
@@ -84,7 +84,7 @@ class Denoiser:
 
 @dataclass
 class Denoising:
-    """How far a run is: the latents after so many steps, which of them were skipped, and the step cache.
+    """How far a run is: its latents after the last step, which steps were skipped, and the step cache.
 
     `go_on` may fail and be called again with another plan.
     """

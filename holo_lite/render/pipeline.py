@@ -1,9 +1,9 @@
-"""The way of a storyboard to a video.
+"""From a storyboard to a video.
 
     storyboard ─ resolve ─ prompts ─ text encoder ─ contexts ─┐
                               noise ──────────────────────── sampler ─ latents ─ VAE ─ frames ─ mp4
 
-Everything that can be checked without weights is checked before the first is read. One network stands in
+Everything that can be checked without weights is checked before the first is read. One network is in
 memory at a time: the text encoder, an expert, the other expert, the VAE. A run is a generator of events;
 closing it cancels the run and leaves nothing half-written.
 """
@@ -115,7 +115,7 @@ class Pipeline:
         """Open a model folder and check every file in it by names and shapes; no weight is read yet.
 
         Without `model` the built-in holo-tiny is used. `device` is auto, cpu, cuda or cuda:N; `dtype` is auto
-        (that of the files), bf16 or fp32; `attention` picks sparse or full experts where both are there;
+        (that of the files), bf16 or fp32; `attention` chooses sparse or full experts where the folder has both;
         `profile` is auto, the name of a shipped profile, or a TOML file; `lora` are adapters to add as the model
         runs, files and strengths by expert (``{"high_noise": [("fast.safetensors", 1.0)]}``), which are read once
         to check their numbers. `kernel` computes attention: auto or a name of `holo_lite.kernels.registry`;
@@ -154,7 +154,7 @@ class Pipeline:
 
     @classmethod
     def of_run(cls, run: str | Path, **otherwise: Any) -> Pipeline:
-        """Open the model that a run was begun with. `otherwise` are arguments of `load` that shall be others.
+        """Open the model that a run was begun with. `otherwise` are arguments of `load` to replace.
 
         Raises `RunError` for a folder without a run, and what `load` raises.
         """
@@ -215,14 +215,14 @@ class Pipeline:
     ) -> Events:
         """Prepare and run: yields what happens, and at the end `Finished`. Close it to cancel.
 
-        In the folder `run` the state is saved after every step; given the same settings again, the run goes on from
-        there. The folder is removed when the video is there, unless `keep_run`. Raises what `prepare` and `run`
-        raise, before the first event is asked for.
+        In the folder `run` the state is saved after every step; given the same settings again, the run continues
+        from there. The folder is removed when the video is there, unless `keep_run`. Raises what `prepare` and
+        `run` raise, before the first event is asked for.
         """
         return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run)
 
     def resume(self, run: str | Path, out: str | Path | None = None, *, keep_run: bool = False) -> Events:
-        """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
+        """Resume the run in a folder, with its own settings and plan, into its own video or into `out`.
 
         Yields as `generate`. Raises `RunError` for a folder without a run, of another model, or damaged.
         """
@@ -234,7 +234,7 @@ class Pipeline:
         return self.run(job, Path(out) if out else folder.video(record), folder.path, keep_run=keep_run)
 
     def run(self, job: Job, out: str | Path, run: str | Path | None = None, *, keep_run: bool = False) -> Events:
-        """Run a prepared job into the mp4 `out`, and a contact sheet of the same name beside it.
+        """Run a prepared job into the mp4 `out`, and a contact sheet of the same name next to it.
 
         `run` and `keep_run` are as for `generate`. Raises `OutputError` at once, before any weight is read, if
         `out` cannot be written, and `RunError` if `run` holds another run or is damaged.
@@ -252,7 +252,7 @@ class Pipeline:
         return self._as_begun(folder)._kept(job, out, sheet, folder, keep_run=keep_run)
 
     def _kept(self, job: Job, out: Path, sheet: Path, folder: RunFolder, *, keep_run: bool) -> Events:
-        """Run a job that is kept in a folder, from where it stands there."""
+        """Run a job that is kept in a folder, from its saved state."""
         settings = dataclasses.replace(job.settings, computing=self.computing.record)
         here = circumstances(self.device, self.computing.record)
         record = Record(settings, job.plan, self.opening, folder.path_to(out), here)
@@ -261,7 +261,7 @@ class Pipeline:
         return self._events(job, out, sheet, keeper)
 
     def _as_begun(self, folder: RunFolder) -> Pipeline:
-        """This, with the kernel and fusing of a run that stands in a folder, where `auto` came to others today."""
+        """This pipeline, with the kernel and fusing of a folder's run, where `auto` chooses others today."""
         found = folder.record() if folder.has_state else None
         if found is None or found.opening.device != self.opening.device:
             return self
@@ -273,7 +273,7 @@ class Pipeline:
             computing = choose_computing(
                 said, self.sizes.config, device=self.device, dtype=self.dtype, scheme=self.sizes.scheme
             )
-        except SettingsError:  # it cannot be had any more, and that it is another is told
+        except SettingsError:  # no longer possible; that it differs is reported
             return self
         opening = dataclasses.replace(self.opening, **vars(computing.said))
         return dataclasses.replace(self, computing=computing, opening=opening)

@@ -1,4 +1,4 @@
-"""Going on where memory runs out: the same work again, with a smaller plan.
+"""Continuing when memory runs out: the same work again, with a smaller plan.
 
 The smaller plan is taken after the failed work has been left entirely: an exception that is being handled keeps its
 frames alive, and these keep the tensors.
@@ -43,7 +43,7 @@ class OomRetry:
     ) -> Generator[Event, None, tuple[T, Plan]]:
         """Drive an attempt until one succeeds: what it returned, and the plan that did it.
 
-        `place` says where in the run an attempt stands. Raises what `down` raises, and what is no lack of memory.
+        `place` says which step an attempt is at. Raises what `down` raises, and every error not about memory.
         """
         while True:
             events = attempt(plan)

@@ -28,7 +28,7 @@ from holo_lite.weights.audit import Audit
 
 @dataclass(frozen=True)
 class Encoding:
-    """What reading needs besides prompts."""
+    """What reading needs in addition to prompts."""
 
     encoder: Path
     dtype: torch.dtype

@@ -1,11 +1,11 @@
 """The folder of a run: next to the video, while it is made.
 
     lighthouse.mp4.run/run.json             what was begun, written first
-    lighthouse.mp4.run/state.safetensors    where it stands after the last step
+    lighthouse.mp4.run/state.safetensors    its state after the last step
     lighthouse.mp4.run/lock                 held by the process that works on it
 
-A run without a finished step is worth nothing, and its folder may go. What else lies in the folder is somebody
-else's and stays.
+A run without a finished step is worth nothing, and its folder may be removed. Other files in the folder are not
+ours and stay.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RunFolder:
 
     @classmethod
     def named(cls, path: Path) -> RunFolder:
-        """The folder at `path`, or beside the video of that name. Raises `RunError` where there is no run."""
+        """The folder at `path`, or next to the video of that name. Raises `RunError` where there is no run."""
         for folder in (cls(path), cls.beside(path)):
             if folder.is_begun:
                 return folder
@@ -109,11 +109,11 @@ class RunFolder:
             sync_folder(self.path.parent)  # or after a power cut the folder may be gone, and all of its states
 
     def state(self) -> tuple[State, StoredCache | None] | None:
-        """Where the run stands; None before its first step. Raises `RunError` for a damaged or foreign file."""
+        """The state of the run; None before its first step. Raises `RunError` for a damaged or foreign file."""
         return read_state(self.path, self._identity())
 
     def save(self, state: State, before: StoredCache | None) -> StoredCache | None:
-        """Save a state in place of the one before, whose cache stands as `before` says. Raises `OutputError`."""
+        """Save a state in place of the previous one, whose cache is `before`. Raises `OutputError`."""
         try:
             with writing(self.path):
                 stored = write_state(self.path, state, self._identity(), before)

@@ -1,7 +1,7 @@
 """What a run was begun as, in a small JSON file that is written first and never changed.
 
-Settings and plan stand in it as they were resolved, and so does the way to open the model: whoever goes on asks
-for nothing and decides nothing again. Beside them stand the circumstances on which the last bits depend.
+It has the settings and the plan as resolved, and how to open the model, so that resuming decides nothing again. It
+also has the circumstances on which the last bits depend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from holo_lite.version import __version__
 VERSION = 1
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
-FREE = {"made_with", "plan", "device"}  # settings that bear on last bits only: they may differ where a run goes on
+FREE = {
+    "made_with",
+    "plan",
+    "device",
+}  # settings that change only the last bits: they may differ when a run resumes
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Opening:
     def arguments(self, otherwise: Mapping[str, Any]) -> dict[str, Any]:
         """What to give to `Pipeline.load`, with some of it other than it was.
 
-        What computes on one device is not there on every other, and is chosen anew for another.
+        A kernel of one device may be missing on another, so it is chosen again for another device.
         """
         moved = otherwise.get("device", self.device) != self.device
         anew = {"kernel": "auto", "fuse": "auto"} if moved else {}
@@ -133,7 +137,7 @@ def circumstances(device: torch.device, computing: Mapping[str, str] = MappingPr
 
 
 def _packages(computing: Mapping[str, str]) -> Iterator[str]:
-    """What computes beside PyTorch: an attention kernel's package, and Triton, named otherwise on Windows."""
+    """What computes in addition to PyTorch: an attention kernel's package, and Triton (another name on Windows)."""
     packages = {kernel.name: kernel.package for kernel in KERNELS}
     if (package := packages.get(computing.get("kernel", ""))) is not None:
         yield package.distribution
@@ -155,7 +159,7 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _telling(settings: RunSettings) -> dict[str, Any]:
-    """The settings that tell one video from another. Of how it computes, that is the format of products."""
+    """The settings that make a different video. Of how it computes, that is only the format of products."""
     found = json.loads(settings.to_json())
     found["computing"] = found["computing"].get("linear", "")
     return {name: value for name, value in found.items() if name not in FREE}

@@ -86,7 +86,7 @@ class Progress:
 
 
 class Experts(Protocol):
-    """Whoever holds the two experts' weights."""
+    """The owner of the two experts' weights."""
 
     def lend(self, expert: Expert) -> AbstractContextManager[WanDiT]:
         """Give an expert that is ready to run, for as long as the context lasts."""

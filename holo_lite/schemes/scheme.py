@@ -45,7 +45,7 @@ class Scheme(ABC):
     """One way to store the weight of a Linear, as pure functions of tensors.
 
     `error_bound` bounds the relative error ‖W − W'‖ / ‖W‖ (Frobenius norms, W' in float32) of a weight of
-    independent Gaussian numbers with rows up to 13824 long, the longest in the model. It is derived beside
+    independent Gaussian numbers with rows up to 13824 long, the longest in the model. It is derived with
     each scheme and is 6 to 8 % above the exact expectation, since a given tensor scatters around it.
     Heavier tails than a Gaussian's can exceed it.
 

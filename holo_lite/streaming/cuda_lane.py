@@ -33,7 +33,7 @@ class CudaLane:
     def host_buffer(self, nbytes: int, *, pinned: bool) -> Buffer:
         """Memory of exactly this size, on pages of its own. Raises `PinError` if the system refuses to pin it.
 
-        A copy from memory that is not pinned goes through the driver's own buffer, and holds up whoever queues it.
+        A copy from memory that is not pinned goes through the driver's own buffer, and blocks the thread.
         """
         try:
             data = torch.frombuffer(_pages(nbytes), dtype=torch.uint8)
