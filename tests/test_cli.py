@@ -619,9 +619,9 @@ def test_a_step_that_waits_for_weights_says_so_and_one_that_hardly_does_not():
             show(PhaseStarted("denoise", step.index + 1), view)
             show(StepDone(Progress(step, 2, empty, empty), 3 * 10**9, 4 * 10**9, 10.0, waited), view)
     _, first, _, second = console.file.getvalue().splitlines()
-    assert "high-noise, 3.00 GB of 4.00 GB VRAM, " in first
+    assert "high-noise, 2.79 GiB of 3.73 GiB VRAM, " in first
     assert "waiting" not in first
-    assert "low-noise, 3.00 GB of 4.00 GB VRAM, 12% waiting for weights, " in second
+    assert "low-noise, 2.79 GiB of 3.73 GiB VRAM, 12% waiting for weights, " in second
 
 
 def test_a_video_named_by_nobody_is_never_written_over(run, tmp_path):

@@ -101,11 +101,11 @@ def test_a_named_card_and_a_named_profile_both_count(run):
     """The profile's budget, and no more than the card has; the card's rates."""
     small = " ".join(lines(run("plan", BOARD, "--gpu", "4090", "--profile", "8gb")))
     assert small.startswith("profile 8gb: as asked, on a free RTX 4090 ")
-    assert "a budget of 7.52 GB" in small
+    assert "a budget of 7.00 GiB" in small
     assert "165.2 TFLOPS" in small
     large = " ".join(lines(run("plan", BOARD, "--gpu", "RTX 3080", "--profile", "24gb")))
     assert large.startswith("profile 24gb: as asked, on a free RTX 3080 ")
-    assert "a budget of 9.66 GB" in large
+    assert "a budget of 9.00 GiB" in large
     assert "59.5 TFLOPS" in large
 
 
@@ -118,7 +118,7 @@ def test_a_card_without_a_cited_rate_gets_no_time(run):
 
 def test_a_machine_without_a_card_plans_for_its_processor(run):
     found = lines(run("plan", BOARD))
-    assert found[0] == "profile cpu: no CUDA card here, 68.72 GB of RAM, nf4 preferred: all blocks stay"
+    assert found[0] == "profile cpu: no CUDA card here, 64.00 GiB of RAM, nf4 preferred: all blocks stay"
     assert any("peak RAM" in line for line in found)
     assert "measured on this CPU: 1 TFLOPS linear, 0.5 attention" in " ".join(found)
 
@@ -173,8 +173,8 @@ def test_8_bit_products_are_planned_and_counted(run):
     assert "compute bf16: matches the stored weights; this card can also do fp8 and int8, at a small cost" in plain
     assert "compute int8: as asked" in coded
     assert "products in int8 counted as no faster than others" in coded
-    ready = [re.search(r"([\d.]+ .B) its unpacked weights", text)[1] for text in (plain, coded)]
-    assert ready == ["209.72 MB", "104.94 MB"]
+    ready = [re.search(r"([\d.]+ .iB) its unpacked weights", text)[1] for text in (plain, coded)]
+    assert ready == ["200.00 MiB", "100.08 MiB"]
 
 
 def test_auto_plans_for_what_the_weights_are_stored_in(run):
@@ -194,7 +194,7 @@ def test_8_bits_are_timed_at_their_own_rate_here(run):
 def test_an_attention_kernel_that_holds_something_is_planned_with_it(run):
     words = ("--gpu", "5090", "--profile", "8gb", "--frames", 33)
     plain, sage = (text_of(run("plan", BOARD, *words, *more)) for more in ((), ("--kernel", "sage")))
-    work = [float(re.search(r"([\d.]+) MB working memory of a layer", text)[1]) for text in (plain, sage)]
+    work = [float(re.search(r"([\d.]+) MiB working memory of a layer", text)[1]) for text in (plain, sage)]
     assert work[1] > 1.4 * work[0]
     assert "kernel sage: as asked" in sage
     assert "sage counted as PyTorch's own attention" in sage
@@ -218,7 +218,7 @@ def test_tiles_are_said_with_their_memory(run, tmp_path):
 
     found = " ".join(lines(run("plan", BOARD, "--gpu", "4090", "--profile", own_file(tmp_path, tiling='"always"'))))
     assert (
-        "decode: in overlapping tiles of 52×30 latents, blended; their caches take 4.25 GB of main memory" in found
+        "decode: in overlapping tiles of 52×30 latents, blended; their caches take 3.96 GiB of main memory" in found
     )
 
 

@@ -230,7 +230,7 @@ ILL = {
     ),
     "little RAM": (
         replace(WELL, machine=replace(WELL.machine, ram=8 * GIB, ram_free=2 * GIB)),
-        ("RAM", "note", "8.59 GB, 2.15 GB of it free", "close other programs"),
+        ("RAM", "note", "8.00 GiB, 2.00 GiB of it free", "close other programs"),
     ),
     "a disk with moving parts": (
         replace(WELL, disk=replace(WELL.disk, rate=150e6)),

@@ -401,7 +401,7 @@ def test_a_refusal_names_what_fits():
     with pytest.raises(SettingsError) as caught:
         make_plan(find_profile("6gb"), SIZES["nf4"], MINUTE)
     said = str(caught.value)
-    assert said.startswith("961 frames at 832×480 need 6.49 GB for denoising; profile 6gb gives 5.11 GB here; ")
+    assert said.startswith("961 frames at 832×480 need 6.04 GiB for denoising; profile 6gb gives 4.76 GiB here; ")
     frames, size = said.partition("what fits: ")[2].split(", or ")[:2]
     assert said.endswith("a free card for the profile 8gb")
     shorter = with_layout(

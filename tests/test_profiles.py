@@ -132,7 +132,7 @@ def test_the_choice_goes_by_what_is_free(total, free, name):
     profile, why = choose_profile(card(total, free), SIZES)
     assert profile.name == name
     assert profile.card - profile.headroom == pytest.approx(min(total - 1, free - 0.5) * GIB, abs=2)
-    assert why.startswith(f"profile {name}: {free:.1f} of {total:.1f} GiB free on a card, 68.72 GB of RAM")
+    assert why.startswith(f"profile {name}: {free:.1f} of {total:.1f} GiB free on a card, 64.00 GiB of RAM")
 
 
 def machine(gib, ram):
@@ -165,7 +165,7 @@ def test_a_profile_whose_rules_read_less_from_disk_is_chosen_over_a_larger_one(m
 
 
 def test_the_reason_without_a_card_or_a_model():
-    told = "profile cpu: no CUDA card here, 1.07 GB of RAM, nf4 preferred: 241 frames are too many"
+    told = "profile cpu: no CUDA card here, 1.00 GiB of RAM, nf4 preferred: 241 frames are too many"
     assert choose_profile(Machine(ram=GIB))[1] == told
     assert choose_profile(machine_with(find_card("RTX 4090")))[0].name == "24gb"
 

@@ -16,7 +16,7 @@ from holo_lite.doctor.judge_card import (
     judge_torch,
     judge_windows,
 )
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import bytes_text, memory_text
 
 SLOW_DISK = 500e6  # bytes a second: what SATA can bring; disks with moving parts give a third of it
 LITTLE_RAM = 4 * 2**30  # free bytes
@@ -87,7 +87,7 @@ def judge_memory(s: MachineFacts) -> Iterator[Diagnosis]:
         return  # the card's line has said it, or PyTorch's
     if s.machine.ram is None or s.machine.ram_free is None:
         return
-    said = f"{bytes_text(s.machine.ram)}, {bytes_text(s.machine.ram_free)} of it free"
+    said = f"{memory_text(s.machine.ram)}, {memory_text(s.machine.ram_free)} of it free"
     if s.machine.ram_free < LITTLE_RAM:
         yield note("RAM", said, "close other programs: weights then stay in memory instead of on the disk")
     else:

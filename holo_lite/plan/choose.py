@@ -22,7 +22,7 @@ from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_pro
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes, released_sizes
 from holo_lite.story.shots import ShotLayout, even_cuts
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 SLACK = 100, 95  # a "24 GB" card has a little less: that many parts in the profile are as good as these here
 TRIAL_SHOTS = 5
@@ -102,7 +102,7 @@ def _found(trial: ProfileTrial, sizes: ModelSizes | None) -> str:
 
 
 def _ram(machine: Machine) -> str:
-    return "RAM not known" if machine.ram is None else f"{bytes_text(machine.ram)} of RAM"
+    return "RAM not known" if machine.ram is None else f"{memory_text(machine.ram)} of RAM"
 
 
 def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Profile, Machine, str]:

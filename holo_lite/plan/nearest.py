@@ -17,7 +17,7 @@ from holo_lite.plan.search import Problem
 from holo_lite.settings import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout, latent_frames
 from holo_lite.story.timeline import MOST_FRAMES
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 MOST_ROWS = MOST_PIXELS // PIXELS_PER_TOKEN
 MOST_LATENT_FRAMES = latent_frames(MOST_FRAMES)
@@ -105,8 +105,8 @@ def refusal(problem: Problem) -> SettingsError:
     found = list(_alternatives(problem))
     advice = f"what fits: {', or '.join(found)}" if found else "nothing close to it fits"
     return SettingsError(
-        f"{clip} need {bytes_text(need)} for {PHASE_NAMES[name]}; "
-        f"profile {problem.profile.name} gives {bytes_text(problem.room)} here; {advice}"
+        f"{clip} need {memory_text(need)} for {PHASE_NAMES[name]}; "
+        f"profile {problem.profile.name} gives {memory_text(problem.room)} here; {advice}"
     )
 
 

@@ -11,7 +11,7 @@ from holo_lite.plan.fit import PhasePlan, Plan
 from holo_lite.plan.nearest import size_text
 from holo_lite.plan.profile import GIB
 from holo_lite.preflight.forecast import Ability, Forecast
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 WIDTH = 100
 HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
@@ -58,7 +58,7 @@ def _table(report: Forecast) -> Iterator[str]:
 
 
 def _bytes(phase: PhasePlan) -> Iterable[str]:
-    return (bytes_text(count) if count else NOTHING for count in (phase.peak, phase.pinned, phase.streamed))
+    return (memory_text(count) if count else NOTHING for count in (phase.peak, phase.pinned, phase.streamed))
 
 
 def _row(cells: tuple[str, ...]) -> str:
@@ -76,7 +76,7 @@ def _memory(plan: Plan, *, guided: bool) -> str:
     )
     cache = ", room for a step cache" if plan.step_cache else ""
     return (
-        f"memory: a budget of {bytes_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
+        f"memory: a budget of {memory_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
         f"the device{kept}; {branches if guided else ''}"
         f"chunks of {plan.chunks.attention} tokens in attention and {plan.chunks.feed_forward} in the feed-forward"
         f"{cache}"
@@ -85,14 +85,14 @@ def _memory(plan: Plan, *, guided: bool) -> str:
 
 def _rows(report: Forecast) -> str:
     """What takes the most memory while denoising."""
-    rows = [f"{bytes_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
+    rows = [f"{memory_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
     return f"denoising at its peak: {', '.join(rows)}"
 
 
 def _decode(plan: Plan) -> str:
     if plan.tile is None:
         return "decode: whole frames"
-    caches = f"their caches take {bytes_text(plan.tile_caches)} of main memory"
+    caches = f"their caches take {memory_text(plan.tile_caches)} of main memory"
     return f"decode: in overlapping tiles of {plan.tile[1]}×{plan.tile[0]} latents, blended; {caches}"
 
 

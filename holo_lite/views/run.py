@@ -35,7 +35,7 @@ from holo_lite.events import (
 )
 from holo_lite.plan.fit import Plan
 from holo_lite.settings import OFF, RunSettings
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import bytes_text, memory_text
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
 
 TITLES: dict[Phase, str] = {
@@ -153,7 +153,7 @@ def _step(event: StepDone) -> str:
     used, waiting = "", ""
     skipped = ", skipped (cached)" if event.skipped else ""
     if event.memory is not None:
-        used = f", {bytes_text(event.memory)} of {bytes_text(event.planned)} VRAM"
+        used = f", {memory_text(event.memory)} of {memory_text(event.planned)} VRAM"
     if event.waited_share >= NOTABLE:
         waiting = f", {event.waited_share:.0%} waiting for weights"
     return event.progress.step.expert.replace("_", "-") + skipped + used + waiting
@@ -163,7 +163,7 @@ def _planned(plan: Plan) -> str:
     """What a plan needs, on one line."""
     branches = "both guidance branches at once" if plan.joint else "one guidance branch at a time"
     kept = f"{plan.resident} of {plan.blocks} blocks resident{', a step cache' if plan.step_cache else ''}"
-    return f"plan: at most {bytes_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
+    return f"plan: at most {memory_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
 
 
 class Pace:
