@@ -327,7 +327,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_video(folder):
     (folder.path.parent / "b.mp4").touch()
     with pytest.raises(RunError, match=r"b\.mp4: no interrupted run .* here or in b\.mp4\.run, which is finished"):
         RunFolder.named(folder.path.parent / "b.mp4")
-    with pytest.raises(RunError, match=r"c\.mp4: no run .* or in c\.mp4\.run; name the video or its \.run folder$"):
+    with pytest.raises(RunError, match=r"c\.mp4: no interrupted run .* or in c\.mp4\.run; name the video or its \.run folder$"):
         RunFolder.named(folder.path.parent / "c.mp4")
 
 
@@ -376,7 +376,7 @@ def test_every_setting_either_makes_another_run_or_bears_on_last_bits_only():
         assert name in said, said
     for name, value in LAST_BITS.items():
         assert difference(SETTINGS, dataclasses.replace(SETTINGS, **{name: value})) == []
-    assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, not bf16"]
+    assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, now bf16"]
 
 
 def test_circumstances_name_what_last_bits_depend_on():
