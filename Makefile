@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quality gpu bench card soak architecture clean
+.PHONY: install demo test check fuzz quality gpu bench card soak architecture clean
 
 install: .venv/installed
 
@@ -25,6 +25,12 @@ check: install
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+# Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
+FUZZ_INPUTS ?= 5000
+FUZZ_FIRST ?= 0
+fuzz: install
+	FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_FIRST=$(FUZZ_FIRST) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py
+
 # How well the built-in model keeps to storyboards, whole and quantized. See docs/quality.md.
 STORYBOARDS ?= 200
 quality: install build/tiny-int8 build/tiny-nf4
@@ -37,24 +43,24 @@ build/tiny-%: holo_lite/tiny/weights/model.json | install
 # On a machine with a CUDA card: its tests, then every card's plan under that card's cap. WORK takes 23 GB of disk.
 WORK ?= work
 gpu: install
-	$(BIN)/python -m pytest tests/test_eight_bit.py tests/test_fused.py tests/test_kernels.py tests/test_plan_measured.py tests/test_schemes.py tests/test_streaming.py
-	$(BIN)/python benchmarks/fit.py $(WORK)
+	$(BIN)/python -m pytest tests/eightbit/test_eight_bit.py tests/kernels/test_fused.py tests/kernels/test_kernels.py tests/plan/test_plan_measured.py tests/schemes/test_schemes.py tests/streaming/test_streaming.py
+	$(BIN)/python -m benchmarks.fit $(WORK)
 
 # How fast a denoising step is here, beside other ways to compute it, and what became slower since a result was kept
 # (KEEP=--keep keeps this one). On a card it takes 25 GB of disk in WORK; what is cut off goes on.
 KEEP ?=
 bench: install
-	$(BIN)/python benchmarks/speed.py $(WORK) --fresh --compare $(KEEP)
+	$(BIN)/python -m benchmarks.speed $(WORK) --fresh --compare $(KEEP)
 
 # Both of these, what is most telling first, within so many minutes. It takes 50 GB of disk in WORK; what is cut off
 # goes on.
 MINUTES ?= 60
 card: install
-	$(BIN)/python benchmarks/card.py $(WORK) --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.card $(WORK) --minutes $(MINUTES)
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install
-	$(BIN)/python benchmarks/soak.py $(KEEP)
+	$(BIN)/python -m benchmarks.soak $(KEEP)
 
 # Draw the layers of docs/architecture.md and .svg again, from tests/layers.py.
 architecture: install

@@ -1,82 +1,111 @@
 """The command line: a thin skin over `holo_lite`.
 
 A command parses, calls, and turns the library's errors into one line and exit code 2. Each is a module of
-`holo_lite.commands`, which imports nothing heavy before it needs it, so that help is instant.
+`holo_lite.commands`, which imports nothing heavy before it needs it, so that help is instant. This module itself
+imports next to nothing: whoever stops the program while it starts gets one line, too.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-import click
-
-from holo_lite.commands.batch import batch
-from holo_lite.commands.cache import cache
-from holo_lite.commands.check import check
-from holo_lite.commands.demo import demo
-from holo_lite.commands.doctor import doctor
-from holo_lite.commands.evaluate import evaluate
-from holo_lite.commands.fetch import fetch
-from holo_lite.commands.generate import generate
-from holo_lite.commands.inspect import inspect
-from holo_lite.commands.plan import plan
-from holo_lite.commands.profiles import profiles
-from holo_lite.commands.quantize import quantize
-from holo_lite.commands.resume import resume
-from holo_lite.commands.stopping import stoppable
-from holo_lite.errors import HoloError
-from holo_lite.version import __version__
+if TYPE_CHECKING:
+    from holo_lite.commands.stopping import Stop
 
 MISTAKE = 2
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for large pages, and a CPU waits less for memory
-COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
 
 
 def main() -> None:
     """Run the command line and exit with its code: 0 on success, 2 on a mistake."""
     os.environ.setdefault(LARGE_PAGES, "1")
-    with stoppable() as stop:
-        try:
-            code = holo_lite.main(prog_name="holo-lite", standalone_mode=False)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            code = MISTAKE
-        except click.ClickException as error:
-            code = _mistake(f"{error.format_message()} {_where_to_read(error)}")
-        except HoloError as error:
-            code = _mistake(str(error))
-        except OSError as error:
-            code = _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
-        except (KeyboardInterrupt, click.Abort) as told:
-            click.echo(f"interrupted; {told if str(told) else 'no half-written file is left'}", err=True)
-            code = stop.code
+    forget_current_folder()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # till the handler of `stoppable` stands: no traceback
+        code = _run()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     sys.exit(code)
+
+
+def forget_current_folder() -> None:
+    """Import nothing from the folder a person happens to stand in, unless holo-lite lies there itself.
+
+    Python puts it in front for `python -m`, and an empty word in PYTHONPATH does so, too.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = ""
+    trusted = (os.path.dirname(os.path.abspath(__file__)), sys.prefix, sys.base_prefix)
+    if not any(f"{here}{os.sep}".startswith(f"{each}{os.sep}") for each in trusted):
+        sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]
+
+
+def _run() -> int:
+    from holo_lite.commands.stopping import stoppable
+    from holo_lite.commands.streams import speaking
+
+    with stoppable() as stop, speaking():
+        try:
+            return _ended(stop)
+        except (Exception, KeyboardInterrupt):
+            if stop.asked is None:
+                raise
+            return _interrupted(stop, "")  # asked to stop amid an import, libraries raise whatever they like
+
+
+def _ended(stop: Stop) -> int:
+    """Run the command that is named, and turn what it raises into a line and an exit code."""
+    import click
+
+    from holo_lite.cancel import Cancelled
+    from holo_lite.commands.group import holo_lite
+    from holo_lite.errors import HoloError
+
+    try:
+        code = holo_lite.main(prog_name="holo-lite", standalone_mode=False, obj=stop.cancel)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return MISTAKE
+    except click.ClickException as error:
+        return _mistake(f"{error.format_message()} {_where_to_read(error)}")
+    except HoloError as error:
+        return _mistake(str(error))
+    except OSError as error:
+        return _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
+    except (KeyboardInterrupt, Cancelled, click.Abort) as ended:
+        return _interrupted(stop, str(ended) if isinstance(ended, click.Abort) else "")
+
+
+def _interrupted(stop: Stop, told: str) -> int:
+    _say(f"interrupted; {told or 'no half-written file is left'}")
+    return stop.code
 
 
 def _mistake(message: str) -> int:
     """Report on one line what is wrong."""
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    _say(f"error: {' '.join(message.split())}")
     return MISTAKE
 
 
-def _where_to_read(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
+def _say(line: str) -> None:
+    from holo_lite.commands.telling import tell
+
+    tell(line, err=True)
+
+
+def _where_to_read(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
     return f"See '{context.command_path if context else 'holo-lite'} --help'."
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="holo-lite")
-def holo_lite() -> None:
-    """Whole multi-shot scenes from a storyboard, on the graphics card you have."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    for noisy in ("bitsandbytes", "diffusers", "huggingface_hub", "transformers"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-
-
-for command in COMMANDS:
-    holo_lite.add_command(command)
 
 if __name__ == "__main__":
     main()

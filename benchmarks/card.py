@@ -1,8 +1,8 @@
 """What only a card can show, in the order of its worth, within so many minutes.
 
-    python benchmarks/card.py WORK [--minutes 25] [--results FOLDER]
+    python -m benchmarks.card WORK [--minutes 25] [--results FOLDER]
 
-First what the targets of `speed.py` speak of and what those of `fit.py` say of a card of 8 GB, then the tests that
+First what the targets of `speed` speak of and what those of `fit` say of a card of 8 GB, then the tests that
 need a card, and after that the rest of both. What fails is left behind, and the others go on. What is finished
 stands in FOLDER and is not run again: the same command goes on, also on another machine with the same card that has
 FOLDER. WORK takes some 50 GB of disk. At the end every target is told, and how it stands.
@@ -20,16 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import click
-import fit_targets
-import speed_targets
 import torch
-from resumable import ENDLESS, LEAST, LIMIT, Clock, ended_within, fingerprint, write_record
-from timing import device_name, slug
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+from benchmarks import ROOT, command
+from benchmarks.fit import targets as fit_targets
+from benchmarks.resumable import ENDLESS, LEAST, LIMIT, Clock, ended_within, fingerprint, write_record
+from benchmarks.speed import targets as speed_targets
+from benchmarks.timing import device_name, slug
+
 CODE = ROOT / "holo_lite", ROOT / "tests"
-TESTS = ("eight_bit", "fused", "kernels", "plan_measured", "schemes")
+TESTS = (
+    "eightbit/test_eight_bit.py",
+    "kernels/test_fused.py",
+    "kernels/test_kernels.py",
+    "plan/test_plan_measured.py",
+    "schemes/test_schemes.py",
+)
 NEEDING_A_CARD = "a_card or this_card or cuda"  # what their names hold
 WORDS = {True: "met", False: "MISSED", None: "not judged"}
 
@@ -66,7 +72,7 @@ class Place:
 
     def command(self, benchmark: str, minutes: float) -> list[str]:
         """What runs a benchmark for so many minutes."""
-        script = [sys.executable, str(HERE / f"{benchmark}.py"), str(self.work)]
+        script = [*command(benchmark), str(self.work)]
         return [*script, "--result", str(self.result(benchmark)), "--minutes", f"{minutes:.3f}", *self.words]
 
 
@@ -98,7 +104,7 @@ def run_tests(place: Place, clock: Clock) -> None:
         return
     clock.say("tests: begin")
     limit = min(LIMIT, clock.left())
-    files = [f"tests/test_{name}.py" for name in TESTS]
+    files = [f"tests/{name}" for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "-k", NEEDING_A_CARD, *files]
     path.parent.mkdir(parents=True, exist_ok=True)
     log = path.with_suffix(".txt")

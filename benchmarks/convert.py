@@ -1,6 +1,6 @@
 """Conversion at full size: one synthetic expert of 28.6 GB with every real key and shape.
 
-    python benchmarks/convert.py WORK [--scheme nf4 --scheme int8] [--keep]
+    python -m benchmarks.convert WORK [--scheme nf4 --scheme int8] [--keep]
 
 Writes the checkpoint into WORK, converts it, opens the result and runs a block, and prints a table, then one
 line of JSON. Times are those of the parts a conversion consists of, measured in one run: reading (with the check
@@ -27,8 +27,8 @@ from unittest import mock
 
 import click
 import torch
-from synthetic import real_shapes, write_checkpoint
 
+from benchmarks.synthetic import real_shapes, write_checkpoint
 from holo_lite.config import Defaults
 from holo_lite.model.clip import Clip
 from holo_lite.model.layers import TextRows

@@ -1,6 +1,6 @@
 """One block of the transformer, shot by shot, against the whole sequence at once.
 
-    python benchmarks/forward.py [--dim 512 --heads 4 --ffn-dim 1376] [--frames 49 --shots 3] [...]
+    python -m benchmarks.forward [--dim 512 --heads 4 --ffn-dim 1376] [--frames 49 --shots 3] [...]
 
 Times both on the device at hand, in pairs, and prints a table, then one line of JSON. The whole-sequence path
 is the tests' oracle: dense masks over all tokens. Embeddings and head of a one-block model are in both
@@ -12,20 +12,15 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
 import oracle
+import torch
 from small_model import random_model
-from timing import peak_bytes, timed
 
+from benchmarks.timing import peak_bytes, timed
 from holo_lite.config import DiTConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows

@@ -27,6 +27,8 @@ from typing import Any, TypeVar
 
 import click
 
+from benchmarks import environment
+
 LIMIT = 9 * 60  # seconds of a part
 LEAST = 20  # seconds in which no part is worth beginning
 LEAST_APART = 90  # on a card, where a part brings a model up first
@@ -48,7 +50,7 @@ def fingerprint(*folders: Path) -> str:
 
 def ended_within(command: Sequence[str], seconds: float, **options: Any) -> int | None:
     """Run a command; its code, or None if it had to be ended. Nothing that it started is left behind."""
-    with subprocess.Popen(command, start_new_session=True, **options) as child:
+    with subprocess.Popen(command, start_new_session=True, env=environment(), **options) as child:
         try:
             return child.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import ROOT
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 
-SHAPES = Path(__file__).resolve().parents[1] / "tests" / "checkpoints"
+SHAPES = ROOT / "tests" / "checkpoints"
 POOL = 2**24  # random numbers drawn once; tensors are cut from it at different places
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,6 @@ from typing import Any
 
 import psutil
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
 from live_bytes import LiveBytes
 
 Run = Callable[[], Any]

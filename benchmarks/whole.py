@@ -1,6 +1,6 @@
 """The whole way at full size: the real command on a model with the released one's shapes, from prompt to video.
 
-    python benchmarks/whole.py WORK [--scheme nf4] [--keep] [--frames 9 --height 128 --width 128 --steps 4 ...]
+    python -m benchmarks.whole WORK [--scheme nf4] [--keep] [--frames 9 --height 128 --width 128 --steps 4 ...]
 
 Nothing is left out and nothing is scaled: two experts of 40 blocks, the text encoder, the VAE, random weights. What
 is seen is noise; when phases began, how long steps took, and the most memory of the process are not. What is not
@@ -24,12 +24,13 @@ from typing import Any
 import click
 import psutil
 import torch
-from fit_model import Model, write_model
-from resumable import write_record
-from speed_start import MARK, ROOT, Command, begin
-from timing import device_name, slug
 
-from holo_lite.text.encoder_files import UMT5_XXL
+from benchmarks import RESULTS
+from benchmarks.fit.model import Model, write_model
+from benchmarks.resumable import write_record
+from benchmarks.speed.start import MARK, Command, begin
+from benchmarks.timing import device_name, slug
+from holo_lite.text.encoder_sizes import UMT5_XXL
 
 PROMPT = "[global caption] A red ball before a wall. [per shot caption] It rests. [shot cut] It rolls."
 LOOK = 0.1  # seconds between two looks at a process's memory
@@ -127,7 +128,7 @@ def main(work: Path, options: tuple[str, ...], scheme: str, keep: bool) -> None:
     print("\n".join(table(record)))
     print(json.dumps(record))
     if keep:
-        write_record(ROOT / "benchmarks" / "results" / f"whole-{slug(device_name(device))}.json", record)
+        write_record(RESULTS / f"whole-{slug(device_name(device))}.json", record)
 
 
 if __name__ == "__main__":

@@ -18,57 +18,71 @@ from typing import TYPE_CHECKING, Any
 from holo_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
+    from holo_lite.cancel import Cancel as Cancel, Cancelled as Cancelled
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
         HoloError as HoloError,
+        LaterRecordError as LaterRecordError,
         OutputError as OutputError,
         PromptError as PromptError,
+        RecordError as RecordError,
         RoomError as RoomError,
         RunError as RunError,
         SettingsError as SettingsError,
         StoryboardError as StoryboardError,
     )
-    from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
-    from holo_lite.evaluation.run import (
+    from holo_lite.evaluation.outcome import (
         EvaluationStarted as EvaluationStarted,
         Outcome as Outcome,
         StoryboardJudged as StoryboardJudged,
-        evaluate as evaluate,
     )
+    from holo_lite.evaluation.report import ModelNames as ModelNames, QualityReport as QualityReport
+    from holo_lite.evaluation.run import evaluate as evaluate
     from holo_lite.evaluation.studio import Studio as Studio
+    from holo_lite.eventjson.event_json import event_json as event_json
     from holo_lite.events import (
         Event as Event,
         Finished as Finished,
         FrameDone as FrameDone,
         GoingOn as GoingOn,
+        LatentsDone as LatentsDone,
         NoPreview as NoPreview,
         NotSaved as NotSaved,
-        PhaseStarted as PhaseStarted,
         PreviewDone as PreviewDone,
         Resolved as Resolved,
         StepDone as StepDone,
         SteppedDown as SteppedDown,
         finish as finish,
+        latents_of as latents_of,
     )
     from holo_lite.film.video import read_metadata as read_metadata
-    from holo_lite.jobs.batch import (
-        BatchItem as BatchItem,
-        ItemEnded as ItemEnded,
-        ItemStarted as ItemStarted,
-        find_items as find_items,
-        render_batch as render_batch,
-    )
+    from holo_lite.jobs.batch import find_items as find_items, render_batch as render_batch
     from holo_lite.jobs.drafts import draft_options as draft_options
+    from holo_lite.jobs.items import BatchItem as BatchItem, ItemEnded as ItemEnded, ItemStarted as ItemStarted
     from holo_lite.jobs.preview import (
         colours_of as colours_of,
         preview_path as preview_path,
         previewed as previewed,
     )
+    from holo_lite.opening.options import ModelOptions as ModelOptions
     from holo_lite.preflight.check import CheckReport as CheckReport, check_storyboard as check_storyboard
     from holo_lite.preflight.forecast import Forecast as Forecast, forecast as forecast
     from holo_lite.preflight.rules import CheckFinding as CheckFinding
-    from holo_lite.render.pipeline import Job as Job, Pipeline as Pipeline
+    from holo_lite.preflight.target import ForecastPlace as ForecastPlace
+    from holo_lite.progress import (
+        Note as Note,
+        PhaseAdvanced as PhaseAdvanced,
+        PhaseStarted as PhaseStarted,
+    )
+    from holo_lite.render.job import Job as Job
+    from holo_lite.render.pipeline import Pipeline as Pipeline
+    from holo_lite.render.sinks import (
+        FilmSink as FilmSink,
+        FrameSink as FrameSink,
+        MemorySink as MemorySink,
+        RawSink as RawSink,
+    )
     from holo_lite.settings import Options as Options, RunSettings as RunSettings
     from holo_lite.story.files import (
         dump_toml as dump_toml,
@@ -86,46 +100,58 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     )
 
 _NAMES = {
-    "holo_lite.jobs.batch": ("BatchItem", "ItemEnded", "ItemStarted", "find_items", "render_batch"),
-    "holo_lite.jobs.drafts": ("draft_options",),
+    "holo_lite.cancel": ("Cancel", "Cancelled"),
+    "holo_lite.progress": ("Note", "PhaseAdvanced", "PhaseStarted"),
+    "holo_lite.eventjson.event_json": ("event_json",),
     "holo_lite.errors": (
         "CheckpointError",
         "FetchError",
         "HoloError",
+        "LaterRecordError",
         "OutputError",
         "PromptError",
+        "RecordError",
         "RoomError",
         "RunError",
         "SettingsError",
         "StoryboardError",
     ),
     "holo_lite.evaluation.report": ("ModelNames", "QualityReport"),
-    "holo_lite.evaluation.run": ("EvaluationStarted", "Outcome", "StoryboardJudged", "evaluate"),
+    "holo_lite.evaluation.outcome": ("EvaluationStarted", "Outcome", "StoryboardJudged"),
+    "holo_lite.evaluation.run": ("evaluate",),
     "holo_lite.evaluation.studio": ("Studio",),
     "holo_lite.events": (
         "Event",
         "Finished",
         "FrameDone",
         "GoingOn",
+        "LatentsDone",
         "NoPreview",
         "NotSaved",
-        "PhaseStarted",
         "PreviewDone",
         "Resolved",
         "StepDone",
         "SteppedDown",
         "finish",
+        "latents_of",
     ),
     "holo_lite.film.video": ("read_metadata",),
-    "holo_lite.preflight.check": ("CheckReport", "check_storyboard"),
-    "holo_lite.preflight.rules": ("CheckFinding",),
-    "holo_lite.render.pipeline": ("Job", "Pipeline"),
-    "holo_lite.preflight.forecast": ("Forecast", "forecast"),
-    "holo_lite.views.forecast": ("forecast_lines",),
+    "holo_lite.jobs.batch": ("find_items", "render_batch"),
+    "holo_lite.jobs.items": ("BatchItem", "ItemEnded", "ItemStarted"),
+    "holo_lite.jobs.drafts": ("draft_options",),
     "holo_lite.jobs.preview": ("colours_of", "preview_path", "previewed"),
+    "holo_lite.opening.options": ("ModelOptions",),
+    "holo_lite.preflight.check": ("CheckReport", "check_storyboard"),
+    "holo_lite.preflight.forecast": ("Forecast", "forecast"),
+    "holo_lite.preflight.rules": ("CheckFinding",),
+    "holo_lite.preflight.target": ("ForecastPlace",),
+    "holo_lite.render.job": ("Job",),
+    "holo_lite.render.pipeline": ("Pipeline",),
+    "holo_lite.render.sinks": ("FilmSink", "FrameSink", "MemorySink", "RawSink"),
     "holo_lite.settings": ("Options", "RunSettings"),
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
     "holo_lite.story.storyboard": ("Shot", "Storyboard"),
+    "holo_lite.views.forecast": ("forecast_lines",),
     "quantize.convert": ("Conversion",),
     "quantize.job": ("ConversionFinished", "prepare_conversion", "run_conversion"),
 }

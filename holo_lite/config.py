@@ -8,20 +8,38 @@ so in a ``dit_config.json`` next to its weights, with eps if it differs.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from holo_lite.errors import CheckpointError, nearest
+from holo_lite.reading import parse_json, read_text
 
 Attention = Literal["sparse", "full"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 Shapes = Mapping[str, tuple[int, ...]]
 
 RELEASED_HEAD_DIM = 128
+LATENT_CHANNELS = 16  # of the Wan 2.1 VAE; what an expert takes and gives
 PATCH = 2  # latent rows and columns that make one token; one latent frame at a time
+OTHER_NETWORKS = {  # tensors that another network has, by how their names begin, and whose they are
+    "vace_": "VACE",
+    "motion_encoder.": "Wan 2.2 Animate",
+    "face_adapter.": "Wan 2.2 Animate",
+    "casual_audio_encoder.": "Wan 2.2 S2V",
+    "audio_injector.": "Wan 2.2 S2V",
+    "control_adapter.": "Fun Camera",
+    "ref_conv.": "Fun Control",
+    "img_emb.": "Wan 2.1 I2V",
+    "double_blocks.": "FLUX or HunyuanVideo",
+}
+OTHER_CHANNELS = {
+    36: "I2V or Fun-InP, which begin from a picture",
+    48: "TI2V 5B",
+    52: "Fun Control",
+}
+MOST = {"dim": 2**16, "num_heads": 2**12, "ffn_dim": 2**18, "num_layers": 2**10, "text_dim": 2**16}
 FIXED = {"patch_size": [1, PATCH, PATCH], "text_len": 512}  # the same in every Wan 2.2 T2V model
 
 
@@ -39,6 +57,12 @@ class DiTConfig:
     freq_dim: int = 256
     eps: float = 1e-6
 
+    def __post_init__(self) -> None:
+        """Raise `CheckpointError` for sizes that no model has: a network of them would be built first."""
+        for name, most in MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise CheckpointError(f"a transformer whose {name} is {getattr(self, name)} is beyond any computer")
+
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
@@ -53,6 +77,8 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
 
     Raises `CheckpointError` when a tensor that decides a size is missing, or the sizes do not fit together.
     """
+    if other := other_network(shapes):
+        raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: {other}")
     try:
         config = _from_shapes(shapes)
     except KeyError as error:
@@ -70,6 +96,21 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
     if config.freq_dim % 2:
         raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: freq_dim {config.freq_dim} is odd")
     return config
+
+
+def other_network(shapes: Shapes) -> str | None:
+    """Say of which other model the tensors are, if they say it themselves: by their names or channels."""
+    for begin, whose in OTHER_NETWORKS.items():
+        if name := next((name for name in shapes if name.startswith(begin)), None):
+            return f"it is of {whose}, with {name}"
+    taken = shapes.get("patch_embedding.weight", ())[1:2]
+    given = shapes.get("head.head.weight", ())[:1]
+    if taken and taken[0] != LATENT_CHANNELS:
+        whose = f" ({OTHER_CHANNELS[taken[0]]})" if taken[0] in OTHER_CHANNELS else ""
+        return f"it takes {taken[0]} channels, not {LATENT_CHANNELS}{whose}"
+    if given and given[0] != LATENT_CHANNELS * PATCH**2:
+        return f"it gives {given[0] // PATCH**2} channels, not {LATENT_CHANNELS}"
+    return None
 
 
 def _from_shapes(shapes: Shapes) -> DiTConfig:
@@ -92,9 +133,9 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     if not path.is_file():
         return config
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON; fix or remove it") from error
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is not JSON ({error}); fix or remove it") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: is not a JSON table; fix or remove it")
     known = {**dataclasses.asdict(config), **FIXED}

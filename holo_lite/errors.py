@@ -9,6 +9,8 @@
     ├── FetchError               the hub: out of reach, refusing, or sending something else
     │   └── PassingError         the same request may succeed in a while (in `holo_lite.fetch.hub`)
     ├── RunError                 the folder of a run to resume: damaged, foreign, or of another run
+    ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
+    │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
     └── RoomError                memory that ran out and cannot be made do with
 
 A message is one line: what is wrong, where, and how to fix it. Our own mistakes are assertions,
@@ -51,6 +53,14 @@ class FetchError(HoloError):
 
 class RunError(HoloError):
     """The folder of a run is damaged, holds another run, or belongs to another model."""
+
+
+class RecordError(HoloError):
+    """A record cannot be read: it is no JSON, or holds what no version wrote, at the place that is named."""
+
+
+class LaterRecordError(RecordError):
+    """A later holo-lite wrote the record, and this one is too old to go on with it."""
 
 
 class RoomError(HoloError):

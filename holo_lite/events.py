@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
+from holo_lite.progress import PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings
-
-Phase = Literal["text", "denoise", "decode"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +27,6 @@ class Resolved:
     plan: Plan
     why: str
     computing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PhaseStarted:
-    """A phase begins.
-
-    `total` is the number of events it sends (0: it sends none), `done` how many of them were sent before the run
-    was cut off.
-    """
-
-    phase: Phase
-    total: int
-    done: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,11 +121,20 @@ class FrameDone:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The video and its contact sheet are finished, under their final names."""
+class LatentsDone:
+    """Denoising is done. latents: clean, (16, F, H/8, W/8) fp32 on the run's device; plan: the one that did it."""
 
-    video: Path
-    sheet: Path
+    latents: Tensor
+    settings: RunSettings
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The sink has all frames; a video and its contact sheet have their names (None: there is no such file)."""
+
+    video: Path | None
+    sheet: Path | None
     settings: RunSettings
 
 
@@ -154,8 +148,11 @@ Event = (
     | NoPreview
     | SteppedDown
     | FrameDone
+    | LatentsDone
     | Finished
 )
+
+Events = Generator[Event, None, None]  # what drives a run: close it to cancel
 
 
 def finish(events: Iterable[Event]) -> Finished:
@@ -168,4 +165,13 @@ def finish(events: Iterable[Event]) -> Finished:
     for event in events:
         finished = event if isinstance(event, Finished) else None
     assert finished is not None, "a run that raises nothing ends with Finished"
+    return finished
+
+
+def latents_of(events: Iterable[Event]) -> LatentsDone:
+    """Drive a run's denoising to its end, and give what it ends with. Raises what the run raises."""
+    finished = None
+    for event in events:
+        finished = event if isinstance(event, LatentsDone) else None
+    assert finished is not None, "denoising that raises nothing ends with LatentsDone"
     return finished

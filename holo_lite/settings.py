@@ -2,27 +2,32 @@
 
 `RunSettings` holds every choice as it was resolved: nothing in it says "default" or "auto". Two runs with
 equal settings on the same device make the same video, so a video that carries its settings can be made
-again. The record is versioned: a later version reads all earlier ones.
+again. A later version reads all records of earlier ones (`holo_lite.system.records`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from holo_lite.config import ATTENTIONS, Attention, Defaults, Expert
-from holo_lite.errors import OutputError, SettingsError, nearest
+from holo_lite.errors import SettingsError, StoryboardError, nearest
 from holo_lite.sampling.schedule import MOST_STEPS, Schedule
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
+from holo_lite.system.records import FIRST, Codec, Origin
 
-VERSION = 1
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
-MOST_FPS = 240
+BOUNDS = {
+    "fps": (0.1, 240),
+    "steps": (1, MOST_STEPS),
+    "cfg": (1, 100),
+    "seed": (0, 2**63 - 1),
+    "cache": (0, 1),
+}
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
@@ -81,8 +86,8 @@ class RunSettings:
     seed: int
     negative: str
     attention: Attention
-    dtype: str
-    device: str
+    dtype: Literal["bf16", "fp32"]
+    device: Literal["cpu", "cuda"]
     model: str  # fingerprint of the weights; the built-in's begins with BUILT_IN
     made_with: str = ""  # versions of holo-lite and torch
     plan: Mapping[str, Any] = field(default_factory=dict)  # chunks, branches, tiles: as they were in the end
@@ -90,7 +95,7 @@ class RunSettings:
     cache: tuple[float, float] = OFF  # the step cache's thresholds, of the high-noise and the low-noise expert
     cfg_until: float = 1.0  # the part of the schedule, from its beginning, that is guided
     computing: Mapping[str, str] = field(default_factory=dict)  # kernel, format of products, fused operations
-    version: int = VERSION
+    origin: Origin = FIRST  # a change of any field is a new version
 
     @property
     def layout(self) -> ShotLayout:
@@ -120,19 +125,12 @@ class RunSettings:
 
     def to_json(self) -> str:
         """Write the record as JSON on one line."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
+        return SETTINGS.write(self)
 
     @classmethod
     def from_json(cls, text: str) -> RunSettings:
-        """Read a record back. Raises `OutputError` if it is none, or of a later version."""
-        try:
-            found = json.loads(text)
-            version = found["version"]
-            if version != VERSION:
-                raise OutputError(f"these settings are of version {version}; update holo-lite to read them")
-            return _rebuild(found)
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError("these are not the settings of a holo-lite run") from error
+        """Read a record back. Raises `RecordError` if it is none, or a later version's that must not run here."""
+        return SETTINGS.read(text)
 
 
 def resolve(
@@ -149,7 +147,7 @@ def resolve(
         written = getattr(storyboard, name)
         return next(value for value in (said, written, getattr(defaults, name, 0)) if value is not None)
 
-    fps = _check_number("fps", choose("fps"), low=0.1, high=MOST_FPS)
+    fps = _check_number("fps", choose("fps"))
     timeline = resolve_timeline(
         storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
     )
@@ -160,9 +158,9 @@ def resolve(
         height=_check_side("height", choose("height")),
         width=_check_side("width", choose("width")),
         fps=fps,
-        steps=int(_check_number("steps", choose("steps"), low=1, high=MOST_STEPS)),
-        cfg=_check_number("cfg", choose("cfg"), low=1, high=100),
-        seed=int(_check_number("seed", choose("seed"), low=0, high=2**63 - 1)),
+        steps=int(_check_number("steps", choose("steps"))),
+        cfg=_check_number("cfg", choose("cfg")),
+        seed=int(_check_number("seed", choose("seed"))),
         negative=_check_text("negative", choose("negative")),
         cache=_check_cache(options.cache or OFF),
         cfg_until=_check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
@@ -178,14 +176,15 @@ def _check_side(name: str, pixels: int) -> int:
     return pixels
 
 
-def _check_number(name: str, value: float, *, low: float, high: float) -> float:
+def _check_number(name: str, value: float) -> float:
+    low, high = BOUNDS[name]
     if not low <= value <= high:  # true of NaN, too
         raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
     return value
 
 
 def _check_cache(thresholds: tuple[float, float]) -> tuple[float, float]:
-    high, low = (_check_number("cache", threshold, low=0, high=1) for threshold in thresholds)
+    high, low = (_check_number("cache", threshold) for threshold in thresholds)
     return high, low
 
 
@@ -212,12 +211,20 @@ def check_attention(name: str) -> Attention:
     raise SettingsError(f"attention '{name}': give one of {', '.join(ATTENTIONS)}{nearest(name, ATTENTIONS)}")
 
 
-def _rebuild(found: Mapping[str, Any]) -> RunSettings:
-    written = found["storyboard"]
-    shots = tuple(Shot(**shot) for shot in written["shots"])
-    cuts = tuple(written["cuts"]) if written["cuts"] is not None else None
-    storyboard = Storyboard(**{**written, "shots": shots, "cuts": cuts})
-    lora = tuple(AddedLora(**each) for each in found.get("lora", ()))
-    cache = tuple(found.get("cache", OFF))
-    lists = {"cuts": tuple(found["cuts"]), "lora": lora, "cache": cache}
-    return RunSettings(**{**found, "storyboard": storyboard, **lists})
+def _check_settings(settings: RunSettings) -> None:
+    """Raise the `HoloError` of its kind for settings that `resolve` would never have made."""
+    for side in ("height", "width"):
+        _check_side(side, getattr(settings, side))
+    for name in ("fps", "steps", "cfg", "seed"):
+        _check_number(name, getattr(settings, name))
+    _check_cache(settings.cache)
+    _check_share("cfg_until", settings.cfg_until)
+    shots = tuple(Shot(shot.caption) for shot in settings.storyboard.shots)
+    board = dataclasses.replace(settings.storyboard, shots=shots, source=None)
+    asked = settings.frames, settings.cuts
+    timeline = resolve_timeline(board, default_frames=0, fps=settings.fps, frames=asked[0], cuts=asked[1])
+    if (timeline.num_frames, timeline.cuts) != asked:
+        raise StoryboardError(f"frames and cuts are not of the form 4t+1: {asked[0]}, {asked[1]}")
+
+
+SETTINGS = Codec(RunSettings, sound=_check_settings)

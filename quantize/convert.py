@@ -13,14 +13,16 @@ import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.colour_fit import fit_colours
+from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.schemes.registry import find
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import (
@@ -42,7 +44,6 @@ from quantize.quality import relative_error
 from quantize.recipe import Recipe
 from quantize.source import row_slices
 
-Phase = Literal["check", "convert", "hash"]
 VAE = "vae"  # the component's name, and its folder's
 LOCK = "lock"  # in the folder while a process converts into it, and after it was killed
 SPARE = 64 * 2**20  # bytes of disk left free in addition to what is written
@@ -88,30 +89,6 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A phase begins, of `total` bytes; `done` of them were finished by an earlier run."""
-
-    phase: Phase
-    total: int
-    done: int
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """`done` bytes of the phase have passed; `detail` is the file they belong to."""
-
-    done: int
-    detail: str
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something the person should know."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Converted:
     """The model is finished. `errors` are relative, by component and tensor."""
 
@@ -119,38 +96,41 @@ class Converted:
     errors: dict[str, dict[str, float]]
 
 
-Event = Begun | Advanced | Note | Converted
+Event = PhaseEvent | Converted
 
 
-def convert(conversion: Conversion) -> Iterator[Event]:
+def convert(conversion: Conversion, cancel: Cancel | None = None) -> Iterator[Event]:
     """Write everything except the manifest, or continue an interrupted run.
+
+    By the token `cancel` any thread ends it before the next tensor, or piece of a file that is hashed.
 
     Ends with `Converted`; `finish` then makes the folder a model. Raises `CheckpointError` for NaN or Inf in a
     tensor, `OutputError` for a folder that holds another model, and for a full disk.
     """
-    journal = yield from take_up(conversion)
+    cancel = cancel or Cancel()
+    journal = yield from take_up(conversion, cancel)
     total = sum(component.nbytes for component in conversion.components)
     done = sum(record["nbytes"] for record in journal.shards.values())
-    yield Begun("convert", total, done)
+    yield PhaseStarted("convert", total, done)
     for component in conversion.components:
         for shard in component.shards:
             if shard.file not in journal.shards:
-                journal.finish_shard(write_shard(conversion, component, shard))
+                journal.finish_shard(write_shard(conversion, component, shard, cancel))
                 done += shard.nbytes
-                yield Advanced(done, shard.file)
-    yield from _hash_sources(conversion, journal)
+                yield PhaseAdvanced(done, shard.file)
+    yield from _hash_sources(conversion, journal, cancel)
     yield Converted(_manifest(conversion, journal), {c.role: _errors(c, journal) for c in conversion.components})
 
 
-def _hash_sources(conversion: Conversion, journal: Journal) -> Iterator[Event]:
+def _hash_sources(conversion: Conversion, journal: Journal, cancel: Cancel) -> Iterator[PhaseEvent]:
     left = [path for path in conversion.sources if str(path) not in journal.sources]
     done = conversion.source_nbytes - sum(path.stat().st_size for path in left)
-    yield Begun("hash", conversion.source_nbytes, done)
+    yield PhaseStarted("hash", conversion.source_nbytes, done)
     for path in left:
         size = path.stat().st_size
-        journal.finish_source({"file": str(path), "nbytes": size, "sha256": hash_file(path)})
+        journal.finish_source({"file": str(path), "nbytes": size, "sha256": hash_file(path, cancel)})
         done += size
-        yield Advanced(done, path.name)
+        yield PhaseAdvanced(done, path.name)
 
 
 def finish(conversion: Conversion, manifest: Manifest) -> None:
@@ -168,7 +148,7 @@ def finish(conversion: Conversion, manifest: Manifest) -> None:
     (out / JOURNAL_NAME).unlink(missing_ok=True)
 
 
-def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
+def take_up(conversion: Conversion, cancel: Cancel) -> Generator[PhaseEvent, None, Journal]:
     """Continue the journal of an interrupted run of the same conversion, or begin one; finished files are checked.
 
     Raises `OutputError` if the folder holds anything else, or the disk is too small for the rest.
@@ -184,7 +164,7 @@ def take_up(conversion: Conversion) -> Generator[Event, None, Journal]:
             f"{out}: holds an unfinished conversion of something else; remove it or name another folder"
         )
     if journal.begun == begun:
-        yield from _check_finished(conversion, journal)
+        yield from _check_finished(conversion, journal, cancel)
         _check_disk(conversion, sum(record["nbytes"] for record in journal.shards.values()))
         return journal
     changed = [key for key in begun if journal.begun.get(key) != begun[key]]
@@ -203,19 +183,19 @@ def _circumstances(conversion: Conversion) -> dict[str, Any]:
     return {"device": f"{device.type} {unit}", "threads": torch.get_num_threads(), "tools": conversion.tools}
 
 
-def _check_finished(conversion: Conversion, journal: Journal) -> Iterator[Event]:
+def _check_finished(conversion: Conversion, journal: Journal, cancel: Cancel) -> Iterator[PhaseEvent]:
     """Hash the shards that were finished; those that changed since will be written again."""
     planned = conversion.shards
     total = sum(record["nbytes"] for record in journal.shards.values())
-    yield Begun("check", total, 0)
+    yield PhaseStarted("check", total)
     done = 0
     for file, record in list(journal.shards.items()):
         path = conversion.out / file
         done += record["nbytes"]
-        if file not in planned or not path.is_file() or hash_file(path) != record["sha256"]:
+        if file not in planned or not path.is_file() or hash_file(path, cancel) != record["sha256"]:
             del journal.shards[file]
             yield Note(f"{file} changed since it was written; writing it again")
-        yield Advanced(done, file)
+        yield PhaseAdvanced(done, file)
     yield Note(f"continuing: {len(journal.shards)} of {len(planned)} files are finished")
 
 
@@ -243,11 +223,14 @@ def _check_disk(conversion: Conversion, written: int) -> None:
         )
 
 
-def write_shard(conversion: Conversion, component: ComponentPlan, shard: ShardPlan) -> dict[str, Any]:
-    """Write one shard and return its record for the journal."""
+def write_shard(
+    conversion: Conversion, component: ComponentPlan, shard: ShardPlan, cancel: Cancel
+) -> dict[str, Any]:
+    """Write one shard and return its record for the journal. Cancelled between tensors, it leaves none of it."""
     errors: dict[str, float] = {}
     with ShardWriter(conversion.out / shard.file, shard.specs) as writer:
         for tensor in shard.tensors:
+            cancel.check()
             error = write_tensor(writer, component, tensor, conversion.device)
             if error is not None:
                 errors[tensor.name] = error
@@ -311,21 +294,21 @@ def _component(plan: ComponentPlan, journal: Journal) -> Component:
     return Component(dict(plan.config), shards, tensors)
 
 
-def verify(folder: Path) -> Generator[Event, None, None]:
+def verify(folder: Path, cancel: Cancel | None = None) -> Generator[PhaseEvent, None, None]:
     """Hash all files of a finished model again. Raises `CheckpointError` that names the first that changed."""
-    manifest = read_manifest(folder)
+    manifest, cancel = read_manifest(folder), cancel or Cancel()
     shards = [shard for component in manifest.components.values() for shard in component.shards]
-    yield Begun("hash", sum(shard.nbytes for shard in shards), 0)
+    yield PhaseStarted("hash", sum(shard.nbytes for shard in shards))
     for file, sha256 in manifest.files.items():
-        _check_hash(folder / file, sha256)
+        _check_hash(folder / file, sha256, cancel)
     done = 0
     for shard in shards:
-        _check_hash(folder / shard.file, shard.sha256)
+        _check_hash(folder / shard.file, shard.sha256, cancel)
         done += shard.nbytes
-        yield Advanced(done, shard.file)
+        yield PhaseAdvanced(done, shard.file)
     yield Note(f"verified: all {len(shards) + len(manifest.files)} files match their checksums")
 
 
-def _check_hash(path: Path, sha256: str) -> None:
-    if not path.is_file() or hash_file(path) != sha256:
+def _check_hash(path: Path, sha256: str, cancel: Cancel) -> None:
+    if not path.is_file() or hash_file(path, cancel) != sha256:
         raise CheckpointError(f"{path}: is missing or changed since it was written; convert the model again")

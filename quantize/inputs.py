@@ -18,7 +18,7 @@ from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
 from holo_lite.lora.file import Lora, open_lora
 from holo_lite.model.load import describe_expert, expert_config
-from holo_lite.opening.adapters import Loras
+from holo_lite.opening.options import Loras
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.text.encoder_shapes import describe_text_encoder
 from holo_lite.version import __version__
@@ -95,7 +95,7 @@ def _licence(source: Path) -> str:
     if (source / FILE_NAME).is_file():
         return read_manifest(source).licence
     own = source / OWN_LICENCE
-    return own.read_text(encoding="utf-8").strip() if own.is_file() else LICENCE
+    return own.read_text(encoding="utf-8", errors="replace").strip() if own.is_file() else LICENCE
 
 
 def _check_unpacked(folder: ModelFolder, roles: Sequence[str]) -> None:

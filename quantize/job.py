@@ -11,16 +11,18 @@ from pathlib import Path
 
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Attention
 from holo_lite.errors import OutputError
-from holo_lite.opening.adapters import Loras
+from holo_lite.opening.checks import find_model
+from holo_lite.opening.options import Loras
+from holo_lite.progress import Note, PhaseEvent, PhaseStarted
 from holo_lite.system.device import pick_device
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.units import bytes_text
-from holo_lite.weights.folder import open_folder
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import write_whole
-from quantize.convert import LOCK, Conversion, Converted, Event, Note, convert, finish
+from quantize.convert import LOCK, Conversion, Converted, convert, finish
 from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan
 from quantize.quality import Quality, block_errors, refuse_bad
@@ -48,7 +50,7 @@ def prepare_conversion(
     where both are there; `device`, which packs, is auto, cpu, cuda or cuda:N. Raises `CheckpointError` for a source
     that is not what it should be, `OutputError` for an `out` inside the source, and `SettingsError`.
     """
-    folder = open_folder(Path(source), attention)
+    folder = find_model(Path(source), attention)
     chosen = load_recipe(Path(recipe), scheme) if recipe is not None else Recipe(scheme or "nf4")
     return plan_conversion(folder, Path(out), chosen, device=pick_device(device), loras=lora)
 
@@ -61,30 +63,42 @@ class ConversionFinished:
     quality: Quality
 
 
-def run_conversion(conversion: Conversion) -> Generator[Event | ConversionFinished, None, None]:
+ConversionEvent = PhaseEvent | ConversionFinished
+
+
+def run_conversion(conversion: Conversion, cancel: Cancel | None = None) -> Generator[ConversionEvent, None, None]:
     """Convert, compare, and finish.
 
+    By the token `cancel` any thread ends it before the next tensor; the shards that stand are not made again.
     Raises as `convert` does, and `CheckpointError` for a result too coarse; its ``quality.json`` is written
     in spite of that, and no manifest, so that the folder is not a model. Raises `OutputError` while another process
     converts into the folder.
     """
     refusal = OutputError(f"{conversion.out}: another process is converting into it; wait for it, or stop it")
     with holding(conversion.out, LOCK, refusal):
-        yield from _finished(conversion)
+        yield from _finished(conversion, cancel or Cancel())
 
 
-def _finished(conversion: Conversion) -> Generator[Event | ConversionFinished, None, None]:
-    for event in convert(conversion):
-        yield event
+def _finished(conversion: Conversion, cancel: Cancel) -> Generator[ConversionEvent, None, None]:
+    for event in convert(conversion, cancel):
         if isinstance(event, Converted):
-            quality = judge(conversion, event)
-            yield from _warnings(quality)
-            report = quality.to_json().encode()
-            write_whole(conversion.out / REPORT, report)
-            refuse_bad(quality)
-            files = {**event.manifest.files, REPORT: hashlib.sha256(report).hexdigest()}
-            finish(conversion, dataclasses.replace(event.manifest, files=files))
-            yield ConversionFinished(conversion, quality)
+            yield PhaseStarted("compare", 0)
+            cancel.check()
+            yield from _judged(conversion, event)
+        else:
+            yield event
+
+
+def _judged(conversion: Conversion, converted: Converted) -> Iterator[ConversionEvent]:
+    """Compare what was written with its source; only what is good enough becomes a model."""
+    quality = judge(conversion, converted)
+    yield from _warnings(quality)
+    report = quality.to_json().encode()
+    write_whole(conversion.out / REPORT, report)
+    refuse_bad(quality)
+    files = {**converted.manifest.files, REPORT: hashlib.sha256(report).hexdigest()}
+    finish(conversion, dataclasses.replace(converted.manifest, files=files))
+    yield ConversionFinished(conversion, quality)
 
 
 def _warnings(quality: Quality) -> Iterator[Note]:

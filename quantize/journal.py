@@ -16,11 +16,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holo_lite.errors import OutputError
+from holo_lite.cancel import Cancel
+from holo_lite.errors import OutputError, RecordError
+from holo_lite.system.json_tree import check, parse
+from holo_lite.system.records import Natural, convert
+from holo_lite.system.whole_files import refuse_link
 from holo_lite.weights.manifest import JOURNAL
 from holo_lite.weights.shard import write_whole, writing
 
 HASH_PIECE = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """A file that is whole and was hashed."""
+
+    file: str
+    nbytes: Natural
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FinishedShard(FinishedFile):
+    """A shard, with the relative errors of the tensors that were quantized in it."""
+
+    errors: Mapping[str, float]
 
 
 @dataclass
@@ -50,12 +70,12 @@ class Journal:
             return None
         lines, whole = _whole_lines(path)
         begun = lines[0].get("begun") if lines else None
-        if not isinstance(begun, dict) or "plan" not in begun:
+        if not isinstance(begun, dict) or not isinstance(begun.get("plan"), str):
             raise OutputError(f"{path}: is not the journal of a conversion; name another folder")
         with writing(path):
             os.truncate(path, whole)
-        shards = [line["shard"] for line in lines if _is_record(line.get("shard"), errors=dict)]
-        sources = [line["source"] for line in lines if _is_record(line.get("source"))]
+        shards = [line["shard"] for line in lines if _is(line.get("shard"), FinishedShard)]
+        sources = [line["source"] for line in lines if _is(line.get("source"), FinishedFile)]
         return cls(path, begun, {each["file"]: each for each in shards}, {each["file"]: each for each in sources})
 
     def finish_shard(self, record: dict[str, Any]) -> None:
@@ -69,7 +89,12 @@ class Journal:
         self._append({"source": record})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with writing(self.path), self.path.open("ab") as file:
+        with writing(self.path):
+            refuse_link(self.path)
+            self._write_behind(line)
+
+    def _write_behind(self, line: Mapping[str, Any]) -> None:
+        with self.path.open("ab") as file:
             file.write(_line(line))
             file.flush()
             os.fsync(file.fileno())
@@ -85,8 +110,9 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     whole = 0
     for raw in path.read_bytes().splitlines(keepends=True):
         try:
-            line = json.loads(raw)
-        except (ValueError, RecursionError):
+            line = parse(raw)
+            check(line, finite=False)  # an error may be NaN, and is judged when all is done
+        except RecordError:
             break
         if not raw.endswith(b"\n") or not isinstance(line, dict):
             break
@@ -95,18 +121,23 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, whole
 
 
-def _is_record(found: Any, **more: type) -> bool:
-    kinds = {"file": str, "nbytes": int, "sha256": str, **more}
-    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+def _is(found: object, kind: type[FinishedFile]) -> bool:
+    """Whether it is such a record. What is none is as if it had not been written."""
+    try:
+        convert(found, kind)
+    except RecordError:
+        return False
+    return True
 
 
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, read in pieces. Raises `OutputError` if it cannot be read."""
+def hash_file(path: Path, cancel: Cancel) -> str:
+    """The sha256 of a file, read in pieces. Raises `OutputError` if it cannot be read; cancelled between pieces."""
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
             while piece := file.read(HASH_PIECE):
                 digest.update(piece)
+                cancel.check()
             forget(file.fileno())
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror}); check the disk") from error

@@ -17,7 +17,6 @@ by name; the first rule that fits decides. As TOML:
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import SettingsError, nearest
+from holo_lite.reading import parse_toml, read_text
 from holo_lite.schemes.registry import find
 
 COMPONENTS = ("high_noise", "low_noise", "text_encoder")
@@ -78,10 +78,10 @@ def load_recipe(path: Path, scheme: str | None) -> Recipe:
     Raises `SettingsError` for a file that cannot be read, unknown keys, schemes and components.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = parse_toml(read_text(path))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from error
     _refuse_unknown(path, found, ("scheme", "components", "rule"))
     rules = found.get("rule", [])

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.files import WeightFile
+from holo_lite.weights.scaled import is_marker, scaled_weight
 
-SCALES = ("scale_weight", "weight_scale")
-PASSED_OVER = ("scale_input", "input_scale", "scaled_fp8", "comfy_quant", "spiece_model")
 MARKER = "comfy_quant"
 KNOWN_FORMATS = ("float8_e4m3fn", "float8_e5m2")
 
@@ -48,13 +47,11 @@ def find_scalings(file: WeightFile) -> tuple[list[str], dict[str, Scaling]]:
     scalings: dict[str, Scaling] = {}
     beside = set()
     for name in file.entries:
-        module, _, leaf = name.rpartition(".")
-        weight = f"{module}.weight" if module else "weight"
-        if leaf in SCALES and weight in file.entries:
+        if weight := scaled_weight(name, file.entries):
             scalings[weight] = _scaling(file, name, weight)
             beside.add(name)
-        elif leaf in PASSED_OVER:
-            _check_marker(file, name, leaf)
+        elif is_marker(name):
+            _check_marker(file, name)
             beside.add(name)
     return [name for name in file.entries if name not in beside], scalings
 
@@ -72,9 +69,9 @@ def _scaling(file: WeightFile, name: str, weight: str) -> Scaling:
     return Scaling(file.load(name))
 
 
-def _check_marker(file: WeightFile, name: str, leaf: str) -> None:
+def _check_marker(file: WeightFile, name: str) -> None:
     """A marker may name formats that look like 8-bit floats and are not; those cannot be read."""
-    if leaf != MARKER:
+    if name.rpartition(".")[2] != MARKER:
         return
     marker = file.load(name)
     text = bytes(marker.flatten().to(torch.uint8).tolist())

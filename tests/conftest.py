@@ -1,4 +1,8 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and where test files find each other.
+
+A folder has the name of the package that its files test; `support/` holds what tests share, `project/` tests the
+project as a whole. Every folder is on the path, so a file is imported by its name, which no other file has.
+"""
 
 import lzma
 import os
@@ -12,13 +16,15 @@ from pathlib import Path
 # another process wants a core. Set before torch comes in; the processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
-from whole_models import write_published_model
+TESTS = Path(__file__).parent
+DATA = TESTS / "parity_data"
+sys.path[:0] = [str(folder) for folder in sorted(TESTS.iterdir()) if any(folder.glob("*.py"))]
 
-import cli
-from holo_lite.system.cache_folder import CACHE_VARIABLE
+import pytest  # noqa: E402
+from whole_models import write_published_model  # noqa: E402
 
-DATA = Path(__file__).parent / "parity_data"
+import cli  # noqa: E402
+from holo_lite.system.cache_folder import CACHE_VARIABLE  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,15 @@
 # From the ground up. A package imports itself and the rows above it in this list, never its own row and never a
 # lower one: one place for everything, and no exceptions. Modules at the root of holo_lite are named one by one.
 LAYERS = (
-    ("holo_lite.errors", "holo_lite.version", "holo_lite.eightbit", "profiles"),
+    (
+        "holo_lite.cancel",
+        "holo_lite.errors",
+        "holo_lite.progress",
+        "holo_lite.reading",
+        "holo_lite.version",
+        "holo_lite.eightbit",
+        "profiles",
+    ),
     ("holo_lite.config", "holo_lite.story", "holo_lite.system"),
     ("holo_lite.schemes", "holo_lite.tiny"),
     ("holo_lite.weights",),
@@ -23,6 +31,7 @@ LAYERS = (
     ),
     ("holo_lite.render",),
     ("holo_lite.jobs", "holo_lite.evaluation"),
+    ("holo_lite.eventjson",),
     ("holo_lite.views",),
     ("holo_lite.commands",),
     ("cli",),

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from file_experts import FileExperts
 from safetensors.torch import load_file
 
 from holo_lite.config import PUBLISHED_NEGATIVE
-from holo_lite.evaluation.file_experts import FileExperts
 from holo_lite.film.vae import decode_frames, load_vae
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.model.clip import Chunks, Clip

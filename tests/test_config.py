@@ -13,10 +13,10 @@ RELEASED = {
     name: tuple(shape) for name, shape in json.loads((HERE / "checkpoints" / "dit_14b.json").read_text()).items()
 }
 SMALL = {
-    "patch_embedding.weight": (64, 8, 1, 2, 2),
+    "patch_embedding.weight": (64, 16, 1, 2, 2),
     "blocks.0.ffn.0.weight": (96, 64),
     "blocks.1.ffn.0.weight": (96, 64),
-    "head.head.weight": (48, 64),
+    "head.head.weight": (64, 64),
     "text_embedding.0.weight": (64, 24),
     "time_embedding.0.weight": (64, 32),
 }
@@ -51,12 +51,12 @@ def test_released_shapes_give_the_released_sizes(source):
 
 def test_every_size_comes_from_its_own_tensor(source, beside):
     beside({"num_heads": 4})
-    assert dit_config(SMALL, source) == DiTConfig(64, 4, 96, 2, in_dim=8, out_dim=12, text_dim=24, freq_dim=32)
+    assert dit_config(SMALL, source) == DiTConfig(64, 4, 96, 2, in_dim=16, out_dim=16, text_dim=24, freq_dim=32)
 
 
 def test_reference_config_beside_the_weights_is_taken_whole(source, beside):
     whole = {
-        "dim": 64, "num_heads": 2, "ffn_dim": 96, "num_layers": 2, "in_dim": 8, "out_dim": 12,
+        "dim": 64, "num_heads": 2, "ffn_dim": 96, "num_layers": 2, "in_dim": 16, "out_dim": 16,
         "text_dim": 24, "freq_dim": 32, "eps": 1e-5, "patch_size": [1, 2, 2], "text_len": 512,
     }  # fmt: skip
     beside(whole)
@@ -94,7 +94,7 @@ def test_a_block_of_an_absurd_number_does_not_build_a_model_of_that_depth(source
 
 def test_heads_that_cannot_be_inferred_must_be_given(source, beside):
     """A width of 200 is no multiple of 128: to guess one head of 200 would compute nonsense."""
-    shapes = SMALL | {"patch_embedding.weight": (200, 8, 1, 2, 2)}
+    shapes = SMALL | {"patch_embedding.weight": (200, 16, 1, 2, 2)}
     assert "num_heads in a dit_config.json" in refusal(shapes, source)
     beside({"num_heads": 7})
     assert "width 200 does not divide into 7 heads" in refusal(shapes, source)
@@ -124,7 +124,7 @@ def test_an_odd_time_embedding_is_refused_before_it_fails_in_the_first_step(sour
         ('{"num_heads": 0}', "num_heads 0"),
         ('{"num_heads": -4}', "num_heads -4"),
         ('{"num_heads": 4, "eps": 0}', "eps 0"),
-        ('{"num_heads": 4, "eps": NaN}', "eps nan"),
+        ('{"num_heads": 4, "eps": NaN}', "NaN"),
         ('{"num_heads": 4, "dim": 128}', "dim is 128, but the weights have 64"),
         ('{"num_heads": 4, "num_layers": 3}', "num_layers is 3, but the weights have 2"),
         ('{"num_heads": 4, "patch_size": [1, 4, 4]}', "patch_size is [1, 4, 4]"),

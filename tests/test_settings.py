@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, reject, strategies as st
 
 from holo_lite.config import PUBLISHED_NEGATIVE, Defaults
-from holo_lite.errors import OutputError, SettingsError, StoryboardError
-from holo_lite.settings import Options, RunSettings, check_attention, resolve
+from holo_lite.errors import LaterRecordError, RecordError, SettingsError, StoryboardError
+from holo_lite.settings import SETTINGS, Options, RunSettings, check_attention, resolve
 from holo_lite.story.storyboard import Shot, Storyboard
 
 DATA = Path(__file__).parent / "parity_data"
@@ -191,20 +191,35 @@ def storyboards(draw):
         reject()
 
 
-records = st.builds(
-    RunSettings,
-    storyboard=storyboards(),
-    cuts=st.lists(whole, max_size=3).map(tuple),
-    **dict.fromkeys(("frames", "height", "width", "steps", "seed"), whole),
-    **dict.fromkeys(("fps", "cfg"), number),
-    **dict.fromkeys(("negative", "dtype", "device", "model", "made_with"), text),
-    attention=st.sampled_from(["sparse", "full"]),
-    computing=st.dictionaries(text, text, max_size=3),
-    version=st.just(1),
-)
+@st.composite
+def records(draw):
+    """Any settings that a run can have."""
+    board = draw(storyboards())
+    shots = board.shot_count
+    last = draw(st.integers(max(2, shots), 60))
+    starts = sorted(draw(st.sets(st.integers(1, last - 1), min_size=shots - 1, max_size=shots - 1)))
+    sides = st.integers(1, 256).map(lambda tokens: 16 * tokens)
+    return RunSettings(
+        storyboard=board,
+        frames=4 * (last - 1) + 1,
+        cuts=tuple(4 * (start - 1) + 1 for start in starts),
+        height=draw(sides),
+        width=draw(sides),
+        fps=draw(number),
+        steps=draw(st.integers(1, 1000)),
+        cfg=draw(st.floats(1, 100)),
+        seed=draw(whole),
+        **{name: draw(text) for name in ("negative", "model", "made_with")},
+        attention=draw(st.sampled_from(["sparse", "full"])),
+        dtype=draw(st.sampled_from(["bf16", "fp32"])),
+        device=draw(st.sampled_from(["cpu", "cuda"])),
+        computing=draw(st.dictionaries(text, text, max_size=3)),
+        cache=draw(st.tuples(st.floats(0, 1), st.floats(0, 1))),
+        cfg_until=draw(st.floats(0.01, 1)),
+    )
 
 
-@given(records)
+@given(records())
 def test_any_record_survives_json(settings):
     written = settings.to_json()
     assert written.splitlines() == [written] or "\n" not in written
@@ -215,29 +230,86 @@ def test_any_record_survives_json(settings):
 def test_json_holds_every_field_as_it_was_resolved():
     settings = decide(Storyboard("G", SHOTS, title="T", source="x.toml"), **SAID)
     found = json.loads(settings.to_json())
-    assert list(found) == [field.name for field in dataclasses.fields(RunSettings)]
+    names = [field.name for field in dataclasses.fields(RunSettings)]
+    assert list(found) == ["version", "runs_from", *(name for name in names if name != "origin")]
     assert found["storyboard"]["source"] is None  # a path on somebody's machine is nobody else's business
     assert (found["version"], found["seed"], found["negative"]) == (1, 3, "said")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_another_version_is_told(version):
-    found = {**json.loads(decide().to_json()), "version": version}
-    with pytest.raises(OutputError, match=f"of version {version}; update holo-lite"):
-        RunSettings.from_json(json.dumps(found))
+def changed(**places):
+    """A record with other values, as JSON."""
+    return json.dumps({**json.loads(decide().to_json()), **places})
+
+
+def refused_record(text):
+    with pytest.raises(RecordError) as caught:
+        RunSettings.from_json(text)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("version", [0, "1", None, True, -1, 1.0])
+def test_what_is_no_version_is_told(version):
+    assert refused_record(changed(version=version)) == f"{version!r} is no version at $"
+
+
+def test_a_later_version_is_told_apart_from_damage_and_may_be_looked_at():
+    later = changed(version=2, runs_from=2, lens="35 mm")
+    with pytest.raises(LaterRecordError, match=r"by a later holo-lite \(record version 2\); update"):
+        RunSettings.from_json(later)
+    assert SETTINGS.read(later, to_run=False).origin.unknown == ((("lens",), "35 mm"),)
+    assert RunSettings.from_json(changed(version=2, runs_from=1)).seed == 0
 
 
 @pytest.mark.parametrize(
-    "spoilt", ["", "[]", "1", "null", "{}", '{"version": 1}', '{"version": 1, "storyboard": 2}']
+    "spoilt", ["", "[]", "1", "null", "{}", '{"version": 1}', '{"version": 1, "storyboard": 2}', "[" * 100_000]
 )
 def test_what_is_no_record_is_told(spoilt):
-    with pytest.raises(OutputError, match="not the settings of a holo-lite run"):
-        RunSettings.from_json(spoilt)
+    assert " at $" in refused_record(spoilt)
 
 
-@pytest.mark.parametrize("name", ["seed", "storyboard", "cuts", "extra"])
-def test_a_record_of_other_fields_is_told(name):
+@pytest.mark.parametrize("name", ["seed", "storyboard", "cuts"])
+def test_a_field_that_is_gone_is_named(name):
     found = json.loads(decide().to_json())
-    found.pop(name, None) or found.update(extra=1)
-    with pytest.raises(OutputError, match="not the settings of a holo-lite run"):
-        RunSettings.from_json(json.dumps(found))
+    del found[name]
+    assert refused_record(json.dumps(found)) == f"object missing required field '{name}' at $"
+
+
+def test_what_is_not_known_is_kept_where_it_was():
+    found = json.loads(decide().to_json())
+    found["lens"] = {"mm": 35}
+    found["storyboard"]["shots"][1]["camera"] = None
+    settings = RunSettings.from_json(json.dumps(found))
+    assert json.loads(settings.to_json()) == found
+    assert set(settings.origin.lines()) == {"$.storyboard.shots[1].camera = null", '$.lens = {"mm": 35}'}
+    assert json.loads(dataclasses.replace(settings, seed=9).to_json()) == found | {"seed": 9}
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ({"frames": 48}, "frames and cuts are not of the form 4t+1: 48, (25,) at $"),
+        ({"cuts": [26]}, "frames and cuts are not of the form 4t+1: 49, (26,) at $"),
+        ({"cuts": []}, "2 shots need 1 cuts but there are 0"),
+        ({"cuts": [49]}, "cut 49 leaves a shot without frames"),
+        ({"frames": True}, "expected 'int', got 'bool' at $.frames"),
+        ({"height": 50}, "height 50: must be a multiple of 16"),
+        ({"steps": 0}, "steps 0: give a number from 1"),
+        ({"seed": 2**63}, "seed 9223372036854775808: give a number"),
+        ({"seed": 10**50}, "a number out of range at $.seed"),
+        ({"cfg": math.nan}, "a number out of range at $.cfg"),
+        ({"cache": []}, "expected 'array' of length 2, got 0 at $.cache"),
+        ({"cache": [2, 0]}, "cache 2.0: give a number from 0 to 1"),
+        ({"cfg_until": 0}, "cfg_until 0.0: give a number above 0"),
+        ({"plan": [1]}, "expected 'object', got 'array' at $.plan"),
+        ({"attention": "sparse; touch x #"}, "invalid enum value 'sparse; touch x #' at $.attention"),
+        ({"dtype": "fp64"}, "at $.dtype"),
+        ({"device": "cpu\n"}, "at $.device"),
+        ({"computing": {"kernel": 1}}, "expected 'str', got 'int' at $.computing.kernel"),
+        ({"negative": "\ud800"}, "half of a character at $.negative"),
+        ({"storyboard": {"global_caption": "", "shots": [{"caption": "a"}]}}, "there is no global caption"),
+        ({"storyboard": {"global_caption": "G", "shots": [{"caption": 7}]}}, "at $.storyboard.shots[0].caption"),
+    ],
+)
+def test_settings_no_run_could_have_are_told_with_their_place(places, why):
+    assert why in refused_record(changed(**places))

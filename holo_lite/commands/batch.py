@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from holo_lite.commands.options import model_option, preview_option, run_options
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.options import model_option, overwrite_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
-    from holo_lite.jobs.batch import BatchItem, ItemEnded
-    from holo_lite.render.pipeline import Events, Job, Pipeline
+    from holo_lite.events import Events
+    from holo_lite.jobs.items import BatchItem, ItemEnded
+    from holo_lite.render.job import Job
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.settings import Options
 
 NOT_ALL = 1
@@ -28,11 +33,11 @@ WORDS = {"done": "done", "there": "kept", "other": "different", "failed": "faile
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder to write into.  [default: this one]"
 )
-@click.option("--again", is_flag=True, help="Re-render videos that exist with different settings.")
+@overwrite_option
 @run_options
 @preview_option
 def batch(
-    sources: tuple[Path, ...], model: Path | None, out: Path, again: bool, preview: int | None, **said: Any
+    sources: tuple[Path, ...], model: Path | None, out: Path, overwrite: bool, preview: int | None, **said: Any
 ) -> None:
     """Make a video of every storyboard in SOURCES: files, and folders of them.
 
@@ -45,12 +50,12 @@ def batch(
     pipeline, options = opened(model, **said)
     ended: list[ItemEnded] = []
     try:
-        _run(pipeline, items, options, ended, again=again, preview=preview)
-    except KeyboardInterrupt:
+        _run(pipeline, items, options, ended, again=overwrite, preview=preview)
+    except (KeyboardInterrupt, Cancelled):
         raise click.Abort("finished videos are kept; type the same command to continue") from None
     finally:
         for line in summary(items, ended):
-            click.echo(line)
+            tell(line)
     if any(each.state in {"other", "failed"} for each in ended):
         click.get_current_context().exit(NOT_ALL)
 
@@ -65,19 +70,17 @@ def _run(
     preview: int | None,
 ) -> None:
     """Make the videos, show the progress, and collect the result of each."""
-    import torch
-
-    from holo_lite.jobs.batch import ItemEnded, ItemStarted, render_batch, saved_run
+    from holo_lite.jobs.batch import render_batch, saved_run
+    from holo_lite.jobs.items import ItemEnded, ItemStarted
     from holo_lite.views.run import display, show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
-        return previewed(saved_run(pipeline, job, video), pipeline, video, preview)
+        return previewed(saved_run(pipeline, job, video), pipeline, video, preview, overwrite=again)
 
-    events = render_batch(pipeline, items, options, again=again, begin=begin)
+    events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())
     with closing(events), display(Console(stderr=True)) as view:
-        if pipeline.is_tiny:
+        if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
-            torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
         for event in events:
             match event:
                 case ItemStarted(item, number, total):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from holo_lite.commands.telling import tell
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -19,9 +21,9 @@ def cache(context: click.Context) -> None:
     from holo_lite.system.units import bytes_text
 
     found = sizes()
-    click.echo(f"{bytes_text(sum(found.values()))} in {cache_folder()}")
+    tell(f"{bytes_text(sum(found.values()))} in {cache_folder()}")
     for part in CACHE_PARTS:
-        click.echo(f"{bytes_text(found[part.name]):>10}  {part.name}: {part.what}")
+        tell(f"{bytes_text(found[part.name]):>10}  {part.name}: {part.what}")
 
 
 @cache.command()
@@ -31,4 +33,4 @@ def clear() -> None:
     from holo_lite.system.caches import clear as clear_all
     from holo_lite.system.units import bytes_text
 
-    click.echo(f"{bytes_text(clear_all())} removed from {cache_folder()}")
+    tell(f"{bytes_text(clear_all())} removed from {cache_folder()}")

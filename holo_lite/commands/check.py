@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from holo_lite.commands.options import timing_options
+from holo_lite.commands.options import attention_option, timing_options
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from holo_lite.preflight.check import CheckReport
@@ -24,19 +25,29 @@ IN_A_PIPE = 100  # columns
 )
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Count tokens with this tokenizer.json instead.")
 @timing_options
+@attention_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the drawing.")
-def check(storyboard: str, model: Path | None, tokenizer: Path | None, *, as_json: bool, **said: Any) -> None:
+def check(
+    storyboard: str,
+    model: Path | None,
+    tokenizer: Path | None,
+    *,
+    as_json: bool,
+    attention: str | None,
+    **said: Any,
+) -> None:
     """Draw the timeline of STORYBOARD and show what may go wrong with it. Reads no weights.
 
     The exit code is 0 if nothing is found, 1 if something is, 2 if no video can be made of it.
     """
     from holo_lite.config import Defaults
-    from holo_lite.preflight.check import check_storyboard, open_model, tokenizer_of
-    from holo_lite.settings import Options
+    from holo_lite.preflight.check import check_storyboard, named_model, tokenizer_of
+    from holo_lite.settings import Options, check_attention
     from holo_lite.story.files import load_storyboard
     from holo_lite.text.windows import read_prompt
 
-    board, folder = load_storyboard(storyboard), open_model(model)
+    variant = check_attention(attention) if attention is not None else None
+    board, folder = load_storyboard(storyboard), named_model(model, variant)
     words = tokenizer_of(folder, tokenizer)
     report = check_storyboard(
         board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words
@@ -53,7 +64,7 @@ def show(report: CheckReport, *, as_json: bool) -> None:
     from holo_lite.views.check import report_lines
 
     if as_json:
-        click.echo(report.to_json())
+        tell(report.to_json())
         return
     console = Console(highlight=False)
     for line in report_lines(report, console.width if console.is_terminal else IN_A_PIPE):

@@ -8,6 +8,7 @@ import click
 
 from holo_lite.commands.options import machine_options
 from holo_lite.commands.shared import load, run
+from holo_lite.commands.telling import tell
 
 
 @click.command()
@@ -21,11 +22,15 @@ from holo_lite.commands.shared import load, run
 @machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
     """Make a video of five shots and its contact sheet with the built-in model, holo-tiny."""
+    from holo_lite.opening.options import ModelOptions
+    from holo_lite.runs.own import refuse_another_video
     from holo_lite.settings import Options
     from holo_lite.tiny.demo import asked, storyboard
 
     board = storyboard()
-    run(load(None, device=device, dtype=dtype), board, out / "demo.mp4", Options())
-    click.echo("asked for:")
+    pipeline, video = load(None, ModelOptions(device=device, dtype=dtype)), out / "demo.mp4"
+    refuse_another_video(video, pipeline.prepare(board).settings)
+    run(pipeline, board, video, Options())
+    tell("asked for:")
     for line in asked(board):
-        click.echo(line)
+        tell(line)

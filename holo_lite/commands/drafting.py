@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,14 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from holo_lite.commands.shared import free, stem_of, watch
+from holo_lite.commands.shared import is_done, is_free, numbered, stem_of, watch
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
+from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
+    from holo_lite.events import Events
     from holo_lite.film.seed_sheet import SeedSheet
-    from holo_lite.render.pipeline import Events, Job, Pipeline
-    from holo_lite.settings import Options
+    from holo_lite.render.job import Job
+    from holo_lite.render.pipeline import Pipeline
+    from holo_lite.runs.own import Standing
+    from holo_lite.settings import Options, RunSettings
     from holo_lite.story.storyboard import Storyboard
 
 NOT_IN_THE_FULL_RUN = {"--draft": 0, "--seeds": 1, "--seed": 1}  # options, and how many words follow each
@@ -35,36 +36,74 @@ class Drafting:
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not given
+    progress: str = "text"  # how it is shown
+    overwrite: bool = False
 
     def one(self) -> None:
         """Make a small draft in few steps."""
         from holo_lite.jobs.drafts import explanation
 
         job = self._job(small=True)
-        out = self._beside("draft") if self.out else free(f"{stem_of(self.storyboard)}-draft", ".mp4")
-        click.echo(explanation(job.settings, self.full.settings), err=True)
-        watch(self.pipeline, lambda: self.pipeline.run(job, out))
-        click.echo(f"full run       {typed_again(sys.argv[1:])}", err=True)
+        out = self._beside("draft") if self.out else self._own_or_free(job)
+        tell(explanation(job.settings, self.full.settings), err=True)
+        if not is_done(out, job.settings, overwrite=self.overwrite):
+            watch(self.pipeline, lambda: self.pipeline.run(job, out, cancel=token()), progress=self.progress)
+        tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
         """Make a draft for each seed, and a picture of them all; of those that are done, if interrupted."""
         from holo_lite.film.seed_sheet import SeedSheet, check_place
         from holo_lite.jobs.drafts import explanation, parse_seeds
+        from holo_lite.runs.own import seeds_at, seeds_mark
 
         seeds = parse_seeds(text, self.full.settings.seed)
         jobs = {seed: self._job(small=small, seed=seed) for seed in seeds}
-        picture = self._beside("seeds", ".png") if self.out else free(f"{stem_of(self.storyboard)}-seeds", ".png")
+        first = jobs[seeds[0]].settings
+        picture = self._sheet(seeds, first)
         sheet = SeedSheet(seeds, self.full.settings.shot_frames)
         check_place(picture)
-        click.echo(explanation(jobs[seeds[0]].settings, self.full.settings), err=True)
+        if self._is_done(jobs, picture, seeds_at(picture, seeds, first)):
+            return
+        tell(explanation(first, self.full.settings), err=True)
         try:
-            watch(self.pipeline, lambda: self._drafts(jobs, sheet))
+            watch(self.pipeline, lambda: self._drafts(jobs, sheet), progress=self.progress)
         finally:
             if sheet.begun:
-                sheet.save(picture)
-                click.echo(f"seeds          {picture}", err=True)
+                sheet.save(picture, seeds_mark(seeds, first))
+                tell(f"seeds          {picture}", err=True)
         for seed in seeds:
-            click.echo(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
+            tell(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
+
+    def _own_or_free(self, job: Job) -> Path:
+        """The first name of a draft that nothing has, or the same draft."""
+        from holo_lite.runs.own import video_at
+
+        names = numbered(f"{stem_of(self.storyboard)}-draft", ".mp4")
+        return next(name for name in names if is_free(name) or video_at(name, job.settings).state == "own")
+
+    def _sheet(self, seeds: Sequence[int], settings: RunSettings) -> Path:
+        """Where the sheet of all seeds goes: beside the video that was named, or to a name free or its own."""
+        from holo_lite.runs.own import seeds_at
+
+        if self.out:
+            return self._beside("seeds", ".png")
+        names = numbered(f"{stem_of(self.storyboard)}-seeds", ".png")
+        return next(name for name in names if seeds_at(name, seeds, settings).state != "other")
+
+    def _is_done(self, jobs: Mapping[int, Job], picture: Path, sheet: Standing) -> bool:
+        """Whether all drafts and their sheet are there; it is said. Raises `OutputError` for something else."""
+        from holo_lite.runs.own import refuse, refuse_another_video, video_at
+
+        videos = {self._beside(f"seed-{seed}"): job.settings for seed, job in jobs.items()}
+        states = {sheet.state, *(video_at(video, settings).state for video, settings in videos.items())}
+        if states == {"own"}:
+            tell(f"done already   {picture}", err=True)
+            return True
+        if not self.overwrite:
+            refuse(picture, sheet)
+            for video, settings in videos.items():
+                refuse_another_video(video, settings)
+        return False
 
     def _job(self, *, small: bool, seed: int | None = None) -> Job:
         from holo_lite.jobs.drafts import draft_options
@@ -77,7 +116,7 @@ class Drafting:
         from holo_lite.events import FrameDone
 
         for seed, job in jobs.items():
-            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"))) as events:
+            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"), cancel=token())) as events:
                 for event in events:
                     if isinstance(event, FrameDone):
                         sheet.add(seed, event.index, event.pixels)
@@ -93,7 +132,7 @@ def typed_again(words: Sequence[str], seed: int | None = None) -> str:
     """The command of the full run, from the words typed for its drafts, with a seed if one is given."""
     found = ["holo-lite", *_without_drafts(words, keep_seed=seed is None)]
     found += [] if seed is None else ["--seed", str(seed)]
-    return subprocess.list2cmdline(found) if os.name == "nt" else shlex.join(found)
+    return typed(found)
 
 
 def _without_drafts(words: Sequence[str], *, keep_seed: bool) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,15 @@ from holo_lite.commands.options import (
     saving_options,
 )
 from holo_lite.commands.shared import free, load
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
+    from holo_lite.evaluation.outcome import Outcome
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.report import ModelNames
-    from holo_lite.evaluation.run import Outcome
+    from holo_lite.evaluation.report import ModelNames, QualityReport
     from holo_lite.evaluation.studio import Studio
     from holo_lite.settings import Options
-
-PLAINLY = {"kernel": "sdpa", "compute": "bf16", "fuse": "off"}  # so a baseline shows what the others cost
-NARROW = 512  # the width of a model whose tensors are so small that threads only wait for each other
 
 
 @click.command()
@@ -40,7 +41,14 @@ NARROW = 512  # the width of a model whose tensors are so small that threads onl
 @click.option("--save", type=click.Path(path_type=Path), help="Write every storyboard's marks to this JSON file.")
 @picture_options
 @saving_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed: other storyboards and noise.")
+@click.option(
+    "--seed",
+    "seeds",
+    default="0",
+    show_default=True,
+    help="Which storyboards and which noise; several, such as 3,5,9, are pooled. Seed 0 is for development.",
+)
+@click.option("--fresh", is_flag=True, help="For figures to publish: three seeds that follow from the weights.")
 @lora_option
 @machine_options
 @computing_options
@@ -57,6 +65,8 @@ def evaluate(
     compute: str,
     fuse: str,
     loras: Any,
+    seeds: str,
+    fresh: bool,
     **said: Any,
 ) -> None:
     """Measure how well a model follows storyboards of the drawn world, from its pixels.
@@ -65,18 +75,22 @@ def evaluate(
     """
     from holo_lite.evaluation.ablations import check_ablation
     from holo_lite.evaluation.report import ModelNames, check_place
+    from holo_lite.evaluation.seeds import parse_seeds, reporting_seeds
     from holo_lite.evaluation.studio import Studio
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options
 
     ablation = check_ablation(ablate) if ablate is not None else None
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
-    computing = {"kernel": kernel, "compute": compute, "fuse": fuse}
-    studio = Studio.open(load(model, device=device, dtype=dtype, lora=loras, **computing), ablation)
-    other = Studio.open(load(baseline, device=device, dtype=dtype, **PLAINLY)) if baseline is not None else None
+    chosen = parse_seeds(seeds)
+    plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
+    studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
+    other = Studio(load(baseline, plain)) if baseline is not None else None
     names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation)
-    _judge(names, studio, other, storyboards, Options(**said), out, save)
+    chosen = reporting_seeds(studio.pipeline.model.fingerprint) if fresh else chosen
+    _judge(names, studio, other, storyboards, Options(**said), chosen, out, save)
 
 
 def _judge(
@@ -85,22 +99,21 @@ def _judge(
     baseline: Studio | None,
     storyboards: int,
     options: Options,
+    seeds: Sequence[int],
     out: Path,
     save: Path | None,
 ) -> None:
     """Run the gate and show its results; if interrupted, those it has so far."""
-    import torch
-
+    from holo_lite.evaluation.outcome import StoryboardJudged
     from holo_lite.evaluation.picture import Gallery
-    from holo_lite.evaluation.run import StoryboardJudged, evaluate
+    from holo_lite.evaluation.report import QualityReport
+    from holo_lite.evaluation.run import evaluate
     from holo_lite.views.evaluation import show
     from holo_lite.views.run import display
 
-    if model.pipeline.sizes.config.dim < NARROW:
-        torch.set_num_threads(1)
     gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
     outcomes: list[Outcome] = []
-    events = evaluate(model, baseline, storyboards, options)
+    events = evaluate(model, baseline, storyboards, options, seeds, token())
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
@@ -110,19 +123,18 @@ def _judge(
                     outcomes.append(event.outcome)
     finally:
         if outcomes:
-            _tell(names, outcomes, gallery, out, save)
+            _show(QualityReport.of(names, outcomes, seeds), outcomes, gallery, out, save)
 
 
-def _tell(names: ModelNames, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
-    from holo_lite.evaluation.report import QualityReport, save as write
+def _show(report: QualityReport, outcomes: list[Outcome], gallery: Gallery, out: Path, save: Path | None) -> None:
+    from holo_lite.evaluation.report import save as write
     from holo_lite.views.evaluation import report_lines
 
-    report = QualityReport.of(names, outcomes)
     for line in report_lines(report):
-        click.echo(line)
+        tell(line)
     gallery.save(out)
-    click.echo(f"picture  {out}", err=True)
+    tell(f"picture  {out}", err=True)
     if save is not None:
         write(save, report, outcomes)
-        click.echo(f"saved    {save}", err=True)
-    click.echo(report.to_json())
+        tell(f"saved    {save}", err=True)
+    tell(report.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
 from holo_lite.errors import RoomError, SettingsError
+from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
     from holo_lite.config import Attention
+    from holo_lite.fetch.order import FetchOrder
 
 USUAL = "nf4"  # the scheme that fits the smallest card
 
@@ -37,24 +43,24 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
-    from holo_lite.views.fetch import next_lines, show
+    from holo_lite.views.progress import show
     from holo_lite.views.run import display
 
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)
     for line in order_lines(order):
-        click.echo(line, err=True)
+        tell(line, err=True)
     check_room(order)
     if not (accept_licence or order.is_done):
         _ask()
     try:
-        with closing(bring(order, hub)) as events, display(Console(stderr=True)) as view:
+        with closing(bring(order, hub, cancel=token())) as events, display(Console(stderr=True)) as view:
             for event in events:
                 show(event, view)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         raise click.Abort("the downloaded part is kept; type the same command to continue") from None
     for line in next_lines(order, _preferred()):
-        click.echo(line)
+        tell(line)
 
 
 def _variant(name: str) -> Attention:
@@ -73,6 +79,15 @@ def _ask() -> None:
         raise SettingsError("the licences above must be accepted: read them, then add --accept-licence")
     if not click.confirm("Accept these licences and fetch?", err=True):
         raise SettingsError("nothing was fetched: the licences were not accepted")
+
+
+def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
+    """What to type next: the conversion that this machine's profile prefers, then a first video."""
+    full = order.variant == "full"
+    out = f"{order.folder}{'-full' if full else ''}-{scheme}"
+    chosen = ["--attention", "full"] if full else []
+    yield f"next           {typed(['holo-lite', 'quantize', str(order.folder), out, '--scheme', scheme, *chosen])}"
+    yield f"then           {typed(['holo-lite', 'generate', 'STORYBOARD', '--model', out])}"
 
 
 def _preferred() -> str:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holo_lite.commands.drafting import Drafting
-from holo_lite.commands.options import keep_option, model_option, preview_option, run_options
-from holo_lite.commands.shared import named_after, opened, previewed, watch
+from holo_lite.commands.options import (
+    keep_option,
+    model_option,
+    overwrite_option,
+    preview_option,
+    progress_option,
+    run_options,
+)
+from holo_lite.commands.shared import is_done, named_after, opened, previewed, watch
+from holo_lite.commands.stopping import token
+
+if TYPE_CHECKING:
+    from holo_lite.events import Events
 
 
 @click.command()
@@ -21,16 +32,20 @@ from holo_lite.commands.shared import named_after, opened, previewed, watch
     "--draft", is_flag=True, help="Use a quarter of the steps and half the size, to check cuts and framing."
 )
 @click.option("--seeds", metavar="NUMBERS", help="Make drafts to choose from: how many, or a list such as 1,5,9.")
+@overwrite_option
 @preview_option
 @keep_option
+@progress_option
 def generate(
     storyboard: str,
     model: Path | None,
     out: Path | None,
     draft: bool,
     seeds: str | None,
+    overwrite: bool,
     preview: int | None,
     keep_run: bool,
+    progress: str,
     **said: Any,
 ) -> None:
     """Make a video from STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
@@ -44,13 +59,16 @@ def generate(
     pipeline, options = opened(model, **said)
     job = pipeline.prepare(board, options)
     if draft or seeds is not None:
-        drafting = Drafting(pipeline, storyboard, board, options, job, out)
+        drafting = Drafting(pipeline, storyboard, board, options, job, out, progress, overwrite)
         drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
         return
     video = out or named_after(storyboard, job.settings)
+    if is_done(video, job.settings, overwrite=overwrite):
+        return
     folder = RunFolder.beside(video)
-    watch(
-        pipeline,
-        lambda: previewed(pipeline.run(job, video, folder.path, keep_run=keep_run), pipeline, video, preview),
-        folder,
-    )
+
+    def begin() -> Events:
+        events = pipeline.run(job, video, folder.path, keep_run=keep_run, cancel=token())
+        return previewed(events, pipeline, video, preview, overwrite=overwrite)
+
+    watch(pipeline, begin, folder, progress)

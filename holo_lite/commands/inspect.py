@@ -6,15 +6,21 @@ from pathlib import Path
 
 import click
 
+from holo_lite.commands.options import attention_option
+from holo_lite.commands.telling import tell
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-def inspect(path: Path) -> None:
+@attention_option
+def inspect(path: Path, attention: str | None) -> None:
     """Show what PATH is: a checkpoint, a model folder, a storyboard or a video.
 
     For a video, prints the storyboard and command that reproduce it.
     """
+    from holo_lite.settings import check_attention
     from holo_lite.views.inspection import inspect as describe
 
-    for line in describe(path):
-        click.echo(line)
+    variant = check_attention(attention) if attention is not None else None
+    for line in describe(path, variant):
+        tell(line)

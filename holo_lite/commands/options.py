@@ -137,8 +137,18 @@ preview_option = click.option(
     metavar="STEPS",
     help="Draw a preview after every STEPS steps; 0: never.  [default: 5 in a terminal, else 0]",
 )
+overwrite_option = click.option(
+    "--overwrite", "--again", is_flag=True, help="Write over files that this run did not make."
+)
 keep_option = click.option(
     "--keep-run", is_flag=True, help="Keep the run's folder, VIDEO.run, when the video is finished."
+)
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one event per line, on standard output.",
 )
 attention_option = click.option(
     "--attention", help="Variant: sparse or full.  [default: that of the model's files]"

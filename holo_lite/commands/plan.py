@@ -9,6 +9,7 @@ import click
 
 from holo_lite.commands.options import run_options
 from holo_lite.commands.shared import OPENING
+from holo_lite.commands.telling import tell
 
 
 @click.command()
@@ -23,14 +24,16 @@ def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **sai
 
     Accepts the options of `generate`. Needs no graphics card and loads no weights.
     """
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.preflight.forecast import forecast
+    from holo_lite.preflight.target import ForecastPlace
     from holo_lite.settings import Options, check_attention
     from holo_lite.story.files import load_storyboard
     from holo_lite.views.forecast import forecast_lines
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
-    opening = {name: said.pop(name) for name in OPENING}
+    how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})
     options = Options(**{**said, "attention": attention})
     board = load_storyboard(storyboard)
-    for line in forecast_lines(forecast(board, options, model=model, gpu=gpu, lora=loras, **opening)):
-        click.echo(line)
+    for line in forecast_lines(forecast(board, options, model, how, ForecastPlace(gpu))):
+        tell(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from holo_lite.commands.telling import tell
+
 
 @click.command()
 def profiles() -> None:
@@ -13,4 +15,4 @@ def profiles() -> None:
     from holo_lite.views.forecast import ability_lines
 
     for line in ability_lines(abilities(this_machine())):
-        click.echo(line)
+        tell(line)

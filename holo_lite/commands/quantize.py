@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
 from holo_lite.commands.options import lora_option
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
+    from quantize.job import ConversionEvent
 
 
 @click.command()
@@ -29,20 +34,24 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
 
     If interrupted, the same command continues where it stopped.
     """
-    from holo_lite.views.quantize import show
+    from holo_lite.views.progress import show
     from holo_lite.views.run import display
     from quantize.convert import verify as hash_again
     from quantize.job import run_conversion
 
     if out is None and not verify:
         raise click.UsageError("missing OUT: give the output folder after the source folder.")
-    events = hash_again(out or source) if verify else run_conversion(_decided(source, out or source, **said))
+    cancel = token()
+    if verify:
+        events: Generator[ConversionEvent, None, None] = hash_again(out or source, cancel)
+    else:
+        events = run_conversion(_decided(source, out or source, **said), cancel)
     try:
         with closing(events), display(Console(stderr=True)) as view:
             for event in events:
                 show(event, view)
-    except KeyboardInterrupt:
-        click.echo("type the same command to continue from here", err=True)
+    except (KeyboardInterrupt, Cancelled):
+        tell("type the same command to continue from here", err=True)
         raise
 
 
@@ -54,5 +63,5 @@ def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **sa
     variant = check_attention(attention) if attention is not None else None
     conversion = prepare_conversion(source, out, attention=variant, lora=loras, **said)
     for line in preflight(conversion):
-        click.echo(line, err=True)
+        tell(line, err=True)
     return conversion

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from holo_lite.commands.options import keep_option, preview_option
+from holo_lite.commands.options import keep_option, overwrite_option, preview_option, progress_option
 from holo_lite.commands.shared import previewed, watch
+from holo_lite.commands.stopping import token
+
+if TYPE_CHECKING:
+    from holo_lite.events import Events
 
 
 @click.command()
@@ -18,10 +23,18 @@ from holo_lite.commands.shared import previewed, watch
 @click.option(
     "--profile", help="Memory budget: a name from `profiles`, or a TOML file.  [default: the run's own plan]"
 )
+@overwrite_option
 @preview_option
 @keep_option
+@progress_option
 def resume(
-    run: Path, out: Path | None, preview: int | None, keep_run: bool, **otherwise: Path | str | None
+    run: Path,
+    out: Path | None,
+    overwrite: bool,
+    preview: int | None,
+    keep_run: bool,
+    progress: str,
+    **otherwise: Path | str | None,
 ) -> None:
     """Continue an interrupted run. RUN is its folder, or the video it was going to make.
 
@@ -29,12 +42,17 @@ def resume(
     """
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
+    from holo_lite.runs.own import refuse_another_video
 
     folder = RunFolder.named(run)
     pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said is not None})
-    video = out or folder.video(folder.begun())
-    watch(
-        pipeline,
-        lambda: previewed(pipeline.resume(folder.path, out, keep_run=keep_run), pipeline, video, preview),
-        folder,
-    )
+    record = folder.begun()
+    video = out or folder.video(record)
+    if not overwrite:
+        refuse_another_video(video, record.settings)
+
+    def begin() -> Events:
+        events = pipeline.resume(folder.path, out, keep_run=keep_run, cancel=token())
+        return previewed(events, pipeline, video, preview, overwrite=overwrite)
+
+    watch(pipeline, begin, folder, progress)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.cancel import Cancelled
+from holo_lite.commands.stopping import token
+from holo_lite.commands.telling import tell
 from holo_lite.errors import HoloError, RunError
+from holo_lite.views.terminal import typed
 
 OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options that open a model, as given
 PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:
-    from holo_lite.render.pipeline import Events, Pipeline
+    from holo_lite.events import Event, Events
+    from holo_lite.opening.options import ModelOptions
+    from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
     from holo_lite.settings import Options, RunSettings
     from holo_lite.story.storyboard import Storyboard
@@ -33,43 +40,71 @@ TINY_NOTICE = (
 
 def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any) -> tuple[Pipeline, Options]:
     """Open a model with the values of `run_options`. Returns it, and the options of the run itself."""
+    from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options, check_attention
 
     variant = check_attention(attention) if attention is not None else None
     opening = {name: said.pop(name) for name in OPENING}
-    pipeline = load(model, attention=variant, lora=loras, **opening)
-    return pipeline, Options(**said, attention=variant)
+    return load(model, ModelOptions(attention=variant, lora=loras, **opening)), Options(**said, attention=variant)
 
 
-def load(model: Path | None, **options: Any) -> Pipeline:
-    """Open a model with options of `Pipeline.load`."""
+def load(model: Path | None, options: ModelOptions) -> Pipeline:
+    """Open a model; the import is here, since it takes a second."""
     from holo_lite.render.pipeline import Pipeline
 
-    return Pipeline.load(model, **options)
+    return Pipeline.load(model, options)
 
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
     """Make a short video without saving its state, and show the progress."""
-    watch(pipeline, lambda: pipeline.generate(board, out, options))
+    watch(pipeline, lambda: pipeline.generate(board, out, options, cancel=token()))
 
 
-def watch(pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None) -> None:
+def watch(
+    pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
+) -> None:
     """Begin a run and show its progress. If it is saved in a folder and interrupted, say how to continue."""
-    import torch
+    events = begin()
+    with telling_how_to_go_on(folder), closing(events), _shown(pipeline, progress) as show:
+        for event in events:
+            show(event)
 
+
+@contextmanager
+def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None]]:
+    """What shows an event: to a person on standard error, or as a line of JSON on standard output."""
     from holo_lite.views.run import display, show
 
-    if pipeline.is_tiny:
-        torch.set_num_threads(1)  # its tensors are so small that threads only wait for each other
-    events = begin()
-    with telling_how_to_go_on(folder), closing(events), display(Console(stderr=True)) as view:
-        if pipeline.is_tiny:
+    if progress == "json":
+        yield _write
+        return
+    with display(Console(stderr=True)) as view:
+        if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
-        for event in events:
-            show(event, view)
+        yield partial(show, view=view)
 
 
-def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) -> Events:
+def _write(event: Event) -> None:
+    from holo_lite.eventjson.event_json import event_json
+
+    click.echo(json.dumps(event_json(event), allow_nan=False))
+
+
+def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
+    """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
+    from holo_lite.runs.own import refuse_another_video, video_at
+
+    if video_at(video, settings).state == "own":
+        tell(f"done already   {video}", err=True)
+        return True
+    if not overwrite:
+        refuse_another_video(video, settings)
+    return False
+
+
+def previewed(
+    events: Events, pipeline: Pipeline, out: Path, every: int | None, *, overwrite: bool = False
+) -> Events:
     """Have a preview drawn next to a video after every `every` steps; None: only in a terminal."""
     if every is None:
         every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
@@ -77,7 +112,7 @@ def previewed(events: Events, pipeline: Pipeline, out: Path, every: int | None) 
         return events
     from holo_lite.jobs.preview import previewed as drawn_beside
 
-    return drawn_beside(events, pipeline, out, every)
+    return drawn_beside(events, pipeline.model, out, every, overwrite=overwrite)
 
 
 @contextmanager
@@ -85,7 +120,7 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
     """Append the command that continues to the error that ends a run, if a step of it was saved."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         if folder is None or not folder.has_state:
             raise
         raise click.Abort(f"finished steps are saved; to continue, type {_resuming(folder)}") from None
@@ -96,16 +131,18 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
 
 
 def _resuming(folder: RunFolder) -> str:
-    return f"holo-lite resume {shlex.quote(str(folder.path))}"
+    return typed(["holo-lite", "resume", str(folder.path)])
 
 
 def named_after(storyboard: str, settings: RunSettings) -> Path:
     """video.mp4 for a prompt, else the storyboard's own name, in the current folder.
 
     Numbered if a video or picture of that name exists, or an unfinished run of other settings: what took hours
-    is not overwritten unasked. An unfinished run of these settings is continued. Raises `RunError`.
+    is not overwritten unasked. An unfinished run of these settings is continued, a finished one gives the name.
+    Raises `RunError`.
     """
     from holo_lite.runs.folder import RunFolder
+    from holo_lite.runs.own import video_at
     from holo_lite.runs.record import difference
 
     for name in numbered(stem_of(storyboard), ".mp4"):
@@ -113,10 +150,8 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
         if folder.has_state and not difference(folder.begun().settings, settings):
             return name
         if folder.has_state:
-            click.echo(
-                f"note: {folder.path} holds another unfinished run; {_resuming(folder)} continues it", err=True
-            )
-        elif is_free(name):
+            tell(f"note: {folder.path} holds another unfinished run; {_resuming(folder)} continues it", err=True)
+        elif is_free(name) or video_at(name, settings).state == "own":
             return name
     raise AssertionError("numbers do not end")
 

@@ -3,6 +3,9 @@
 Ctrl-C asks for that, and so does the system: with SIGTERM, when it shuts down or a container's time is over, and
 with SIGHUP, when the terminal is closed. Without a handler these two would end the process at once. A signal that
 is ignored, as under `nohup`, stays ignored.
+
+A signal interrupts, and it cancels the command's token: an interrupt may come where Python can only print it and
+forget it, as within a destructor, and then the work ends before its next block all the same.
 """
 
 from __future__ import annotations
@@ -11,8 +14,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
+
+import click
+
+from holo_lite.cancel import Cancel
 
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 BY_SIGNAL = 128  # the exit code is this plus the signal's number, as in shells
@@ -25,6 +32,7 @@ class Stop:
 
     number: int = signal.SIGINT
     asked: float | None = None
+    cancel: Cancel = field(default_factory=Cancel)
 
     @property
     def code(self) -> int:
@@ -36,6 +44,7 @@ class Stop:
         now = time.monotonic()
         if self.asked is None or now - self.asked > PATIENCE:
             self.number, self.asked = number, now
+            self.cancel.cancel()
             raise KeyboardInterrupt
 
 
@@ -52,3 +61,9 @@ def stoppable() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def token() -> Cancel:
+    """The token of the command that runs, which signals that ask to stop cancel."""
+    context = click.get_current_context(silent=True)
+    return (context.find_object(Cancel) if context else None) or Cancel()

@@ -21,6 +21,7 @@ from holo_lite.errors import HoloError
 
 Look = Callable[[str], Any]
 DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed or all is answered
+SAFE, PLACES = "PYTHONSAFEPATH", "PYTHONPATH"
 LONGEST = 160  # characters of what a library says
 
 
@@ -57,7 +58,8 @@ def _started(look: Look, names: list[str]) -> Iterator[tuple[BaseProcess, Connec
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(theirs, look, names))
-    process.start()
+    with _importing_nothing_from_here():
+        process.start()
     theirs.close()
     try:
         yield process, ours
@@ -65,6 +67,26 @@ def _started(look: Look, names: list[str]) -> Iterator[tuple[BaseProcess, Connec
         process.kill()
         process.join()
         ours.close()
+
+
+@contextmanager
+def _importing_nothing_from_here() -> Iterator[None]:
+    """Have a process that is started import nothing from the folder a person stands in.
+
+    Files of any name lie there, and Python looks there first where a process begins with a line of code.
+    """
+    before = {name: os.environ.get(name) for name in (SAFE, PLACES)}
+    os.environ[SAFE] = "1"
+    if places := before[PLACES]:  # in which an empty word stands for the current folder
+        os.environ[PLACES] = os.pathsep.join(filter(None, places.split(os.pathsep)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _work(connection: Connection, look: Look, names: list[str]) -> None:

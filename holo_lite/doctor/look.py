@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from holo_lite.config import Attention
 from holo_lite.doctor import disk, model, nvidia, system, trials
 from holo_lite.doctor.apart import look_apart
 from holo_lite.doctor.facts import CacheFacts, DoctorTrial, Kind, MachineFacts, Trouble
@@ -28,11 +29,12 @@ TRIED: Mapping[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """What to check: the current folder, the caches, and a model if one was given."""
+    """What to check: the current folder, the caches, and a model if one was given, with its attention."""
 
     here: Path
     cache: Path
     model: Path | None = None
+    attention: Attention | None = None
 
     @property
     def disk(self) -> tuple[Path, Path | None]:
@@ -54,8 +56,8 @@ FACTS: Mapping[str, Callable[[ModelPlace], Any]] = {
     "torch": lambda _: system.torch_build(),
     "machine": lambda _: model.machine(),
     "disk": lambda place: disk.disk(*place.disk),
-    "model": lambda place: model.model(place.model) if place.model is not None else None,
-    "choice": lambda place: model.choice(place.model),
+    "model": lambda place: model.model(place.model, place.attention) if place.model is not None else None,
+    "choice": lambda place: model.choice(place.model, place.attention),
     "cache": lambda place: CacheFacts(place.cache, sizes(place.cache)),
 }
 TRIALS: Mapping[Kind, Callable[[str], DoctorTrial]] = {

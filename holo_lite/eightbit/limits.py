@@ -5,7 +5,9 @@ Planning asks without a tensor library. Bytes follow the code in `rows` and `pro
     codes         n·k + 4 n           rows in 8 bits: a byte a number, a scale in fp32 a row
     quantizing    4·slice + 13 rows of a slice       a slice of rows in fp32, and its scales being made
     multiplying   on a card none; on a CPU the reference works through a slice of the weight's rows, r of them:
-                  int8: 8 n·r (sums, in int32 and in fp32);  fp8: 4 (n·k + r·k + n·r) (all of it in fp32)
+                  fp8: 4 (n·k + r·k + n·r), all of it in fp32
+                  int8: the same in int32, or if that is more 8 n·r, sums in int32 and in fp32. A CPU with VNNI
+                  multiplies the codes as they are and needs the sums alone
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 EightBits = Literal["fp8", "int8"]
+LinearMode = Literal["plain", "fp8", "int8"]  # how matrices are multiplied
 SLICE = 2**20  # numbers in work at once
 MULTIPLE: dict[EightBits, int] = {"fp8": 16, "int8": 1}  # of which both sides of a weight must be
 SCALE = 4  # bytes
@@ -47,9 +50,8 @@ def quantizing(rows: int, width: int) -> int:
 def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
     """Bytes that a product of (rows, inputs) needs on a CPU in addition to its input and output."""
     part = min(outputs, slice_rows(inputs))
-    if bits == "int8":
-        return 2 * FP32 * rows * part
-    return FP32 * (rows * inputs + part * inputs + rows * part)
+    widened = FP32 * (rows * inputs + part * inputs + rows * part)
+    return max(widened, 2 * FP32 * rows * part) if bits == "int8" else widened
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ A card quantizes in one pass over memory (`triton_rows`); `quantize_plainly_` is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -54,9 +54,21 @@ class Rows:
         codes = torch.empty(rows, width, dtype=form.dtype, device=device)
         return cls(form, codes, torch.empty(rows, 1, dtype=torch.float32, device=device), dtype)
 
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        return replace(self, codes=self.codes.to(device), scale=self.scale.to(device))
+
     def numbers(self) -> Tensor:
         """The numbers that the codes encode, float32."""
         return self.codes.to(torch.float32).mul_(self.scale)
+
+
+def quantize_plainly(numbers: Tensor, form: Format) -> Rows:
+    """Numbers (n, k), any floating dtype → rows in 8 bits, by PyTorch's own functions."""
+    count, width = numbers.shape
+    rows = Rows.empty(count, width, form, dtype=numbers.dtype, device=numbers.device)
+    quantize_plainly_(numbers, form, rows.codes, rows.scale)
+    return rows
 
 
 def quantize_plainly_(numbers: Tensor, form: Format, codes: Tensor, scale: Tensor) -> None:

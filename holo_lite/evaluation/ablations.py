@@ -7,14 +7,12 @@ double           a shot's own first frame counts once in its softmax, not twice
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.model.clip import Clip
-from holo_lite.sampling.sampler import Context, Guidance
 
 Ablation = Literal["windows", "representatives", "double"]
 
@@ -57,13 +55,3 @@ def check_ablation(name: str) -> Ablation:
             return known
     names = [known for known in CLIPS if known]
     raise SettingsError(f"--ablate '{name}': give one of {', '.join(names)}{nearest(name, names)}")
-
-
-def ablated_guidance(guidance: Guidance, ablation: Ablation | None) -> Guidance:
-    """The guidance with its windows open, if these are what is ablated."""
-    return dataclasses.replace(guidance, positive=opened(guidance.positive)) if ablation == "windows" else guidance
-
-
-def opened(context: Context) -> Context:
-    """A prompt that every shot reads whole."""
-    return dataclasses.replace(context, windows=None)

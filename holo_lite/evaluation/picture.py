@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
 from holo_lite.evaluation.marks import mark_shots, mean_of
+from holo_lite.evaluation.outcome import Outcome, StoryboardJudged
 from holo_lite.evaluation.reading import Reading
-from holo_lite.evaluation.run import Outcome, StoryboardJudged
 from holo_lite.system.whole_files import draft
 from holo_lite.tiny.drawing import describe, draw
 

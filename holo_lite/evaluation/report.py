@@ -14,13 +14,15 @@ from typing import Any
 from holo_lite.errors import OutputError
 from holo_lite.evaluation.likeness import Likeness
 from holo_lite.evaluation.marks import Marks
-from holo_lite.evaluation.run import Outcome, Verdict
+from holo_lite.evaluation.outcome import Outcome, Verdict
 from holo_lite.evaluation.scores import Estimate, Score, mean, ratios, score_all
+from holo_lite.evaluation.seeds import DEVELOPMENT
 from holo_lite.settings import RunSettings
 from holo_lite.system.whole_files import write_whole
 from holo_lite.tiny.drawing import describe
 
 DIGITS = 4  # of a share, in JSON
+TARGETS = {"cuts": 0.98, "adherence": 0.95, "identity": 0.95}  # of a model that was trained on this world
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ModelNames:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """All scores of a run. The three after them are empty without a baseline."""
+    """All scores of a run, pooled over its seeds. The three after them are empty without a baseline."""
 
     names: ModelNames
     settings: RunSettings  # of the first storyboard
@@ -44,9 +46,12 @@ class QualityReport:
     ratios: Mapping[str, Estimate]
     likeness: Mapping[str, Estimate]
     skipped: int = 0  # steps, of all storyboards
+    seeds: tuple[int, ...] = DEVELOPMENT
 
     @classmethod
-    def of(cls, names: ModelNames, outcomes: Sequence[Outcome]) -> QualityReport:
+    def of(
+        cls, names: ModelNames, outcomes: Sequence[Outcome], seeds: Sequence[int] = DEVELOPMENT
+    ) -> QualityReport:
         """Add up the storyboards marked so far, at least one."""
         marks = [each.verdict.marks for each in outcomes]
         baseline = [each.baseline.marks for each in outcomes if each.baseline]
@@ -60,12 +65,21 @@ class QualityReport:
             ratios(marks, baseline) if baseline else {},
             _likeness(alike) if alike else {},
             sum(each.skipped for each in outcomes),
+            tuple(seeds),
         )
+
+    @property
+    def short(self) -> Mapping[str, float]:
+        """The targets that scores fall short of, by score; an ablation has none."""
+        if self.names.ablation is not None:
+            return {}
+        found = {name: score.share.value for name, score in self.scores.items()}
+        return {name: least for name, least in TARGETS.items() if found.get(name, 1.0) < least}
 
     def record(self) -> dict[str, Any]:
         """Everything but the storyboards, ready for JSON."""
         settings = self.settings
-        asked = ("height", "width", "steps", "cfg", "cfg_until", "cache", "seed")
+        asked = ("height", "width", "steps", "cfg", "cfg_until", "cache")
         kept = (*asked, "dtype", "device", "attention", "computing", "made_with")
         return {
             "evaluation": "drawn world",
@@ -73,6 +87,7 @@ class QualityReport:
             "baseline": self.names.baseline,
             "ablate": self.names.ablation,
             "storyboards": self.storyboards,
+            "seeds": list(self.seeds),
             **{name: getattr(settings, name) for name in kept},
             "weights": settings.model,
             "lora": [dataclasses.asdict(each) for each in settings.lora],
@@ -81,6 +96,7 @@ class QualityReport:
             "baseline_scores": _plain(self.baseline),
             "ratios": _plain(self.ratios),
             "likeness": _plain(self.likeness),
+            "below_target": dict(self.short),
         }
 
     def to_json(self) -> str:

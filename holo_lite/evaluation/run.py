@@ -7,76 +7,28 @@ same in every run, as is its noise, so a model and its baseline, or two runs a m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import SettingsError, first_three
 from holo_lite.evaluation.cuts import find_cuts
-from holo_lite.evaluation.likeness import Likeness, likeness
-from holo_lite.evaluation.marks import Marks, mark
-from holo_lite.evaluation.reading import Reader, Reading
-from holo_lite.evaluation.studio import Film, Studio
-from holo_lite.render.pipeline import Job
+from holo_lite.evaluation.likeness import likeness
+from holo_lite.evaluation.marks import mark
+from holo_lite.evaluation.outcome import EvaluationStarted, Event, Film, Outcome, StoryboardJudged, Verdict
+from holo_lite.evaluation.reading import Reader
+from holo_lite.evaluation.seeds import DEVELOPMENT
+from holo_lite.evaluation.studio import Studio
+from holo_lite.render.job import Job
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings
 from holo_lite.tiny.words import VOCABULARY, storyboard
 from holo_lite.tiny.world import Scene, random_scene
 
 MOST_STORYBOARDS = 10_000
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one model's clip shows: the cuts found, a reading a shot, and the marks for them."""
-
-    cuts: tuple[int, ...]
-    readings: tuple[Reading, ...]
-    marks: Marks
-
-
-@dataclass(frozen=True)
-class EvaluationStarted:
-    """Everything is decided, and no clip made. settings: of the first one; notes are for people.
-
-    computing: how the model computes, a line a choice.
-    """
-
-    storyboards: int
-    settings: RunSettings
-    notes: tuple[str, ...]
-    computing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A storyboard and what became of it. `baseline` and `likeness` are there if a baseline is.
-
-    `skipped`: how many steps the step cache has saved the model.
-    """
-
-    index: int
-    scene: Scene
-    settings: RunSettings
-    verdict: Verdict
-    baseline: Verdict | None = None
-    likeness: Likeness | None = None
-    skipped: int = 0
-
-
-@dataclass(frozen=True)
-class StoryboardJudged:
-    """A storyboard is made and marked."""
-
-    outcome: Outcome
-    film: Film
-    baseline_film: Film | None = None
-
-
-Event = EvaluationStarted | StoryboardJudged
 
 
 def scene_of(seed: int, index: int) -> Scene:
@@ -85,20 +37,29 @@ def scene_of(seed: int, index: int) -> Scene:
 
 
 def evaluate(
-    model: Studio, baseline: Studio | None = None, storyboards: int = 200, options: Options = NOTHING_SAID
+    model: Studio,
+    baseline: Studio | None = None,
+    storyboards: int = 200,
+    options: Options = NOTHING_SAID,
+    seeds: Sequence[int] = DEVELOPMENT,
+    cancel: Cancel | None = None,
 ) -> Generator[Event, None, None]:
     """Make and mark storyboards: `EvaluationStarted`, then `StoryboardJudged` for each.
 
-    Raises, before the first event, `SettingsError` for what cannot be run.
+    They are taken from the seeds in turn, and the scores are those of all. By the token `cancel`
+    any thread ends it before the next storyboard. Raises, before the first event,
+    `SettingsError` for what cannot be run.
     """
     if not 1 <= storyboards <= MOST_STORYBOARDS:
         raise SettingsError(f"--storyboards {storyboards}: give a number from 1 to {MOST_STORYBOARDS}")
-    scenes = [scene_of(options.seed or 0, index) for index in range(storyboards)]
-    jobs = _jobs(model, scenes, options)
+    turns = [(seeds[index % len(seeds)], index // len(seeds)) for index in range(storyboards)]
+    scenes = [scene_of(*turn) for turn in turns]
+    noise = [seed + index for seed, index in turns]
+    jobs = _jobs(model, scenes, noise, options)
     asked = jobs[0].settings
     reader = Reader.of(asked.height, asked.width)
-    others = _jobs(baseline, scenes, _said(asked)) if baseline else []
-    return _events(model, jobs, baseline, others, scenes, reader)
+    others = _jobs(baseline, scenes, noise, _plainly(asked)) if baseline else []
+    return (cancel or Cancel()).between(_events(model, jobs, baseline, others, scenes, reader))
 
 
 def judge(scene: Scene, frames: Tensor, reader: Reader) -> Verdict:
@@ -115,15 +76,14 @@ def unknown_words(tokenizer: Path) -> list[str]:
     return sorted(word for word in VOCABULARY if word not in known)
 
 
-def _jobs(studio: Studio, scenes: list[Scene], options: Options) -> list[Job]:
-    seed = options.seed or 0
-    said = [dataclasses.replace(options, seed=seed + index) for index in range(len(scenes))]
-    return studio.prepare([storyboard(scene) for scene in scenes], said)
+def _jobs(studio: Studio, scenes: Sequence[Scene], noise: Sequence[int], options: Options) -> list[Job]:
+    each = [dataclasses.replace(options, seed=seed) for seed in noise]
+    return studio.prepare([storyboard(scene) for scene in scenes], each)
 
 
-def _said(settings: RunSettings) -> Options:
+def _plainly(settings: RunSettings) -> Options:
     """A model's settings for its baseline, whose own defaults may be others. The baseline saves no forward."""
-    names = ("height", "width", "steps", "cfg", "seed")
+    names = ("height", "width", "steps", "cfg")
     return Options(**{name: getattr(settings, name) for name in names})
 
 
@@ -131,14 +91,16 @@ def _events(
     model: Studio, jobs: list[Job], baseline: Studio | None, others: list[Job], scenes: list[Scene], reader: Reader
 ) -> Generator[Event, None, None]:
     notes = [note for studio in (model, baseline) if studio for note in _strangeness(studio)]
-    computing = model.pipeline.computing.lines
-    yield EvaluationStarted(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), computing)
-    compared = zip(others, baseline.read(others), strict=True) if baseline else iter(())
-    for index, (scene, job, guidance) in enumerate(zip(scenes, jobs, model.read(jobs), strict=True)):
-        film = model.film(job, guidance)
+    lines = model.pipeline.model.setup.lines
+    yield EvaluationStarted(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), lines)
+    model.read(jobs)
+    if baseline:
+        baseline.read(others)
+    for index, (scene, job) in enumerate(zip(scenes, jobs, strict=True)):
+        film = model.film(job)
         verdict = judge(scene, film.frames, reader)
         judged = StoryboardJudged(Outcome(index, scene, job.settings, verdict, skipped=film.skipped), film)
-        yield _beside(judged, baseline.film(*next(compared)), reader) if baseline else judged
+        yield _beside(judged, baseline.film(others[index]), reader) if baseline else judged
 
 
 def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> StoryboardJudged:
@@ -151,7 +113,7 @@ def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> Storyboard
 
 def _strangeness(studio: Studio) -> list[str]:
     """A line about a model to which this world's words mean nothing."""
-    folder = studio.pipeline.folder
+    folder = studio.pipeline.model.folder
     words = unknown_words(folder.tokenizer)
     if not words:
         return []

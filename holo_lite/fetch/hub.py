@@ -17,7 +17,11 @@ from holo_lite.version import __version__
 
 PIECE = 2**20  # bytes handed on at once; what a lost connection can cost at most
 PASSING = (408, 429, 500, 502, 503, 504)
-RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})", re.ASCII)
+LENGTH = re.compile(r"\d{1,15}", re.ASCII)
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-zA-Z_.-]{1,128}")
+LARGEST = 10**15  # bytes of a file
 
 
 class PassingError(FetchError):
@@ -71,7 +75,7 @@ class Hub:
             with self._asking(repository):
                 info: Any = api.model_info(repository, files_metadata=True, timeout=self._timeout)
             return tuple(_published(repository, str(info.sha), entry) for entry in info.siblings or ())
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
 
     @contextmanager
@@ -92,7 +96,8 @@ class Hub:
             if response.is_error:
                 response.read()
                 hf_raise_for_status(response)
-            yield HubStream(_begin(file, response.headers), response.iter_bytes(PIECE))
+            # Bytes as they are sent: unpacked, a few of them can be any number.
+            yield HubStream(_begin(file, response.headers), response.iter_raw(PIECE))
 
     @contextmanager
     def _asking(self, repository: str) -> Iterator[None]:
@@ -124,17 +129,24 @@ class Hub:
 
 
 def _published(repository: str, commit: str, entry: Any) -> HubFile:
+    """A listed file. Raises `ValueError` for what no hub lists, which must become no name of a file here."""
     digest = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
-    return HubFile(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
+    found = HubFile(repository, commit, str(entry.rfilename), int(entry.size), str(digest))
+    steps = set(found.path.split("/"))
+    inside = found.path.isprintable() and not {"", ".", ".."} & steps and "\\" not in found.path
+    known = DIGEST.fullmatch(found.digest) and COMMIT.fullmatch(commit)
+    if not (inside and known and 0 <= found.nbytes <= LARGEST):
+        raise ValueError("a file is listed in a way that no file has")
+    return found
 
 
 def _begin(file: HubFile, headers: Mapping[str, str]) -> int:
     """Where an answer begins. Raises `FetchError` if it is of another size than the listed file."""
     part = RANGE.match(headers.get("Content-Range", ""))
     total = part[2] if part else headers.get("Content-Length")
-    if total is not None and int(total) != file.nbytes:
+    if total is not None and not (LENGTH.fullmatch(total) and int(total) == file.nbytes):
         raise FetchError(
-            f"{file.repository}/{file.path}: the hub sends {total} bytes, but lists {file.nbytes}; "
+            f"{file.repository}/{file.path}: the hub sends {total[:20]} bytes, but lists {file.nbytes}; "
             "type the same command again, and if that does not help, check the repository's page"
         )
     return int(part[1]) if part else 0

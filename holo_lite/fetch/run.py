@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
 from holo_lite.fetch.order import FetchOrder, OrderItem
-from holo_lite.fetch.transfer import Advanced, Begun, Event, Note, download, writing
+from holo_lite.fetch.transfer import download, writing
+from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.whole_files import draft
 
 LOCK = ".fetch.lock"
-
-
-@dataclass(frozen=True)
-class Checking:
-    """All files are there; their headers, names and shapes are read."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +27,37 @@ class Fetched:
     order: FetchOrder
 
 
+FetchEvent = PhaseEvent | Fetched
+
+
 def fetch(
-    order: FetchOrder, hub: Hub, wait: Callable[[float], None] = time.sleep
-) -> Generator[Event | Checking | Fetched, None, None]:
+    order: FetchOrder, hub: Hub, wait: Callable[[float], None] | None = None, cancel: Cancel | None = None
+) -> Generator[FetchEvent, None, None]:
     """Bring what is missing, one file after another, and check all of it.
 
-    Raises `FetchError`, `OutputError`, and `CheckpointError` for files that make no model.
+    By the token `cancel` any thread ends it before the next piece of a file, and while it waits to try again; what
+    has come is kept. Raises `FetchError`, `OutputError`, and `CheckpointError` for files that make no model.
     """
+    cancel = cancel or Cancel()
+    with closing(cancel.between(_brought(order, hub, wait or cancel.wait))) as events:
+        yield from events
+    yield PhaseStarted("names", 0)
+    check(order)
+    yield Fetched(order)
+
+
+def _brought(order: FetchOrder, hub: Hub, wait: Callable[[float], None]) -> Generator[PhaseEvent, None, None]:
     with _alone(order.folder):
         for item in order.items:
             if item.means == "fetch":
                 yield from download(hub, item.file, item.target, wait)
             elif item.means != "there":
                 yield from _from_cache(item)
-    yield Checking()
-    check(order)
-    yield Fetched(order)
 
 
 def check(order: FetchOrder) -> None:
     """Check sizes, headers, names and shapes. Raises `CheckpointError`, or `FetchError` for a wrong size."""
-    from holo_lite.opening.checks import check_parts
-    from holo_lite.weights.folder import open_folder
+    from holo_lite.opening.checks import find_model
 
     for item in order.items:
         found = item.target.stat().st_size
@@ -60,7 +65,7 @@ def check(order: FetchOrder) -> None:
             raise FetchError(
                 f"{item.target}: has {found} of {item.file.nbytes} bytes; remove it and fetch it again"
             )
-    check_parts(open_folder(order.folder, order.variant))
+    find_model(order.folder, order.variant)
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:
@@ -71,7 +76,7 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
     return holding(folder, LOCK, refusal)
 
 
-def _from_cache(item: OrderItem) -> Iterator[Event]:
+def _from_cache(item: OrderItem) -> Iterator[PhaseEvent]:
     """Take a file from the hub's cache: a second name for it if the disk can do that, else a copy."""
     assert item.cached is not None, "only what the cache holds is linked or copied"
     with writing(item.target):
@@ -80,8 +85,8 @@ def _from_cache(item: OrderItem) -> Iterator[Event]:
             os.link(item.cached, item.target)
             yield Note(f"{item.file.name}: linked from {item.cached.parent.parent}")
             return
-        yield Begun("copy", item.file.name, item.file.nbytes)
+        yield PhaseStarted("copy", item.file.nbytes, subject=item.file.name)
         with draft(item.target) as partial, item.cached.open("rb") as source, partial.open("wb") as copy:
             while piece := source.read(PIECE):
                 copy.write(piece)
-                yield Advanced(copy.tell())
+                yield PhaseAdvanced(copy.tell())

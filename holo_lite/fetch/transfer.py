@@ -14,44 +14,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
+from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.units import bytes_text
+from holo_lite.system.whole_files import refuse_link
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
 SHA256_DIGITS = 64
-Phase = Literal["check", "fetch", "copy"]
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Work on a file begins: hashing what came before, fetching, or copying. Sizes are in bytes."""
-
-    phase: Phase
-    name: str
-    total: int
-    done: int = 0
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """So many bytes of it are done."""
-
-    done: int
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something a person should know."""
-
-    text: str
-
-
-Event = Begun | Advanced | Note
 
 
 def partial(file: HubFile, target: Path) -> Path:
@@ -72,6 +45,7 @@ class TransferPart:
         self.published = published
         self.path = partial(published, target)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_link(self.path)
         self.file = self.path.open("a+b")
         self.digest = new_digest(published)
 
@@ -86,17 +60,17 @@ class TransferPart:
         """Bytes that have come."""
         return self.file.tell()
 
-    def read(self) -> Iterator[Event]:
+    def read(self) -> Iterator[PhaseEvent]:
         """Hash what came before. Of a part longer than its file nothing can be used."""
         length = self.file.seek(0, os.SEEK_END)
         if length > self.published.nbytes:
             self.clear()
         elif length:
             self.file.seek(0)
-            yield Begun("check", self.published.name, length)
+            yield PhaseStarted("check", length, subject=self.published.name)
             while piece := self.file.read(PIECE):
                 self.digest.update(piece)
-                yield Advanced(self.size)
+                yield PhaseAdvanced(self.size)
 
     def add(self, piece: bytes) -> None:
         """Append what has come now."""
@@ -110,16 +84,19 @@ class TransferPart:
         self.digest = new_digest(self.published)
 
 
-def download(hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep) -> Iterator[Event]:
+def download(
+    hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep
+) -> Iterator[PhaseEvent]:
     """Bring a file to `target`, continuing from the part downloaded before.
 
-    A lost connection is taken up again, five times unless more has come; then it raises the `FetchError`.
-    Raises `OutputError` where the file cannot be written. Whatever happens, what has come is kept.
+    `wait` sleeps, in seconds, between attempts. A lost connection is taken up again, five times unless more has
+    come; then it raises the `FetchError`. Raises `OutputError` where the file cannot be written. Whatever happens,
+    what has come is kept.
     """
     with writing(target):
         with TransferPart(file, target) as part:
             yield from part.read()
-            yield Begun("fetch", file.name, file.nbytes, part.size)
+            yield PhaseStarted("fetch", file.nbytes, part.size, file.name)
             waits = iter(WAITS)
             while (before := part.size) < file.nbytes:
                 try:
@@ -139,22 +116,24 @@ def new_digest(file: HubFile) -> hashlib._Hash:
     return hashlib.sha1(b"blob %d\0" % file.nbytes, usedforsecurity=False)
 
 
-def _more(hub: Hub, part: TransferPart) -> Iterator[Event]:
+def _more(hub: Hub, part: TransferPart) -> Iterator[PhaseEvent]:
     """Fetch from where the part ends. Raises `PassingError` if the rest does not all come."""
     file = part.published
     with hub.open(file, part.size) as stream:
         if stream.start != part.size:
             part.clear()  # some servers know no parts, and give the whole
         for piece in stream.pieces:
-            part.add(piece)
-            yield Advanced(part.size)
+            part.add(piece[: file.nbytes - part.size])  # whoever sends more than is listed fills no disk
+            yield PhaseAdvanced(part.size)
+            if part.size == file.nbytes:
+                break
     if part.size < file.nbytes:
         raise PassingError(f"{file.path}: ended early")
 
 
 def _pause(
     error: PassingError, attempts: Iterator[float], done: int, wait: Callable[[float], None]
-) -> Iterator[Event]:
+) -> Iterator[PhaseEvent]:
     seconds = next(attempts, None)
     if seconds is None:
         raise FetchError(f"{error}; the downloaded part is kept: type the same command to continue") from error

@@ -7,13 +7,19 @@ and is fitted on it once (`holo_lite.film.colour_fit`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
-Z_DIM = 16  # latent channels
+from holo_lite.errors import RecordError
+from holo_lite.system.json_tree import check
+from holo_lite.system.records import convert, plain
+
+Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
+Row = Annotated[tuple[Number, ...], Meta(min_length=16, max_length=16)]  # one of each latent channel
+Colour = Annotated[tuple[Number, ...], Meta(min_length=3, max_length=3)]
 DIGITS = 5  # kept of each number: more would be noise, and differ from machine to machine
 
 
@@ -24,8 +30,8 @@ class ColourMap:
     weight: three rows of sixteen numbers; bias: three numbers.
     """
 
-    weight: tuple[tuple[float, ...], ...]
-    bias: tuple[float, ...]
+    weight: Annotated[tuple[Row, ...], Meta(min_length=3, max_length=3)]
+    bias: Colour
 
     @classmethod
     def of(cls, solution: torch.Tensor) -> ColourMap:
@@ -36,16 +42,16 @@ class ColourMap:
     @classmethod
     def read(cls, record: object) -> ColourMap | None:
         """Take the map from what `as_record` gave, read back as JSON; None if it is something else."""
-        if not isinstance(record, Mapping):
+        try:
+            check(record)
+            return convert(record, cls)
+        except RecordError:
             return None
-        weight, bias = record.get("weight"), record.get("bias")
-        if not (isinstance(weight, list) and len(weight) == 3 and all(_is_row(row, Z_DIM) for row in weight)):
-            return None
-        return cls(tuple(map(tuple, weight)), tuple(bias)) if bias is not None and _is_row(bias, 3) else None
 
     def as_record(self) -> dict[str, Any]:
         """The map as a JSON table."""
-        return asdict(self)
+        table: dict[str, Any] = plain(self)
+        return table
 
     def pictures(self, latents: torch.Tensor) -> torch.Tensor:
         """Turn normalised latents (16, F, h, w), on any device, into pixels: (F, h, w, 3) uint8 on the CPU.
@@ -55,10 +61,3 @@ class ColourMap:
         rows = latents.detach().cpu().float().permute(1, 2, 3, 0)
         colours = rows @ torch.tensor(self.weight).T + torch.tensor(self.bias)
         return colours.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-
-
-def _is_row(found: object, length: int) -> bool:
-    """Whether it is a list of `count` finite numbers."""
-    if not (isinstance(found, list) and len(found) == length):
-        return False
-    return all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e6 for n in found)

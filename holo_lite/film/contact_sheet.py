@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
+from holo_lite.film.fonts import Font, Typeface, wanted_fonts
+from holo_lite.film.marks import marked
 from holo_lite.system.whole_files import draft
 
 COLUMNS = 4
@@ -32,7 +35,7 @@ BRIGHT, TEXT, DIM = (240, 240, 238), (196, 196, 194), (128, 128, 130)
 # Widest coverage first, so that captions in Chinese or Russian are not boxes; Pillow looks in system folders.
 FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf")
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+logger = logging.getLogger(__name__)
 Pixels = torch.Tensor | npt.NDArray[np.uint8]
 
 
@@ -62,8 +65,8 @@ class ContactSheet:
         """Draw the sheet. Frames that never came, of a film cut short, stay empty."""
         thumb = next(iter(self._thumbnails.values())).size if self._thumbnails else BOX
         width = COLUMNS * thumb[0] + (COLUMNS - 1) * GAP
-        caption_font = load_font(CAPTION_SIZE)
-        captions = [_wrap(text, caption_font.getlength, width) for text in self._captions]
+        typeface = Typeface(load_font(CAPTION_SIZE))
+        captions = [_wrap(text, typeface.length, width) for text in self._captions]
         heights = [HEADER_HEIGHT + thumb[1] + _caption_height(lines) for lines in captions]
         total = sum(heights) + ROW_GAP * (len(heights) - 1)
         sheet = Image.new("RGB", (width + 2 * MARGIN, total + 2 * MARGIN), BACKGROUND)
@@ -71,13 +74,18 @@ class ContactSheet:
         for number, lines in enumerate(captions):
             self._draw_header(pen, number, y)
             self._draw_frames(sheet, number, y + HEADER_HEIGHT, thumb)
-            _draw_lines(pen, lines, caption_font, y + HEADER_HEIGHT + thumb[1] + GAP)
+            _draw_lines(pen, lines, typeface, y + HEADER_HEIGHT + thumb[1] + GAP)
             y += heights[number] + ROW_GAP
+        if typeface.missing:
+            fonts = ", ".join(wanted_fonts(typeface.missing))
+            logger.warning(
+                "the contact sheet shows boxes in captions: no font here has them all; install %s", fonts
+            )
         return sheet
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
-        save_picture(self.draw(), path)
+    def save(self, path: Path, mark: str = "") -> None:
+        """Write the sheet as PNG, with a text on what it is of, whole or not at all. Raises `OutputError`."""
+        save_picture(self.draw(), path, mark)
 
     def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
         first, end = self._shots[number]
@@ -92,11 +100,11 @@ class ContactSheet:
             sheet.paste(picture, (MARGIN + column * (size[0] + GAP), y))
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
+def save_picture(picture: Image.Image, path: Path, mark: str = "") -> None:
+    """Write a picture as PNG, with a text that says what it is of, whole or not at all. Raises `OutputError`."""
     try:
         with draft(path) as partial:
-            picture.save(partial, format="PNG")
+            picture.save(partial, format="PNG", pnginfo=marked(mark) if mark else None)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
@@ -150,6 +158,6 @@ def _caption_height(lines: list[str]) -> int:
     return GAP + CAPTION_LINE * len(lines) if lines else 0
 
 
-def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[str], font: Font, y: int) -> None:
+def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[str], typeface: Typeface, y: int) -> None:
     for number, line in enumerate(lines):
-        pen.text((MARGIN, y + number * CAPTION_LINE), line, TEXT, font)
+        typeface.draw(pen, (MARGIN, y + number * CAPTION_LINE), line, TEXT)

@@ -70,9 +70,9 @@ class SeedSheet:
                 sheet.paste(picture, (x, y + HEADER_HEIGHT))
         return sheet
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG, whole or not at all. Raises `OutputError` where that cannot be done."""
-        save_picture(self.draw(), path)
+    def save(self, path: Path, mark: str = "") -> None:
+        """Write the sheet as PNG, with a text on what it is of, whole or not at all. Raises `OutputError`."""
+        save_picture(self.draw(), path, mark)
 
 
 def check_place(path: Path) -> None:

@@ -1,14 +1,14 @@
 """VAE files: two layouts, one naming.
 
 People hold the Wan 2.1 VAE as the original ``Wan2.1_VAE.pth``, as safetensors in the same names, or as a diffusers
-folder in that library's names. `open_vae` makes them one: every tensor by its name in diffusers'
-`AutoencoderKLWan`, and the width of the network read off the shapes or from ``config.json``. Only headers are read
-here, and the library itself is not needed.
+folder in that library's names; some tools put a prefix before each name. `open_vae` makes them one: every tensor by
+its name in diffusers' `AutoencoderKLWan`, and the width of the network read off the shapes or from ``config.json``.
+Only headers are read here, and the library itself is not needed.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Any
 
 from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_shapes import PER_LEVEL, Z_DIM, vae_shapes
+from holo_lite.reading import parse_json, read_text
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import ExpectedTensor, compare
 
@@ -50,6 +51,7 @@ ARCHITECTURE: Mapping[str, object] = {
     "decoder_base_dim": None,
 }
 
+PREFIXES = ("model.", "vae.", "first_stage_model.")  # which other tools put before every name
 HALF = r"^(encoder|decoder)\."
 UP = re.compile(r"^decoder\.upsamples\.(\d+)\.")
 RENAMES = (  # original names to diffusers'
@@ -119,8 +121,10 @@ def vae_file(path: Path) -> Path:
 
 
 def diffusers_names(names: Iterable[str]) -> dict[str, str]:
-    """Names in a file, in either naming, to diffusers' names."""
-    return {name: _module_name(name) for name in names}
+    """Names in a file, in either naming, to diffusers' names. A prefix goes if all names share it."""
+    listed = list(names)
+    prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in listed)), "")
+    return {name: _module_name(name.removeprefix(prefix)) for name in listed}
 
 
 def _module_name(name: str) -> str:
@@ -136,7 +140,7 @@ def _module_name(name: str) -> str:
 
 def _config_from_json(path: Path) -> VaeConfig:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a diffusers VAE needs it") from error
     except ValueError as error:
@@ -159,6 +163,8 @@ def _per_channel(path: Path, key: str, values: Any) -> tuple[float, ...]:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {key} is not a list of numbers") from error
+    if not all(map(math.isfinite, numbers)) or (key == "latents_std" and min(numbers, default=1) <= 0):
+        raise CheckpointError(f"{path}: {key} holds a number that no VAE has; download it again")
     if len(numbers) != Z_DIM:
         raise CheckpointError(f"{path}: {key} has {len(numbers)} values; {WHAT} has {Z_DIM}")
     return numbers

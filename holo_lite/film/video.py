@@ -27,8 +27,10 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from holo_lite.errors import OutputError
-from holo_lite.system.whole_files import Draft
+from holo_lite.reading import open_ordinary
+from holo_lite.system.whole_files import Draft, make_folder
 
+PIECE = 2**20  # bytes read at once
 CRF = "18"  # constant quality: to the eye like the source
 # x264's macroblock tree gives other bits from run to run, at every size; without it a film can be made again.
 X264 = "mbtree=0"
@@ -73,10 +75,20 @@ class VideoWriter:
         self._frames = 0
         self._container: Any = None
         self._stream: Any = None
+        self._failed = False  # FFmpeg ends the process where a muxer that failed is given more
 
     def __enter__(self) -> Self:
         check_writable(self.path)
+        try:
+            self._open()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def _open(self) -> None:
         with _writing(self.path):
+            self._draft.begin()
             self._container = av.open(
                 str(self._draft.partial), "w", format="mp4", options={"movflags": "faststart"}
             )
@@ -88,7 +100,6 @@ class VideoWriter:
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         _tag_bt709(self._stream.codec_context)
-        return self
 
     def add(self, frame: Pixels) -> None:
         """Append one frame: (height, width, 3), uint8 RGB, a NumPy array or a CPU tensor."""
@@ -97,8 +108,7 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", **BT709)
         picture.pts, picture.time_base = self._frames, 1 / self._fps
         self._frames += 1
-        with _writing(self.path):
-            self._container.mux(self._stream.encode(picture))
+        self._mux(picture)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -109,16 +119,26 @@ class VideoWriter:
         finally:
             self._discard()
 
-    def _finish(self) -> None:
+    def _mux(self, picture: Any = None) -> None:
+        """Encode a frame, or with None the last ones. After one failure every call raises `OutputError`."""
+        if self._failed:
+            raise OutputError(f"{self.path}: cannot be written since an earlier frame failed; free some space")
+        self._failed = True
         with _writing(self.path):
-            self._container.mux(self._stream.encode())
+            self._container.mux(self._stream.encode(picture))
+        self._failed = False
+
+    def _finish(self) -> None:
+        self._mux()
+        with _writing(self.path):
             self._container.close()
             self._draft.keep()
 
     def _discard(self) -> None:
         """Remove the temporary file, if it still bears its name. The disk may be full: closing may fail."""
         with contextlib.suppress(av.FFmpegError, OSError):
-            self._container.close()
+            if self._container is not None:
+                self._container.close()
         self._draft.discard()
 
 
@@ -129,11 +149,26 @@ def check_writable(path: Path) -> None:
     """
     if path.suffix.lower() != ".mp4":
         raise OutputError(f"{path}: a video is written as .mp4; name it {path.stem or 'video'}.mp4")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
     with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        make_folder(path.parent)
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a file holds nothing: no byte, or zeros alone, which is what a power cut can leave of one.
+
+    Raises `OutputError` if it cannot be read.
+    """
+    try:
+        with open_ordinary(path) as file:
+            while piece := file.read(PIECE):
+                if piece.count(0) != len(piece):
+                    return False
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
+    return True
 
 
 def read_metadata(path: Path) -> str:
@@ -146,7 +181,7 @@ def read_metadata(path: Path) -> str:
     try:
         if isinstance(json.loads(comment), dict):
             return comment
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OutputError(f"{path}: carries no holo-lite metadata") from error
     raise OutputError(f"{path}: carries no holo-lite metadata")
 
@@ -154,11 +189,14 @@ def read_metadata(path: Path) -> str:
 def probe(path: Path) -> VideoInfo:
     """Return a video's measures without decoding it. Raises `OutputError` as `read_metadata` does."""
     with _reading(path) as container:
-        if not container.streams.video:
-            raise OutputError(f"{path}: holds no video")
-        stream = container.streams.video[0]
-        fps = Fraction(stream.average_rate or stream.base_rate or 0)
-        duration = float((stream.duration or 0) * stream.time_base)
+        stream = container.streams.video[0] if container.streams.video else None
+        if stream is None or stream.codec_context is None:
+            raise OutputError(f"{path}: holds no video that can be shown")
+        try:
+            fps = Fraction(stream.average_rate or stream.base_rate or 0)
+            duration = float((stream.duration or 0) * (stream.time_base or 0))
+        except (ArithmeticError, ValueError) as error:
+            raise OutputError(f"{path}: is damaged: its frame rate is no number") from error
         return VideoInfo(stream.frames, stream.width, stream.height, fps, duration)
 
 
@@ -181,9 +219,11 @@ def _writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     try:
-        with av.open(str(path)) as container:
+        open_ordinary(path).close()
+        # Tags are somebody's bytes; those that are no UTF-8 shall not be in the way of the others.
+        with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
-    except av.FFmpegError as error:
+    except (av.FFmpegError, ValueError) as error:
         raise OutputError(f"{path}: is not a video, or is damaged") from error

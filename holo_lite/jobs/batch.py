@@ -13,53 +13,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from holo_lite.errors import HoloError, OutputError, StoryboardError, first_three
-from holo_lite.events import Event
-from holo_lite.film.video import check_writable, read_metadata
-from holo_lite.plan.fit import plan_record
-from holo_lite.render.pipeline import Events, Job, Pipeline
+from holo_lite.cancel import Cancel
+from holo_lite.errors import (
+    HoloError,
+    OutputError,
+    StoryboardError,
+    first_three,
+)
+from holo_lite.events import Event, Events
+from holo_lite.film.video import check_writable
+from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
+from holo_lite.render.job import Job
+from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.record import difference
-from holo_lite.settings import Options, RunSettings
+from holo_lite.runs.own import sheet_at, video_at
+from holo_lite.settings import Options
 from holo_lite.story.files import SUFFIXES, load_storyboard
 
-State = Literal["done", "there", "other", "failed"]
 Begin = Callable[[Pipeline, Job, Path], Events]
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """A storyboard's file, and the video to make of it."""
-
-    storyboard: Path
-    video: Path
-
-
-@dataclass(frozen=True)
-class ItemStarted:
-    """The video of an item is begun, the `number`-th of `total` to make."""
-
-    item: BatchItem
-    number: int
-    total: int
-
-
-@dataclass(frozen=True)
-class ItemEnded:
-    """The result of an item, and why.
-
-    done: made in `seconds`; there: kept, because it is the video that would be made; other: kept, although it is
-    a different one; failed.
-    """
-
-    item: BatchItem
-    state: State
-    why: str = ""
-    seconds: float = 0.0
 
 
 BatchEvent = Event | ItemStarted | ItemEnded
@@ -89,22 +63,26 @@ def render_batch(
     *,
     again: bool = False,
     begin: Begin | None = None,
+    cancel: Cancel | None = None,
 ) -> Generator[BatchEvent, None, None]:
     """Make the videos that do not exist: first reports those that are kept, then makes one after the other.
 
-    `again` makes those again that exist with other settings; `begin` starts a run. An error that a person can fix
-    ends its item; any other error ends the batch. Close it to cancel.
+    `again` makes those again whose place another file has; `begin` starts a run. An error that a person can
+    fix ends its item; any other error ends the batch. Close it to cancel; or give a token `cancel`,
+    which every job has, and by which any thread cancels within a block.
     """
-    jobs: list[tuple[BatchItem, Job]] = []
+    cancel, jobs = cancel or Cancel(), list[tuple[BatchItem, Job]]()
     for item in items:
+        cancel.check()
         found = _look(pipeline, item, options, again=again)
         if isinstance(found, Job):
-            jobs.append((item, found))
+            jobs.append((item, replace(found, cancel=cancel)))
         else:
             yield found
     with suppress(HoloError):  # the run that meets the error reports it
         yield from pipeline.read_ahead([job for _, job in jobs])
     for number, (item, job) in enumerate(jobs, start=1):
+        cancel.check()
         yield ItemStarted(item, number, len(jobs))
         yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
 
@@ -116,8 +94,7 @@ def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
 
 def as_remembered(job: Job) -> Job:
     """The job with the smaller plan, if an earlier video of its size had to take one since it was decided."""
-    plan = job.remembered.apply(job.plan)
-    return replace(job, plan=plan, settings=replace(job.settings, plan=plan_record(plan)))
+    return job.planned(job.remembered.apply(job.plan))
 
 
 def _files(source: Path) -> list[Path]:
@@ -138,28 +115,16 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
-        if not item.video.is_file():
+        video, sheet = video_at(item.video, job.settings), sheet_at(item.video, job.settings)
+        if video.state == "own":
+            return ItemEnded(item, "there", "exists with these settings")
+        if "other" not in {video.state, sheet.state} or again:
             check_writable(item.video)
+            return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
-    if not item.video.exists():
-        return job
-    apart = _apart(item.video, job.settings)
-    if not apart:
-        return ItemEnded(item, "there", "exists with these settings")
-    return (
-        job
-        if again
-        else ItemEnded(item, "other", f"exists with other settings ({apart}); use --again to re-render")
-    )
-
-
-def _apart(video: Path, settings: RunSettings) -> str:
-    """In what a video is not the one that these settings would make; nothing if it is."""
-    try:
-        return "; ".join(difference(RunSettings.from_json(read_metadata(video)), settings))
-    except OutputError:
-        return "not made by holo-lite"
+    why = video.why or f"the picture {item.video.with_suffix('.png').name} is {sheet.why}"
+    return ItemEnded(item, "other", f"{why}; use --overwrite to replace it")
 
 
 def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,22 +18,22 @@ from pathlib import Path
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, OutputError
-from holo_lite.events import Event, NoPreview, PreviewDone, Resolved, StepDone
+from holo_lite.events import Event, Events, NoPreview, PreviewDone, Resolved, StepDone
 from holo_lite.film.colour_fit import fit_colours
 from holo_lite.film.colours import ColourMap
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.vae_files import check_vae, vae_file
-from holo_lite.render.pipeline import Events, Pipeline
+from holo_lite.opening.model import OpenedModel
+from holo_lite.runs.own import picture_at, refuse
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import latent_frame_of
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.system.whole_files import sweep, write_whole
+from holo_lite.system.caches import COLOURS
+from holo_lite.system.json_table import keep, read
+from holo_lite.system.whole_files import sweep
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import FILE_NAME, PREVIEW, read_manifest
-
-FOLDER = "colours"  # in the cache folder: maps that were fitted here
-logger = logging.getLogger(__name__)
 
 
 def preview_path(out: Path) -> Path:
@@ -42,13 +41,17 @@ def preview_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}-preview.png")
 
 
-def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, every: int) -> Events:
+def with_previews(
+    events: Events, colours: Callable[[], ColourMap], path: Path, every: int, *, overwrite: bool = False
+) -> Events:
     """Pass the events of a run on; after every `every` steps, and the last, write and report a preview.
+
+    What is at `path` and is no preview of this run stays, unless `overwrite`.
 
     `colours` is called once, before any weight of the run is in memory. The first error with a preview is reported,
     and there are no more previews; the run continues. Closing this closes the run.
     """
-    previews = _Previews(colours, path, every)
+    previews = _Previews(colours, path, every, overwrite)
     with closing(events):
         for event in events:
             yield event
@@ -56,9 +59,12 @@ def with_previews(events: Events, colours: Callable[[], ColourMap], path: Path, 
                 yield told
 
 
-def previewed(events: Events, pipeline: Pipeline, out: str | Path, every: int = 5) -> Events:
-    """Pass the events of a run on, with previews in the colours of the pipeline's model next to the video `out`."""
-    return with_previews(events, lambda: colours_of(pipeline.folder), preview_path(Path(out)), every)
+def previewed(
+    events: Events, model: OpenedModel, out: str | Path, every: int = 5, *, overwrite: bool = False
+) -> Events:
+    """Pass the events of a run on, with previews in the colours of the run's model next to the video `out`."""
+    path = preview_path(Path(out))
+    return with_previews(events, lambda: colours_of(model.folder), path, every, overwrite=overwrite)
 
 
 @dataclass
@@ -68,12 +74,15 @@ class _Previews:
     colours: Callable[[], ColourMap]
     path: Path
     every: int
+    overwrite: bool = False
     draw: Callable[[Tensor], None] | None = None
 
     def after(self, event: Event) -> PreviewDone | NoPreview | None:
         """The events to send after an event."""
         try:
             if isinstance(event, Resolved):
+                if not self.overwrite:
+                    refuse(self.path, picture_at(self.path, event.settings))
                 self.draw = partial(_write, event.settings, self.colours(), self.path)
             elif isinstance(event, StepDone) and self.draw and self._is_due(event):
                 self.draw(event.progress.clean)
@@ -90,7 +99,7 @@ class _Previews:
 def _write(settings: RunSettings, colours: ColourMap, path: Path, clean: Tensor) -> None:
     """Draw clean latents (16, F, h, w), on any device, whole or not at all. Raises `OutputError`."""
     sweep(path)
-    draw_sheet(settings, colours.pictures(clean)).save(path)
+    draw_sheet(settings, colours.pictures(clean)).save(path, settings.to_json())
 
 
 def draw_sheet(settings: RunSettings, pictures: Tensor) -> ContactSheet:
@@ -116,21 +125,12 @@ def _stored(folder: ModelFolder) -> ColourMap | None:
 
 
 def _fitted(vae: Path) -> ColourMap:
-    path = cache_folder() / FOLDER / f"{_identity(vae)}.json"
-    try:
-        found = ColourMap.read(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        found = None
-    return found or _keep(fit_colours(vae), path)
-
-
-def _keep(colours: ColourMap, path: Path) -> ColourMap:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(colours.as_record()).encode())
-    except OSError as error:
-        logger.warning("the colours of previews cannot be cached: %s", str(error))
-    return colours
+    path = cache_folder() / COLOURS.folder / f"{_identity(vae)}.json"
+    found: ColourMap | None = read(path, ColourMap, COLOURS.what)
+    if found is None:
+        found = fit_colours(vae)
+        keep(path, found, COLOURS.what)
+    return found
 
 
 def _identity(vae: Path) -> str:

@@ -1,7 +1,7 @@
 """How a model computes on this machine: which attention kernel, which number format, which fused operations.
 
-Each is given by a person or chosen for the device. The result is what the layers take, a record that is stored
-in the video, and one line each for the display.
+Each is given by a person or chosen for the device. The result is what the layers take, a record that is stored in
+the video, and one line about each choice for the display.
 """
 
 from __future__ import annotations
@@ -13,47 +13,31 @@ from dataclasses import dataclass, field
 import torch
 
 from holo_lite.config import DiTConfig
-from holo_lite.eightbit.limits import NO_WORKSPACE, Workspace
+from holo_lite.eightbit.limits import NO_WORKSPACE, LinearMode, Workspace
 from holo_lite.errors import RoomError
 from holo_lite.kernels import registry
 from holo_lite.kernels.attention_choice import KernelChooser
 from holo_lite.kernels.fused import check_fuse, pick_ops
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.linear_choice import foresee_linear, pick_linear
-from holo_lite.model.compute import PLAIN, Compute, LinearMode
+from holo_lite.kernels.options import AUTO, ComputeOptions
+from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.system.cache_folder import cache_folder
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ComputeOptions:
-    """The options as given, or as resolved.
-
-    kernel: auto or a name; compute: auto, bf16, fp8 or int8; fuse: auto, on or off.
-    """
-
-    kernel: str = "auto"
-    compute: str = "auto"
-    fuse: str = "auto"
-
-    def or_where_auto(self, other: ComputeOptions) -> ComputeOptions:
-        """These options, with those of `other` where they are auto."""
-        words = ((ours, getattr(other, name)) for name, ours in vars(self).items())
-        return ComputeOptions(*(theirs if ours == "auto" else ours for ours, theirs in words))
-
-
-@dataclass(frozen=True)
 class ComputeSetup:
     """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
 
-    said: the options that compute in the same way again; workspace: the memory the attention kernel uses.
+    choice: what to choose to compute in this way again; workspace: the memory the attention kernel uses.
     """
 
     compute: Compute = PLAIN
     record: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
-    said: ComputeOptions = ComputeOptions()
+    choice: ComputeOptions = AUTO
     workspace: Workspace = NO_WORKSPACE
 
 
@@ -67,7 +51,7 @@ class ComputeForecast:
 
 
 def choose_computing(
-    said: ComputeOptions, config: DiTConfig, *, device: torch.device, dtype: torch.dtype, scheme: str = ""
+    options: ComputeOptions, config: DiTConfig, *, device: torch.device, dtype: torch.dtype, scheme: str = ""
 ) -> ComputeSetup:
     """Decide how a model of this shape, whose weights are stored under this scheme, computes there.
 
@@ -76,21 +60,21 @@ def choose_computing(
     to try it.
     """
     try:
-        return _chosen(said, config, device, dtype, scheme)
+        return _chosen(options, config, device, dtype, scheme)
     except torch.OutOfMemoryError as error:
         raise RoomError("memory ran out while kernels were tried; close other programs and try again") from error
 
 
 def _chosen(
-    said: ComputeOptions, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str
+    options: ComputeOptions, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str
 ) -> ComputeSetup:
     sides = config.dim, config.ffn_dim
-    linear, why_linear = pick_linear(said.compute, device, dtype, stored=scheme, sides=sides)
+    linear, why_linear = pick_linear(options.compute, device, dtype, stored=scheme, sides=sides)
     site = Site.of(device, dtype, config.num_heads, config.head_dim)
-    kernel = KernelChooser(site, cache_folder()).pick(said.kernel)
-    ops, fused, why_ops = pick_ops(said.fuse, device, dtype)  # last: it may compile
+    kernel = KernelChooser(site, cache_folder()).pick(options.kernel)
+    ops, fused, why_ops = pick_ops(options.fuse, device, dtype)  # last: it may compile
     logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
-    reasons = (kernel.why, said.kernel), (why_linear, said.compute), (why_ops, said.fuse)
+    reasons = (kernel.why, options.kernel), (why_linear, options.compute), (why_ops, options.fuse)
     return ComputeSetup(
         Compute(kernel.attend, linear, ops),
         {"kernel": kernel.name, "linear": linear, "fused": fused},
@@ -101,7 +85,7 @@ def _chosen(
 
 
 def foresee_computing(
-    said: ComputeOptions, config: DiTConfig, site: Site, *, scheme: str = "", here: bool
+    options: ComputeOptions, config: DiTConfig, site: Site, *, scheme: str = "", here: bool
 ) -> ComputeForecast:
     """Return what `choose_computing` would choose, without measuring or compiling anything.
 
@@ -110,13 +94,13 @@ def foresee_computing(
     `SettingsError` for what the device cannot do.
     """
     sides = config.dim, config.ffn_dim
-    check_fuse(said.fuse)
+    check_fuse(options.fuse)
     if here:
-        linear, why = pick_linear(said.compute, site.device, site.dtype, stored=scheme, sides=sides)
+        linear, why = pick_linear(options.compute, site.device, site.dtype, stored=scheme, sides=sides)
     else:
-        linear, why = foresee_linear(said.compute, site.capability, site.dtype, stored=scheme, sides=sides)
-    lines = [why] if said.compute != "auto" or site.device.type != "cpu" else []
-    if said.kernel == "auto":
+        linear, why = foresee_linear(options.compute, site.capability, site.dtype, stored=scheme, sides=sides)
+    lines = [why] if options.compute != "auto" or site.device.type != "cpu" else []
+    if options.kernel == "auto":
         return ComputeForecast(linear, NO_WORKSPACE, tuple(lines))
-    kernel = (registry.find if here else registry.foresee)(said.kernel, site)
+    kernel = (registry.find if here else registry.foresee)(options.kernel, site)
     return ComputeForecast(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))

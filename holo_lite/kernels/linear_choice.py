@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from holo_lite.eightbit.coding import has_triton, quantize
-from holo_lite.eightbit.limits import EightBits, unfit
+from holo_lite.eightbit.limits import EightBits, LinearMode, unfit
 from holo_lite.eightbit.product import CLOSE, SIDES, multiply, off, reference, runs_row_by_row
 from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.kernels.kernel import Capability
-from holo_lite.model.compute import LinearMode
 from holo_lite.schemes.registry import SCHEMES
 
 PLAIN = "bf16"  # the option's value for products that round nothing

@@ -9,9 +9,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
 
 from holo_lite.kernels.kernel import Kernel, Site
@@ -26,6 +28,7 @@ SMALL = (200, 328)
 PROMPT = (200, 37)  # keys of a shot's caption
 ROUNDS = 5
 APPROXIMATE = 0.2  # of a row's length; 8 bits leave some 0.05, a broken kernel 1
+Seconds = Annotated[float, Meta(gt=0, lt=1e6)]
 MESSAGE = 120  # characters of a foreign error
 
 
@@ -79,7 +82,7 @@ class TrialResult:
 class KernelTimes:
     """What a measurement found. seconds: of one call of each that is right; refused: why the others are not."""
 
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, Seconds]
     refused: Mapping[str, str]
 
     @property

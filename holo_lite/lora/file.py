@@ -127,6 +127,8 @@ def open_lora(path: Path, strength: float = 1.0) -> Lora:
         raise CheckpointError(
             f"{path}: holds {first_three(strange)}, which is not a LoRA format that holo-lite knows; merge it first"
         )
+    if odd := [key for key, part in parsed.items() if part and part.role != "alpha" and not _is_float(file, key)]:
+        raise CheckpointError(f"{path}: {first_three(odd)} holds no floating-point numbers; get another conversion")
     places: dict[Key, str] = {}
     for key, place in parsed.items():
         if place is not None and places.setdefault(place, key) != key:
@@ -171,6 +173,11 @@ def _low_rank(
         yield f"{module}.bias", Term(keys["up_bias"], scale)
 
 
+def _is_float(file: WeightFile, key: str) -> bool:
+    return file.entries[key].dtype.is_floating_point
+
+
 def _number(file: WeightFile, key: str) -> float:
     """A tensor of one number; NaN for anything else."""
-    return float(file.load(key)) if math.prod(file.entries[key].shape) == 1 else math.nan
+    entry = file.entries[key]
+    return float(file.load(key)) if math.prod(entry.shape) == 1 and not entry.dtype.is_complex else math.nan

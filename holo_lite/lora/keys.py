@@ -9,7 +9,6 @@ All of them say: which module, and which role the tensor plays in changing it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import parse_json, read_bytes
 from holo_lite.weights.header import read_header
 from holo_lite.weights.names import PREFIXES, own_name, own_name_of_flat
 
@@ -82,14 +82,21 @@ def _module(name: str) -> str:
 def _settings(path: Path) -> Iterator[dict[str, object]]:
     beside = path.parent / SETTINGS_FILE
     if path.stem == "adapter_model" and beside.is_file():
-        yield _table(beside, beside.read_text(encoding="utf-8", errors="replace"))
+        yield _table(beside, _text(beside))
     if path.suffix == ".safetensors" and SETTINGS_KEY in (metadata := read_header(path).metadata):
         yield _table(path, metadata[SETTINGS_KEY])
 
 
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8", "replace")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+
+
 def _table(path: Path, text: str) -> dict[str, object]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path}: its LoRA settings are not JSON; download it again") from error
     return found if isinstance(found, dict) else {}

@@ -6,24 +6,28 @@ computed before anything changes, and seen by all), and each shot may have spans
 A shot's own first frame is among the shared ones and comes again with its own tokens, so the softmax
 counts it twice: the model was trained so.
 
+Shots may be computed by several ranks, each with a clip that says which are its own. A token keeps its number in
+the whole clip, wherever it is computed; `rows` says where it is in a stream that has no row for the others.
+
 Integers only: the planner asks the same questions without a tensor library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from holo_lite.config import Attention
 from holo_lite.story.shots import ShotLayout
+from holo_lite.system.records import Positive
 
 
 @dataclass(frozen=True)
 class Chunks:
     """How many tokens are in work at once: a bound on memory, without influence on what is computed."""
 
-    attention: int = 8192
-    feed_forward: int = 4096
+    attention: Positive = 8192
+    feed_forward: Positive = 4096
 
     def __post_init__(self) -> None:
         assert self.attention > 0
@@ -32,11 +36,64 @@ class Chunks:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip as one forward sees it: its shots, who attends to whom, and in what portions."""
+    """A clip as one forward sees it: its shots, who attends to whom, and in what portions.
+
+    `owned` are the shots computed here (None: all of them). `frozen` are latent frames that are given and stay: all
+    shots see them as they see others, and their velocity is zero.
+    """
 
     layout: ShotLayout
     attention: Attention = "sparse"
     chunks: Chunks = Chunks()
+    owned: frozenset[int] | None = None
+    frozen: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        assert self.owned is None or self.owned <= set(range(self.layout.shots)), f"no such shots: {self.owned}"
+        assert self.frozen <= set(range(self.layout.latent_frames)), f"no such latent frames: {self.frozen}"
+
+    @property
+    def shots(self) -> Sequence[int]:
+        """Shots computed here, in order."""
+        return range(self.layout.shots) if self.owned is None else sorted(self.owned)
+
+    @property
+    def runs(self) -> tuple[range, ...]:
+        """Tokens computed here, in the order of their rows. Neighbouring shots are one run."""
+        if self.owned is None:
+            return (range(self.layout.tokens),)
+        return joined(self.layout.token_span(shot) for shot in self.shots)
+
+    @property
+    def stream_rows(self) -> int:
+        """Rows of a stream: the tokens computed here."""
+        return sum(len(run) for run in self.runs)
+
+    def rows(self, tokens: slice) -> slice:
+        """Rows of a stream that hold these tokens, which are of one run. With every shot here, the same numbers."""
+        if self.owned is None:
+            return tokens
+        first = 0
+        for run in self.runs:
+            if tokens.start in run:
+                shift = first - run.start
+                return slice(tokens.start + shift, tokens.stop + shift)
+            first += len(run)
+        raise AssertionError(f"not computed here: {tokens}")
+
+    @property
+    def moving(self) -> tuple[range, ...]:
+        """Tokens of `runs` whose velocity is wanted: those in frames that are not given."""
+        if not self.frozen:
+            return self.runs
+        size = self.layout.frame_tokens
+        frames = (frame for shot in self.shots for frame in self.layout.frame_span(shot))
+        return joined(range(frame * size, (frame + 1) * size) for frame in frames if frame not in self.frozen)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every token's velocity is computed here."""
+        return self.owned is None and not self.frozen
 
     @property
     def shared_spans(self) -> tuple[range, ...]:
@@ -46,6 +103,16 @@ class Clip:
         return tuple(self.layout.representative_span(shot) for shot in range(self.layout.shots))
 
     @property
+    def shared_here(self) -> Iterator[tuple[int, range]]:
+        """What is computed here of the shared spans: the buffer's row at which a piece begins, and its tokens."""
+        row = 0
+        for span in self.shared_spans:
+            for run in self.runs:
+                if piece := range(max(span.start, run.start), min(span.stop, run.stop)):
+                    yield row + piece.start - span.start, piece
+            row += len(span)
+
+    @property
     def shared_tokens(self) -> int:
         """Rows of the K/V buffer that hold the shared spans."""
         return sum(len(span) for span in self.shared_spans)
@@ -53,7 +120,12 @@ class Clip:
     @property
     def key_rows(self) -> int:
         """Rows of the K/V buffer: the shared tokens, and behind them one shot's own."""
-        return self.shared_tokens + (self.layout.longest if self.attention == "sparse" else 0)
+        return self.shared_tokens + (self.longest if self.attention == "sparse" else 0)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest shot computed here."""
+        return max((len(self.layout.token_span(shot)) for shot in self.shots), default=0)
 
     def repeated_rows(self, shot: int) -> range:
         """Rows of the buffer that a shot sees a second time: its own first frame."""
@@ -70,12 +142,26 @@ class Clip:
 
     @property
     def query_spans(self) -> Iterator[tuple[int, range]]:
-        """Each shot with all its tokens."""
-        for shot in range(self.layout.shots):
+        """Each shot computed here, with all its tokens."""
+        for shot in self.shots:
             yield shot, self.layout.token_span(shot)
+
+
+def joined(spans: Iterable[range]) -> tuple[range, ...]:
+    """Spans in order, those that touch as one."""
+    found: list[range] = []
+    for span in spans:
+        if found and found[-1].stop == span.start:
+            found[-1] = range(found[-1].start, span.stop)
+        else:
+            found.append(span)
+    return tuple(found)
 
 
 def portions(span: range, size: int) -> Iterator[slice]:
     """Cut a span of tokens into slices of at most `size`."""
     for start in range(span.start, span.stop, size):
         yield slice(start, min(start + size, span.stop))
+
+
+MakeClip = Callable[[ShotLayout, Attention, Chunks], Clip]  # who attends to whom, in which chunks

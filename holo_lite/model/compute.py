@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from torch import Tensor
 
+from holo_lite.eightbit.limits import LinearMode
 from holo_lite.model import equations
+from holo_lite.model.clip import Clip
+from holo_lite.model.key_values import KeyValues
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-LinearMode = Literal["plain", "fp8", "int8"]
-LINEAR_MODES: tuple[LinearMode, ...] = get_args(LinearMode)
+Exchange = Callable[[KeyValues, Clip], None]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,24 @@ class Ops:
     gated_add_: Callable[[Tensor, Tensor, Tensor], Tensor] = equations.gated_add_
 
 
+def one_rank(_buffer: KeyValues, clip: Clip) -> None:
+    """Nothing is missing where every shot is computed."""
+    assert len(clip.shots) == clip.layout.shots, "other shots' keys are missing, and there is no rank to ask"
+
+
 @dataclass(frozen=True)
 class Compute:
-    """attention: of q (n, H, D), k and v (m, H, D); linear: the format in which matrices are multiplied."""
+    """attention: of q (n, H, D), k and v (m, H, D); linear: the format in which matrices are multiplied.
+
+    `exchange` is where the ranks of a clip meet, once a self-attention and stream. The buffer's rows are then the
+    shared ones; those at the clip's `shared_here` are written, and it fills in those that other ranks have written.
+    Every rank calls it equally often and in the same order, also one that owns no shot.
+    """
 
     attention: Attend = equations.attention
     linear: LinearMode = "plain"
     ops: Ops = field(default_factory=Ops)
+    exchange: Exchange = one_rank
 
 
 PLAIN = Compute()

@@ -10,7 +10,7 @@ again at another timestep, to patches embedded again: a velocity without a block
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class Block(nn.Module):
         positions: Positions,
         compute: Compute = PLAIN,
     ) -> None:
-        """Change each stream (tokens, d) in place. modulation: (6, d), the timestep's part."""
+        """Change each stream (rows, d) in place. modulation: (6, d), the timestep's part."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation[0] + modulation
         self_attention_(streams, self.self_attn, Modulation(shift1, scale1, gate1), clip, positions, compute)
         cross_attention_(streams, texts, self.cross_attn, self.norm3, clip, compute)
@@ -114,8 +114,9 @@ class WanDiT(nn.Module):
         """Velocity for each prompt.
 
         latents: (16, F, h, w), any float dtype; timestep: scalar on the same device; texts: one per
-        guidance branch, rows from `embed_text`; residuals: none, or one a branch, (tokens, d) in the compute
-        dtype, to be filled. → as many tensors like `latents`, in its dtype.
+        guidance branch, rows from `embed_text`; residuals: none, or one a branch, (rows, d) in the compute
+        dtype, to be filled. → as many tensors like `latents`, in its dtype; zero in frames that are given, and in
+        shots that another rank computes, so that the ranks' velocities add up to the clip's.
         """
         positions = Positions.of(clip.layout, self.config.head_dim, latents.device)
         embedded, modulation = self.embed_time(timestep)
@@ -138,22 +139,28 @@ class WanDiT(nn.Module):
 
     def _embed_patches(self, latents: Tensor, count: int, clip: Clip, positions: Positions) -> list[Tensor]:
         weight = self.patch_embedding.weight.flatten(1)
-        streams = [latents.new_empty(clip.layout.tokens, self.config.dim, dtype=self.dtype) for _ in range(count)]
-        for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
+        streams = [latents.new_empty(clip.stream_rows, self.config.dim, dtype=self.dtype) for _ in range(count)]
+        for tokens in _chunks(clip.runs, clip):
             patches = read_patches(latents, positions, tokens).to(self.dtype)
             embedded = F.linear(patches, weight, self.patch_embedding.bias)
             for x in streams:
-                x[tokens] = embedded
+                x[clip.rows(tokens)] = embedded
         return streams
 
     def _project(self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions) -> Tensor:
         shift, scale = self.head.modulation[0] + embedded
         project = self.head.head.unpacked()
-        velocity = torch.empty_like(latents)
-        for tokens in portions(range(clip.layout.tokens), clip.chunks.attention):
-            patches = project(modulate(x[tokens], shift, scale, self.config.eps))
+        velocity = torch.empty_like(latents) if clip.is_whole else torch.zeros_like(latents)
+        for tokens in _chunks(clip.moving, clip):
+            patches = project(modulate(x[clip.rows(tokens)], shift, scale, self.config.eps))
             write_patches(velocity, positions, tokens, patches)
         return velocity
+
+
+def _chunks(runs: Iterable[range], clip: Clip) -> Iterator[slice]:
+    """Runs of tokens in portions."""
+    for run in runs:
+        yield from portions(run, clip.chunks.attention)
 
 
 def _enter(streams: Sequence[Tensor], residuals: Sequence[Tensor]) -> None:

@@ -5,6 +5,10 @@ because the stream changes as soon as the first shot is done; then each shot wri
 and its queries pass in chunks. Cross-attention needs a shot's allowed text rows, gathered; the
 feed-forward needs nothing but the token itself. No masks anywhere: what must not be seen is not there.
 
+A stream has a row for every token that is computed here. Where that is not all of them, because other ranks own
+other shots, the first frames' keys and values are all that the ranks need of each other, and `Compute.exchange` is
+called where they are written and not yet read.
+
 Each layer unpacks its weights on entry and frees them on return, so that of a compressed model at
 most one layer of one block is in memory in full.
 """
@@ -17,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from holo_lite.model.affine import Affine, LinearInput
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
 from holo_lite.model.equations import gelu_, layer_norm
-from holo_lite.model.linear import Linear
+from holo_lite.model.key_values import KeyValues
+from holo_lite.model.linear import Affine, Linear, LinearInput
 from holo_lite.model.positions import Positions
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
@@ -49,37 +53,8 @@ class TextRows:
     def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None]]:
         """Spans of tokens with the row numbers they see (None: all)."""
         if self.windows is None:
-            return [(range(clip.layout.tokens), None)]
+            return [(run, None) for run in clip.runs]
         return [(span, self.windows[shot]) for shot, span in clip.query_spans]
-
-
-class KeyValues:
-    """One buffer of keys and values, shared rows in front, a shot's own behind. k, v: (rows, H, D)."""
-
-    def __init__(self, rows: int, heads: int, head_dim: int, like: Tensor) -> None:
-        self.keys = like.new_empty(rows, heads, head_dim)
-        self.values = like.new_empty(rows, heads, head_dim)
-        self.filled = 0
-
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        """Write rows behind those already there."""
-        rows = slice(self.filled, self.filled + keys.shape[0])
-        self.keys[rows], self.values[rows] = keys, values
-        self.filled = rows.stop
-
-    def repeat(self, rows: range) -> None:
-        """Write rows that are already there a second time, behind the rest."""
-        again = slice(rows.start, rows.stop)
-        self.append(self.keys[again], self.values[again])
-
-    def cut(self, rows: int) -> None:
-        """Forget all rows from `rows` on."""
-        self.filled = rows
-
-    @property
-    def seen(self) -> tuple[Tensor, Tensor]:
-        """Keys and values written so far."""
-        return self.keys[: self.filled], self.values[: self.filled]
 
 
 @dataclass(frozen=True)
@@ -178,12 +153,14 @@ class SelfAttentionVisit:
     positions: Positions
 
     def run_(self, x: Tensor, buffer: KeyValues) -> None:
-        """Change a stream (tokens, d) in place, shot by shot."""
-        buffer.cut(0)
-        for span in self.clip.shared_spans:
+        """Change a stream (rows, d) in place, shot by shot."""
+        for row, span in self.clip.shared_here:
+            buffer.go_to(row)
             self._append_keys(x, span, buffer)
+        buffer.go_to(self.clip.shared_tokens)
+        self.compute.exchange(buffer, self.clip)
         for shot, span in self.clip.query_spans:
-            buffer.cut(self.clip.shared_tokens)
+            buffer.go_to(self.clip.shared_tokens)
             buffer.repeat(self.clip.repeated_rows(shot))
             self._append_keys(x, self.clip.own_span(shot), buffer)
             self._attend_(x, span, buffer)
@@ -199,7 +176,7 @@ class SelfAttentionVisit:
             q = self.weights.queries(self.weights.prepare(self._input(x, tokens)), self._turn(tokens))
             attended = self.weights.o.prepare(self.compute.attention(q, *buffer.seen).flatten(1))
             update = self.weights.o.apply(attended)
-            self.compute.ops.gated_add_(x[tokens], self.mod.gate, update)
+            self.compute.ops.gated_add_(x[self.clip.rows(tokens)], self.mod.gate, update)
             del q, attended, update
 
     @property
@@ -211,7 +188,9 @@ class SelfAttentionVisit:
         return self.positions.rotations(tokens)
 
     def _input(self, x: Tensor, tokens: slice) -> Tensor:
-        return self.compute.ops.modulate(x[tokens], self.mod.shift, self.mod.scale, self.weights.eps)
+        return self.compute.ops.modulate(
+            x[self.clip.rows(tokens)], self.mod.shift, self.mod.scale, self.weights.eps
+        )
 
 
 def self_attention_(
@@ -222,7 +201,7 @@ def self_attention_(
     positions: Positions,
     compute: Compute,
 ) -> None:
-    """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (tokens, d)."""
+    """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (rows, d)."""
     visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     head_dim = streams[0].shape[1] // layer.heads
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
@@ -248,11 +227,12 @@ def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn
     given = weights.prepare(text.rows)
     keys, values = weights.keys(given), weights.values(given)
     del given
-    for span, rows in text.seen_by_shots(clip):
-        seen = (keys, values) if rows is None else (keys[rows], values[rows])
+    for span, window in text.seen_by_shots(clip):
+        seen = (keys, values) if window is None else (keys[window], values[window])
         for tokens in portions(span, clip.chunks.attention):
-            q = weights.queries(weights.prepare(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
-            x[tokens].add_(weights.o.apply(weights.o.prepare(weights.compute.attention(q, *seen).flatten(1))))
+            rows = clip.rows(tokens)
+            q = weights.queries(weights.prepare(layer_norm(x[rows], norm.eps, norm.weight, norm.bias)))
+            x[rows].add_(weights.o.apply(weights.o.prepare(weights.compute.attention(q, *seen).flatten(1))))
             del q
         del seen
 
@@ -260,12 +240,12 @@ def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn
 def feed_forward_(
     streams: Sequence[Tensor], layer: FeedForward, mod: Modulation, eps: float, clip: Clip, compute: Compute
 ) -> None:
-    """x += gate · FFN(LN(x)·(1+scale)+shift), in chunks of tokens."""
+    """x += gate · FFN(LN(x)·(1+scale)+shift), in chunks of rows."""
     up, down = layer.unpacked(compute)
     for x in streams:
-        for tokens in portions(range(clip.layout.tokens), clip.chunks.feed_forward):
-            inner = gelu_(up.apply(up.prepare(compute.ops.modulate(x[tokens], mod.shift, mod.scale, eps))))
+        for rows in portions(range(clip.stream_rows), clip.chunks.feed_forward):
+            inner = gelu_(up.apply(up.prepare(compute.ops.modulate(x[rows], mod.shift, mod.scale, eps))))
             prepared = down.prepare(inner)
             del inner
-            compute.ops.gated_add_(x[tokens], mod.gate, down.apply(prepared))
+            compute.ops.gated_add_(x[rows], mod.gate, down.apply(prepared))
             del prepared

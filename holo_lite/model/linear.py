@@ -7,25 +7,81 @@ adapter's product is added on the way; the weight that is kept never changes.
 
 In 8 bits a weight is quantized a slice of rows at a time, so that it is never dense as a whole, unless it is stored
 in that very format: then it is multiplied as it lies. One whose sides do not suit the format is multiplied plainly.
+
+What `unpacked` gives is an `Affine`. Its `prepare` and `apply` are apart for two reasons: layers of one kind that
+read one input share the prepared one, and in 8 bits the input itself can go before the product is made.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from holo_lite.eightbit.coding import quantize, quantize_slices
-from holo_lite.eightbit.limits import unfit
+from holo_lite.eightbit.limits import LinearMode, unfit
+from holo_lite.eightbit.product import multiply
 from holo_lite.eightbit.rows import FORMATS, Format, Rows
 from holo_lite.lora.low_rank import LowRank
-from holo_lite.model.affine import Affine, CodedAffine, PlainAffine
-from holo_lite.model.compute import LinearMode
 from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
+
+LinearInput = Tensor | Rows
+
+
+class Affine(ABC):
+    """y = x Wᵀ + b."""
+
+    @abstractmethod
+    def prepare(self, x: Tensor) -> LinearInput:
+        """x (n, in) as the product takes it."""
+
+    @abstractmethod
+    def apply(self, prepared: LinearInput) -> Tensor:
+        """An input that a layer of this kind has prepared → (n, out), in the dtype of x."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (n, in) → (n, out)."""
+        return self.apply(self.prepare(x))
+
+
+@dataclass(frozen=True)
+class PlainAffine(Affine):
+    """With plain tensors. weight: (out, in); bias: (out,) or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+    def apply(self, prepared: LinearInput) -> Tensor:
+        """(n, in) → (n, out)."""
+        assert isinstance(prepared, Tensor), "prepared for a layer of another kind"
+        return F.linear(prepared, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class CodedAffine(Affine):
+    """In 8 bits. weight: rows (out, in); bias: (out,) or None."""
+
+    weight: Rows
+    bias: Tensor | None
+
+    def prepare(self, x: Tensor) -> Rows:
+        """x in 8 bits, each row with a scale of its own."""
+        return quantize(x, self.weight.format)
+
+    def apply(self, prepared: LinearInput) -> Tensor:
+        """(n, in) → (n, out)."""
+        assert isinstance(prepared, Rows), "prepared for a layer of another kind"
+        return multiply(prepared, self.weight, self.bias)
 
 
 class StoredLinear(nn.Module, ABC):

@@ -21,6 +21,7 @@ from holo_lite.weights import names
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import check, fill, module_shapes
+from holo_lite.weights.scaled import network_of
 
 PREFIXES = names.PREFIXES
 MOST = 2**20  # of any size of an expert: larger ones are mistakes
@@ -67,10 +68,14 @@ def describe_expert(file: WeightFile, known: DiTConfig | None = None) -> tuple[D
 
 
 def check_expert(path: Path) -> DiTConfig:
-    """Check only names and shapes. Raises `CheckpointError` if this is not an expert, else returns its sizes."""
+    """Check only names and shapes. Raises `CheckpointError` if this is not an expert, else returns its sizes.
+
+    Scales next to weights in 8 bits are passed over: with them it is an expert, though not one that can run.
+    """
     file = open_weights(path)
-    config = expert_config(file)
-    check(skeleton(file), file, own_names(file), what=WHAT)
+    network = network_of(file)
+    config = expert_config(network)
+    check(skeleton(network), network, own_names(network), what=WHAT)
     return config
 
 

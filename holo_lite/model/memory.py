@@ -10,10 +10,11 @@ width f, e bytes a number, and c tokens of a chunk in work:
     feed-forward     c · (d + f)·e
     head             velocity (tokens · 64 · 4) a branch  +  c · (d + 64)·e
 
-`rows` are those of the K/V buffer: one latent frame a shot, and the longest shot. In self-attention the
-first term of the maximum is the rotation (normed input, keys, half a tensor in fp32 twice, the angles' cos
-and sin, the tokens' place in the grid), the second the attention itself (queries, output, projection). The
-layers run one after the other, so only the largest counts.
+Tokens are those of the shots computed here, but in the head, which gives velocities of the whole clip. `rows` are
+those of the K/V buffer: one latent frame a shot, and the longest shot computed here. In self-attention the first
+term of the maximum is the rotation (normed input, keys, half a tensor in fp32 twice, the angles' cos and sin, the
+tokens' place in the grid), the second the attention itself (queries, output, projection). The layers run one after
+the other, so only the largest counts.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
@@ -29,17 +30,23 @@ layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d in addition, wher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from holo_lite.config import PATCH, DiTConfig
-from holo_lite.eightbit.limits import NO_WORKSPACE, EightBits, Workspace, coded, multiplying, quantizing, unfit
+from holo_lite.eightbit.limits import (
+    FP32,
+    NO_WORKSPACE,
+    EightBits,
+    LinearMode,
+    Workspace,
+    coded,
+    multiplying,
+    quantizing,
+    unfit,
+)
 from holo_lite.model.clip import Clip
 
-if TYPE_CHECKING:
-    from holo_lite.model.compute import LinearMode
-
 TEXT_ROWS = 512
-FP32 = 4
 GRID = 6 * 8  # a token's index, frame and row, and what they are worked out from, int64 each
 
 
@@ -83,15 +90,15 @@ def working_set(
     `workspace` is the attention kernel's.
     """
     wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
-    span = clip.layout.tokens if clip.attention == "full" else clip.layout.longest
+    span = clip.stream_rows if clip.attention == "full" else clip.longest
     attended = min(clip.chunks.attention, span)
-    fed = min(clip.chunks.feed_forward, clip.layout.tokens)
+    fed = min(clip.chunks.feed_forward, clip.stream_rows)
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
     both = 2 * attended * wide  # queries and what comes of them
     seeing, reading = (both + workspace.nbytes(attended, keys, d) for keys in (clip.key_rows, window))
     return WorkingSet(
-        streams=branches * clip.layout.tokens * wide,
+        streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
         self_attention=2 * clip.key_rows * wide
         + max(square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID), seeing),

@@ -13,12 +13,12 @@ from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.lora.file import Lora, open_lora
 from holo_lite.model.load import own_names
+from holo_lite.opening.options import Loras
 from holo_lite.settings import AddedLora
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import is_converted, read_manifest
 
-Loras = Mapping[Expert, Sequence[tuple[str | Path, float]]]  # files and strengths, by expert
 DIGITS = 16  # of a fingerprint
 
 

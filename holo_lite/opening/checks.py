@@ -1,6 +1,7 @@
 """The parts of a model: that they belong together, which they are, and in what precision they compute.
 
-All of it from names, shapes and samples: no weight is read.
+`find_model` is how every command opens a model, so that what one takes no other refuses. All of it from names,
+shapes and samples: no weight is read.
 """
 
 from __future__ import annotations
@@ -10,38 +11,63 @@ from pathlib import Path
 
 import torch
 
+from holo_lite.config import Attention
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film.vae_files import check_vae
 from holo_lite.model.load import check_expert
 from holo_lite.streaming.image import PlacedFile
+from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.encoder_shapes import check_text_encoder
+from holo_lite.text.vocabulary import check_tokenizer
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
-from holo_lite.weights.folder import ModelFolder, fingerprint
+from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder
 from holo_lite.weights.manifest import is_converted
+from holo_lite.weights.scaled import is_scaled
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
+def find_model(path: Path, attention: Attention | None = None) -> ModelFolder:
+    """Find the files of a model in a folder and prove that each is part of it; it need not be one that can run.
+
+    `attention` as for `open_folder`. Raises `CheckpointError`.
+    """
+    folder = open_folder(path, attention)
+    check_parts(folder)
+    return folder
+
+
 def check_parts(folder: ModelFolder) -> None:
-    """Check every network by names and shapes, and that they belong together."""
+    """Prove every part, and that they belong together.
+
+    The experts by their tensors and channels, the text encoder by its tensors and the width of its rows, the
+    tokenizer by its vocabulary, the VAE by its tensors and latents. Raises `CheckpointError`.
+    """
     high, low = check_expert(folder.high_noise), check_expert(folder.low_noise)
     if high != low:
         raise CheckpointError(
             f"{folder.low_noise}: has other sizes than {folder.high_noise.name}; use one model's files"
         )
-    for path in (folder.high_noise, folder.low_noise):
-        if not isinstance(open_weights(path), PlacedFile):
-            raise CheckpointError(
-                f"{path}: is packed in a form that cannot run directly; convert it with holo-lite quantize"
-            )
-    width = check_text_encoder(folder.text_encoder)
-    if width != high.text_dim:
+    text = check_text_encoder(folder.text_encoder)
+    if text.d_model != high.text_dim:
         raise CheckpointError(
-            f"{folder.text_encoder}: gives rows of {width} numbers, the experts read {high.text_dim}; "
+            f"{folder.text_encoder}: gives rows of {text.d_model} numbers, the experts read {high.text_dim}; "
             "use the text encoder the experts came with"
         )
     check_vae(folder.vae)
+    check_tokenizer(folder.tokenizer, text.vocabulary)
+
+
+def check_runnable(folder: ModelFolder) -> None:
+    """Refuse a model that must be converted before it can run: GGUF experts, and weights in 8 bits with scales."""
+    for path in (folder.high_noise, folder.low_noise, encoder_file(folder.text_encoder)):
+        file = open_weights(path)
+        is_gguf_expert = path in folder.experts.values() and not isinstance(file, PlacedFile)
+        if is_gguf_expert or is_scaled(file):
+            raise CheckpointError(
+                f"{path}: is packed in a form that cannot run directly; convert it with holo-lite quantize"
+            )
 
 
 def model_fingerprint(folder: ModelFolder) -> str:

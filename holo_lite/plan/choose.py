@@ -15,12 +15,14 @@ import torch
 
 from holo_lite.config import Defaults
 from holo_lite.kernels.linear_choice import foresee_linear
-from holo_lite.plan.fit import Plan, make_plan
+from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
+from holo_lite.plan.sizes import ModelSizes
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.system.units import memory_text
 
@@ -105,8 +107,17 @@ def _ram(machine: Machine) -> str:
     return "RAM not known" if machine.ram is None else f"{memory_text(machine.ram)} of RAM"
 
 
-def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Profile, Machine, str]:
-    """The profile of that name (``auto``: what suits the device), the machine it counts on, and why, on one line.
+@dataclass(frozen=True)
+class ProfileChoice:
+    """The profile runs are planned for, the machine whose memory it counts on, and why it, on one line."""
+
+    profile: Profile
+    machine: Machine
+    why: str
+
+
+def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> ProfileChoice:
+    """The profile of that name; ``auto`` is what suits the device.
 
     Raises `SettingsError` for an unknown profile.
     """
@@ -114,4 +125,4 @@ def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> tuple[Pr
     machine = here if device.type == "cuda" else here.without_card()
     profile, why = named_profile(name, machine, sizes)
     counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
-    return profile, counts, why
+    return ProfileChoice(profile, counts, why)

@@ -21,14 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention, DiTConfig
-from holo_lite.eightbit.limits import unfit
-from holo_lite.model.compute import LinearMode
+from holo_lite.eightbit.limits import LinearMode, unfit
 from holo_lite.model.memory import TEXT_ROWS
 from holo_lite.plan import encoding
 from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.decoding import Decoder
-from holo_lite.plan.fit import Plan
 from holo_lite.plan.phases import PROMPTS, ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout

@@ -10,7 +10,7 @@ With base width b (96), a frame of h x w latents, and e bytes a number:
                     (74496 b² + 13824 b + 512) hw + 16 b (hw)²                    the first, which is one frame
 
 The last stage runs at full size and sets the peak: hence everything grows with the area; h + w and the constant
-are the padding around it. `tests/test_plan.py` runs the real decoder without data and finds these numbers
+are the padding around it. `tests/plan/test_plan.py` runs the real decoder without data and finds these numbers
 again. What a card's convolution kernels use as workspace comes on top.
 """
 
@@ -18,15 +18,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holo_lite.eightbit.limits import FP32
 from holo_lite.film.tiling import tile_spans
-from holo_lite.model.memory import FP32
+from holo_lite.system.records import Positive
 
 PIXELS = 8  # a latent row or column
 LATENT_CHANNELS = 16
 FRAMES = 4  # video frames in a latent frame
 RGB = 3
 
-Tile = tuple[int, int]
+Tile = tuple[Positive, Positive]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ With n tokens, width d, inner width f, all heads' width k, H heads and e bytes a
     feed-forward  3 n·d·e + 4 n·f·e                   gate, its GELU, the other half, the product
     operations    L · (8 n·d·k + 6 n·d·f + 4 n²·k)
 
-Padding is not computed, so n is at most 512. `tests/test_plan.py` counts the real layers without data.
+Padding is not computed, so n is at most 512. `tests/plan/test_plan.py` counts the real layers without data.
 """
 
 from __future__ import annotations
 
 from holo_lite.model.memory import TEXT_ROWS
-from holo_lite.text.encoder_files import EncoderSizes
+from holo_lite.text.encoder_sizes import EncoderSizes
 
 
 def attention(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:

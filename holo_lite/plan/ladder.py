@@ -13,7 +13,7 @@ from typing import Literal
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.streaming.lane import PinError
 
 Shortage = Literal["device", "pinned"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from holo_lite.errors import RoomError
 from holo_lite.plan.cards import KnownCard
+from holo_lite.plan.container import tightest
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,9 @@ def this_machine(index: int = 0) -> Machine:
 
     Raises `RoomError` for a card that is so full that it cannot be asked.
     """
-    import psutil
     import torch
 
-    memory = psutil.virtual_memory()
-    main = {"ram": int(memory.total), "ram_free": int(memory.available)}
+    main = main_memory()
     if not torch.cuda.is_available():
         return Machine(name=THIS_CPU, **main)
     properties: Any = torch.cuda.get_device_properties(index)
@@ -73,6 +72,17 @@ def this_machine(index: int = 0) -> Machine:
         free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))) + CONTEXT,
         **main,
     )
+
+
+def main_memory() -> dict[str, int]:
+    """All of the main memory and what is free of it, in bytes: the machine's, or what a container may have."""
+    import psutil
+
+    memory, allowed = psutil.virtual_memory(), tightest()
+    whole, free = int(memory.total), int(memory.available)
+    if allowed is not None:
+        whole, free = min(whole, allowed.limit), min(free, allowed.free)
+    return {"ram": whole, "ram_free": free}
 
 
 def smaller_free(cuda: int, nvml: int | None) -> int:

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from holo_lite.config import Expert
+from holo_lite.eightbit.limits import FP32
 from holo_lite.errors import CheckpointError
+from holo_lite.film.vae_files import diffusers_names, vae_file
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.load import expert_config, own_names
-from holo_lite.model.memory import FP32
 from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.sizes import (
     ENCODER_BLOCK,
@@ -24,7 +25,8 @@ from holo_lite.plan.sizes import (
     StoredWeight,
     stack_sizes,
 )
-from holo_lite.text.encoder_files import EMBEDDING, EncoderSizes, describe_encoder, encoder_file, module_names
+from holo_lite.text.encoder_files import EMBEDDING, describe_encoder, encoder_file, module_names
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
@@ -32,8 +34,7 @@ from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
 from holo_lite.weights.weight_file import WeightFile
 
-VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
-VAE_WIDTH = ("decoder.head.0.gamma", "decoder.norm_out.gamma")  # in the original naming and in diffusers'
+VAE_WIDTH = "decoder.norm_out.gamma"  # by diffusers' name
 BF16 = 2  # bytes
 
 
@@ -131,8 +132,8 @@ def _packed_shape(file: WeightFile, name: str) -> tuple[int, ...]:
 
 
 def _vae_width(path: Path) -> int:
-    file = open_weights(path / VAE_WEIGHTS if path.is_dir() else path)
-    for name in VAE_WIDTH:
-        if name in file.entries:
-            return file.entries[name].shape[0]
-    raise CheckpointError(f"{file.path}: is not the Wan 2.1 VAE: it lacks {VAE_WIDTH[0]}")
+    file = open_weights(vae_file(path))
+    shapes = {new: file.entries[old].shape for old, new in diffusers_names(file.entries).items()}
+    if VAE_WIDTH not in shapes:
+        raise CheckpointError(f"{file.path}: is not the Wan 2.1 VAE: it lacks {VAE_WIDTH}")
+    return shapes[VAE_WIDTH][0]

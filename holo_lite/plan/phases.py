@@ -28,7 +28,8 @@ text and time are made before there are streams, the head's weight while they ex
 
 **Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
 matrix library, on a CPU the ring of host buffers, which is the same memory
-there. `tests/test_plan_measured.py` runs the real thing against these sums, `tests/test_full_size.py` at full size.
+there. `tests/plan/test_plan_measured.py` runs the real thing against these sums, `tests/plan/test_full_size.py` at
+full size.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holo_lite.config import PATCH, Attention
+from holo_lite.eightbit.limits import FP32, LinearMode
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.model.compute import LinearMode
-from holo_lite.model.memory import FP32, TEXT_ROWS, WorkingSet, working_set
+from holo_lite.model.memory import TEXT_ROWS, WorkingSet, working_set
 from holo_lite.plan.decoding import FRAMES, Decoder, Tile
 from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device

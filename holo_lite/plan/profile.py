@@ -8,7 +8,6 @@ TOML files in ``profiles/``, and a person's own is taken by its path.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.model.clip import Chunks
+from holo_lite.reading import parse_toml, read_text
 
 GIB, MIB = 2**30, 2**20
 SUFFIX = ".toml"
@@ -91,8 +91,8 @@ def find_profile(name: str) -> Profile:
             f"{_hint(name, known.values())}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{path}: cannot be read ({reason}); check the name") from error
     return _read(path.stem, text, str(path))
@@ -114,8 +114,8 @@ def _shipped() -> list[Any]:
 
 def _read(name: str, text: str, source: str) -> Profile:
     try:
-        table = _Table(source, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        table = _Table(source, parse_toml(text))
+    except ValueError as error:
         raise SettingsError(f"{source}: is not valid TOML: {error}") from error
     table.check_keys()
     device: Device = table.choice("device", get_args(Device))

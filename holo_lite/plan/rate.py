@@ -7,25 +7,26 @@ instant.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.eightbit.coding import quantize
-from holo_lite.eightbit.limits import EightBits
+from holo_lite.eightbit.limits import EightBits, LinearMode
 from holo_lite.eightbit.product import multiply
 from holo_lite.eightbit.rows import FORMATS
-from holo_lite.model.compute import LinearMode
 from holo_lite.model.equations import attention
 from holo_lite.plan.cost import Rate
-from holo_lite.system.whole_files import write_whole
+from holo_lite.system.caches import RATES, table
+from holo_lite.system.json_table import JsonTable
 
-FILE = "rates.json"
+# Operations a second; no machine is as slow or as fast as the bounds.
+Numbers = Annotated[tuple[Annotated[float, Meta(ge=1e3, le=1e20)], ...], Meta(min_length=1, max_length=2)]
 SECONDS = 0.3  # of each of the two; the first round warms up and is not counted
 SHAPES = {"cuda": (8192, 28080, 1), "cpu": (128, 1024, 8)}  # queries, keys, and how much narrower the model is
 
@@ -35,12 +36,12 @@ def device_rate(device: torch.device, name: str, folder: Path, linear: LinearMod
 
     With products in 8 bits, those are measured, too.
     """
-    memory, key = _Memory(folder / FILE), f"{name}, PyTorch {torch.__version__}"
-    plain, attended = memory.recall(key, 2, lambda: measure(device))
+    known, key = table(RATES, folder, Numbers), f"{name}, PyTorch {torch.__version__}"
+    plain, attended = _recall(known, key, 2, lambda: measure(device))
     basis = f"measured on {name}: {plain / 1e12:.3g} TFLOPS linear, {attended / 1e12:.3g} attention"
     if linear == "plain":
         return Rate(plain, attended, basis)
-    (coded,) = memory.recall(f"{key}, {linear}", 1, lambda: (measure_eight_bit(device, linear),))
+    (coded,) = _recall(known, f"{key}, {linear}", 1, lambda: (measure_eight_bit(device, linear),))
     return Rate(plain, attended, f"{basis}, {coded / 1e12:.3g} in {linear}", coded)
 
 
@@ -87,31 +88,12 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """A small JSON table of what was measured: numbers by key."""
-
-    path: Path
-
-    def recall(self, key: str, count: int, measured: Callable[[], Sequence[float]]) -> list[float]:
-        """So many numbers: remembered, or measured now. A folder that cannot be written means to measure again."""
-        known = self._known()
-        if len(known.get(key, ())) != count:
-            known[key] = list(measured())
-            self._keep(known)
-        return known[key]
-
-    def _known(self) -> dict[str, list[float]]:
-        """What has been measured before; nothing, if the file is not there or not ours."""
-        try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {str(key): [float(rate) for rate in rates] for key, rates in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def _keep(self, known: dict[str, list[float]]) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps(known, indent=1).encode())
-        except OSError:
-            return
+def _recall(
+    table: JsonTable[tuple[float, ...]], key: str, count: int, measured: Callable[[], tuple[float, ...]]
+) -> tuple[float, ...]:
+    """So many numbers: remembered, or measured now."""
+    known = table.get(key)
+    if known is None or len(known) != count:
+        known = measured()
+        table.keep(key, known)
+    return known

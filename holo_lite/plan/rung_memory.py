@@ -9,27 +9,50 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import Tile
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.decoding import PIXELS, Tile
+from holo_lite.plan.ladder import LEAST_TILE
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.system.whole_files import write_whole
+from holo_lite.settings import MOST_PIXELS
+from holo_lite.system.caches import RUNGS, table
+from holo_lite.system.json_table import JsonTable
+from holo_lite.system.records import Natural, Positive
 
-FILE_NAME = "rungs.json"
+Side = Annotated[int, Meta(ge=LEAST_TILE, le=MOST_PIXELS // PIXELS)]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RungMemory:
-    """What a machine had to take for a clip of some size. `path` is a small JSON table."""
+class SmallerPlan:
+    """What of a plan the ladder makes smaller."""
 
-    path: Path
+    chunks: tuple[Positive, Positive]
+    joint: bool
+    resident: Natural
+    pinned_cache_blocks: Natural
+    pinned_ring: bool
+    tile: tuple[Side, Side] | None
+
+    @classmethod
+    def of(cls, plan: Plan) -> SmallerPlan:
+        """What to remember of a plan."""
+        chunks, kept = (plan.chunks.attention, plan.chunks.feed_forward), plan.pinned_cache_blocks
+        return cls(chunks, plan.joint, plan.resident, kept, plan.pinned_ring, plan.tile)
+
+
+@dataclass(frozen=True)
+class RungMemory:
+    """What a machine had to take for a clip of some size."""
+
+    table: JsonTable[SmallerPlan]
     key: str
 
     @classmethod
@@ -40,15 +63,13 @@ class RungMemory:
         facts += ["cached"] if request.cached else []
         facts += [sizes.bytes_per_number, sizes.linear, vars(sizes.workspace)]
         facts += [sizes.high_noise.adapters, sizes.low_noise.adapters]
-        return cls(folder / FILE_NAME, hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24])
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        return cls(table(RUNGS, folder, SmallerPlan), key)
 
     def apply(self, plan: Plan) -> Plan:
         """The plan, or the smaller one that held when it was last needed."""
-        found = self._table().get(self.key)
-        try:
-            smaller = plan if found is None else _smaller(plan, found)
-        except (KeyError, TypeError, ValueError):
-            return plan
+        found = self.table.get(self.key)
+        smaller = plan if found is None else _smaller(plan, found)
         if smaller != plan:
             logger.info("memory ran out on a clip of this size before; starting with the plan that worked")
         return smaller
@@ -59,44 +80,21 @@ class RungMemory:
         That there was no room for a step cache is not remembered: without it a run has another result, and what was
         asked for is tried each time.
         """
-        record = {
-            "chunks": [plan.chunks.attention, plan.chunks.feed_forward],
-            "joint": plan.joint,
-            "resident": plan.resident,
-            "pinned_cache_blocks": plan.pinned_cache_blocks,
-            "pinned_ring": plan.pinned_ring,
-            "tile": list(plan.tile) if plan.tile else None,
-        }
-        table = {**self._table(), self.key: record}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps(table, indent=1).encode())
-        except OSError as error:
-            logger.warning("the smaller plan cannot be cached: %s", str(error))
-
-    def _table(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        self.table.keep(self.key, SmallerPlan.of(plan))
 
 
-def _smaller(plan: Plan, found: Mapping[str, Any]) -> Plan:
+def _smaller(plan: Plan, found: SmallerPlan) -> Plan:
     """The smaller of two plans in every respect: there may be less memory today than there was then."""
-    attention, feed_forward = found["chunks"]
-    chunks = Chunks(min(plan.chunks.attention, attention), min(plan.chunks.feed_forward, feed_forward))
-    tile = (int(found["tile"][0]), int(found["tile"][1])) if found["tile"] else None
-    held = int(found["resident"])
+    attention, feed_forward = found.chunks
     return replace(
         plan,
-        chunks=chunks,
-        joint=plan.joint and bool(found["joint"]),
-        resident=min(plan.resident, held),
-        resident_other=plan.resident_other if plan.resident <= held else 0,
-        pinned_cache_blocks=min(plan.pinned_cache_blocks, int(found["pinned_cache_blocks"])),
-        pinned_ring=plan.pinned_ring and bool(found["pinned_ring"]),
-        tile=tile if plan.tile is None else min(plan.tile, tile or plan.tile, key=_area),
+        chunks=Chunks(min(plan.chunks.attention, attention), min(plan.chunks.feed_forward, feed_forward)),
+        joint=plan.joint and found.joint,
+        resident=min(plan.resident, found.resident),
+        resident_other=plan.resident_other if plan.resident <= found.resident else 0,
+        pinned_cache_blocks=min(plan.pinned_cache_blocks, found.pinned_cache_blocks),
+        pinned_ring=plan.pinned_ring and found.pinned_ring,
+        tile=found.tile if plan.tile is None else min(plan.tile, found.tile or plan.tile, key=_area),
     )
 
 

@@ -8,27 +8,17 @@ content.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch
-
-from holo_lite.config import HOLOCINE_14B, DiTConfig
-from holo_lite.eightbit.limits import NO_WORKSPACE, SCALE, EightBits, Workspace, coded, unfit
-from holo_lite.model.compute import LinearMode
-from holo_lite.model.dit import WanDiT
+from holo_lite.config import DiTConfig
+from holo_lite.eightbit.limits import NO_WORKSPACE, SCALE, EightBits, LinearMode, Workspace, coded, unfit
 from holo_lite.plan.decoding import Decoder
 from holo_lite.schemes.registry import find
-from holo_lite.schemes.scheme import PartSpec
-from holo_lite.text.encoder_files import UMT5_XXL, EncoderSizes
-from holo_lite.text.encoder_shapes import encoder_shapes
-from holo_lite.weights.fill import module_shapes
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.manifest import PLAIN
-from holo_lite.weights.names import LINEARS
 from holo_lite.weights.shard import ALIGNMENT, PAGE
 
 EXPERT_BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")  # the second group is the layer
@@ -173,14 +163,6 @@ class ModelSizes:
         return max(self.high_noise.slot, self.low_noise.slot)
 
 
-def released_sizes(scheme: str, config: DiTConfig = HOLOCINE_14B, encoder: EncoderSizes = UMT5_XXL) -> ModelSizes:
-    """The released model as `holo-lite quantize --scheme` would convert it. Raises `SettingsError` for the name."""
-    find(scheme)
-    expert = stack_sizes(_stored(_expert_shapes(config), scheme), EXPERT_BLOCK)
-    text = stack_sizes(_stored(encoder_shapes(encoder).items(), scheme), ENCODER_BLOCK)
-    return ModelSizes(scheme, config, expert, expert, encoder, text, Decoder())
-
-
 def stack_sizes(tensors: Iterable[StoredWeight], block: re.Pattern[str]) -> StackSizes:
     """Add tensors up by block. The pattern's first group is the block's number, its second the layer."""
     rest, blocks, dense = 0, defaultdict[int, int](int), defaultdict[tuple[int, str], int](int)
@@ -220,31 +202,3 @@ def _ways(matrices: Mapping[tuple[int, str], tuple[Matrix, ...]]) -> dict[str, f
         if weights:
             found[layer].add(tuple(sorted(weights, key=repr)))
     return {layer: frozenset(ways) for layer, ways in found.items()}
-
-
-def _expert_shapes(config: DiTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of an expert: all of its first block, and as many like it as it has."""
-    with torch.device("meta"):
-        shapes = module_shapes(WanDiT(dataclasses.replace(config, num_layers=1)))
-    for name, shape in shapes.items():
-        inside = name.removeprefix("blocks.0.")
-        repeated = range(config.num_layers) if inside != name else (None,)
-        for index in repeated:
-            yield name if index is None else f"blocks.{index}.{inside}", shape
-
-
-def _stored(shapes: Iterable[tuple[str, tuple[int, ...]]], scheme: str) -> Iterator[StoredWeight]:
-    """The tensors as they are stored under a scheme: linear layers of blocks packed, all others in bf16."""
-    for name, shape in shapes:
-        if _is_packed(name, shape, scheme):
-            parts = find(scheme).parts((shape[0], shape[1])).values()
-            sizes = tuple(part.nbytes for part in parts)
-            yield StoredWeight(name, sizes, math.prod(shape), shape=shape, scheme=scheme)
-        else:
-            yield StoredWeight(name, (PartSpec(shape, torch.bfloat16).nbytes,), shape=shape)
-
-
-def _is_packed(name: str, shape: tuple[int, ...], scheme: str) -> bool:
-    if scheme in {PLAIN, PLAIN_SCHEME} or not LINEARS.fullmatch(name):
-        return False
-    return find(scheme).fits((shape[0], shape[1])) is None

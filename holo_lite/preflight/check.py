@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.config import Defaults
+from holo_lite.config import Attention, Defaults
 from holo_lite.preflight.rules import CheckFinding, findings
 from holo_lite.settings import Options, resolve
 from holo_lite.story.prompt import caption_spans, clean
@@ -18,7 +18,7 @@ from holo_lite.story.shots import latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.text.windows import TEXT_LENGTH, PromptTokenizer, token_windows
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 NOT_DECIDED = {"attention": "sparse", "dtype": "", "device": "", "model": ""}  # no bearing on a storyboard
 
@@ -122,9 +122,11 @@ def tokenizer_of(folder: ModelFolder | None, file: Path | None) -> PromptTokeniz
     return PromptTokenizer(path) if path else None
 
 
-def open_model(path: Path | None) -> ModelFolder | None:
+def named_model(path: Path | None, attention: Attention | None = None) -> ModelFolder | None:
     """A model's folder, if one is named. Raises `CheckpointError`."""
-    return open_folder(path) if path else None
+    from holo_lite.opening.checks import find_model  # PyTorch, which a storyboard alone need not wait for
+
+    return find_model(path, attention) if path else None
 
 
 def _shots(board: Storyboard, timeline: Timeline, fps: float, tokens: Tokens | None) -> tuple[ShotLine, ...]:

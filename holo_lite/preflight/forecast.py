@@ -9,25 +9,27 @@ import torch
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
-from holo_lite.kernels.computing import ComputeOptions
-from holo_lite.opening.adapters import Loras, open_adapters
-from holo_lite.opening.checks import dtype_name, pick_dtype
+from holo_lite.opening.adapters import open_adapters
+from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
+from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
-from holo_lite.plan.fit import Plan, denoising_rows, make_plan
+from holo_lite.plan.fit import denoising_rows, make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.nearest import largest, longest, longest_in_shots
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.profile import AUTO, Profile, shipped_profiles
+from holo_lite.plan.plan import Plan
+from holo_lite.plan.profile import Profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.plan.sizes import ModelSizes, released_sizes
-from holo_lite.preflight.target import Target
+from holo_lite.plan.sizes import ModelSizes
+from holo_lite.preflight.target import HERE, ForecastPlace, Target
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.weights.folder import ModelFolder, open_folder
+from holo_lite.weights.folder import ModelFolder
 
 RELEASED = "HoloCine-14B"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
@@ -89,57 +91,52 @@ def _ability(profile: Profile, machine: Machine) -> Ability:
 def forecast(
     storyboard: Storyboard,
     options: Options = NOTHING_SAID,
-    machine: Machine | None = None,
-    *,
     model: str | Path | None = None,
-    profile: str = AUTO,
-    gpu: str | None = None,
-    lora: Loras | None = None,
-    rates: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    kernel: str = "auto",
-    compute: str = "auto",
-    fuse: str = "auto",
+    how: ModelOptions = AS_IT_COMES,
+    where: ForecastPlace = HERE,
 ) -> Forecast:
     """Plan a storyboard without loading a weight.
 
-    `machine` is this one if none is given. `model` is a folder; without it the released model is planned for, in
-    the scheme that the profile prefers. `profile` is auto, a shipped profile's name or a TOML file; `gpu` a card to
-    plan for instead of this machine; `lora` are adapters to be added as the model runs; `rates` the folder in which
-    measured rates are kept, if not the cache folder. The others are as for `Pipeline.load`. Raises `SettingsError`
-    for a clip that cannot fit, a profile or card that is not known, what cannot be had there, and what reading
-    storyboard and model raises.
+    `model` is a folder; without it the released model is planned for, in the scheme that the profile prefers. `how`
+    it would be opened is as for `Pipeline.load`. Raises `SettingsError` for a clip that cannot fit, a profile or
+    card that is not known, what cannot be had there, and what reading storyboard and model raises.
     """
     model = Path(model) if model is not None else None
-    opened = open_folder(model, options.attention) if model is not None else None
-    number, said = _number(opened, dtype), ComputeOptions(kernel, compute, fuse)
-    target = Target.of(machine, profile=profile, gpu=gpu, device=device, dtype=number)
-    own = _sizes(opened, lora or {}, number)
-    counted = target.counted(said, own) if own is not None else None
-    chosen, why = target.profile(profile, counted and counted[0])
-    found, lines = counted or target.counted(said, released_sizes(chosen.schemes[0]))
-    attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
-    defaults = opened.defaults if opened is not None else Defaults()
-    settings, notes = resolve(
-        storyboard, options, defaults, attention=attention, dtype="", device=chosen.device, model=""
-    )
+    opened = find_model(model, options.attention or how.attention) if model is not None else None
+    if opened is not None:
+        check_runnable(opened)
+    number = _number(opened, how.dtype)
+    target = Target.of(where, how, number)
+    own = _sizes(opened, how.lora, number)
+    counted = target.counted(how.computing, own) if own is not None else None
+    chosen, why = target.profile(how.profile, counted and counted[0])
+    found, lines = counted or target.counted(how.computing, released_sizes(chosen.schemes[0]))
+    settings, notes = _settings(storyboard, options, opened, chosen.device)
     problem = Problem(chosen, found, ClipRequest.of(settings), target.room)
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Forecast(
         why=why,
-        model=f"{model.name if model is not None else RELEASED} {attention} in {found.scheme}",
+        model=f"{model.name if model is not None else RELEASED} {settings.attention} in {found.scheme}",
         settings=settings,
         computing=lines,
         notes=notes,
         plan=plan,
         rows=denoising_rows(problem, plan),
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
-        rate=target.rate(said, found, rates or cache_folder()),
+        rate=target.rate(how.computing, found, where.rates or cache_folder()),
         link=target.card.link if target.card is not None else None,
         longest=longest(problem),
         largest=largest(problem),
     )
+
+
+def _settings(
+    storyboard: Storyboard, options: Options, opened: ModelFolder | None, device: str
+) -> tuple[RunSettings, tuple[str, ...]]:
+    """The run as it would be decided, with notes, for the opened folder or the released model."""
+    attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
+    defaults = opened.defaults if opened is not None else Defaults()
+    return resolve(storyboard, options, defaults, attention=attention, dtype="", device=device, model="")
 
 
 def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import SettingsError
-from holo_lite.kernels.computing import ComputeOptions, foresee_computing
+from holo_lite.kernels.computing import foresee_computing
 from holo_lite.kernels.kernel import Site
+from holo_lite.kernels.options import ComputeOptions
+from holo_lite.opening.options import ModelOptions
 from holo_lite.plan.cards import KnownCard, find_card
 from holo_lite.plan.choose import named_profile
 from holo_lite.plan.cost import Rate, vendor_rate
@@ -22,6 +24,21 @@ from holo_lite.plan.profile import AUTO, Profile, find_profile
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.system.device import pick_device
+
+
+@dataclass(frozen=True)
+class ForecastPlace:
+    """What a forecast is for: `gpu`, a card by its name, or this machine.
+
+    `machine` stands for this one if it is given; `rates` is the folder of measured rates, if not the cache folder.
+    """
+
+    gpu: str | None = None
+    machine: Machine | None = None
+    rates: Path | None = None
+
+
+HERE = ForecastPlace()
 
 
 @dataclass(frozen=True)
@@ -34,17 +51,15 @@ class Target:
     dtype: torch.dtype
 
     @classmethod
-    def of(
-        cls, machine: Machine | None, *, profile: str, gpu: str | None, device: str, dtype: torch.dtype
-    ) -> Target:
-        """Find the target from what a person typed. Without a machine it is this one. Raises `SettingsError`."""
-        if gpu is not None and device != "auto":
+    def of(cls, where: ForecastPlace, how: ModelOptions, dtype: torch.dtype) -> Target:
+        """Find the target. Raises `SettingsError` for a card or profile that is not known."""
+        if where.gpu is not None and how.device != "auto":
             raise SettingsError("--device names this machine, --gpu another one; give only one of them")
-        card = find_card(gpu) if gpu is not None else None
-        here = machine or _machine(device)
+        card = find_card(where.gpu) if where.gpu is not None else None
+        here = where.machine or _machine(how.device)
         has_card = here.has_card or card is not None
-        kind = find_profile(profile).device if profile != AUTO else "cuda" if has_card else "cpu"
-        return cls(here, card, torch.device(device if device.startswith(kind) else kind), dtype)
+        kind = find_profile(how.profile).device if how.profile != AUTO else "cuda" if has_card else "cpu"
+        return cls(here, card, torch.device(how.device if how.device.startswith(kind) else kind), dtype)
 
     @property
     def place(self) -> Machine:

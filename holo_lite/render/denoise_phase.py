@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, StepDone
-from holo_lite.lora.adaptation import Adaptation
-from holo_lite.model.clip import Clip
-from holo_lite.model.compute import PLAIN, Compute
+from holo_lite.model.clip import Clip, MakeClip
+from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
 from holo_lite.render.device_memory import most_used
-from holo_lite.render.keeper import Save
-from holo_lite.render.retry import OomRetry
+from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.runs.state import Cache, State
 from holo_lite.sampling.sampler import Guidance, Progress, sample
 from holo_lite.sampling.schedule import Schedule
@@ -38,103 +35,91 @@ from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.residency import Residency
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """What denoising needs in addition to its input."""
-
-    paths: Mapping[Expert, Path]
-    dtype: torch.dtype
-    device: torch.device
-    keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
-    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
-    save: Save = lambda _: ()  # called after every step
-    compute: Compute = PLAIN
-
-    def run(
-        self,
-        settings: RunSettings,
-        guidance: Guidance,
-        latents: Tensor,
-        plan: Plan,
-        done: int = 0,
-        cached: Cache = MappingProxyType({}),
-    ) -> Generator[Event, None, tuple[Tensor, Plan]]:
-        """Denoise latents (16, F, h, w), fp32, on the device. Returns the clean ones and the plan that did it.
-
-        The latents are those after `done` steps, and `cached` what the step cache then had. Raises `RoomError` when
-        memory runs out at the lowest rung.
-        """
-        schedule, cache = Schedule.of(settings.steps), StepCache.of(settings.cache)
-        cache.restore(cached, schedule, self.device)
-        del cached
-        forwards = forwards_left(schedule, done, guidance, joint=plan.joint)
-        retry = OomRetry(self.device, _one_down, self.keep)
-        streamed = StreamedExperts(
-            self.paths, forwards, self.dtype, self.device, compute=self.compute, adapters=self.adapters
-        )
-        with streamed as experts:
-            denoising = Denoising(
-                settings, guidance, experts, self.device, latents, done, self.save, cache, plan.skipped
-            )
-            _, plan = yield from retry.run(denoising.go_on, plan, lambda: f"step {denoising.done + 1}")
-        return denoising.latents, replace(plan, skipped=denoising.skipped)
+Save = Callable[[State], Iterable[Event]]
 
 
 @dataclass
-class Denoising:
-    """How far a run is: its latents after the last step, which steps were skipped, and the step cache.
+class Denoiser:
+    """The denoising of one run: what its steps need, and how far it is.
 
-    `go_on` may fail and be called again with another plan.
+    latents: (16, F, h, w) fp32 on the device, after `done` steps; cache: what the step cache had then. save: called
+    after every step; keep: called with every smaller plan. clip: who attends to whom, from layout, attention and
+    chunks.
     """
 
+    setup: ExpertSetup
     settings: RunSettings
     guidance: Guidance
-    experts: StreamedExperts
-    device: torch.device
     latents: Tensor
     done: int = 0
-    save: Save = lambda _: ()
     cache: StepCache = field(default_factory=StepCache)
-    skipped: tuple[int, ...] = ()  # by index
+    save: Save = lambda _: ()
+    keep: KeepPlan = lambda _: None
+    clip: MakeClip = Clip
+    cancel: Cancel = field(default_factory=Cancel)  # asked before every block
 
-    def go_on(self, plan: Plan) -> Generator[Event, None, None]:
-        """Run the steps that are left."""
+    def run(self, plan: Plan) -> Generator[Event, None, Plan]:
+        """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
+
+        Raises `RoomError` when memory runs out at the lowest rung, and `Cancelled`, before the next block, once
+        somebody has cancelled.
+        """
+        retry = OomRetry(self.setup.device, _one_down, self.keep)
+        with self.setup.stream(self._forwards(plan), self.cancel) as experts:
+            while True:
+                with retry, closing(self._steps(experts, plan)) as steps:
+                    start = time.perf_counter()
+                    for progress in steps:
+                        waited = experts.waited()  # and with it the step is done
+                        seconds = time.perf_counter() - start
+                        plan = self._take(progress, plan)
+                        yield from self.save(State(self.done, self.latents, plan, self.cache.state()))
+                        yield self._told(progress, plan, seconds, waited)
+                        start = time.perf_counter()
+                    return plan
+                yield (down := retry.down(plan, f"step {self.done + 1}"))
+                plan = down.plan
+
+    def _steps(self, experts: StreamedExperts, plan: Plan) -> Generator[Progress, None, None]:
         if not plan.step_cache:
             self.cache = StepCache()
-        with closing(self._steps(plan)) as steps:
-            start = time.perf_counter()
-            for progress in steps:
-                waited = self.experts.waited()  # and with it the step is done
-                seconds = time.perf_counter() - start
-                logger.debug("step %d: %.3f s, %.3f s waiting", progress.step.index + 1, seconds, waited)
-                yield from self.save(self._keep(progress, plan))
-                yield StepDone(progress, most_used(self.device), plan.peak[progress.step.expert], seconds, waited)
-                start = time.perf_counter()
-
-    def _steps(self, plan: Plan) -> Generator[Progress, None, None]:
-        schedule = Schedule.of(self.settings.steps)
-        forwards = forwards_left(schedule, self.done, self.guidance, joint=plan.joint)
-        self.experts.change(forwards, residency_of(plan))
-        clip = Clip(self.settings.layout, self.settings.attention, plan.chunks)
+        experts.change(self._forwards(plan), residency_of(plan))
+        clip = self.clip(self.settings.layout, self.settings.attention, plan.chunks)
         return sample(
-            self.experts,
+            experts,
             self.latents,
             self.guidance,
-            schedule,
+            self._schedule,
             clip,
             joint=plan.joint,
             first=self.done,
             cache=self.cache,
         )
 
-    def _keep(self, progress: Progress, plan: Plan) -> State:
-        """A step is done: the next begins here. → what there is to save of it."""
+    def _take(self, progress: Progress, plan: Plan) -> Plan:
+        """A step is done: the next begins here. → the plan, with what the cache saved."""
         self.latents, self.done = progress.latents, progress.step.index + 1
         self.cache.computed = progress.computed
-        self.skipped += (progress.step.index,) if progress.skipped else ()
-        return State(self.done, self.latents, replace(plan, skipped=self.skipped), self.cache.state())
+        return replace(plan, skipped=(*plan.skipped, progress.step.index)) if progress.skipped else plan
+
+    def _told(self, progress: Progress, plan: Plan, seconds: float, waited: float) -> StepDone:
+        logger.debug("step %d: %.3f s, %.3f s waiting", self.done, seconds, waited)
+        memory, planned = most_used(self.setup.device), plan.peak[progress.step.expert]
+        return StepDone(progress, memory, planned, seconds, waited)
+
+    @property
+    def _schedule(self) -> Schedule:
+        return Schedule.of(self.settings.steps)
+
+    def _forwards(self, plan: Plan) -> dict[Expert, int]:
+        return forwards_left(self._schedule, self.done, self.guidance, joint=plan.joint)
+
+
+def restored_cache(settings: RunSettings, state: Cache, device: torch.device) -> StepCache:
+    """The step cache of a run, as a saved state has it."""
+    cache = StepCache.of(settings.cache)
+    cache.restore(state, Schedule.of(settings.steps), device)
+    return cache
 
 
 def forwards_left(schedule: Schedule, first: int, guidance: Guidance, *, joint: bool) -> dict[Expert, int]:

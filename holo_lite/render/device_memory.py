@@ -58,6 +58,17 @@ def repeatable() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
+@contextmanager
+def few_threads(count: int) -> Iterator[None]:
+    """Have a CPU compute with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def most_used(device: torch.device) -> int | None:
     """The most bytes tensors have held on a card so far; None on a CPU, where that is not counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

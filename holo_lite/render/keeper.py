@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -22,7 +22,6 @@ from holo_lite.runs.record import Record, changes, difference
 from holo_lite.runs.state import State, StoredCache
 from holo_lite.settings import RunSettings
 
-Save = Callable[[State], Iterable[Event]]
 logger = logging.getLogger(__name__)
 
 

@@ -7,66 +7,71 @@ frames alive, and these keep the tensors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 
 import torch
 
 from holo_lite.errors import RoomError
-from holo_lite.events import Event, SteppedDown
+from holo_lite.events import SteppedDown
 from holo_lite.plan.fit import Plan, Rung
 from holo_lite.plan.ladder import Shortage, shortage_of
 from holo_lite.render.device_memory import clear
 from holo_lite.streaming.lane import PinError
 
 LONGEST = 120  # characters of what the system said, in a message to a person
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
-Attempt = Callable[[Plan], Generator[Event, None, T]]
 Down = Callable[[Plan, Shortage], tuple[Plan, str]]
+KeepPlan = Callable[[Plan], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class OomRetry:
-    """What is done when memory runs out.
+    """What is done when memory runs out. A context around each attempt, which lets nothing else pass.
 
-    `down` gives the next plan and what is smaller in it, or raises `RoomError`; `keep` is told of every such plan.
+        while True:
+            with retry:
+                yield from attempt(plan)
+                return
+            yield (down := retry.down(plan, place))
+            plan = down.plan
+
+    `smaller` gives the next plan and what is smaller in it, or raises `RoomError`; `keep` is called with each one.
     """
 
     device: torch.device
-    down: Down
-    keep: Callable[[Plan], None]
+    smaller: Down
+    keep: KeepPlan = lambda _: None
+    _shortage: tuple[Shortage, str] | None = field(default=None, init=False)
 
-    def run(
-        self, attempt: Attempt[T], plan: Plan, place: Callable[[], str]
-    ) -> Generator[Event, None, tuple[T, Plan]]:
-        """Drive an attempt until one succeeds: what it returned, and the plan that did it.
+    def __enter__(self) -> None:
+        self._shortage = None
 
-        `place` says which step an attempt is at. Raises what `down` raises, and every error not about memory.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, RuntimeError | PinError) or (shortage := shortage_of(error)) is None:
+            return False
+        self._shortage = shortage, first_line(error)
+        return True
+
+    def down(self, plan: Plan, place: str) -> SteppedDown:
+        """Clear the device after a failed attempt, and take the next plan. `place` is where in the run it failed.
+
+        Raises what `smaller` raises.
         """
-        while True:
-            events = attempt(plan)
-            try:
-                return (yield from events), plan
-            except (RuntimeError, PinError) as error:
-                shortage, reason = shortage_of(error), first_line(error)
-                if shortage is None:
-                    raise
-            events.close()
-            clear(self.device)
-            plan = self._one_down(plan, shortage, reason, place())
-            logger.info("%s: memory ran out (%s); continuing with %s", place(), reason, plan.rungs[-1].change)
-            yield SteppedDown(plan, plan.rungs[-1].change)
-
-    def _one_down(self, plan: Plan, shortage: Shortage, reason: str, place: str) -> Plan:
+        assert self._shortage is not None, "an attempt has failed"
+        shortage, reason = self._shortage
+        clear(self.device)
         try:
-            smaller, change = self.down(plan, shortage)
+            smaller, change = self.smaller(plan, shortage)
         except RoomError as error:
             raise RoomError(f"{error} ({reason})") from None
         smaller = replace(smaller, rungs=(*plan.rungs, Rung(place, change)))
         self.keep(smaller)
-        return smaller
+        logger.info("%s: memory ran out (%s); continuing with %s", place, reason, change)
+        return SteppedDown(smaller, change)
 
 
 def first_line(error: BaseException) -> str:

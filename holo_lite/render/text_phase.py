@@ -5,7 +5,7 @@ What was encoded is cached, and a run whose prompts are known never opens the te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, PhaseStarted
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, unpinned
-from holo_lite.render.retry import OomRetry
+from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.sampling.sampler import Context
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
@@ -27,45 +28,60 @@ from holo_lite.weights.audit import Audit
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What reading needs in addition to prompts."""
+class PromptReader:
+    """The text encoder's file and how it is computed. `keep` is told of every smaller plan."""
 
     encoder: Path
     dtype: torch.dtype
     device: torch.device
-    keep: Callable[[Plan], None] = lambda _: None  # told of every smaller plan
     audit: Audit = field(default_factory=Audit)
+    keep: KeepPlan = lambda _: None
+    cancel: Cancel = field(default_factory=Cancel)
 
-    def run(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Context], Plan]]:
-        """Give what the experts read of each prompt, and the plan that did it.
+    def contexts(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Context], Plan]]:
+        """What the experts read of each prompt, and the plan that did it.
 
         Raises `RoomError` when the device has no memory left: nothing is smaller; and `CheckpointError` for weights
-        that are not what was written.
+        that are not what was written; and `Cancelled`, before the encoder's next block.
         """
         rows, plan = yield from self.rows(prompts, plan)
-        return [self.context(*pair) for pair in zip(rows, prompts, strict=True)], plan
+        return [self._context(*pair) for pair in zip(rows, prompts, strict=True)], plan
 
     def rows(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Tensor], Plan]]:
-        """Encode prompts, each to (n, d) on the CPU; from here on they are cached. Raises as `run`."""
+        """Encode prompts, each to (n, d) on the CPU; from here on they are cached. Raises as `contexts`."""
         retry = OomRetry(self.device, _without_pinned, self.keep)
-        return (yield from retry.run(partial(self._encode, prompts), plan, lambda: "text"))
+        while True:
+            with retry:
+                yield PhaseStarted("text", 0)
+                return self._encode(prompts, plan), plan
+            yield (down := retry.down(plan, "text"))
+            plan = down.plan
 
-    def _encode(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, list[Tensor]]:
-        yield PhaseStarted("text", 0)
+    def _encode(self, prompts: Sequence[Prompt], plan: Plan) -> list[Tensor]:
         return encode_prompts(
             prompts,
             partial(self._open, plan),
             PromptCache(cache_folder() / "prompts"),
             identity=encoder_identity(self.encoder),
             dtype=self.dtype,
-            settle=partial(self.audit.settle, self.encoder),
+            settle=self._settle,
         )
 
     def _open(self, plan: Plan) -> TextEncoder:
+        self.cancel.check()
         self.audit.begin(self.encoder)
-        return TextEncoder.open(self.encoder, dtype=self.dtype, device=self.device, pinned=plan.pinned_ring)
+        pinned = plan.pinned_ring
+        return TextEncoder.open(
+            self.encoder, dtype=self.dtype, device=self.device, pinned=pinned, cancel=self.cancel
+        )
 
-    def context(self, rows: Tensor, prompt: Prompt) -> Context:
+    def _settle(self) -> None:
+        """Wait until the encoder's files are hashed, which takes longest of all: cancelling ends that, too."""
+        with self.cancel.calling(self.audit.give_up):
+            self.audit.settle(self.encoder)
+        self.cancel.check()
+
+    def _context(self, rows: Tensor, prompt: Prompt) -> Context:
         """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""
         padded = pad_rows(rows).to(self.device, self.dtype)
         if prompt.windows is None:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.errors import HoloError, OutputError, RunError
+from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
 from holo_lite.runs.state import (
@@ -30,7 +30,8 @@ from holo_lite.runs.state import (
     write_state,
 )
 from holo_lite.system.folder_lock import holding
-from holo_lite.weights.shard import PARTIAL, sync_folder, write_whole, writing
+from holo_lite.system.whole_files import sync_folder
+from holo_lite.weights.shard import PARTIAL, write_whole, writing
 
 SUFFIX = ".run"
 RECORD = "run.json"
@@ -88,18 +89,25 @@ class RunFolder:
         record = self.record()
         if record is None:
             raise RunError(f"{self.path}: no interrupted run found here; check the name")
-        if self.has_state:
-            check_record(self.path, self._identity())
         return record
 
     def record(self) -> Record | None:
-        """What was begun here; None if nothing was. Raises `RunError` for a file that is no such record."""
+        """What was begun here; None if nothing was.
+
+        Raises `RunError` for a file that is no such record, a later version's that must not run here, and for
+        another than the state here belongs to, which is found before anything in it is read.
+        """
         try:
-            return Record.from_json(self._text().decode("utf-8", "surrogatepass"))
+            text = self._text()
+            if self.has_state:
+                check_record(self.path, hashlib.sha256(text).hexdigest())
+            return Record.from_json(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, HoloError, KeyError, TypeError, ValueError) as error:
-            raise damaged(self.path / RECORD) from error
+        except LaterRecordError as error:
+            raise RunError(f"{self.path / RECORD}: {error}") from error
+        except (OSError, RecordError) as error:
+            raise damaged(self.path / RECORD, error) from error
 
     def begin(self, record: Record) -> None:
         """Write down what is begun, in place of a run that has no step. Raises `OutputError`."""

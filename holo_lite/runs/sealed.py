@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError, RunError
+from holo_lite.errors import CheckpointError, RecordError, RunError
 from holo_lite.weights.header import FILLER, Header, TensorEntry, read_header
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 
@@ -52,10 +52,12 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     }, header.metadata
 
 
-def damaged(path: Path) -> RunError:
-    """The error for a file that is torn or was changed."""
+def damaged(path: Path, why: Exception | None = None) -> RunError:
+    """The error for a file that is torn or was changed, and by what it was noticed."""
+    noticed = f" ({why})" if isinstance(why, RecordError) else ""
     return RunError(
-        f"{path}: is damaged, or was changed since it was written; remove the folder {path.parent} to start over"
+        f"{path}: is damaged, or was changed since it was written{noticed}; "
+        f"remove the folder {path.parent} to start over"
     )
 
 

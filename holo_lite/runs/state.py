@@ -10,24 +10,22 @@ crash happens, the state on the disk has the cache that it names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError, RunError
-from holo_lite.plan.fit import Plan
-from holo_lite.plan.saved import plan_from_json, plan_to_json
+from holo_lite.errors import CheckpointError, LaterRecordError, RecordError, RunError
+from holo_lite.plan.plan import Plan
 from holo_lite.runs.sealed import damaged, read_sealed, write_sealed
+from holo_lite.system.records import FIRST, Codec, Origin, Positive
 from holo_lite.weights.header import read_header
 
 STATE = "state.safetensors"
 CACHES = "cache-*.safetensors"
 LATENTS = "latents"
-VERSION = 1
+FACTS = "state"  # the key of the metadata
 
 Cache = Mapping[str, Tensor | float]
 
@@ -56,10 +54,21 @@ class StoredCache:
     file: str
     numbers: Mapping[str, float]
 
-    @classmethod
-    def read(cls, found: Mapping[str, Any] | None) -> StoredCache | None:
-        """From what JSON made of it."""
-        return None if found is None else cls(str(found["file"]), dict(found["numbers"]))
+
+@dataclass(frozen=True)
+class StateFacts:
+    """What is known of a state beside its tensors. run: the identity of the run that it belongs to."""
+
+    run: str
+    done: Positive
+    plan: Plan
+    made_with: str
+    circumstances: Mapping[str, str]
+    cache: StoredCache | None
+    origin: Origin = FIRST  # a change of any field, or of the plan's, is a new version
+
+
+STATE_FACTS = Codec(StateFacts, finite=False)  # what a cache measured may be anything
 
 
 def write_state(folder: Path, state: State, run: str, before: StoredCache | None) -> StoredCache | None:
@@ -68,16 +77,8 @@ def write_state(folder: Path, state: State, run: str, before: StoredCache | None
     `run` is the identity of the run it belongs to. Returns where its cache is. Raises `OutputError`.
     """
     stored = _write_cache(folder, state, before)
-    facts = {
-        "version": VERSION,
-        "run": run,
-        "done": state.done,
-        "plan": plan_to_json(state.plan),
-        "made_with": state.made_with,
-        "circumstances": dict(state.circumstances),
-        "cache": None if stored is None else {"file": stored.file, "numbers": stored.numbers},
-    }
-    write_sealed(folder / STATE, {LATENTS: state.latents}, {"state": json.dumps(facts)})
+    facts = StateFacts(run, state.done, state.plan, state.made_with, state.circumstances, stored)
+    write_sealed(folder / STATE, {LATENTS: state.latents}, {FACTS: STATE_FACTS.write(facts)})
     return stored
 
 
@@ -90,32 +91,35 @@ def read_state(folder: Path, run: str) -> tuple[State, StoredCache | None] | Non
     if not path.exists():
         return None
     tensors, metadata = read_sealed(path)
-    try:
-        facts = json.loads(metadata["state"])
-        _check_kind(path, facts, run)
-        stored = StoredCache.read(facts["cache"])
-        cache: Cache = {} if stored is None else {**stored.numbers, **read_sealed(folder / stored.file)[0]}
-        return State(
-            done=facts["done"],
-            latents=tensors[LATENTS],
-            plan=plan_from_json(facts["plan"]),
-            cache=cache,
-            made_with=facts["made_with"],
-            circumstances=facts["circumstances"],
-        ), stored
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(path) from error
+    facts = _facts(path, metadata)
+    _check_run(path, facts, run)
+    if LATENTS not in tensors:
+        raise damaged(path)
+    stored = facts.cache
+    cache: Cache = {} if stored is None else {**stored.numbers, **read_sealed(folder / stored.file)[0]}
+    latents, plan = tensors[LATENTS], facts.plan
+    return State(facts.done, latents, plan, cache, facts.made_with, facts.circumstances), stored
 
 
 def named_cache(folder: Path) -> str | None:
     """The file of the cache that the state in a folder names, if there is one. Raises `RunError`."""
     if not (folder / STATE).exists():
         return None
-    try:
-        stored = StoredCache.read(json.loads(read_header(folder / STATE).metadata["state"])["cache"])
-    except (CheckpointError, KeyError, TypeError, ValueError) as error:
-        raise damaged(folder / STATE) from error
+    stored = _read_facts(folder / STATE).cache
     return None if stored is None else stored.file
+
+
+def steps_done(folder: Path) -> int | None:
+    """How many steps of the run in a folder are done; None if only a later version can tell. Raises `RunError`."""
+    path = folder / STATE
+    try:
+        return (
+            STATE_FACTS.read(read_header(path).metadata.get(FACTS, ""), to_run=False).done if path.exists() else 0
+        )
+    except LaterRecordError:
+        return None
+    except (CheckpointError, RecordError) as error:
+        raise damaged(path, error) from error
 
 
 def check_record(folder: Path, run: str) -> None:
@@ -123,17 +127,27 @@ def check_record(folder: Path, run: str) -> None:
 
     Raises `RunError` if it belongs to another, or is damaged there.
     """
-    path = folder / STATE
+    _check_run(folder / STATE, _read_facts(folder / STATE), run)
+
+
+def _read_facts(path: Path) -> StateFacts:
     try:
-        _check_kind(path, json.loads(read_header(path).metadata["state"]), run)
-    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+        return _facts(path, read_header(path).metadata)
+    except CheckpointError as error:
         raise damaged(path) from error
 
 
-def _check_kind(path: Path, facts: Mapping[str, Any], run: str) -> None:
-    if facts["version"] != VERSION:
-        raise RunError(f"{path}: is of version {facts['version']}; update holo-lite to read it")
-    if facts["run"] != run:
+def _facts(path: Path, metadata: Mapping[str, str]) -> StateFacts:
+    try:
+        return STATE_FACTS.read(metadata.get(FACTS, ""))
+    except LaterRecordError as error:
+        raise RunError(f"{path}: {error}") from error
+    except RecordError as error:
+        raise damaged(path, error) from error
+
+
+def _check_run(path: Path, facts: StateFacts, run: str) -> None:
+    if facts.run != run:
         raise RunError(
             f"{path}: belongs to another run than the run.json next to it; put back the original run.json, "
             f"or remove the folder {path.parent} to start over"

@@ -10,7 +10,7 @@ computed alone, and a step cache.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -95,6 +95,14 @@ class Experts(Protocol):
         """Note that the expert in use will be asked for `count` forwards fewer."""
 
 
+Given = Callable[[Tensor, Step], Tensor]  # latents before a step → (16, F, h, w) as the expert sees them
+
+
+def nothing_given(latents: Tensor, _step: Step) -> Tensor:
+    """All latents as they are."""
+    return latents
+
+
 def initial_noise(clip: Clip, seed: int, channels: int = 16) -> Tensor:
     """Standard normal latents (channels, F, h, w), fp32, the same on every device for a seed."""
     layout = clip.layout
@@ -113,12 +121,16 @@ def sample(
     joint: bool = True,
     first: int = 0,
     cache: StepCache | None = None,
+    given: Given = nothing_given,
 ) -> Generator[Progress, None, None]:
     """Denoise latents (16, F, h, w), fp32, on the experts' device, yielding after each step.
 
     `joint` serves both guidance branches in one visit of each block; otherwise they run one after the
     other, in half the memory, with the same result. `first` continues from the state after step first - 1, which
     for a `cache` is what it has of that step.
+
+    Latents of the clip's frozen frames stay to the bit what they are in `latents`, after every step. `given` is
+    asked before each for what the expert sees in their place.
     """
     assert 0 <= first <= len(schedule), f"first: {first}"
     remaining, cache = schedule.steps[first:], cache or StepCache()
@@ -133,7 +145,7 @@ def sample(
                 skipped = cache.serves(computed, step, latents, branches, schedule)
                 if skipped:
                     experts.skip(expert, 1 if joint else branches)
-                velocity = steering.combine(turn.velocities(step, latents, branches, skipped=skipped))
+                velocity = steering.combine(turn.velocities(step, given(latents, step), branches, skipped=skipped))
                 clean = clean_estimate(latents, velocity, step.sigma)
                 if not skipped:
                     computed = cache.after(computed, step, latents, velocity, branches)
@@ -164,7 +176,7 @@ class _ExpertPass:
         if skipped:
             with torch.inference_mode():
                 return self.model.reuse(latents, timestep, self.cache.residuals, self.clip)
-        stream = self.clip.layout.tokens, self.model.config.dim
+        stream = self.clip.stream_rows, self.model.config.dim
         residuals = self.cache.room(step.expert, branches, stream, self.model.dtype, latents.device)
         with torch.inference_mode():
             return self._compute(latents, timestep, self.texts[:branches], residuals)

@@ -7,19 +7,21 @@ their meaning are described in docs/storyboards.md.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tomllib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import StoryboardError, nearest
+from holo_lite.reading import parse_json as parse_json_text, parse_toml as parse_toml_text, read_bytes
 from holo_lite.story.prompt import GLOBAL_TAG
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 
+LARGEST_STORYBOARD = 2**20  # bytes; the model reads 512 tokens
 SUFFIXES = (".toml", ".json", ".txt")
+LIKE_A_FILE = re.compile(r"[/\\]|\.[A-Za-z0-9]{1,8}$|^[.~]|\0")  # as a file's name: a folder, a suffix, hidden
 _SHOT_KEYS = ("caption", "frames", "seconds")
 _TOP_KEYS = (
     *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
@@ -30,13 +32,13 @@ _TOP_KEYS = (
 def load_storyboard(source: str | Path) -> Storyboard:
     """Read the storyboard file ``source``, or take ``source`` itself as a whole prompt.
 
-    A string is a prompt when it names no file, does not end like a storyboard file, and holds white
-    space or ``[global caption]``.
+    A string is a prompt when it names no file and does not look as if it should: many scripts have no spaces, and
+    one word is a prompt, too. Looking like a file is to end in a suffix, or to hold a slash and no white space.
 
     Raises:
         StoryboardError: the file cannot be read or understood, or describes no possible storyboard.
     """
-    if isinstance(source, str) and _is_prompt(source):
+    if isinstance(source, str) and is_prompt(source):
         return Storyboard(None, (), raw=source.strip())
     path = Path(source)
     where = str(source)
@@ -62,8 +64,8 @@ def parse_toml(text: str, where: str) -> Storyboard:
     """
     with naming(where):
         try:
-            values: object = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
+            values: object = parse_toml_text(text)
+        except ValueError as error:
             raise StoryboardError(f"this is not valid TOML: {error}; fix that line") from None
         return _storyboard(values, where)
 
@@ -76,8 +78,8 @@ def parse_json(text: str, where: str) -> Storyboard:
     """
     with naming(where):
         try:
-            values: object = json.loads(text, object_pairs_hook=_without_repeats)
-        except (ValueError, RecursionError) as error:
+            values: object = parse_json_text(text, _without_repeats)
+        except ValueError as error:
             raise StoryboardError(f"this is not valid JSON: {error}; fix that line") from None
         return _storyboard(values, where)
 
@@ -105,10 +107,16 @@ def dump_toml(storyboard: Storyboard) -> str:
     return "\n".join(tables)
 
 
-def _is_prompt(source: str) -> bool:
-    if os.path.exists(source) or source.lower().rstrip().endswith(SUFFIXES):
+def is_prompt(source: str) -> bool:
+    """Whether a text is a whole prompt, and not the name of a file, there or not.
+
+    A word that names a storyboard but for its suffix is no prompt: the hours it takes would be for another video.
+    """
+    if not source.strip() or source.lower().rstrip().endswith(SUFFIXES) or os.path.exists(source):
         return False
-    return GLOBAL_TAG in source or len(source.split()) > 1
+    if GLOBAL_TAG in source or len(source.split()) > 1:
+        return True
+    return not LIKE_A_FILE.search(source) and not any(os.path.exists(source + suffix) for suffix in SUFFIXES)
 
 
 def _read(path: Path) -> str:
@@ -118,13 +126,13 @@ def _read(path: Path) -> str:
     if path.suffix.lower() not in SUFFIXES:
         raise StoryboardError(f"this is not a storyboard; name a {', '.join(SUFFIXES)} file or write a prompt")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path, LARGEST_STORYBOARD).decode("utf-8-sig")
     except FileNotFoundError:
         raise StoryboardError("there is no such file; check the name") from None
     except UnicodeDecodeError as error:
         raise StoryboardError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise StoryboardError(f"{error.strerror}; check the name and the permissions of the file") from None
+        raise StoryboardError(f"it cannot be read ({error.strerror}); check the name and permissions") from None
     except ValueError:
         raise StoryboardError("no file can have this name; check it") from None
     if not text.strip():

@@ -28,6 +28,8 @@ PER_SHOT_TAG = "[per shot caption]"
 CUT_TAG = "[shot cut]"
 TAG = re.compile("|".join(map(re.escape, (GLOBAL_TAG, PER_SHOT_TAG, CUT_TAG))), re.IGNORECASE)
 
+LONG_NUMBER = re.compile("&#(?:[xX][0-9a-fA-F]{100,}|[0-9]{100,});?")
+
 Range = tuple[int, int]
 
 
@@ -48,8 +50,13 @@ def clean(text: str) -> str:
     Broken Unicode repaired, HTML entities resolved twice (captions from the web are often escaped twice),
     every run of white space one space, none at the ends.
     """
-    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+    mended = _unescaped(_unescaped(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", mended).strip()
+
+
+def _unescaped(text: str) -> str:
+    """HTML entities resolved; a number that is no character's is one replacement character, however long it is."""
+    return html.unescape(LONG_NUMBER.sub("\ufffd", text))
 
 
 def caption_spans(cleaned: str) -> CaptionSpans | None:

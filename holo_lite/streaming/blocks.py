@@ -11,6 +11,7 @@ from itertools import cycle
 import torch
 from torch import nn
 
+from holo_lite.cancel import Cancel
 from holo_lite.streaming.hooks import StreamHook, hook, unhook
 from holo_lite.streaming.image import BlockImage, largest
 from holo_lite.streaming.lane import Buffer
@@ -21,6 +22,7 @@ from holo_lite.streaming.streamer import Streamer
 class BlockStream:
     """Hooks on a module's blocks, and the streamer that serves them. `close` it when the module is done with.
 
+    Once somebody has cancelled by the token `cancel`, no block's forward begins: it raises `Cancelled`.
     Raises `PinError` if `pinned` memory is refused, and what the device says when it has no memory left.
     """
 
@@ -34,6 +36,7 @@ class BlockStream:
         slots: int = 2,
         ring: int = 2,
         pinned: bool = True,
+        cancel: Cancel | None = None,
     ) -> None:
         self._blocks = list(blocks)
         self._lane = lane_for(device)
@@ -52,9 +55,10 @@ class BlockStream:
             self._lane,
             slots=device_slots,
             ring=self._ring,
+            cancel=cancel,
         )
         for index, block in enumerate(self._blocks):
-            hook(block, StreamHook(self._streamer, index, dtype))
+            hook(block, StreamHook(self._streamer, index, dtype, gate=self._lane.keep_pace))
 
     def close(self) -> None:
         """Take the hooks off and give the memory back."""

@@ -38,6 +38,11 @@ class Channel(Generic[T]):
                 raise ClosedError
             return self._items.popleft()
 
+    def clear(self) -> None:
+        """Let go of what is left in it."""
+        with self._changed:
+            self._items.clear()
+
     def close(self) -> None:
         """End all waiting, now and later."""
         with self._changed:

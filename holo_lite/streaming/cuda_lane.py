@@ -2,8 +2,8 @@
 
 Nothing ever waits for the whole device. A slot is filled only after the computation that last used it (an event),
 computation starts only after the copy that filled its slot (another), and a host buffer is read into again only
-after the copy out of it (the same one: here the host waits). `tests/test_cuda_lane.py` runs all of it in the orders
-that a card may choose.
+after the copy out of it (the same one: here the host waits). `tests/streaming/test_cuda_lane.py` runs all of it in
+the orders that a card may choose.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class CudaLane:
         self._cuda: Any = torch.cuda
         self._stream = self._cuda.Stream(device)
         self._waits: list[tuple[Any, Any]] = []  # of every wait the event before and the one behind it
+        self._last_start: Any = None  # where computation stood as the last block was queued
 
     def host_buffer(self, nbytes: int, *, pinned: bool) -> Buffer:
         """Memory of exactly this size, on pages of its own. Raises `PinError` if the system refuses to pin it.
@@ -77,6 +78,12 @@ class CudaLane:
         """Wait for the last copy out of a buffer."""
         if host.event is not None:
             host.event.synchronize()
+
+    def keep_pace(self) -> None:
+        """Wait until the block before the last one is done: the card has one more to go on with."""
+        last, self._last_start = self._last_start, self._event(self._computing, blocking=True)
+        if last is not None:
+            last.synchronize()
 
     def mark(self) -> Any:
         """An event that happens when computation has nothing left to do."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from holo_lite.config import Expert
-from holo_lite.model.load import own_names, skeleton
 from holo_lite.streaming.image import BlockImage, network_images
-from holo_lite.weights.files import open_weights
 from holo_lite.weights.weight_file import WeightFile
 
 BLOCKS = "blocks"
@@ -24,9 +22,7 @@ class ExpertImages:
     rest: BlockImage
 
     @classmethod
-    def open(cls, path: Path) -> ExpertImages:
-        """Open an expert. Raises `CheckpointError`."""
-        file = open_weights(path)
-        renames, count = own_names(file), skeleton(file).config.num_layers
-        images = network_images(file, renames, BLOCKS, count)
+    def of(cls, file: WeightFile, renames: Mapping[str, str], blocks: int) -> ExpertImages:
+        """An expert's images, by the model's names for what is in the file. Raises `CheckpointError`."""
+        images = network_images(file, renames, BLOCKS, blocks)
         return cls(file, images.blocks, images.rest)

@@ -15,23 +15,31 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
-from holo_lite.model.load import skeleton
+from holo_lite.model.load import own_names, skeleton
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.expert_images import BLOCKS, BlockId, ExpertImages
 from holo_lite.streaming.holdings import ExpertMemory
-from holo_lite.streaming.hooks import StreamHook, hook, install, restore, unhook
+from holo_lite.streaming.hooks import GateHook, StreamHook, hook, install, restore, unhook
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.itinerary import Itinerary
 from holo_lite.streaming.lane import Lane
 from holo_lite.streaming.lanes import lane_for
 from holo_lite.streaming.residency import BlockPlaces, Residency
 from holo_lite.streaming.streamer import Streamer
+from holo_lite.weights.files import open_weights
 
 logger = logging.getLogger(__name__)
+
+
+def open_images(path: Path) -> ExpertImages:
+    """Open an expert as streaming sees it. Raises `CheckpointError`."""
+    file = open_weights(path)
+    return ExpertImages.of(file, own_names(file), skeleton(file).config.num_layers)
 
 
 @dataclass
@@ -39,7 +47,8 @@ class StreamedExperts:
     """Lends experts whose blocks stream; a context manager, which holds the memory.
 
     `forwards` counts the forwards each expert will run at most, in the order of use. Nothing is allocated before an
-    expert is lent; after a `lend` that failed, `change` tells it to continue with less.
+    expert is lent; after a `lend` that failed, `change` tells it to continue with less. Once somebody has cancelled
+    by the token `cancel`, no block's forward begins: it raises `Cancelled`.
     """
 
     paths: Mapping[Expert, Path]
@@ -49,11 +58,12 @@ class StreamedExperts:
     residency: Residency = field(default_factory=Residency)
     compute: Compute = PLAIN
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
+    cancel: Cancel = field(default_factory=Cancel)
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
-        self._parts = {expert: ExpertImages.open(self.paths[expert]) for expert in self.forwards}
-        self._holdings = ExpertMemory(self._lane, self._parts)
+        self._parts = {expert: open_images(self.paths[expert]) for expert in self.forwards}
+        self._holdings = ExpertMemory(self._lane, self._parts, cancel=self.cancel)
         self._places: dict[Expert, BlockPlaces] = {}
         self._model: tuple[Expert, WanDiT] | None = None
         self._hosted: HostAdapters | None = None
@@ -167,7 +177,14 @@ class StreamedExperts:
         held = self._holdings
         way = self._way = self._itinerary(expert)
         return Streamer(
-            way, images, self._lane, slots=held.slots, ring=held.ring, cached=held.cached, admits=way.admits
+            way,
+            images,
+            self._lane,
+            slots=held.slots,
+            ring=held.ring,
+            cached=held.cached,
+            admits=way.admits,
+            cancel=self.cancel,
         )
 
     def _stop(self) -> None:
@@ -182,15 +199,21 @@ class StreamedExperts:
         streamer: Streamer[BlockId],
         attached: list[tuple[nn.Module, dict[str, torch.Tensor]]],
     ) -> None:
-        """Put resident blocks in place, noting what was there, and a hook on every other."""
+        """Put resident blocks in place, noting what was there, and a hook on every block."""
         for index in self._places[expert].streamed:
             changes = self._changes(f"{BLOCKS}.{index}.")
-            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes))
+            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes, self._gate))
         for index in self._places[expert].stay:
             block, image = model.blocks[index], self._parts[expert].images[index]
             tensors = image.tensors(self._holdings.resident[expert, index].data)
             changes = self._changes(f"{BLOCKS}.{index}.")
             attached.append((block, install(block, tensors, self.dtype, changes)))
+            hook(block, GateHook(self._gate))
+
+    def _gate(self) -> None:
+        """What comes before every block. Raises `Cancelled`."""
+        self._lane.keep_pace()
+        self.cancel.check()
 
 
 def _detach(model: WanDiT, attached: list[tuple[nn.Module, dict[str, torch.Tensor]]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.expert_images import BlockId, ExpertImages
@@ -28,6 +29,7 @@ class ExpertMemory:
     ring: list[Buffer] = field(default_factory=list)
     resident: dict[BlockId, Buffer] = field(default_factory=dict)
     cached: dict[BlockId, Buffer] = field(default_factory=dict)
+    cancel: Cancel = field(default_factory=Cancel)
 
     def fit(
         self,
@@ -41,7 +43,7 @@ class ExpertMemory:
 
         `streaming`: blocks come through the ring at the same time, so that it is not free for others.
 
-        Raises `PinError`, `CheckpointError`, and what the device says when it has no memory left.
+        Raises `PinError`, `CheckpointError`, `Cancelled`, and what the device says when it has no memory left.
         """
         resident = [(expert, block) for expert in coming[:1] for block in places[expert].stay]
         resident += [(expert, block) for expert in coming[1:2] for block in places[expert].early]
@@ -94,6 +96,7 @@ class ExpertMemory:
         hosts = [self.lane.host_buffer(largest(images), pinned=False)] if streaming else self.ring
         try:
             for visit, image, host in zip(visits, images, cycle(hosts), strict=False):
+                self.cancel.check()
                 self.lane.await_copied(host)
                 self.resident[visit] = self._begin(disk, image, host)
         finally:
@@ -109,6 +112,7 @@ class ExpertMemory:
 
     def _keep(self, disk: DiskReader, visit: BlockId) -> None:
         """Read a block that stays in host memory; half-read it does not."""
+        self.cancel.check()
         image = self._image(visit)
         buffer = self.lane.host_buffer(image.nbytes, pinned=True)
         try:

@@ -7,7 +7,7 @@ every slot back, and takes the hooks off, which takes the weights off.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
@@ -17,20 +17,43 @@ from torch import Tensor, nn
 from holo_lite.streaming.streamer import Arrival, Streamer
 
 Key = TypeVar("Key", bound=Hashable)
+Gate = Callable[[], None]  # passed before every forward of a block; raises where no more shall run
+
+
+class GateHook(ModelHook):  # type: ignore[misc]
+    """Passes a gate before each forward of a block whose weights are in place."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def pre_forward(self, _: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Pass the gate."""
+        self._gate()
+        return args, kwargs
 
 
 class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
-    """Takes a block from the streamer for each of its forwards. `changes`: what is added to tensors of it."""
+    """Passes a gate, and takes a block from the streamer, for each of its forwards.
+
+    `changes`: what is added to tensors of it.
+    """
 
     def __init__(
-        self, streamer: Streamer[Key], key: Key, dtype: torch.dtype, changes: Mapping[str, Tensor] | None = None
+        self,
+        streamer: Streamer[Key],
+        key: Key,
+        dtype: torch.dtype,
+        changes: Mapping[str, Tensor] | None = None,
+        gate: Gate = lambda: None,
     ) -> None:
         self._streamer, self._key, self._dtype, self._changes = streamer, key, dtype, changes
+        self._gate = gate
         self._arrival: Arrival[Key] | None = None
         self._before: dict[str, Tensor] = {}
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Install the block's weights."""
+        self._gate()
         self._arrival = self._streamer.take(self._key)
         tensors = self._arrival.image.tensors(self._arrival.slot.data)
         self._before = install(module, tensors, self._dtype, self._changes)
@@ -51,9 +74,9 @@ class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
         return module
 
 
-def hook(block: nn.Module, stream_hook: StreamHook[Any]) -> None:
+def hook(block: nn.Module, block_hook: StreamHook[Any] | GateHook) -> None:
     """Put a hook on a block."""
-    add_hook_to_module(block, stream_hook)
+    add_hook_to_module(block, block_hook)
 
 
 def unhook(block: nn.Module) -> None:

@@ -41,6 +41,12 @@ class Lane(Protocol):
     def await_copied(self, host: Buffer) -> None:
         """Wait, on the host, until a host buffer may be written again."""
 
+    def keep_pace(self) -> None:
+        """Wait, on the host, until no more than one block is queued behind the one that is computed.
+
+        Called before every block. Whoever cancels waits for what is queued.
+        """
+
     def mark(self) -> Any:
         """A mark in the computation, before it is made to wait for a slot."""
 

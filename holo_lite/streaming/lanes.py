@@ -34,6 +34,9 @@ class CpuLane:
     def await_copied(self, host: Buffer) -> None:
         """Nothing to wait for."""
 
+    def keep_pace(self) -> None:
+        """Nothing is queued."""
+
     def mark(self) -> float:
         """The time."""
         return time.perf_counter()

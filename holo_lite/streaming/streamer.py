@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
+from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.image import BlockImage
@@ -46,7 +47,8 @@ class Streamer(Generic[Key]):
     """Brings the blocks of an itinerary, in its order.
 
     `images` are all blocks by key, `slots` and `ring` the numbers of device and host buffers; `admits` says whether
-    a block that was read is wanted still. `close` it. Errors of its threads are raised by `take`.
+    a block that was read is wanted still. `close` it. Errors of its threads are raised by `take`, as is `Cancelled`
+    once somebody has cancelled, also while `take` waits for a slow disk.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Streamer(Generic[Key]):
         ring: list[Buffer],
         cached: Mapping[Key, Buffer] | None = None,
         admits: Callable[[Key], bool] = lambda _: True,
+        cancel: Cancel | None = None,
     ) -> None:
+        self._cancel = cancel or Cancel()
         self._itinerary, self._images, self._lane = itinerary, images, lane
         self._cached, self._admits = cached or {}, admits
         self._free_host: Channel[Buffer] = Channel()
@@ -72,9 +76,11 @@ class Streamer(Generic[Key]):
             self._free_slots.put(slot)
         self._taken: list[Buffer] = []  # slots that are computed from
         self._threads = [self._start(self._read_all), self._start(self._copy_all)]
+        self._cancel.subscribe(self._wake)
 
     def take(self, key: Key) -> Arrival[Key]:
         """The next block, which must be `key`. Computation that follows waits for its bytes."""
+        self._cancel.check()
         mark = self._lane.mark()
         arrival = self._next()
         assert arrival.key == key, f"{arrival.key} came, {key} was wanted"
@@ -98,13 +104,17 @@ class Streamer(Generic[Key]):
 
         Of a forward that was cut off, computation may still be under way: its slot is filled again only after it.
         """
-        for channel in (self._free_host, self._read, self._free_slots, self._arrived):
+        self._cancel.unsubscribe(self._wake)
+        channels = self._free_host, self._read, self._free_slots, self._arrived
+        for channel in channels:
             channel.close()
         for thread in self._threads:
             thread.join()
         for slot in self._taken:
             self._lane.release(slot)
         self._lane.drain()
+        for channel in channels:  # an error that nobody took holds the thread's frames, and these hold all of this
+            channel.clear()
 
     def _next(self) -> Arrival[Key]:
         arrival = self._arrived.get()
@@ -126,6 +136,10 @@ class Streamer(Generic[Key]):
             return
         except Exception as error:  # noqa: BLE001 - handed on whole to the thread that takes
             self._hand_on(error)
+
+    def _wake(self) -> None:
+        """Somebody has cancelled, and `take` may be waiting."""
+        self._hand_on(Cancelled())
 
     def _hand_on(self, error: BaseException) -> None:
         try:

@@ -13,4 +13,9 @@ CACHE_VARIABLE = "HOLO_LITE_CACHE"
 def cache_folder() -> Path:
     """Return the folder of caches: ``$HOLO_LITE_CACHE``, or the system's place. It need not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else user_cache_path("holo-lite")
+    if not chosen:
+        return user_cache_path("holo-lite")
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:  # the home of somebody whom this computer does not know
+        return Path(chosen)

@@ -7,14 +7,17 @@ folder, and clearing takes nothing but what was put there by us.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from holo_lite.errors import RecordError
 from holo_lite.system.cache_folder import cache_folder
+from holo_lite.system.json_table import ASIDE, JsonTable
+from holo_lite.system.json_tree import parse
 
 LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
 
@@ -33,23 +36,29 @@ class CachePart:
     keys: re.Pattern[str] | None = None
 
 
-def _table(name: str, what: str, file: str, keys: str) -> CachePart:
+def _table(name: str, what: str, keys: str) -> CachePart:
     """One JSON table."""
-    return CachePart(name, what, "", _named(re.escape(file)), re.compile(keys))
+    return CachePart(name, what, "", _named(rf"{name}\.json"), re.compile(keys))
 
 
 def _named(name: str) -> re.Pattern[str]:
-    """Files of a name, and what a process that was killed left of one."""
-    return re.compile(rf"{name}|\.{name}\.\d+-\d+\.part")
+    """Files of a name, what a process that was killed left of one, and one that was damaged and set aside."""
+    return re.compile(rf"{name}({re.escape(ASIDE)})?|\.{name}\.\d+-\d+\.part")
 
 
+COLOURS = CachePart("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json"))
+RATES = _table("rates", "how fast this machine computes", r".+, PyTorch \S+( \S+)*")
+RUNGS = _table("rungs", "smaller plans that worked after memory ran out", r"[0-9a-f]{24}")
+KERNELS = _table("kernels", "how fast attention kernels are on this machine", r".*, torch \S+, cudnn .*")
 CACHE_PARTS = (
     CachePart("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
-    CachePart("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json")),
-    _table("rates", "how fast this machine computes", "rates.json", r".+, PyTorch \S+"),
-    _table("rungs", "smaller plans that worked after memory ran out", "rungs.json", r"[0-9a-f]{24}"),
-    _table("kernels", "how fast attention kernels are on this machine", "kernels.json", r".*, torch \S+, cudnn .*"),
+    *(COLOURS, RATES, RUNGS, KERNELS),
 )
+
+
+def table(part: CachePart, folder: Path, kind: Any) -> JsonTable[Any]:
+    """The table of a part in a cache folder, with entries of a kind."""
+    return JsonTable(folder / f"{part.name}.json", kind, part.what)
 
 
 def sizes(folder: Path | None = None) -> Mapping[str, int]:
@@ -85,12 +94,12 @@ def _files(folder: Path, part: CachePart) -> Iterator[Path]:
 
 def _is_ours(file: Path, part: CachePart) -> bool:
     """Whether a table is one of ours, by its keys."""
-    if part.keys is None or file.suffix != ".json":
+    if part.keys is None or file.suffix == ".part":
         return True
     if file.stat().st_size > LARGEST_TABLE:
         return False
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse(file.read_bytes())
+    except (OSError, RecordError):
         return False
     return isinstance(found, dict) and bool(found) and all(part.keys.fullmatch(key) for key in found)

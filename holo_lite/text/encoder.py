@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
-from holo_lite.streaming.hooks import install
+from holo_lite.streaming.hooks import GateHook, hook, install
 from holo_lite.streaming.image import PlacedFile, network_images
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, encoder_file, open_encoder
+from holo_lite.text.encoder_files import WHAT, encoder_file, open_encoder
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.text.windows import TEXT_LENGTH
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import open_weights
@@ -64,16 +66,36 @@ class TextEncoder:
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
 
     @classmethod
-    def open(cls, path: Path, *, dtype: torch.dtype, device: torch.device, pinned: bool = True) -> TextEncoder:
+    def open(
+        cls,
+        path: Path,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        pinned: bool = True,
+        cancel: Cancel | None = None,
+    ) -> TextEncoder:
         """Stream an encoder if its file allows it, else load it whole. Raises as `stream`."""
         if isinstance(open_weights(encoder_file(path)), PlacedFile):
-            return cls.stream(path, dtype=dtype, device=device, pinned=pinned)
-        return cls.load(path, dtype=dtype, device=device)
+            return cls.stream(path, dtype=dtype, device=device, pinned=pinned, cancel=cancel)
+        encoder, gate = cls.load(path, dtype=dtype, device=device), GateHook((cancel or Cancel()).check)
+        for block in encoder.blocks:
+            hook(block, gate)
+        return encoder
 
     @classmethod
-    def stream(cls, path: Path, *, dtype: torch.dtype, device: torch.device, pinned: bool = True) -> TextEncoder:
+    def stream(
+        cls,
+        path: Path,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        pinned: bool = True,
+        cancel: Cancel | None = None,
+    ) -> TextEncoder:
         """Open an encoder whose blocks come to the device one after the other; `close` it.
 
+        Once somebody has cancelled by the token `cancel`, no block's forward begins: `encode` raises `Cancelled`.
         Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`, and
         `PinError` if host memory for blocks on their way is to be `pinned` and the system refuses.
         """
@@ -84,7 +106,9 @@ class TextEncoder:
         tensors = {source.renames[name]: source.layers.load(name).to(device) for name in rest}
         install(module, tensors, dtype)
         images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
-        blocks = BlockStream(module.encoder.block, images.blocks, dtype=dtype, device=device, pinned=pinned)
+        blocks = BlockStream(
+            module.encoder.block, images.blocks, dtype=dtype, device=device, pinned=pinned, cancel=cancel
+        )
         return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device, blocks=blocks)
 
     def close(self) -> None:

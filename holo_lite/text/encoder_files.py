@@ -1,36 +1,39 @@
-"""Text encoder files: three layouts, one naming.
+"""Text encoder files: four layouts, one naming.
 
 People hold umt5-xxl as the original ``models_t5_umt5-xxl-enc-bf16.pth``, as safetensors in the same names,
-or as a diffusers ``text_encoder/`` folder in transformers' names, whole or in shards. `open_encoder` makes
-them one: every tensor by its name in transformers' `UMT5EncoderModel`, and the sizes of the network read
-off the shapes. Only headers are read here, so a wrong file is reported before anything is loaded.
+as a diffusers ``text_encoder/`` folder in transformers' names, whole or in shards, or as GGUF in llama.cpp's names.
+What other tools put next to the weights, such as ``spiece_model``, is passed over. `open_encoder` makes them
+one: every tensor by its name in transformers' `UMT5EncoderModel`, and the sizes of the network read off the shapes.
+Only headers are read here, so a wrong file is reported before anything is loaded.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import parse_json, read_text
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.manifest import is_converted
+from holo_lite.weights.scaled import network_of
 from holo_lite.weights.weight_file import Excerpt
 
 WHAT = "a umt5 text encoder"
 FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")
 EMBEDDING = "shared.weight"  # in transformers' naming
-EMBEDDING_NAMES = ("token_embedding.weight", EMBEDDING, "encoder.embed_tokens.weight")
+EMBEDDING_NAMES = ("token_embedding.weight", EMBEDDING, "encoder.embed_tokens.weight", "token_embd.weight")
 FIXED = {  # what shapes do not show; a config.json next to the weights must agree
     "model_type": "umt5",
     "feed_forward_proj": "gated-gelu",
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
 }
-RENAMES = (  # original names to transformers'
+RENAMES = (  # original names, then llama.cpp's, to transformers'
     (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
     (r"^blocks\.(\d+)\.attn\.([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
     (
@@ -42,22 +45,17 @@ RENAMES = (  # original names to transformers'
     (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
     (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
     (r"^norm\.", r"encoder.final_layer_norm."),
+    (r"^enc\.blk\.(\d+)\.attn_norm\.", r"encoder.block.\1.layer.0.layer_norm."),
+    (r"^enc\.blk\.(\d+)\.attn_([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
+    (r"^enc\.blk\.(\d+)\.attn_rel_b\.", r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."),
+    (r"^enc\.blk\.(\d+)\.ffn_norm\.", r"encoder.block.\1.layer.1.layer_norm."),
+    (r"^enc\.blk\.(\d+)\.ffn_gate\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+    (r"^enc\.blk\.(\d+)\.ffn_up\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+    (r"^enc\.blk\.(\d+)\.ffn_down\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+    (r"^enc\.output_norm\.", r"encoder.final_layer_norm."),
 )
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class EncoderSizes:
-    """The sizes of the network, read from the shapes."""
-
-    vocabulary: int
-    d_model: int
-    d_ff: int
-    d_kv: int
-    heads: int
-    layers: int
-    buckets: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ def describe_encoder(file: WeightFile) -> EncoderSource:
     embeddings = [name for name in EMBEDDING_NAMES if name in logical]
     if not embeddings:
         raise CheckpointError(f"{file.path}: is not {WHAT}: it lacks {' or '.join(EMBEDDING_NAMES[:2])}")
-    layers = Excerpt(file, {name: entry for name, entry in file.entries.items() if name not in embeddings})
+    network = network_of(file).entries
+    layers = Excerpt(file, {name: entry for name, entry in network.items() if name not in embeddings})
     renames = {name: _module_name(name) for name in layers.entries}
     shapes = {_module_name(name): shape for name, shape in logical.items()}
     sizes = _sizes(file.path, logical[embeddings[0]], shapes)
@@ -144,12 +143,9 @@ def _check_config(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON; download it again") from error
     for name, value in FIXED.items():
         if not isinstance(config, dict) or config.get(name, value) != value:
             raise CheckpointError(f"{path}: is not the config of {WHAT}: {name} is not {value}")
-
-
-UMT5_XXL = EncoderSizes(vocabulary=256384, d_model=4096, d_ff=10240, d_kv=64, heads=64, layers=24, buckets=32)

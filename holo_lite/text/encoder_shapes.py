@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from holo_lite.schemes.registry import find
-from holo_lite.text.encoder_files import WHAT, EncoderSizes, describe_encoder, open_encoder
+from holo_lite.text.encoder_files import WHAT, describe_encoder, open_encoder
+from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import WeightFile
 from holo_lite.weights.fill import ExpectedTensor, compare
@@ -19,10 +20,10 @@ BIAS = "relative_attention_bias.weight"  # a table, no linear layer: it is never
 Shape = tuple[int, ...]
 
 
-def check_text_encoder(path: Path) -> int:
+def check_text_encoder(path: Path) -> EncoderSizes:
     """Check a text encoder by names and shapes alone, in any layout that `TextEncoder.load` takes.
 
-    Returns the width of its rows.
+    Returns its sizes.
 
     Raises `CheckpointError` for a missing or damaged file, for tensors that are missing, superfluous or of
     another shape, and for a ``config.json`` of another kind of encoder.
@@ -30,7 +31,7 @@ def check_text_encoder(path: Path) -> int:
     source = open_encoder(path)
     wanted = stored_tensors(source.sizes, packed_schemes(source.layers.file))
     compare(wanted, source.layers, source.renames, what=WHAT)
-    return source.sizes.d_model
+    return source.sizes
 
 
 def describe_text_encoder(file: WeightFile) -> tuple[EncoderSizes, tuple[str, ...]]:

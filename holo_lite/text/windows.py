@@ -18,6 +18,8 @@ rebuilds that tokenizer with other offsets, which would shift every window by a 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from holo_lite.story.prompt import CaptionSpans, Range, caption_spans, clean
 
 TEXT_LENGTH = 512
 EOS_ID = 1
+PANIC = "PanicException"  # of the language that the library is written in; it is no `Exception`
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class PromptTokenizer:
     """The umt5 tokenizer. Raises `CheckpointError` when its file is missing, damaged or another model's."""
 
     def __init__(self, path: Path) -> None:
-        self._tokenizer = _open_tokenizer(path)
+        self._path, self._tokenizer = path, open_tokenizer(path)
         # Whatever the file is configured to, a long prompt must be noticed and not quietly shortened.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -85,7 +88,8 @@ class PromptTokenizer:
 
     def encode(self, cleaned: str) -> TokenizedPrompt:
         """Tokenise a cleaned prompt of any length, the end-of-sequence token (id 1) included."""
-        encoding = self._tokenizer.encode(cleaned)
+        with _damage_named(self._path):
+            encoding = self._tokenizer.encode(cleaned)
         return TokenizedPrompt(tuple(encoding.ids), tuple(encoding.offsets))
 
 
@@ -148,10 +152,20 @@ def _first_cut_off(windows: Windows) -> str:
     return _caption(next((span for span, end in enumerate(ends) if end >= TEXT_LENGTH), len(ends) - 1))
 
 
-def _open_tokenizer(path: Path) -> Tokenizer:
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json, whosever it is. Raises `CheckpointError` for a missing or damaged file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; it is tokenizer.json of google/umt5-xxl")
-    try:
+    with _damage_named(path):
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what the library makes of a damaged file into one line: it raises nothing narrow, and panics."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
         raise CheckpointError(f"{path}: is not a tokenizer file or is damaged; download it again") from error

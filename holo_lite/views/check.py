@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from holo_lite.preflight.check import CheckReport, ShotLine, Tokens
+from holo_lite.views.terminal import shown
 
 WIDEST, NARROWEST = 140, 60  # columns of a page
 NUMBERS = 41  # columns next to the bars: number of the shot, frames, seconds, tokens
@@ -39,7 +40,7 @@ def report_lines(report: CheckReport, width: int) -> Iterator[Text]:
 def _title(report: CheckReport) -> str:
     shots = "1 shot" if len(report.shots) == 1 else f"{len(report.shots)} shots"
     length = f"{report.frames} frames, {report.frames / report.fps:.1f} s at {report.fps:g} fps"
-    named = f"{' '.join(report.title.split())}: " if report.title else ""
+    named = f"{shown(' '.join(report.title.split()))}: " if report.title else ""
     return f"{named}{shots}, {length}, {report.width}×{report.height}"
 
 
@@ -65,7 +66,7 @@ def _shot(shot: ShotLine, report: CheckReport, bars: int, page: int) -> Text:
     colour = "yellow" if any(shot.number in found.shots for found in report.findings) else _colour(shot.number)
     line = Text.assemble(f"{shot.number:>4}  ", (bar, colour), f"  {numbers}  ")
     room = page - line.cell_len
-    caption = Text(shot.caption, "dim")
+    caption = Text(shown(shot.caption), "dim")
     caption.truncate(max(room, 0), overflow="ellipsis")
     return line + caption
 
@@ -109,7 +110,7 @@ def _rounded(report: CheckReport) -> Iterator[Text]:
 
 def _findings(report: CheckReport) -> Iterator[Text]:
     for found in report.findings:
-        yield Text.assemble((f"{found.rule}: ", "yellow"), found.message)
+        yield Text.assemble((f"{found.rule}: ", "yellow"), shown(found.message))
     if report.findings or not _is_too_long(report.tokens):  # too long is an error, which is reported after all this
         yield Text(_count(report.findings), "bold")
 

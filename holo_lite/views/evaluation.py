@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from holo_lite.evaluation.marks import mean_of
+from holo_lite.evaluation.outcome import EvaluationStarted, Event, StoryboardJudged
 from holo_lite.evaluation.report import QualityReport
-from holo_lite.evaluation.run import EvaluationStarted, Event, StoryboardJudged
 from holo_lite.evaluation.scores import Estimate, Score
 from holo_lite.settings import OFF
 from holo_lite.views.run import Display, Pace, savings
@@ -22,7 +22,7 @@ def show(event: Event, view: Display) -> None:
         case EvaluationStarted(storyboards, settings, notes, computing):
             size = f"{settings.width}×{settings.height}"
             count = "1 storyboard" if storyboards == 1 else f"{storyboards} storyboards"
-            view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}, seed {settings.seed}")
+            view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}")
             for line in savings(settings):
                 view.say(line)
             for note in notes:
@@ -42,6 +42,8 @@ def report_lines(report: QualityReport) -> Iterator[str]:
         yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))
     for name, estimate in report.likeness.items():
         yield f"{LIKENESS[name]:30} {_plain(estimate)}"
+    for name, least in report.short.items():
+        yield f"{name}: {_number(report.scores[name].share.value)} is below its target, {_number(least)}"
     if report.settings.cache != OFF:
         yield f"skipped (cached): {report.skipped} of {report.storyboards * report.settings.steps} steps"
 
@@ -60,6 +62,10 @@ def _row(name: str, of: str, *cells: str) -> str:
 
 def _percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def _number(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _plain(estimate: Estimate) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from holo_lite.plan.cards import CARDS
 from holo_lite.plan.cost import needed_rate
-from holo_lite.plan.fit import PhasePlan, Plan
 from holo_lite.plan.nearest import size_text
+from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import GIB
 from holo_lite.preflight.forecast import Ability, Forecast
 from holo_lite.system.units import memory_text

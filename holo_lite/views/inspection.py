@@ -7,52 +7,55 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from holo_lite.config import Defaults
-from holo_lite.errors import CheckpointError, HoloError, OutputError
-from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings
-from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, load_storyboard
+from holo_lite.config import Attention, Defaults
+from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
+from holo_lite.settings import BUILT_IN, SETTINGS, RunSettings
+from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
-
-if TYPE_CHECKING:
-    from holo_lite.weights.manifest import Manifest
+from holo_lite.views.records import as_written, not_known_here
+from holo_lite.views.remaking import check_words, command, to_fill_in
 
 WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".index.json", ".pth", ".pt", ".bin")
+RUN_RECORD = "run.json"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def inspect(path: Path) -> Iterator[str]:
-    """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind."""
+def inspect(path: Path, attention: Attention | None = None) -> Iterator[str]:
+    """Describe what is at `path`, a line at a time. Raises the `HoloError` of its kind.
+
+    `attention` says whether a folder's experts are sparse or dense, where their names do not.
+    """
+    if (path / RUN_RECORD).is_file():
+        return _run(path)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, attention)
     if path.name.endswith(WEIGHT_SUFFIXES):
         return _weights(path)
     if path.suffix.lower() in STORYBOARD_SUFFIXES:
         return _storyboard(load_storyboard(path))
     if path.suffix.lower() in {".mp4", ".mov", ".mkv"}:
         return _video(path)
-    if not path.exists() and len(str(path).split()) > 1:
+    if is_prompt(text := str(path)) and (len(text.split()) > 1 or not text.isascii()):
         return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
     raise OutputError(f"{path}: is not a model, checkpoint, storyboard or video that holo-lite recognises")
 
 
-def _folder(path: Path) -> Iterator[str]:
-    from holo_lite.weights.folder import open_folder
-    from holo_lite.weights.manifest import FILE_NAME, read_manifest
+def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
+    from holo_lite.opening.checks import find_model
+    from holo_lite.weights.manifest import FILE_NAME
 
-    folder = open_folder(path)
     if (path / FILE_NAME).is_file():
-        yield from _converted(path, read_manifest(path))
+        yield from _converted(path)
         return
+    folder = find_model(path, attention)
     yield f"model folder {path}, {folder.attention} attention"
     parts = {
         "high-noise expert": folder.high_noise,
@@ -67,8 +70,20 @@ def _folder(path: Path) -> Iterator[str]:
     yield f"  {'tokenizer':18} {folder.tokenizer.relative_to(path)}"
 
 
-def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
-    """A manifest, described for a person."""
+def _converted(path: Path) -> Iterator[str]:
+    """A converted model's manifest, described for a person."""
+    from holo_lite.opening.checks import find_model
+    from holo_lite.weights.manifest import FILE_NAME, MANIFEST, read_manifest
+
+    try:
+        manifest = read_manifest(path, to_run=False)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, LaterRecordError):
+            raise
+        yield from as_written((path / FILE_NAME).read_bytes())
+        return
+    if manifest.origin.runs_from <= MANIFEST.current.version:
+        find_model(path)  # which says what the model lacks
     total = sum(component.nbytes for component in manifest.components.values())
     yield f"converted model {path}: {manifest.scheme}, {manifest.attention} attention, {bytes_text(total)}"
     for role, component in manifest.components.items():
@@ -82,6 +97,7 @@ def _converted(path: Path, manifest: Manifest) -> Iterator[str]:
         yield f"  made from {source.file}, {bytes_text(source.nbytes)}, sha256 {source.sha256[:16]}…"
     yield f"  made with {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}"
     yield f"  licence: {manifest.licence}"
+    yield from (f"  {line}" for line in not_known_here(manifest.origin, MANIFEST.current))
 
 
 def _main_file(part: Path) -> Path:
@@ -130,7 +146,7 @@ def _storyboard(storyboard: Storyboard) -> Iterator[str]:
     yield from (f"note: {note}" for note in timeline.notes)
     yield from _shots(storyboard, timeline, fps)
     yield ""
-    yield storyboard.prompt
+    yield from storyboard.prompt.split("\n")
 
 
 def _shots(storyboard: Storyboard, timeline: Timeline, fps: float) -> Iterator[str]:
@@ -146,76 +162,53 @@ def _length(frames: int, fps: float) -> str:
 def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
-    settings, info = _settings(path, read_metadata(path)), probe(path)
+    text, info = read_metadata(path), probe(path)
     yield f"# {path.name}: {info.width}×{info.height}, {_length(info.frames, float(info.fps))}"
-    yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    folder = "" if settings.model.startswith(BUILT_IN) else ", with this model's folder for FOLDER"
-    yield f"# save the lines below as storyboard.toml, then type{folder}:"
-    yield f"#   {command(settings)}"
-    for lora in settings.lora:
-        yield f"# {lora.file}: the LoRA with fingerprint {lora.fingerprint}; put its folder in front of its name"
+    try:
+        settings = SETTINGS.read(text, to_run=False)
+        check_words(settings)
+    except LaterRecordError:
+        yield from as_written(text)
+        return
+    except RecordError as error:
+        raise OutputError(f"{path}: carries no settings of a holo-lite run ({error})") from error
+    except HoloError as error:
+        raise OutputError(f"{path}: {error}") from error
+    yield from _made(settings)
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.
     board = dataclasses.replace(settings.storyboard, negative=settings.negative)
     yield from dump_toml(board).splitlines()
 
 
-def _settings(path: Path, metadata: str) -> RunSettings:
+def _made(settings: RunSettings) -> Iterator[str]:
+    yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
+    folder = "" if settings.model.startswith(BUILT_IN) else ", with this model's folder for FOLDER"
+    yield f"# save the lines below as storyboard.toml, then type{folder}:"
+    yield f"#   {command(settings)}"
+    yield from (f"# {note}" for note in to_fill_in(settings))
+    yield from (f"# {line}" for line in not_known_here(settings.origin, SETTINGS.current))
+
+
+def _run(path: Path) -> Iterator[str]:
+    """An unfinished run's folder."""
+    from holo_lite.runs.record import RECORD
+    from holo_lite.runs.sealed import damaged
+    from holo_lite.runs.state import steps_done
+
+    text = (path / RUN_RECORD).read_bytes()
     try:
-        return RunSettings.from_json(metadata)
-    except HoloError as error:
-        raise OutputError(f"{path}: {error}") from error
-
-
-def command(settings: RunSettings) -> str:
-    """The command that makes the same video from the storyboard that `inspect` prints.
-
-    It leaves nothing to a default; only the model's folder must be filled in.
-    """
-    timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
-    timing = [] if timed else [f"--frames {settings.frames}"]
-    if profile := settings.plan.get("profile"):
-        timing.append(f"--profile {profile}")
-    if settings.cuts and not timed:
-        timing.append(f"--cuts {','.join(map(str, settings.cuts))}")
-    words = [
-        "holo-lite generate storyboard.toml",
-        *([] if settings.model.startswith(BUILT_IN) else ["--model FOLDER"]),
-        *timing,
-        f"--height {settings.height} --width {settings.width} --fps {_exact(settings.fps)}",
-        f"--steps {settings.steps} --cfg {_exact(settings.cfg)} --seed {settings.seed}",
-        f"--attention {settings.attention} --device {settings.device} --dtype {settings.dtype}",
-        *(_lora(lora) for lora in settings.lora),
-        *_savings(settings),
-        *_computing(settings),
-    ]
-    return " ".join(words)
-
-
-def _savings(settings: RunSettings) -> Iterator[str]:
-    """The options that skipped forwards."""
-    if settings.cache != OFF:
-        high, low = settings.cache
-        yield f"--cache high={_exact(high)},low={_exact(low)}"
-    if settings.cfg_until != 1:
-        yield f"--cfg-until {_exact(settings.cfg_until)}"
-
-
-def _lora(lora: AddedLora) -> str:
-    noise = lora.expert.removesuffix("_noise")
-    return f"--lora {shlex.quote(f'{noise}={lora.file}:{_exact(lora.strength)}')}"
-
-
-def _computing(settings: RunSettings) -> Iterator[str]:
-    """How it computed, where `auto` might choose differently: on a CPU it is always plain."""
-    record = settings.computing
-    kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
-    plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
-    for option, said in kept.items():
-        if said is not None and (settings.device != "cpu" or said != plain[option]):
-            yield f"--{option} {'bf16' if said == 'plain' else said}"
-
-
-def _exact(number: float) -> str:
-    """All digits that distinguish it from other numbers, without ``.0``."""
-    return repr(number).removesuffix(".0")
+        record = RECORD.read(text, to_run=False)
+    except LaterRecordError:
+        yield from as_written(text)
+        return
+    except RecordError as error:
+        raise damaged(path / RUN_RECORD, error) from error
+    settings, done = record.settings, steps_done(path)
+    yield f"run folder {path}, which makes {record.out!r}: {_length(settings.frames, settings.fps)}"
+    after = "a number of steps this version cannot read" if done is None else f"step {done} of {settings.steps}"
+    yield f"  interrupted after {after}; continue it with holo-lite resume"
+    yield f"  {settings.width}×{settings.height}, {settings.dtype} on {settings.device}, model {settings.model}"
+    yield f"  begun with {settings.made_with}, profile {record.plan.profile}"
+    for origin, codec in ((record.origin, RECORD), (settings.origin, SETTINGS)):
+        yield from (f"  {line}" for line in not_known_here(origin, codec.current))

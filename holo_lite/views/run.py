@@ -26,22 +26,30 @@ from holo_lite.events import (
     GoingOn,
     NoPreview,
     NotSaved,
-    Phase,
     PhaseStarted,
     PreviewDone,
     Resolved,
     StepDone,
     SteppedDown,
 )
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
+from holo_lite.progress import Phase
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.system.units import bytes_text, memory_text
+from holo_lite.views.terminal import shown
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
 
 TITLES: dict[Phase, str] = {
     "text": "reading the prompt",
     "denoise": "denoising",
     "decode": "decoding and writing",
+    "check": "checking",
+    "fetch": "fetching",
+    "copy": "copying",
+    "names": "checking names and shapes",
+    "convert": "converting",
+    "hash": "hashing",
+    "compare": "comparing with the source",
 }
 NOTABLE = 0.05  # of a step; less is not shown
 LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
@@ -76,8 +84,8 @@ def display(console: Console) -> Iterator[Display]:
 def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
-        case PhaseStarted(phase, total, done):
-            view.begin(TITLES[phase], Pace(total, done))
+        case PhaseStarted():
+            begin(event, view)
         case StepDone():
             view.advance(event.done, _step(event))
         case FrameDone(index, _):
@@ -87,6 +95,12 @@ def show(event: Event, view: Display) -> None:
         case _:
             for line in _lines(event):
                 view.say(line)
+
+
+def begin(event: PhaseStarted, view: Display) -> None:
+    """Show that a phase begins."""
+    title = f"{TITLES[event.phase]} {event.subject}".rstrip()
+    view.begin(title, Pace(event.total, event.done, in_bytes=event.unit == "bytes"))
 
 
 def _lines(event: Event) -> Iterator[str]:
@@ -218,7 +232,7 @@ class PlainDisplay:
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._console.print(shown(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def picture(self, _: Path, line: str) -> None:
         """Print the line: a log shows no pictures."""
@@ -251,13 +265,13 @@ class LiveDisplay:
         """Start a new bar; the last one stays, stopped."""
         self._close()
         self._pace = pace
-        self._task = self._progress.add_task(phase, total=pace.total or None, count="", detail="")
+        self._task = self._progress.add_task(shown(phase), total=pace.total or None, count="", detail="")
 
     def advance(self, done: int, detail: str) -> None:
         """Move the bar."""
         assert self._task is not None, "a phase begins before it advances"
         text = f"{detail}, {self._pace.estimate(done)}"
-        self._progress.update(self._task, completed=done, count=self._pace.count(done), detail=text)
+        self._progress.update(self._task, completed=done, count=self._pace.count(done), detail=shown(text))
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
@@ -272,7 +286,7 @@ class LiveDisplay:
                 self._progress.console.print(TerminalPicture(path.read_bytes(), protocol), crop=False)
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._progress.console.print(shown(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self._task is not None and not self._pace.total:

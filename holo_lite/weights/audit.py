@@ -3,8 +3,9 @@
 A disk, a copy or a power cut can change bytes and keep the length, and then only the hash in the manifest shows it.
 Hashing an expert of 8 GB takes a core seconds, but nothing waits for it: a few threads do it while blocks come
 and the first step is computed, and nothing computed from a part is kept before that part is settled. A shard found
-whole is not hashed again as long as its file is not written again. Files that were never converted have no hash to
-compare with.
+whole is not hashed again as long as its file is not written again. One that is written to while a run uses it ends
+that run before anything is kept: what was read may not be what was hashed. Files that were never converted have no
+hash to compare with; that they are written to is noticed, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.manifest import Manifest, Shard, is_converted, read_manifest
+from holo_lite.weights.sharded_file import ShardedFile
+from holo_lite.weights.stamps import Stamp, WatchedFiles, renamed_or_linked, written_to
 
 PIECE = 4 * 2**20  # bytes hashed at once, without the interpreter's lock
 SHARE, MOST_HANDS = 4, 4  # one core in SHARE hashes a part, at most MOST_HANDS
-
-Stamp = tuple[Path, int, int, int, int]  # a file as it was last written: path, size, times of change, inode
 
 
 @dataclass
@@ -35,21 +37,26 @@ class Audit:
 
     whole: set[Stamp] = field(default_factory=set)
     _under_way: dict[Path, _Hashing] = field(default_factory=dict, init=False)
+    _watched: dict[Path, WatchedFiles] = field(default_factory=dict, init=False)
     _manifests: dict[Path, Manifest] = field(default_factory=dict, init=False)
 
     def begin(self, *parts: Path) -> None:
         """Begin to hash the shards of parts of a model, each in a thread of its own. Raises `CheckpointError`."""
         for part in parts:
-            if is_converted(part) and part not in self._under_way:
-                shards = self._manifest(part.parent).components[part.name].shards
-                self._under_way[part] = _Hashing(part.parent, shards, self.whole)
-                self._under_way[part].start()
+            if part not in self._watched:
+                shards = self._manifest(part.parent).components[part.name].shards if is_converted(part) else ()
+                paths = [part.parent / shard.file for shard in shards] or _files(part)
+                self._watched[part] = files = WatchedFiles(paths)
+                if shards:
+                    self._under_way[part] = _Hashing(part.parent, shards, files, self.whole)
+                    self._under_way[part].start()
 
     def settle(self, part: Path) -> None:
-        """Wait until a part is hashed.
+        """Wait until a part is hashed, and see that it is still the one that was.
 
-        Raises `CheckpointError` that names a shard which is not what was written; also one of another part, if it
-        is known already, so that a fault in a late part is reported early.
+        Raises `CheckpointError` that names a shard which is not what was written, or was written to since the part
+        was begun; also one of another part, if it is known already, so that a fault in a late part is reported
+        early.
         """
         self.begin(part)
         if part in self._under_way:
@@ -57,6 +64,22 @@ class Audit:
         for hashing in self._under_way.values():
             if hashing.fault is not None:
                 raise hashing.fault
+        for before, now in self._watched[part].changed():
+            if not renamed_or_linked(before, now) or not self._is_same(part, now):
+                raise written_to(now[0])
+
+    def _is_same(self, part: Path, now: Stamp) -> bool:
+        """Whether a shard with another time is the same inside, found by hashing it once more."""
+        if part not in self._under_way:
+            return True  # whose content nobody knows
+        hashing = self._under_way[part]
+        hashing.look_again(now)
+        return hashing.fault is None
+
+    def give_up(self) -> None:
+        """Stop what is under way, and wait for nothing; `settle` returns soon, and says no more what is whole."""
+        for hashing in self._under_way.values():
+            hashing.give_up()
 
     def _manifest(self, folder: Path) -> Manifest:
         if folder not in self._manifests:
@@ -70,6 +93,7 @@ class Audit:
         for hashing in self._under_way.values():
             hashing.stop()
         self._under_way.clear()
+        self._watched.clear()
 
 
 def hands() -> int:
@@ -80,37 +104,46 @@ def hands() -> int:
 class _Hashing(threading.Thread):
     """Hashes a part's shards, several at a time, until one is found that is not what was written."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], whole: set[Stamp]) -> None:
+    def __init__(self, folder: Path, shards: Sequence[Shard], files: WatchedFiles, whole: set[Stamp]) -> None:
         super().__init__(daemon=True, name="audit")
-        self.fault: CheckpointError | None = None
-        self._folder, self._shards, self._whole = folder, shards, whole
+        self.fault: CheckpointError | None = files.gone
+        self._sums = {folder / shard.file: shard.sha256 for shard in shards}
+        self._files, self._whole = files, whole
         self._stopped = False
 
     def run(self) -> None:
         with ThreadPoolExecutor(hands(), "audit") as pool:
-            list(pool.map(self._settle, self._shards))
+            list(pool.map(self._settle, list(self._files.before.values())))
 
-    def _settle(self, shard: Shard) -> None:
+    def look_again(self, now: Stamp) -> None:
+        """Hash one file once more, and watch it from now on."""
+        self._settle(now)
+        self._files.before[now[0]] = now
+
+    def _settle(self, seen: Stamp) -> None:
         if self._stopped or self.fault is not None:
             return
-        path = self._folder / shard.file
         try:
-            self._look_at(path, shard.sha256)
+            self._look_at(seen)
         except OSError as error:
-            self.fault = CheckpointError(f"{path}: cannot be read ({error.strerror}); check the disk")
+            self.fault = CheckpointError(f"{seen[0]}: cannot be read ({error.strerror}); check the disk")
 
     def stop(self) -> None:
         """End it, and wait until it has."""
-        self._stopped = True
+        self.give_up()
         self.join()
 
-    def _look_at(self, path: Path, sha256: str) -> None:
-        stamp = _stamp(path)
-        if stamp in self._whole:
+    def give_up(self) -> None:
+        """Have it end."""
+        self._stopped = True
+
+    def _look_at(self, seen: Stamp) -> None:
+        path = seen[0]
+        if seen in self._whole:
             return
         found = self._hash(path)
-        if found == sha256:
-            self._whole.add(stamp)
+        if found == self._sums[path]:
+            self._whole.add(seen)
         elif found is not None:
             self.fault = CheckpointError(
                 f"{path}: has changed since it was written (its sha256 differs); "
@@ -128,6 +161,11 @@ class _Hashing(threading.Thread):
         return digest.hexdigest()
 
 
-def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    return path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def _files(part: Path) -> list[Path]:
+    """The files of a part that was never converted."""
+    if part.is_dir():
+        return sorted(path for path in part.iterdir() if path.is_file())
+    if part.name.endswith(".index.json"):
+        index = open_weights(part)
+        return [part, *(index.shard_paths if isinstance(index, ShardedFile) else ())]
+    return [part]

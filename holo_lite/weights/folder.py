@@ -1,38 +1,36 @@
 """Which file in a folder is what.
 
-People keep the released files as they came, in whatever folders. They are found by their names:
+People keep the released files as they came, in whatever folders, among those of other models. They are found by
+their names, in the folder and `DEPTH` folders below it:
 
-    expert         sparse_high_noise, sparse_low_noise, full_high_noise, full_low_noise (.safetensors)
-    text encoder   models_t5_umt5-xxl-enc-bf16 (.pth or .safetensors), or a folder text_encoder/
-    VAE            Wan2.1_VAE (.pth or .safetensors), or a folder vae/
-    tokenizer      tokenizer.json
+    expert         sparse_high_noise, sparse_low_noise, full_high_noise, full_low_noise (.safetensors, .pth, .gguf),
+                   or any name with the words high and low, HoloCine's before Wan's own; diffusers' transformer/ and
+                   transformer_2/, Wan's high_noise_model/ and low_noise_model/
+    text encoder   models_t5_umt5-xxl-enc-bf16 (.pth or .safetensors), a folder text_encoder/, or a name with umt5
+    VAE            Wan2.1_VAE (.pth or .safetensors), a folder vae/, or a name with vae
+    tokenizer      google/umt5-xxl/tokenizer.json, or any other tokenizer.json
 
-An expert may also be a diffusers folder (transformer/ and transformer_2/), or any one file with high_noise or
-low_noise in its name, GGUF among them. A folder with a ``model.json`` is one that was converted.
+A released name goes before any other, and the nearest folder before those further down; two that are as good are
+an error. Here nothing is proven: `holo_lite.opening.checks` does that, for every command. A folder with a
+``model.json`` is one that was converted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.config import Attention, Defaults, Expert
-from holo_lite.errors import CheckpointError, first_three, nearest
+from holo_lite.errors import CheckpointError, nearest
+from holo_lite.reading import parse_json, read_text
+from holo_lite.weights.belonging import may_be_expert
+from holo_lite.weights.find_experts import Experts, find_experts
+from holo_lite.weights.find_parts import find_encoder, find_tokenizer, find_vae
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL, Manifest, read_manifest
-
-SUFFIXES = (".safetensors.index.json", ".safetensors", ".pth", ".pt", ".gguf")
-DIFFUSERS_EXPERTS = {"high_noise": "transformer", "low_noise": "transformer_2"}
-TEXT_ENCODER_NAMES = ("models_t5_umt5-xxl-enc-bf16", "text_encoder")
-VAE_NAMES = ("Wan2.1_VAE", "vae")
-WHERE = {
-    "expert": "download it from hlwang06/HoloCine",
-    "other": "download it from Wan-AI/Wan2.2-T2V-A14B",
-}
+from holo_lite.weights.survey import Survey, survey
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,11 @@ class ModelFolder:
 
 
 def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
-    """Find a model's files under `path`; nothing is opened but a small ``defaults.json``.
+    """Find a model's files under `path` by their names; of files whose names do not tell, headers are read.
 
-    `attention` picks between the sparse and the full experts where both are there. Raises
-    `CheckpointError` that names the file that is missing and where to get it.
+    `attention` picks between the sparse and the full experts where both are there, and tells which they are where
+    their names do not. Raises `CheckpointError` that names the file that is missing and where to get it, two that
+    are as good, or the folders of two models.
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the folder that holds the model's files")
@@ -71,18 +70,60 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
         return _converted(path, read_manifest(path), attention)
     if (path / JOURNAL).is_file():
         raise CheckpointError(f"{path}: its conversion was interrupted; type the same quantize command to continue")
-    files = sorted(found for found in path.rglob("*") if not _is_hidden(found.relative_to(path)))
-    variant = attention or _variant(files)
+    found = survey(path)
+    experts = find_experts(found, attention)
+    folder = _assembled(found, experts)
+    _check_one_model(found, folder, attention)
+    return folder
+
+
+def _assembled(found: Survey, experts: Experts) -> ModelFolder:
+    """The experts with all other parts of a model. Raises `CheckpointError` for one that is missing."""
     return ModelFolder(
-        path=path,
-        attention=variant,
-        high_noise=_expert(path, files, variant, "high_noise"),
-        low_noise=_expert(path, files, variant, "low_noise"),
-        text_encoder=_network(path, files, TEXT_ENCODER_NAMES, "text encoder"),
-        vae=_network(path, files, VAE_NAMES, "VAE"),
-        tokenizer=_tokenizer(path, files),
-        defaults=_defaults(path / "defaults.json"),
+        path=found.root,
+        attention=experts.attention,
+        high_noise=experts.high_noise,
+        low_noise=experts.low_noise,
+        text_encoder=find_encoder(found),
+        vae=find_vae(found),
+        tokenizer=find_tokenizer(found),
+        defaults=_defaults(found.root / "defaults.json"),
     )
+
+
+def _check_one_model(found: Survey, folder: ModelFolder, attention: Attention | None) -> None:
+    """Refuse parts of two models: some from a whole one below the folder and some not, or a choice between two."""
+    whole = _whole_models(found, attention)
+    touched = [model for model in whole if any(model in part.parents for part in folder.weight_paths)]
+    apart = any(not any(model in part.parents for model in touched) for part in folder.weight_paths)
+    several = whole if touched and not apart else touched
+    if touched and (apart or len(several) > 1):
+        names = " and ".join(map(found.shown, several[:2]))
+        more = f" besides the whole one in {names}" if len(several) == 1 else f": {names}"
+        raise CheckpointError(f"{found.root}: holds parts of several models{more}; give the folder of one")
+
+
+def _whole_models(found: Survey, attention: Attention | None) -> list[Path]:
+    """The innermost folders below that are a model each.
+
+    Wan's own does not count: people take its text encoder, VAE and tokenizer for HoloCine's experts.
+    """
+    tokenizers = [path for path in found.found if path.name == "tokenizer.json"]
+    folders = {folder for path in tokenizers for folder in path.parents if found.root in folder.parents}
+    whole: list[Path] = []
+    for folder in sorted(folders, key=lambda path: (-len(path.parts), path)):
+        if not any(folder in model.parents for model in whole) and _is_whole(found.within(folder), attention):
+            whole.append(folder)
+    return whole
+
+
+def _is_whole(found: Survey, attention: Attention | None) -> bool:
+    try:
+        experts = find_experts(found, attention)
+        _assembled(found, experts)
+    except CheckpointError:
+        return False
+    return not experts.is_wan and may_be_expert(experts.high_noise) and may_be_expert(experts.low_noise)
 
 
 def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> ModelFolder:
@@ -108,77 +149,13 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
     )
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _variant(files: Iterable[Path]) -> Attention:
-    """Sparse, unless only the dense experts are there."""
-    names = {_stem(file) for file in files}
-    return "full" if "full_high_noise" in names and "sparse_high_noise" not in names else "sparse"
-
-
-def _stem(file: Path) -> str:
-    for suffix in SUFFIXES:
-        if file.name.endswith(suffix):
-            return file.name.removesuffix(suffix)
-    return ""
-
-
-def _expert(path: Path, files: list[Path], variant: str, noise: str) -> Path:
-    names = (f"{variant}_{noise}", f"dit_{noise}")
-    if found := _first(files, names) or _first_in(files, DIFFUSERS_EXPERTS[noise]):
-        return found
-    spelled, other = noise.replace("_", ""), "full_" if variant == "sparse" else "sparse_"
-    stems = {file: _stem(file).lower() for file in files if not _stem(file).startswith(other)}
-    similar = [file for file, stem in stems.items() if spelled in re.sub("[-_ ]", "", stem)]
-    if len(similar) > 1:
-        found_names = [file.name for file in similar]
-        raise CheckpointError(
-            f"{path}: has several {noise} experts, {first_three(found_names)}; keep one of them there"
-        )
-    if similar:
-        return similar[0]
-    raise CheckpointError(f"{path}: has no {variant}_{noise}.safetensors; {WHERE['expert']}")
-
-
-def _network(path: Path, files: list[Path], names: tuple[str, ...], what: str) -> Path:
-    for found in files:
-        if found.is_dir() and found.name == names[1] and (found / "config.json").is_file():
-            return found
-    if single := _first(files, names):
-        return single
-    raise CheckpointError(f"{path}: has no {what}, {names[0]}.pth or {names[1]}/; {WHERE['other']}")
-
-
-def _first_in(files: list[Path], folder: str) -> Path | None:
-    """The weights of a diffusers expert: an index of shards, or one file."""
-    inside = [file for file in files if file.parent.name == folder and _stem(file) == "diffusion_pytorch_model"]
-    return min(inside, key=lambda file: not file.name.endswith(".index.json"), default=None)
-
-
-def _first(files: list[Path], names: Iterable[str]) -> Path | None:
-    for name in names:
-        for file in files:
-            if file.is_file() and _stem(file) == name:
-                return file
-    return None
-
-
-def _tokenizer(path: Path, files: list[Path]) -> Path:
-    for file in files:
-        if file.name == "tokenizer.json":
-            return file
-    raise CheckpointError(f"{path}: has no tokenizer.json (google/umt5-xxl/); {WHERE['other']}")
-
-
 def _defaults(path: Path) -> Defaults:
     if not path.is_file():
         return Defaults()
     known = dataclasses.asdict(Defaults())
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is not JSON; fix or remove it") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: is not a JSON table of defaults; fix or remove it")

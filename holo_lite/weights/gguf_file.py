@@ -141,7 +141,7 @@ def _shape(path: Path, name: str, header: GgufHeader) -> tuple[int, ...]:
     noted = header.metadata.get(ORIGINAL_SHAPE + name)
     if noted is None:
         return (1, *stored) if len(stored) == 2 and name.endswith(LOST_DIMENSION) else stored
-    shape = tuple(int(size) for size in noted) if isinstance(noted, list) else ()
+    shape = tuple(size for size in noted if type(size) is int) if isinstance(noted, list) else ()
     if math.prod(shape) != math.prod(stored) or min(shape, default=0) < 1:
         raise CheckpointError(f"{path}: the shape noted for tensor {name} is not its size; download it again")
     return shape

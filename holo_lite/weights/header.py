@@ -8,7 +8,6 @@ or a size that does not fit the shape. It is found here, by name, before anyone 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -18,10 +17,12 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import open_ordinary, parse_json
 
 FILLER = "filler."  # begins the names of tensors that only fill a gap, in files written here
 LARGEST_HEADER = 100_000_000
 LARGEST_NUMBER = 2**63 - 1
+MOST_DIMENSIONS = 16
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -80,7 +81,7 @@ def read_header(path: Path) -> Header:
 
 
 def _read_raw(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= LARGEST_HEADER:
@@ -93,8 +94,8 @@ def _read_raw(path: Path) -> bytes:
 
 def _parse(path: Path, raw: bytes) -> dict[str, dict[str, object]]:
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_table)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(raw.decode("utf-8"), _table)
+    except ValueError as error:
         raise CheckpointError(f"{path}: its safetensors header is damaged ({error}); download it again") from error
     if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):
         raise CheckpointError(f"{path}: its safetensors header is damaged; download it again")
@@ -118,7 +119,7 @@ def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size:
         raise CheckpointError(f"{path}: tensor {name} has the unknown dtype {value.get('dtype')!a:.40}")
     if shape is None or offsets is None or len(offsets) != 2:
         raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download it again")
-    if math.prod(max(size, 1) for size in shape) > LARGEST_NUMBER:
+    if len(shape) > MOST_DIMENSIONS or math.prod(max(n, 1) for n in shape) > LARGEST_NUMBER // dtype.itemsize:
         raise CheckpointError(f"{path}: the size of tensor {name} is impossibly large; download it again")
     entry = TensorEntry(shape, dtype, start + offsets[0])
     if offsets[1] - offsets[0] != entry.nbytes:

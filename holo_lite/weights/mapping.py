@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import open_ordinary
 
 SAMPLES = 16  # places at which a file's data is sampled for its fingerprint
 SAMPLE_BYTES = 65_536
@@ -23,7 +24,7 @@ def map_file(path: Path) -> mmap.mmap:
     Raises `CheckpointError` when it cannot be opened, is empty, or the memory limits forbid it.
     """
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             if sys.platform == "linux":
                 flags = mmap.MAP_PRIVATE | MAP_NORESERVE
                 return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)

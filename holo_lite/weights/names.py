@@ -6,7 +6,7 @@ a prefix before every name, or under the names of diffusers, where ``blocks.0.se
 the order in which they run. Adapters add a third way: dots written as underscores, which only a list of what
 a block holds can undo.
 
-The tables below are all there is to it. `tests/test_diffusers_agreement.py` proves them: it lets diffusers
+The tables below are all there is to it. `tests/model/test_diffusers_agreement.py` proves them: it lets diffusers
 compute with its own names and compares.
 """
 

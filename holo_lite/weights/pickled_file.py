@@ -15,7 +15,9 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import torch
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import open_ordinary
 from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.pickle_shape import LARGEST, check_pickle
 
 LOCAL_HEADER = 30  # bytes of a record's header in a zip archive, before its name
 NOT_A_DICT = "is not a plain dict of tensors, so it is not opened"
@@ -92,9 +94,10 @@ def _data_offset(file: BinaryIO, entry: ZipInfo) -> int:
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     """Map a pickle of tensors. ``weights_only`` refuses everything that could run code."""
     try:
-        with ZipFile(path) as archive:
+        with open_ordinary(path) as file, ZipFile(file) as archive:
             if any(entry.compress_type != ZIP_STORED for entry in archive.infolist()):
                 raise CheckpointError(f"{path}: was compressed, so it cannot be mapped; download it again")
+            check_pickle(_pickle(archive))
         loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except BadZipFile as error:
         raise CheckpointError(f"{path}: is cut short or not a PyTorch file; download it again") from error
@@ -106,10 +109,19 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: {reason}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: {NOT_A_DICT}")
-    for name, value in loaded.items():
+    for name, value in dict(loaded).items():
         if not (isinstance(name, str) and name.isprintable() and _is_plain(value)):
             raise CheckpointError(f"{path}: {NOT_A_DICT}: see {name!a:.80}")
     return loaded
+
+
+def _pickle(archive: ZipFile) -> bytes:
+    """The one pickle of an archive. Raises `ValueError` for an archive whose table names something twice."""
+    names = archive.namelist()
+    found = [name for name in names if name.endswith("/data.pkl")]
+    if len(found) != 1 or len(set(names)) < len(names) or archive.getinfo(found[0]).file_size > LARGEST:
+        raise ValueError("has not one pickle of a model's size")
+    return archive.read(found[0])
 
 
 def _is_plain(value: object) -> bool:

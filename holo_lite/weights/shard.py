@@ -27,6 +27,7 @@ from typing import Any, Self
 import torch
 
 from holo_lite.errors import OutputError
+from holo_lite.system.whole_files import make_folder, make_new, sync_folder
 from holo_lite.weights.header import DTYPES, FILLER
 
 PAGE = 4096
@@ -103,7 +104,8 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            make_new(self._partial)
             self._file = self._partial.open("wb", buffering=0)
         try:
             self._write(self.layout.header)
@@ -168,8 +170,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a small file so that under its name it is whole or not there. Raises `OutputError`."""
     partial = partial_name(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
+            make_new(partial)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -179,16 +182,6 @@ def write_whole(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
         sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import CheckpointError, first_three
+from holo_lite.reading import parse_json, read_text
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.safetensors_file import SafetensorsFile
 
@@ -55,9 +55,11 @@ class ShardedFile:
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not a shard index with a weight_map; download it again") from error
+        weight_map = parse_json(read_text(path))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: is not a shard index with a weight_map ({error}); download it again"
+        ) from error
     if not isinstance(weight_map, dict) or not all(name.isprintable() for name in weight_map):
         raise CheckpointError(f"{path}: its weight_map is damaged; download it again")
     for shard in weight_map.values():

@@ -1,0 +1,1 @@
+"""Whether every card's plan fits that card."""

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.fit`."""
+
+from benchmarks.fit.command import main
+
+main()

@@ -1,0 +1,1 @@
+"""Whether runs survive what goes wrong in them."""

@@ -1,0 +1,1 @@
+"""How fast a denoising step is, next to other ways to compute it."""

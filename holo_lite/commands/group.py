@@ -1,0 +1,48 @@
+"""All commands as one."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from holo_lite.commands.batch import batch
+from holo_lite.commands.cache import cache
+from holo_lite.commands.check import check
+from holo_lite.commands.demo import demo
+from holo_lite.commands.doctor import doctor
+from holo_lite.commands.evaluate import evaluate
+from holo_lite.commands.fetch import fetch
+from holo_lite.commands.generate import generate
+from holo_lite.commands.inspect import inspect
+from holo_lite.commands.plan import plan
+from holo_lite.commands.profiles import profiles
+from holo_lite.commands.quantize import quantize
+from holo_lite.commands.resume import resume
+from holo_lite.version import __version__
+from holo_lite.views.terminal import shown
+
+COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
+
+
+class LineFormatter(logging.Formatter):
+    """Log lines that cannot command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, each of its lines shown."""
+        return "\n".join(map(shown, super().format(record).split("\n")))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="holo-lite")
+def holo_lite() -> None:
+    """Whole multi-shot scenes from a storyboard, on the graphics card you have."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    for noisy in ("bitsandbytes", "diffusers", "huggingface_hub", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+for command in COMMANDS:
+    holo_lite.add_command(command)

@@ -1,0 +1,78 @@
+"""A run that is decided and checked, and has not begun: its settings, prompts and plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from holo_lite.cancel import Cancel
+from holo_lite.errors import PromptError
+from holo_lite.model.clip import Clip, MakeClip
+from holo_lite.opening.model import OpenedModel
+from holo_lite.plan.choose import ProfileChoice
+from holo_lite.plan.fit import Plan, make_plan, plan_record
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.rung_memory import RungMemory
+from holo_lite.settings import RunSettings
+from holo_lite.system.cache_folder import cache_folder
+from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is decided and checked, and has not begun.
+
+    `remembered` is the plan that held when memory ran out on such a clip before; `clip` says who attends to whom;
+    `cancel` is the token by which its run is cancelled.
+    """
+
+    settings: RunSettings
+    notes: tuple[str, ...]
+    prompt: Prompt
+    negative: Prompt
+    plan: Plan
+    remembered: RungMemory
+    clip: MakeClip = Clip
+    cancel: Cancel = field(default_factory=Cancel, compare=False, repr=False)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What the text encoder reads: the negative prompt only with guidance."""
+        return [self.prompt, self.negative] if self.settings.cfg != 1 else [self.prompt]
+
+    def planned(self, plan: Plan) -> Job:
+        """The same job under another plan."""
+        return dataclasses.replace(
+            self, plan=plan, settings=dataclasses.replace(self.settings, plan=plan_record(plan))
+        )
+
+
+def plan_job(
+    model: OpenedModel,
+    choice: ProfileChoice,
+    tokenizer: PromptTokenizer,
+    settings: RunSettings,
+    notes: tuple[str, ...],
+) -> Job:
+    """Read the prompts of a run as tokens and fit it into the profile; reads no weight.
+
+    Raises `PromptError`, or `SettingsError` for a clip that cannot fit.
+    """
+    prompt = read_prompt(settings.storyboard.prompt, tokenizer)
+    assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
+    negative = _read_negative(settings.negative, tokenizer)
+    request = ClipRequest.of(settings)
+    remembered = RungMemory.of(cache_folder(), choice.machine.name, model.sizes, request)
+    plan = make_plan(choice.profile, model.sizes, request, choice.machine)
+    return Job(settings, notes, prompt, negative, plan, remembered).planned(remembered.apply(plan))
+
+
+def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:
+    """Read the negative prompt, which every shot sees whole. Raises `PromptError`."""
+    try:
+        prompt = read_prompt(text, tokenizer)
+    except PromptError as error:
+        raise PromptError(f"the negative prompt: {error}") from error
+    if prompt.windows is not None:
+        raise PromptError("the negative prompt: it has no shots of its own; remove the tags in brackets")
+    return prompt

@@ -1,0 +1,100 @@
+"""What stands where a run is to write: nothing, what the run itself would make, or something else.
+
+A file is a run's own if the settings it carries are that run's: a video has them in a tag, a picture in a text
+chunk. Nothing else is ever written over unasked, whoever made it. One rule for every command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from holo_lite.errors import OutputError
+from holo_lite.film.marks import read_mark
+from holo_lite.film.video import is_blank, read_metadata
+from holo_lite.runs.record import difference
+from holo_lite.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is at a path. why: in what it is not the run's own."""
+
+    state: Literal["free", "own", "other"]
+    why: str = ""
+
+
+FREE, OWN = Standing("free"), Standing("own")
+FOREIGN = "not made by holo-lite"
+
+
+def video_at(path: Path, settings: RunSettings) -> Standing:
+    """What stands in a video's place. A file without any content is nothing."""
+    if not _is_there(path):
+        return FREE
+    try:
+        return _compared(read_metadata(path), settings)
+    except OutputError:
+        return Standing("other", FOREIGN)
+
+
+def picture_at(path: Path, settings: RunSettings) -> Standing:
+    """What stands in the place of a contact sheet or preview."""
+    if not _is_there(path):
+        return FREE
+    mark = read_mark(path)
+    return _compared(mark, settings) if mark is not None else Standing("other", FOREIGN)
+
+
+def seeds_mark(seeds: Sequence[int], settings: RunSettings) -> str:
+    """The text of a sheet of drafts: their seeds, and the settings of the first."""
+    return json.dumps({"seeds": list(seeds), "settings": json.loads(settings.to_json())}, ensure_ascii=False)
+
+
+def seeds_at(path: Path, seeds: Sequence[int], settings: RunSettings) -> Standing:
+    """What stands in the place of a sheet of drafts."""
+    if not _is_there(path):
+        return FREE
+    try:
+        found = json.loads(read_mark(path) or "")
+        if found["seeds"] != list(seeds):
+            return Standing("other", "made with other seeds")
+        return _compared(json.dumps(found["settings"]), settings)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Standing("other", FOREIGN)
+
+
+def refuse_another_video(path: Path, settings: RunSettings) -> None:
+    """Raise `OutputError` where a video, or the sheet beside it, would be written over something else."""
+    for place, found in ((path, video_at(path, settings)), (path.with_suffix(".png"), sheet_at(path, settings))):
+        refuse(place, found)
+
+
+def sheet_at(video: Path, settings: RunSettings) -> Standing:
+    """What stands in the place of a video's contact sheet."""
+    return picture_at(video.with_suffix(".png"), settings)
+
+
+def refuse(path: Path, found: Standing) -> None:
+    """Raise `OutputError` for something else than a run's own."""
+    if found.state == "other":
+        raise OutputError(
+            f"{path}: is there, and is something else ({found.why}); name the video otherwise, or give --overwrite"
+        )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something that could be lost. A folder in the way is refused elsewhere, by its own words."""
+    return os.path.lexists(path) and not path.is_dir() and not is_blank(path)
+
+
+def _compared(found: str, settings: RunSettings) -> Standing:
+    try:
+        apart = difference(RunSettings.from_json(found), settings)
+    except OutputError:
+        return Standing("other", FOREIGN)
+    return Standing("other", f"made with other settings: {'; '.join(apart)}") if apart else OWN

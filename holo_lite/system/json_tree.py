@@ -1,0 +1,96 @@
+"""JSON that anybody may have written: parsed within bounds, and what is wrong is named by its place.
+
+Python's own reader takes NaN, numbers of any length, halves of characters, and nests as deep as the stack allows.
+Here each of these is one `RecordError` with the path of the fault, as in ``$.shards[0].nbytes``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from holo_lite.errors import RecordError
+
+DEEPEST = 64  # of lists and tables in each other; ours go six deep
+LONGEST_NUMBER = 40  # digits of a whole number: more than 64 bits need
+LONGEST_MESSAGE = 160
+PLAIN_KEY = re.compile(r"\w+", re.ASCII)
+
+JsonPath = tuple[str | int, ...]  # keys of tables and places in lists, from the root
+
+
+def parse(text: str | bytes) -> Any:
+    """Read JSON. Raises `RecordError` for what is none."""
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise fault("nested too deeply", ()) from None
+    except ValueError as error:
+        raise fault(f"not JSON ({error})", ()) from error
+
+
+def check(found: object, at: JsonPath = (), *, finite: bool = True, surrogates: bool = False) -> None:
+    """Raise `RecordError` for what no record holds in a tree that stands at a path.
+
+    That is a list or table in too many others, a number that is not `finite`, and half of a character, unless
+    `surrogates` may be there: by them the name of a file is kept that is no text.
+    """
+    for path, value in _walk(found, at):
+        if isinstance(value, float) and finite and not math.isfinite(value):
+            raise fault("a number out of range", path)
+        if isinstance(value, str) and not surrogates and not _is_text(value):
+            raise fault("half of a character", path)
+
+
+def fault(why: str, path: JsonPath) -> RecordError:
+    """The error for what is wrong at a place, on one line that any terminal can show."""
+    line = f"{why} at {path_text(path)}".replace("`", "'")
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return RecordError(shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]}…")
+
+
+def path_text(path: JsonPath) -> str:
+    """Spell a path: ``$.shards[0].nbytes``, with quotes around keys that are no names."""
+    return "$" + "".join(_step(key) for key in path)
+
+
+def _step(key: str | int) -> str:
+    if isinstance(key, int):
+        return f"[{key}]"
+    return f".{key}" if PLAIN_KEY.fullmatch(key) else f"[{key!r}]"
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one beyond all use is as far out of range as infinity."""
+    return int(digits) if len(digits) <= LONGEST_NUMBER else math.inf
+
+
+def _walk(found: object, at: JsonPath) -> Iterator[tuple[JsonPath, object]]:
+    """Everything in a tree with its path, a table's keys, too. Raises `RecordError` for one that is too deep."""
+    left: list[tuple[JsonPath, object]] = [(at, found)]
+    while left:
+        path, value = left.pop()
+        if len(path) > DEEPEST:
+            raise fault("nested too deeply", path[:3])
+        yield path, value
+        if isinstance(value, dict):
+            yield from ((path, key) for key in value)
+        left.extend(((*path, key), inner) for key, inner in inside(value))
+
+
+def inside(value: object) -> Iterable[tuple[str | int, Any]]:
+    """What a table or a list holds, by key or place; nothing in anything else."""
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

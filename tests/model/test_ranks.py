@@ -1,0 +1,317 @@
+"""Shots of one clip computed by several ranks, and the one place where these meet."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings, strategies as st
+from live_bytes import LiveBytes
+from small_model import TEXT_DIM, clips, config_of, random_model, window_sets
+from test_model_against_oracle import ROWS, TIMESTEP, error, fast, inputs, slow
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from holo_lite.model.clip import Chunks, Clip, portions
+from holo_lite.model.compute import Compute
+from holo_lite.model.equations import gelu_, layer_norm, modulate
+from holo_lite.model.key_values import KeyValues
+from holo_lite.model.layers import Modulation, SelfAttentionVisit, TextRows
+from holo_lite.model.memory import working_set
+from holo_lite.model.patches import read_patches, write_patches
+from holo_lite.model.positions import Positions
+from holo_lite.story.shots import ShotLayout
+
+PATIENCE = 60  # seconds until a rank that waits for one that failed gives up
+
+
+class Table:
+    """Where ranks of one process lay down the shared keys and values they have made, and take the others'."""
+
+    def __init__(self, ranks):
+        self.barrier = Barrier(ranks, timeout=PATIENCE)
+        self.laid, self.numbers = {}, 0
+
+    def exchange(self, buffer, clip):
+        """Fill in the buffer's rows that are not of this clip's shots."""
+        for row, span in clip.shared_here:
+            rows = slice(row, row + len(span))
+            self.laid[row] = (buffer.keys[rows].clone(), buffer.values[rows].clone())
+            self.numbers += 2 * buffer.keys[rows].numel()
+        self.barrier.wait()
+        for row, (keys, values) in self.laid.items():
+            rows = slice(row, row + len(keys))
+            buffer.keys[rows], buffer.values[rows] = keys, values
+        assert sum(len(keys) for keys, _ in self.laid.values()) == clip.shared_tokens
+        self.barrier.wait()  # nobody lays down the next block's before all have taken this one's
+        self.laid.clear()
+        self.barrier.wait()
+
+
+@st.composite
+def partitions(draw, shots):
+    """Which shots each of up to four ranks owns: any of them, also none."""
+    ranks = draw(st.integers(1, 4))
+    owners = draw(st.lists(st.integers(0, ranks - 1), min_size=shots, max_size=shots))
+    return [frozenset(shot for shot, owner in enumerate(owners) if owner == rank) for rank in range(ranks)]
+
+
+def by_ranks(clip, parts, run, config, dtype=torch.float32):
+    """What each rank's model gives, all at work at once in threads of their own, and how they met."""
+    table = Table(len(parts))
+
+    def work(part):
+        model = random_model(config, dtype=dtype)
+        model.compute = Compute(exchange=table.exchange)
+        try:
+            return run(model, replace(clip, owned=part))
+        except BaseException:
+            table.barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(work, parts)), table
+
+
+@settings(max_examples=40, deadline=None)
+@given(clip=clips(), data=st.data())
+def test_ranks_that_meet_once_a_self_attention_give_the_velocity_of_one(clip, data):
+    """Sparse and full attention, any shots to any rank, two branches, ranks without a shot among them."""
+    parts = data.draw(partitions(clip.layout.shots))
+    windows = data.draw(window_sets(clip.layout.shots, ROWS))
+    latents, context = inputs(clip)
+    contexts = [context, 2 * context]
+
+    def run(model, part):
+        return fast(model, latents, contexts, part, windows)
+
+    found, _ = by_ranks(clip, parts, run, config_of())
+    expected = run(random_model(config_of()), clip)
+    for branch in range(2):
+        total = sum(velocities[branch] for velocities in found)
+        assert error(total, expected[branch]) < 1e-5
+    assert (
+        error(sum(each[0] for each in found), slow(random_model(config_of()), latents, context, clip, windows))
+        < 1e-5
+    )
+
+
+@settings(max_examples=10, deadline=None)
+@given(clip=clips(), data=st.data())
+def test_a_rank_gives_its_own_frames_and_zero_elsewhere(clip, data):
+    parts = data.draw(partitions(clip.layout.shots))
+    latents, context = inputs(clip)
+    found, _ = by_ranks(
+        clip, parts, lambda model, part: fast(model, latents, [context], part, None)[0], config_of()
+    )
+    for velocity, part in zip(found, parts, strict=True):
+        own = {frame for shot in part for frame in clip.layout.frame_span(shot)}
+        assert {frame for frame in range(clip.layout.latent_frames) if velocity[:, frame].any()} == own
+
+
+def test_only_shared_keys_and_values_travel():
+    """A latent frame's keys and values a shot and block, however long the shots are."""
+    clip, config = Clip(ShotLayout((0, 4, 9), 12, 2, 3)), config_of(layers=2)
+    latents, context = inputs(clip)
+    parts = [frozenset({0, 2}), frozenset({1})]
+    _, table = by_ranks(clip, parts, lambda model, part: fast(model, latents, [context], part, None), config)
+    assert table.numbers == config.num_layers * 2 * 3 * clip.layout.frame_tokens * config.dim
+
+
+def test_ranks_reuse_their_own_residuals():
+    """The step cache's path: what the blocks added is kept by whoever computed it, a row a token of its own."""
+    clip, config = Clip(ShotLayout((0, 2, 3), 6, 2, 3), chunks=Chunks(7, 5)), config_of()
+    latents, context = inputs(clip)
+
+    def run(model, part):
+        residual = torch.empty(part.stream_rows, config.dim)
+        with torch.inference_mode():
+            texts = [TextRows(model.embed_text(context))]
+            model(latents, TIMESTEP, texts, part, residuals=[residual])
+            return model.reuse(1.1 * latents, TIMESTEP - 20, [residual], part)[0]
+
+    found, _ = by_ranks(clip, [frozenset({1}), frozenset({0, 2})], run, config)
+    assert error(sum(found), run(random_model(config), clip)) < 1e-5
+
+
+def test_a_part_of_a_clip_without_other_ranks_is_no_velocity():
+    clip = Clip(ShotLayout((0, 2), 4, 2, 3), owned=frozenset({1}))
+    latents, context = inputs(clip)
+    with pytest.raises(AssertionError, match="no rank to ask"):
+        fast(random_model(config_of()), latents, [context], clip, None)
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+@given(clip=clips(), data=st.data())
+def test_every_token_of_a_rank_has_one_row(clip, data):
+    part = replace(clip, owned=data.draw(st.sets(st.integers(0, clip.layout.shots - 1)).map(frozenset)))
+    tokens = [token for run in part.runs for token in run]
+    rows = [range(part.stream_rows)[part.rows(slice(token, token + 1))][0] for token in tokens]
+    assert tokens == [token for shot in sorted(part.owned) for token in clip.layout.token_span(shot)]
+    assert rows == list(range(part.stream_rows))
+    for run in part.runs:
+        for cut in portions(run, clip.chunks.attention):
+            assert rows[tokens.index(cut.start) : tokens.index(cut.stop - 1) + 1] == list(
+                range(part.stream_rows)[part.rows(cut)]
+            )
+
+
+@given(clip=clips(), data=st.data())
+def test_pieces_of_ranks_are_the_shared_rows_once_each(clip, data):
+    shared = [token for span in clip.shared_spans for token in span]
+    owner = {}
+    for part in data.draw(partitions(clip.layout.shots)):
+        for row, span in replace(clip, owned=part).shared_here:
+            for offset, token in enumerate(span):
+                assert shared[row + offset] == token
+                assert row + offset not in owner
+                owner[row + offset] = part
+    assert sorted(owner) == list(range(clip.shared_tokens))
+
+
+def test_a_token_of_another_rank_has_no_row():
+    part = Clip(ShotLayout((0, 2), 4, 2, 3), owned=frozenset({1}))
+    with pytest.raises(AssertionError, match="not computed here"):
+        part.rows(slice(0, 3))
+
+
+@pytest.mark.parametrize("parts", [{"owned": frozenset({2})}, {"frozen": frozenset({4})}])
+def test_a_clip_has_the_shots_and_frames_it_is_said_to_own_or_freeze(parts):
+    with pytest.raises(AssertionError, match="no such"):
+        Clip(ShotLayout((0, 2), 4, 2, 3), **parts)
+
+
+@pytest.mark.parametrize("attention", ["sparse", "full"])
+@pytest.mark.parametrize("owned", [{0}, {1, 3}, {0, 1, 2, 3, 4}])
+def test_a_rank_takes_the_memory_of_its_own_tokens(owned, attention):
+    clip = Clip(ShotLayout((0, 8, 16, 24, 32), 40, 6, 10), attention, Chunks(400, 300), owned=frozenset(owned))
+    config = config_of(128, 2, 1, 700)
+    model, latents = random_model(config), torch.randn(16, 40, 12, 20)
+    model.compute = Compute(exchange=lambda buffer, _: (buffer.keys.zero_(), buffer.values.zero_()))
+    with torch.inference_mode():
+        texts = [TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))]
+        with LiveBytes() as live:
+            model(latents, TIMESTEP, texts, clip)
+    plan = working_set(config, clip, bytes_per_number=4)
+    assert plan.streams == len(owned) * 8 * 60 * config.dim * 4
+    assert 0.9 * (plan.peak - plan.text) <= live.peak <= 1.05 * (plan.peak - plan.text)
+
+
+# --- with one rank ---------------------------------------------------------------------------------
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts the operators that reach a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class OneRank:
+    """A forward as it is without ranks and frozen frames: a token's number is its row, and nobody is asked."""
+
+    def __init__(self, model, clip):
+        self.model, self.clip, self.eps = model, clip, model.config.eps
+        self.positions = Positions.of(clip.layout, model.config.head_dim, torch.device("cpu"))
+
+    def velocities(self, latents, texts):
+        embedded, modulation = self.model.embed_time(TIMESTEP)
+        streams = self.patches(latents, len(texts))
+        for block in self.model.blocks:
+            shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation[0] + modulation
+            self.attend_(streams, block.self_attn, Modulation(shift1, scale1, gate1))
+            self.read_(streams, texts, block.cross_attn, block.norm3)
+            self.feed_(streams, block.ffn, Modulation(shift2, scale2, gate2))
+        return [self.head(x, embedded, latents) for x in streams]
+
+    def tokens(self, size):
+        return portions(range(self.clip.layout.tokens), size)
+
+    def patches(self, latents, count):
+        embedding = self.model.patch_embedding
+        weight = embedding.weight.flatten(1)
+        streams = [latents.new_empty(self.clip.layout.tokens, self.model.config.dim) for _ in range(count)]
+        for tokens in self.tokens(self.clip.chunks.attention):
+            rows = read_patches(latents, self.positions, tokens).to(torch.float32)
+            embedded = F.linear(rows, weight, embedding.bias)
+            for x in streams:
+                x[tokens] = embedded
+        return streams
+
+    def attend_(self, streams, layer, mod):
+        visit = SelfAttentionVisit(layer.unpacked(self.model.compute), mod, self.clip, self.positions)
+        layout, sparse = self.clip.layout, self.clip.attention == "sparse"
+        frame = layout.frame_tokens
+        firsts = [range(start * frame, (start + 1) * frame) for start in layout.starts]
+        shared = firsts if sparse else [range(layout.tokens)]
+        seen_by_all = sum(map(len, shared))
+        rows = seen_by_all + (layout.longest if sparse else 0)
+        buffer = KeyValues(rows, layer.heads, self.model.config.head_dim, like=streams[0])
+        for x in streams:
+            buffer.go_to(0)
+            for span in shared:
+                visit._append_keys(x, span, buffer)
+            for shot in range(layout.shots):
+                span = layout.token_span(shot)
+                buffer.go_to(seen_by_all)
+                buffer.repeat(range(shot * frame, (shot + 1) * frame) if sparse else range(0))
+                visit._append_keys(x, span[frame:] if sparse else range(0), buffer)
+                visit._attend_(x, span, buffer)
+
+    def read_(self, streams, texts, layer, norm):
+        weights, size = layer.unpacked(self.model.compute), self.clip.chunks.attention
+        for x, text in zip(streams, texts, strict=True):
+            given_rows = weights.prepare(text.rows)
+            keys, values = weights.keys(given_rows), weights.values(given_rows)
+            shots = range(self.clip.layout.shots)
+            windows = [(range(self.clip.layout.tokens), None)]
+            if text.windows is not None:
+                windows = [(self.clip.layout.token_span(shot), text.windows[shot]) for shot in shots]
+            for span, rows in windows:
+                seen = (keys, values) if rows is None else (keys[rows], values[rows])
+                for tokens in portions(span, size):
+                    q = weights.queries(weights.prepare(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
+                    out = weights.compute.attention(q, *seen).flatten(1)
+                    x[tokens].add_(weights.o.apply(weights.o.prepare(out)))
+
+    def feed_(self, streams, layer, mod):
+        up, down = layer.unpacked(self.model.compute)
+        for x in streams:
+            for tokens in self.tokens(self.clip.chunks.feed_forward):
+                inner = gelu_(up.apply(up.prepare(modulate(x[tokens], mod.shift, mod.scale, self.eps))))
+                self.model.compute.ops.gated_add_(x[tokens], mod.gate, down.apply(down.prepare(inner)))
+
+    def head(self, x, embedded, latents):
+        shift, scale = self.model.head.modulation[0] + embedded
+        project, velocity = self.model.head.head.unpacked(), torch.empty_like(latents)
+        for tokens in self.tokens(self.clip.chunks.attention):
+            rows = project(modulate(x[tokens], shift, scale, self.eps))
+            write_patches(velocity, self.positions, tokens, rows)
+        return velocity
+
+
+@settings(max_examples=25, deadline=None)
+@given(clip=clips(), data=st.data())
+def test_one_rank_pays_nothing_for_the_others(clip, data):
+    """The same operators in the same number, and the same bits, as a forward that knows of no ranks."""
+    model = random_model(config_of())
+    latents, context = inputs(clip)
+    windows = data.draw(window_sets(clip.layout.shots, ROWS))
+    rows = windows and tuple(torch.tensor(seen) for seen in windows)
+    with torch.inference_mode():
+        texts = [TextRows(model.embed_text(one), rows) for one in (context, 2 * context)]
+        with Dispatched() as here:
+            found = model(latents, TIMESTEP, texts, clip)
+        with Dispatched() as plain:
+            expected = OneRank(model, clip).velocities(latents, texts)
+    assert here.count == plain.count
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

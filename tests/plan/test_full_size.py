@@ -1,0 +1,152 @@
+"""The plan's arithmetic at the released size: 14 billion numbers a network, 241 frames, and no memory at all.
+
+Fake tensors have shapes, dtypes and storages but no data, so the real code runs at full size in seconds while every
+byte it would hold is counted. Attention on a fake CPU takes the same road as on a card: the scores are never whole.
+Of the plan for a card one term is left out, cuBLAS's workspace, which no tensor stands for. Blocks are two and not
+forty: they lie in the slots, and more of them would pass through the same.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from live_bytes import LiveBytes
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from holo_lite.config import HOLOCINE_14B
+from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import Compute
+from holo_lite.model.dit import WanDiT
+from holo_lite.model.linear import pack_linears
+from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
+from holo_lite.plan.released import released_sizes
+from holo_lite.sampling.sampler import Context, Guidance, sample
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.story.shots import ShotLayout, even_cuts
+from holo_lite.streaming.hooks import install
+from holo_lite.weights.names import LINEARS
+from holo_lite.weights.shard import ALIGNMENT
+
+TWO_BLOCKS = replace(HOLOCINE_14B, num_layers=2)
+LAYOUTS = {
+    "five shots": (241, even_cuts(241, 5)),
+    "one shot": (241, ()),
+    "200 and 41 frames": (241, (201,)),
+    "33 frames": (33, (17,)),
+}
+WINDOW = 512  # rows of text a shot sees, at most
+
+
+@dataclass
+class FakeExperts:
+    """Lends an expert whose blocks lie in two slots, as streamed ones do."""
+
+    model: WanDiT
+    slot: int
+
+    @contextmanager
+    def lend(self, _expert):
+        model = self.model
+        blocks = [buffer_of(block, self.slot) for block in model.blocks]
+        rest = {name: tensor for name, tensor in tensors_of(model).items() if not name.startswith("blocks.")}
+        install(model, views(rest, buffer_of(rest)), torch.bfloat16)
+        for block, slot in zip(model.blocks, blocks, strict=True):
+            install(block, views(tensors_of(block), slot), torch.bfloat16)
+        yield model
+
+
+def skeleton(scheme):
+    """An expert on meta, as stored: made before anything is counted."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            model = WanDiT(TWO_BLOCKS)
+            names = (name for name, _ in model.named_parameters() if LINEARS.fullmatch(name))
+            pack_linears(model, dict.fromkeys(names, scheme) if scheme != "bf16" else {})
+    finally:
+        torch.set_default_dtype(default)
+    return model.requires_grad_(False)
+
+
+def tensors_of(module):
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def buffer_of(tensors, nbytes=None):
+    if isinstance(tensors, nn.Module):
+        tensors = tensors_of(tensors)
+    needed = sum(padded(tensor.nbytes) for tensor in tensors.values())
+    assert nbytes is None or 0 <= nbytes - needed < 4096, "a slot holds a block, and no more"
+    return torch.empty(nbytes or needed, dtype=torch.uint8)
+
+
+def views(tensors, buffer):
+    """The same tensors one behind the other in a buffer."""
+    found, place = {}, 0
+    for name, tensor in tensors.items():
+        found[name] = buffer[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        place += padded(tensor.nbytes)
+    return found
+
+
+def padded(nbytes):
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@pytest.mark.parametrize("joint", [True, False], ids=["both branches", "one branch at a time"])
+@pytest.mark.parametrize("scheme", ["bf16", "int8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_step_at_full_size_takes_what_is_planned(layout, scheme, joint):
+    frames, cuts = LAYOUTS[layout]
+    shots = ShotLayout.from_frames(frames, cuts, 480, 832)
+    sizes = released_sizes(scheme, TWO_BLOCKS)
+    sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
+    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=joint) - WORKSPACE
+    experts = FakeExperts(skeleton(scheme), sizes.slot)
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        measured = step(live, experts, shots, joint=joint)
+    assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
+
+
+IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied, and whether both branches are at once
+    ("five shots", "int8", "int8", True),
+    ("33 frames", "bf16", "int8", True),
+    ("five shots", "bf16", "fp8", False),
+    ("one shot", "qfloat8", "fp8", True),
+]
+
+
+@pytest.mark.parametrize(("layout", "scheme", "linear", "joint"), IN_8_BITS)
+def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme, linear, joint):
+    """A card's kernels allocate their results and nothing else; here such results stand for them."""
+    monkeypatch.setattr("holo_lite.eightbit.coding.quantize_plainly_", lambda *_: None)
+    monkeypatch.setattr("holo_lite.eightbit.product.reference", product_of_a_card)
+    frames, cuts = LAYOUTS[layout]
+    shots = ShotLayout.from_frames(frames, cuts, 480, 832)
+    sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear=linear)
+    sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
+    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=joint) - WORKSPACE
+    model = skeleton(scheme)
+    model.compute = Compute(linear=linear)
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        measured = step(live, FakeExperts(model, sizes.slot), shots, joint=joint)
+    assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
+
+
+def product_of_a_card(x, weight, _bias):
+    return x.codes.new_empty(len(x.codes), len(weight.codes), dtype=x.dtype)
+
+
+def step(live, experts, shots, *, joint):
+    """Most bytes alive in two steps of one expert, after the noise has been drawn."""
+    windows = tuple(torch.arange(WINDOW) for _ in range(shots.shots))
+    rows = [torch.empty(512, 4096, dtype=torch.bfloat16) for _ in range(2)]
+    guidance = Guidance(Context(rows[0], windows), Context(rows[1]), 3.0)
+    latents = torch.empty(16, shots.latent_frames, 2 * shots.rows, 2 * shots.columns)
+    steps = sample(experts, latents, guidance, Schedule.of(4), Clip(shots, "sparse", Chunks()), joint=joint)
+    next(steps)
+    next(steps)
+    return live.peak

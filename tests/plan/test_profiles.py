@@ -1,0 +1,232 @@
+"""Profiles: what ships, what is refused, which one is chosen, and where resident blocks stand."""
+
+import tomllib
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+from holo_lite.errors import RoomError, SettingsError
+from holo_lite.model.clip import Chunks
+from holo_lite.plan.cards import CARDS, find_card
+from holo_lite.plan.choose import choose_profile
+from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_machine
+from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
+from holo_lite.plan.released import released_sizes
+from holo_lite.streaming.residency import evenly
+
+ROOT = Path(__file__).parents[2]
+SIZES = released_sizes("nf4")
+NAMES = ["6gb", "8gb", "12gb", "16gb", "24gb", "32gb", "cpu"]
+
+
+def test_the_shipped_profiles_from_the_smallest_card_on():
+    assert [profile.name for profile in shipped_profiles()] == NAMES
+    assert [profile.card // GIB for profile in shipped_profiles()] == [6, 8, 12, 16, 24, 32, 0]
+    assert all(profile.headroom == GIB for profile in shipped_profiles() if profile.device == "cuda")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_file_is_short_and_explains_every_key(name):
+    lines = (ROOT / "profiles" / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 22
+    for number, line in enumerate(lines):
+        if " = " in line:
+            explained = "#" in line or "#" in lines[number - 1] or "#" in lines[number - 2]
+            assert explained, line
+
+
+def test_rungs_halve_down_to_the_smallest():
+    rungs = find_profile("8gb").rungs
+    assert rungs == (Chunks(8192, 4096), Chunks(4096, 2048), Chunks(2048, 1024), Chunks(1024, 512))
+
+
+def own_file(folder, **changes):
+    text = (ROOT / "profiles" / "8gb.toml").read_text(encoding="utf-8")
+    for key, value in changes.items():
+        lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
+        text = "\n".join([*lines, *([] if value is None else [f"{key} = {value}"])])
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    profile = find_profile(own_file(tmp_path, card_gib=10, cfg='"sequential"', slots=3))
+    assert (profile.name, profile.card, profile.cfg, profile.slots) == ("mine", 10 * GIB, "sequential", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"card_gb": 8}, "unknown key 'card_gb'; did you mean 'card_gib'?"),
+        ({"card_gib": None}, "card_gib is missing"),
+        ({"card_gib": '"8"'}, "card_gib '8': give a whole number"),
+        ({"card_gib": "true"}, "card_gib True: give a whole number"),
+        ({"card_gib": 1}, "take the whole card"),
+        ({"slots": 1}, "slots 1: give a whole number from 2 to 3"),
+        ({"cfg": '"jiont"'}, "give one of auto, joint, sequential; did you mean 'joint'?"),
+        ({"tiling": "1"}, "tiling 1: give one of"),
+        ({"schemes": '["nf5"]'}, "unknown scheme 'nf5'; did you mean 'nf4'?"),
+        ({"schemes": "[]"}, "give a list of names"),
+        ({"largest_chunks": "[8192]"}, "give two numbers of tokens"),
+        ({"smallest_chunks": "[16384, 512]"}, "swap them"),
+        ({"smallest_chunks": "[0, 512]"}, "give two numbers of tokens"),
+    ],
+)
+def test_what_makes_no_profile_is_told_on_one_line(tmp_path, changes, said):
+    with pytest.raises(SettingsError) as caught:
+        find_profile(own_file(tmp_path, **changes))
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/mine.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "near"), [("10gb", "8gb"), ("20 GB", "16gb"), ("48g", "32gb"), ("4gib", "6gb")])
+def test_a_size_that_is_not_shipped_is_told_the_next_smaller(name, near):
+    with pytest.raises(SettingsError, match=f"; the nearest is '{near}', and auto takes all that is free$"):
+        find_profile(name)
+
+
+def test_a_name_or_a_file_that_is_not_there():
+    with pytest.raises(SettingsError, match=r"did you mean '8gb'\?"):
+        find_profile("8bg")
+    with pytest.raises(SettingsError, match=r"nowhere\.toml: cannot be read"):
+        find_profile("nowhere.toml")
+
+
+def test_a_file_that_is_no_toml(tmp_path):
+    (tmp_path / "mine.toml").write_text("card_gib = = 8")
+    with pytest.raises(SettingsError, match="is not valid TOML"):
+        find_profile(str(tmp_path / "mine.toml"))
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not UTF-8"):
+        find_profile(str(tmp_path / "mine.toml"))
+
+
+def test_the_package_takes_its_files_along():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert data["profiles"] == ["*.toml"]
+
+
+def card(total, free=None):
+    return Machine("a card", int(total * GIB), int((total if free is None else free) * GIB), 64 * GIB, 60 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "name"),
+    [
+        (23.99, 23.3, "24gb"),
+        (8, 7.5, "8gb"),
+        (8, 5.6, "6gb"),
+        (10, 9.8, "8gb"),
+        (24, 11.6, "12gb"),
+        (80, 79, "32gb"),
+        (4, 3.9, "6gb"),
+    ],
+)
+def test_the_choice_goes_by_what_is_free(total, free, name):
+    profile, why = choose_profile(card(total, free), SIZES)
+    assert profile.name == name
+    assert profile.card - profile.headroom == pytest.approx(min(total - 1, free - 0.5) * GIB, abs=2)
+    assert why.startswith(f"profile {name}: {free:.1f} of {total:.1f} GiB free on a card, 64.00 GiB of RAM")
+
+
+def machine(gib, ram):
+    return Machine("a card", gib * GIB, gib * GIB, ram * GIB, ram * GIB)
+
+
+@pytest.mark.parametrize(
+    ("gib", "ram", "scheme", "found"),
+    [
+        (8, 64, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
+        (8, 16, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
+        (8, 8, "nf4", "model in nf4: 17 of 40 blocks stay, 10 in RAM"),
+        (8, 64, "int8", "model in int8: 7 of 40 blocks stay, 11 in RAM"),
+        (24, 64, "nf4", "model in nf4: all blocks stay"),
+        (4, 64, "bf16", "model in bf16: 241 frames are too many"),
+    ],
+)
+def test_the_choice_is_judged_by_what_it_can_run_of_this_model_with_this_main_memory(gib, ram, scheme, found):
+    _, why = choose_profile(machine(gib, ram), released_sizes(scheme))
+    assert why.endswith(found)
+    assert "\n" not in why
+
+
+def test_a_profile_whose_rules_read_less_from_disk_is_chosen_over_a_larger_one(monkeypatch):
+    """As with one that pins nothing, though it is for a larger card."""
+    found = [replace(each, pinned=0) if each.name == "12gb" else each for each in shipped_profiles()]
+    monkeypatch.setattr("holo_lite.plan.choose.shipped_profiles", lambda: tuple(found))
+    assert choose_profile(machine(12, 64), released_sizes("int8"))[0].name == "8gb"
+    assert choose_profile(machine(12, 64))[0].name == "12gb", "without a model each would have another scheme"
+
+
+def test_the_reason_without_a_card_or_a_model():
+    told = "profile cpu: no CUDA card here, 1.00 GiB of RAM, nf4 preferred: 241 frames are too many"
+    assert choose_profile(Machine(ram=GIB))[1] == told
+    assert choose_profile(machine_with(find_card("RTX 4090")))[0].name == "24gb"
+
+
+def test_the_smaller_word_counts():
+    assert smaller_free(7, None) == 7
+    assert smaller_free(7, 5) == 5
+    assert smaller_free(5, 7) == 5
+
+
+class FullCard:
+    """torch.cuda on a card without room for one more context."""
+
+    name = "GeForce"
+
+    def is_available(self):
+        return True
+
+    def get_device_properties(self, _index):
+        return self
+
+    def mem_get_info(self, _index):
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+
+def test_a_card_too_full_to_be_asked_is_told_on_one_line(monkeypatch):
+    monkeypatch.setattr(torch, "cuda", FullCard())
+    with pytest.raises(RoomError) as caught:
+        this_machine()
+    told = "GeForce: cannot be asked for its memory (CUDA error: out of memory); close other programs"
+    assert str(caught.value) == told
+
+
+def test_this_machine_knows_its_main_memory():
+    machine = this_machine()
+    assert 0 < machine.ram_free <= machine.ram
+    assert machine.has_card == (machine.free is not None)
+
+
+@pytest.mark.parametrize("name", ["RTX 4090", "rtx4090", "NVIDIA GeForce RTX 4090", "4090"])
+def test_a_card_is_found_however_it_is_written(name):
+    assert find_card(name).name == "RTX 4090"
+
+
+def test_an_unknown_card_is_told_with_the_nearest():
+    with pytest.raises(SettingsError, match=r"'rtx 4091': unknown; did you mean 'RTX 40"):
+        find_card("rtx 4091")
+
+
+def test_cards_are_told_apart_and_have_a_link_where_they_have_a_rate():
+    assert len({card.name for card in CARDS}) == len(CARDS)
+    assert all((card.tflops is None) == (card.link is None) for card in CARDS)
+    assert find_card("4090").link == pytest.approx(31.5e9, rel=1e-3)
+
+
+@given(st.integers(0, 200).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_evenly_spread_places_differ_in_their_gaps_by_one_at_most(counts):
+    count, total = counts
+    places = evenly(count, total)
+    assert len(set(places)) == len(places) == count
+    assert list(places) == sorted(places)
+    assert all(0 <= place < total for place in places)
+    gaps = [b - a for a, b in pairwise(places)]
+    assert not gaps or max(gaps) - min(gaps) <= 1

@@ -1,0 +1,203 @@
+"""Imports point one way, help costs nothing, and no module speaks for itself."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from guard import HANGS
+from layers import LAYERS
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("holo_lite", "quantize", "profiles")
+
+TORCH_FREE = (
+    "holo_lite",
+    "holo_lite.system.caches",
+    "holo_lite.config",
+    "holo_lite.tiny.demo",
+    "holo_lite.jobs.drafts",
+    "holo_lite.doctor.judge",
+    "holo_lite.doctor.look",
+    "holo_lite.errors",
+    "holo_lite.evaluation.cuts",
+    "holo_lite.evaluation.marks",
+    "holo_lite.evaluation.reading",
+    "holo_lite.evaluation.scores",
+    "holo_lite.fetch.hub",
+    "holo_lite.fetch.order",
+    "holo_lite.fetch.run",
+    "holo_lite.cancel",
+    "holo_lite.progress",
+    "holo_lite.eventjson.event_json",
+    "holo_lite.views.inspection",
+    "holo_lite.preflight.check",
+    "holo_lite.preflight.rules",
+    "holo_lite.views.check",
+    "holo_lite.model.clip",
+    "holo_lite.model.memory",
+    "holo_lite.system.cache_folder",
+    "holo_lite.plan.cards",
+    "holo_lite.plan.decoding",
+    "holo_lite.plan.machine",
+    "holo_lite.plan.plan",
+    "holo_lite.plan.profile",
+    "holo_lite.sampling.schedule",
+    "holo_lite.settings",
+    "holo_lite.story.files",
+    "holo_lite.story.shots",
+    "holo_lite.story.storyboard",
+    "holo_lite.story.timeline",
+    "holo_lite.story.prompt",
+    "holo_lite.text.encoder_sizes",
+    "holo_lite.text.windows",
+    "holo_lite.weights.folder",
+    "cli",
+)
+HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av")
+
+MOVED_IN_THE_MODEL = {"rope_angles(size, part).to(device)"}  # a table made from numbers, no weight
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path
+    for path in [ROOT / "cli.py", *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
+}
+
+
+def tree(module):
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+def imports(module):
+    """Every module of the project that this one names in an import, wherever the import stands."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in SOURCES else node.module for name in full]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in {*PACKAGES, "cli"})
+
+
+def row(module):
+    """The number of the row that a module's package has, from the ground up."""
+    package = ".".join(module.split(".")[:2]) if module.startswith("holo_lite.") else module.split(".")[0]
+    rows = [number for number, names in enumerate(LAYERS) if package in names]
+    assert len(rows) == 1, f"{package} has no place in LAYERS, or two: say on which packages it may build"
+    return rows[0]
+
+
+def home(module):
+    """The package a module belongs to; one at the root of holo_lite is its own."""
+    return tuple(module.split(".")[:2]) if module.startswith("holo_lite.") else (module.split(".")[0],)
+
+
+# The packages' own __init__ hold nothing (tested below) but holo_lite's, which looks names up when asked.
+MODULES = [module for module, path in SOURCES.items() if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_package_imports_itself_or_a_lower_row(module):
+    others = [name for name in imports(module) if home(name) != home(module)]
+    assert [name for name in others if row(name) >= row(module)] == []
+
+
+def test_a_row_names_what_is_there():
+    found = {".".join(home(module)) for module in MODULES} | {"profiles"}
+    assert {name for names in LAYERS for name in names} == found
+
+
+def test_there_is_no_cycle():
+    graph = {module: set(imports(module)) for module in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError and names the cycle
+
+
+def test_nothing_of_ours_imports_the_facade():
+    """It stands above everything; a module that imported from it would import in a circle."""
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert "holo_lite" not in names, module
+
+
+def test_packages_are_empty_but_the_facade():
+    for module, path in SOURCES.items():
+        if path.name == "__init__.py" and module != "holo_lite":
+            assert [node for node in tree(module).body if not is_text(node)] == [], module
+
+
+def is_text(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def test_the_facade_gives_every_name_it_promises():
+    import holo_lite
+
+    given = {name: getattr(holo_lite, name) for name in holo_lite.__all__}
+    assert all(getattr(found, "__name__", name) == name for name, found in given.items())
+    wrong = "pipelines"
+    with pytest.raises(AttributeError, match="'holo_lite' has no attribute 'pipelines'"):
+        getattr(holo_lite, wrong)
+
+
+def test_the_light_modules_load_nothing_heavy():
+    """One process a module would cost a second; one process that looks after each import does not."""
+    script = (
+        "import importlib, json, sys\n"
+        "found = {}\n"
+        f"for name in {TORCH_FREE!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    found[name] = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS
+    )
+    assert json.loads(done.stdout) == {name: [] for name in TORCH_FREE}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_module_prints(module):
+    calls = [node.func for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+    assert [call for call in calls if isinstance(call, ast.Name) and call.id == "print"] == []
+    written = {ast.unparse(call) for call in calls if isinstance(call, ast.Attribute)}
+    assert written & {"sys.stdout.write", "sys.stderr.write"} == set()
+    if module not in {"cli", "holo_lite.commands.quantize"} and not module.startswith("holo_lite.commands."):
+        assert not any(call.startswith("click.") for call in written)
+
+
+def moves(call):
+    """Whether a call of a method may bring a tensor to another device."""
+    given = [*map(ast.unparse, call.args), *(keyword.arg or "" for keyword in call.keywords)]
+    return call.func.attr in {"cuda", "cpu"} or (
+        call.func.attr == "to" and any("device" in word or "cuda" in word or "cpu" in word for word in given)
+    )
+
+
+def test_the_model_moves_nothing_between_devices():
+    """Where weights stand is the loader's and the experts' business; the model takes them where they are."""
+    model = [module for module in MODULES if module.startswith("holo_lite.model.")]
+    nodes = [node for module in model for node in ast.walk(tree(module))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
+
+
+def test_every_package_is_in_the_distribution():
+    """An editable install finds them all the same; a wheel does not."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {module_name(path) for name in PACKAGES for path in (ROOT / name).rglob("__init__.py")}
+    assert set(declared) == found

@@ -1,0 +1,297 @@
+"""The card's lane without a card: whatever order a card takes its streams in, the bits are the CPU's.
+
+`fake_cuda` stands in for torch.cuda. Blocks' forwards are queued on its computing stream, as kernels would be, so
+that the host is far ahead of them; what reads their results waits.
+"""
+
+import copy
+from dataclasses import replace
+from itertools import count
+
+import pytest
+import torch
+from fake_cuda import BLOCK, COPY, ORDERS, FakeCuda
+from test_ladder import PLAN, denoiser, drive, undisturbed  # noqa: F401 - two are fixtures
+from test_streaming import (  # noqa: F401 - plain is a fixture
+    CLIP,
+    CPU,
+    FP32,
+    LAYERS,
+    SCHEDULE,
+    TEXT_DIM,
+    forwards,
+    latents_of,
+    plain,
+)
+
+from holo_lite.model.clip import Chunks
+from holo_lite.model.dit import Block, WanDiT
+from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
+from holo_lite.streaming.blocks import BlockStream
+from holo_lite.streaming.cuda_lane import CudaLane
+from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.experts import StreamedExperts, open_images
+from holo_lite.streaming.holdings import ExpertMemory
+from holo_lite.streaming.image import BlockImage, Piece, View
+from holo_lite.streaming.lane import PinError
+from holo_lite.streaming.residency import BlockPlaces, Residency
+from holo_lite.streaming.streamer import Streamer
+
+SIZE = 5000
+DRAWS = [(order, 0) for order in ORDERS[:-1]] + [("any", seed) for seed in range(3)]
+KEPT = [Residency(), Residency(resident=2, cached=1), Residency(resident=LAYERS, resident_other=2)]
+KEPT += [Residency(slots=1, ring=1), Residency(cached=2, slots=3), Residency(pinned=False)]
+
+
+def twin(module):
+    """A module with the weights of this moment, and without its hook."""
+    found = copy.copy(module)
+    found.__dict__.pop("forward", None)
+    found._parameters, found._buffers = dict(module._parameters), dict(module._buffers)
+    found._modules = {name: twin(child) for name, child in module._modules.items()}
+    return found
+
+
+def on_a_card(monkeypatch, order="late", seed=0, limit=2**40):
+    """A card on which blocks compute when they have to, as late as anything looks at what they made."""
+    card = FakeCuda(order, seed, limit)
+    card.install(monkeypatch)
+    forward, project = Block.forward, WanDiT._project
+
+    def queued(block, *given):
+        card.launch()
+        now = twin(block)
+        card.computing.work(lambda: forward(now, *given), BLOCK)
+
+    def looked_at(*given):
+        card.computing.synchronize()
+        return project(*given)
+
+    monkeypatch.setattr(Block, "forward", queued)
+    monkeypatch.setattr(WanDiT, "_project", looked_at)
+    for module in ("experts", "blocks"):
+        monkeypatch.setattr(f"holo_lite.streaming.{module}.lane_for", CudaLane)
+    return card
+
+
+@pytest.fixture(scope="module")
+def expected(plain):  # noqa: F811
+    with StreamedExperts(plain, forwards(), FP32, CPU) as experts:
+        return latents_of(experts)
+
+
+@pytest.mark.parametrize(("order", "seed"), DRAWS)
+@pytest.mark.parametrize("residency", KEPT, ids=str)
+def test_no_order_of_the_streams_changes_a_bit(plain, expected, monkeypatch, residency, order, seed):  # noqa: F811
+    card = on_a_card(monkeypatch, order, seed)
+    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+        found = latents_of(experts)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert card.faults == []
+    assert card.runtime.pinned == {}, "all that was pinned is unpinned again"
+
+
+@pytest.mark.parametrize(("order", "seed"), DRAWS)
+def test_a_run_that_is_cut_off_frees_nothing_that_is_still_written(plain, monkeypatch, order, seed):  # noqa: F811
+    card = on_a_card(monkeypatch, order, seed)
+    with StreamedExperts(plain, forwards(), FP32, CPU, Residency(cached=2)) as experts:
+        steps = sample(
+            experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP
+        )
+        next(steps)
+        steps.close()
+    assert card.faults == []
+    assert card.runtime.pinned == {}
+
+
+# --- memory that runs out --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("limit", [2.5, 1.5, 0], ids=["ring only", "one buffer", "nothing"])
+def test_a_card_whose_system_pins_little_makes_the_same_bits(denoiser, undisturbed, monkeypatch, order, limit):  # noqa: F811
+    nbytes = max(image.nbytes for image in open_images(denoiser.paths["low_noise"]).images)
+    card = on_a_card(monkeypatch, order, limit=int(limit * nbytes))
+    found, plan, _ = drive(denoiser, replace(PLAN, resident=1, resident_other=0, pinned_cache_blocks=2))
+    assert (plan.pinned_cache_blocks, plan.pinned_ring) == (0, limit > 2)
+    assert torch.equal(found, undisturbed)
+    assert (card.faults, card.runtime.pinned, card.last_error) == ([], {}, 0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("place", [2, 7, 9])
+def test_a_card_that_is_full_in_the_middle_of_a_step_makes_the_same_bits(
+    denoiser,  # noqa: F811
+    undisturbed,  # noqa: F811
+    monkeypatch,
+    order,
+    place,
+):
+    """Blocks before the one that failed are still under way when the run goes on; nothing of them is left."""
+    card = on_a_card(monkeypatch, order)
+    launch, asked = card.launch, count(1)
+
+    def full_once():
+        if next(asked) == place:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        launch()
+
+    monkeypatch.setattr(card, "launch", full_once)
+    found, plan, _ = drive(denoiser, replace(PLAN, chunks=Chunks(256, 128), pinned_cache_blocks=1))
+    assert [rung.change for rung in plan.rungs] == ["1 resident blocks"]
+    assert torch.equal(found, undisturbed)
+    assert (card.faults, card.runtime.pinned) == ([], {})
+
+
+# --- single waits ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Eight blocks of one tensor each, all bytes of which are the block's number."""
+    found = []
+    for index in range(8):
+        path = tmp_path / f"{index}"
+        path.write_bytes(bytes([index]) * SIZE)
+        view = View("x", (SIZE,), torch.uint8, 0)
+        found.append(BlockImage((Piece(path, 0, SIZE, 0),), (view,), SIZE))
+    return dict(enumerate(found))
+
+
+def lane_of(monkeypatch, order):
+    card = FakeCuda(order)
+    card.install(monkeypatch)
+    return card, CudaLane(CPU)
+
+
+def streamer_of(images, lane, slots, ring):
+    return Streamer(iter(images), images, lane, slots=slots, ring=ring)
+
+
+def buffers(lane):
+    return [lane.device_buffer(SIZE) for _ in range(2)], [lane.host_buffer(SIZE, pinned=True) for _ in range(2)]
+
+
+def read(card, slot, seen):
+    """Compute from a slot: what the block's weights are when the card comes to it."""
+    data = slot.data[:]
+    card.computing.work(lambda: seen.append(int(data.float().mean())), BLOCK)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_slot_of_a_forward_that_was_cut_off_is_filled_again_only_after_it(monkeypatch, images, order):
+    card, lane = lane_of(monkeypatch, order)
+    slots, ring = buffers(lane)
+    seen = []
+    first = streamer_of(images, lane, slots, ring)
+    read(card, first.take(0).slot, seen)
+    first.close()
+    second = Streamer(iter((5, 6)), images, lane, slots=slots, ring=ring)
+    for key in (5, 6):
+        arrival = second.take(key)
+        read(card, arrival.slot, seen)
+        second.give_back(arrival)
+    card.computing.synchronize()
+    second.close()
+    assert seen == [0, 5, 6]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_memory_that_was_given_back_is_filled_only_after_whoever_still_reads_it(monkeypatch, order):
+    card, lane = lane_of(monkeypatch, order)
+    seen = []
+    for number in (3, 4):
+        host, slot = lane.host_buffer(SIZE, pinned=False), lane.device_buffer(SIZE)
+        host.data.fill_(number)
+        lane.copy(host, slot, SIZE)
+        lane.await_copied(host)
+        read(card, slot, seen)
+        del slot  # the allocator gives the same memory to the next
+    card.computing.synchronize()
+    assert seen == [3, 4]
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["through the ring", "beside the ring"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_blocks_that_stay_have_come_before_anybody_computes_with_them(plain, monkeypatch, order, streaming):  # noqa: F811
+    """Copies follow each other through few buffers, and nothing later waits for them."""
+    card, lane = lane_of(monkeypatch, order)
+    parts = {expert: open_images(path) for expert, path in plain.items()}
+    residency = Residency(resident=LAYERS, resident_other=2)
+    places = {expert: BlockPlaces.chosen(LAYERS, residency) for expert in parts}
+    held, disk = ExpertMemory(lane, parts), DiskReader()
+    held.fit(residency, places, list(parts), streaming=streaming)
+    assert len(held.resident) == LAYERS + 2
+    for (expert, block), slot in held.resident.items():
+        expected = torch.empty_like(slot.data)
+        disk.read(parts[expert].images[block], expected)
+        assert torch.equal(slot.data, expected), (expert, block)
+    disk.close()
+    held.close()
+    assert (card.faults, card.runtime.pinned) == ([], {})
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_host_buffer_is_unpinned_after_the_copy_out_of_it(monkeypatch, order):
+    card, lane = lane_of(monkeypatch, order)
+    host, slot = lane.host_buffer(SIZE, pinned=True), lane.device_buffer(SIZE)
+    lane.copy(host, slot, SIZE)
+    lane.free_host(host)
+    lane.free_host(host)
+    assert card.faults == []
+    assert card.runtime.pinned == {}
+    lane.drain()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_time_computation_waits_is_the_cards(monkeypatch, images, order):
+    """The first block's whole copy, and of the others what is longer than a block computes."""
+    card, lane = lane_of(monkeypatch, order)
+    streamer = streamer_of(images, lane, *buffers(lane))
+    for key in images:
+        arrival = streamer.take(key)
+        read(card, arrival.slot, [])
+        streamer.give_back(arrival)
+    assert lane.waited() == pytest.approx((COPY + 7 * (COPY - BLOCK)) / 1000)
+    assert lane.waited() == 0
+    streamer.close()
+
+
+# --- pinned memory that is refused -----------------------------------------------------------------
+
+
+def test_a_refusal_to_pin_is_taken_up_before_a_kernel_is_blamed_for_it(monkeypatch):
+    card = FakeCuda(limit=SIZE)
+    card.install(monkeypatch)
+    lane = CudaLane(CPU)
+    lane.host_buffer(SIZE, pinned=True)
+    with pytest.raises(PinError):
+        lane.host_buffer(1, pinned=True)
+    card.launch()
+
+
+def test_a_system_without_pages_for_a_buffer_pins_none(monkeypatch):
+    _, lane = lane_of(monkeypatch, "late")
+
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("holo_lite.streaming.cuda_lane.mmap.mmap", refuse)
+    with pytest.raises(PinError, match="Cannot allocate memory"):
+        lane.host_buffer(SIZE, pinned=True)
+
+
+def test_streams_of_blocks_that_cannot_begin_leave_nothing_pinned(monkeypatch, images):
+    card = on_a_card(monkeypatch, limit=SIZE)
+    with pytest.raises(PinError):
+        BlockStream([], list(images.values()), dtype=FP32, device=CPU)
+    assert card.runtime.pinned == {}
+    card.runtime.limit = 2**40
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(card, "empty", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        BlockStream([], list(images.values()), dtype=FP32, device=CPU)
+    assert card.runtime.pinned == {}

@@ -1,0 +1,72 @@
+"""A small source to convert, in the shapes that people's files have, and conversions of it, for tests."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from small_model import random_model
+from whole_models import PUBLISHED as SIZES
+
+from holo_lite.weights.converted import ConvertedFile
+from holo_lite.weights.folder import open_folder
+from quantize import job
+from quantize.inputs import ROLES, plan_conversion
+from quantize.recipe import Recipe
+
+DATA = Path(__file__).parents[1] / "parity_data"
+CPU = torch.device("cpu")
+BLOCKS = SIZES.num_layers
+EXPERTS = ("high_noise", "low_noise")
+
+
+def expert_weights(seed=0, dtype=torch.bfloat16, sizes=SIZES):
+    return {name: tensor.contiguous() for name, tensor in random_model(sizes, seed, dtype).state_dict().items()}
+
+
+def encoder_weights():
+    return {name: tensor.bfloat16() for name, tensor in load_file(DATA / "text_encoder.safetensors").items()}
+
+
+def vae_weights():
+    return load_file(DATA / "vae.safetensors")
+
+
+def write_source(folder, variant="sparse"):
+    """The released files by name, all of them small."""
+    folder.mkdir(parents=True)
+    for seed, noise in enumerate(EXPERTS):
+        save_file(expert_weights(seed), folder / f"{variant}_{noise}.safetensors")
+    torch.save(encoder_weights(), folder / "models_t5_umt5-xxl-enc-bf16.pth")
+    torch.save(vae_weights(), folder / "Wan2.1_VAE.pth")
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    return folder
+
+
+def plan(source, out, scheme="nf4", *, recipe=None, attention=None, loras=None, roles=ROLES):
+    folder = open_folder(source, attention)
+    return plan_conversion(folder, out, recipe or Recipe(scheme), device=CPU, loras=loras, roles=roles)
+
+
+def convert(source, out, scheme="nf4", **options):
+    """Carry a conversion out; returns its events."""
+    return list(job.run_conversion(plan(source, out, scheme, **options)))
+
+
+def contents(folder):
+    """Every file under a folder, by its name in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stored(out, role):
+    """Everything a component stores."""
+    file = ConvertedFile(out / role)
+    return {name: file.load(name) for name in file.entries}
+
+
+def notes(events):
+    return [event.text for event in events if type(event).__name__ == "Note"]
+
+
+def copied(source, to):
+    return Path(shutil.copytree(source, to))
