@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from holo_lite.commands.stopping import Stop
 
 MISTAKE = 2
-LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for them, and a CPU waits less for memory
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch then asks Linux for large pages, and a CPU waits less for memory
 
 
 def main() -> None:
-    """Run the command line; the process's exit code says how it went."""
+    """Run the command line and exit with its code: 0 on success, 2 on a mistake."""
     os.environ.setdefault(LARGE_PAGES, "1")
     forget_current_folder()
     handler = signal.getsignal(signal.SIGINT)
@@ -86,12 +86,12 @@ def _ended(stop: Stop) -> int:
 
 
 def _interrupted(stop: Stop, told: str) -> int:
-    _say(f"interrupted; {told or 'nothing half-written was left'}")
+    _say(f"interrupted; {told or 'no half-written file is left'}")
     return stop.code
 
 
 def _mistake(message: str) -> int:
-    """Say on one line what is wrong."""
+    """Report on one line what is wrong."""
     _say(f"error: {' '.join(message.split())}")
     return MISTAKE
 

@@ -2,7 +2,7 @@
 
 HoloCine adds no parameters to Wan 2.2 T2V A14B, so its shape follows from the tensors themselves. Only the
 number of heads leaves no trace there: the released models have heads of 128, and a smaller model says
-otherwise in a ``dit_config.json`` beside its weights, with eps if it is another one.
+so in a ``dit_config.json`` next to its weights, with eps if it differs.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ HOLOCINE_14B = DiTConfig(dim=5120, num_heads=40, ffn_dim=13824, num_layers=40)
 
 
 def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
-    """Infer an expert's configuration from its tensors' shapes and a ``dit_config.json`` beside `source`.
+    """Infer an expert's configuration from its tensors' shapes and a ``dit_config.json`` next to `source`.
 
     Raises `CheckpointError` when a tensor that decides a size is missing, or the sizes do not fit together.
     """
@@ -92,7 +92,7 @@ def dit_config(shapes: Shapes, source: Path) -> DiTConfig:
     if config.num_heads < 1 or config.dim % config.num_heads or config.head_dim % 2:
         raise CheckpointError(
             f"{source}: width {config.dim} does not divide into {config.num_heads or 'the released'} heads; "
-            "give num_heads in a dit_config.json beside it"
+            "give num_heads in a dit_config.json next to it"
         )
     if config.freq_dim % 2:
         raise CheckpointError(f"{source}: is not a Wan 2.2 T2V A14B expert: freq_dim {config.freq_dim} is odd")
@@ -136,9 +136,9 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     try:
         found = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is not JSON ({error}); mend or remove it") from error
+        raise CheckpointError(f"{path}: is not JSON ({error}); fix or remove it") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: is not a JSON table; mend or remove it")
+        raise CheckpointError(f"{path}: is not a JSON table; fix or remove it")
     known = {**dataclasses.asdict(config), **FIXED}
     for name, value in found.items():
         if name not in known:
@@ -147,7 +147,7 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
             raise CheckpointError(f"{path}: {name} is {value!r}, but the weights have {known[name]}")
     heads, eps = found.get("num_heads", config.num_heads), found.get("eps", config.eps)
     if "num_heads" in found and (type(heads) is not int or heads < 1):
-        raise CheckpointError(f"{path}: num_heads {heads!r}: give a whole number from 1")
+        raise CheckpointError(f"{path}: num_heads {heads!r}: give a whole number, at least 1")
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(f"{path}: eps {eps!r}: give a number between 0 and 1")
     return dataclasses.replace(config, num_heads=heads, eps=eps)
@@ -166,7 +166,7 @@ PUBLISHED_NEGATIVE = (
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model makes when nobody says otherwise. Sizes in pixels, length in frames."""
+    """What a model makes by default. Sizes in pixels, length in frames."""
 
     frames: int = 241
     height: int = 480

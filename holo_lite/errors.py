@@ -1,6 +1,6 @@
 """Every error a person can meet, as one tree.
 
-    HoloError                    something the person can mend; exit code 2
+    HoloError                    something the person can fix; exit code 2
     ├── StoryboardError          the storyboard file, its captions, frames or cuts
     ├── PromptError              the text: tags, windows, the 512-token limit
     ├── SettingsError            a size, a step count, a scale, an option
@@ -8,12 +8,12 @@
     ├── OutputError              a place that cannot be written, a video that cannot be read
     ├── FetchError               the hub: out of reach, refusing, or sending something else
     │   └── PassingError         the same request may succeed in a while (in `holo_lite.fetch.hub`)
-    ├── RunError                 the folder of a run that is to go on: damaged, foreign, or of another run
+    ├── RunError                 the folder of a run to resume: damaged, foreign, or of another run
     ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
     │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
     └── RoomError                memory that ran out and cannot be made do with
 
-A message is one line: what is wrong, where, and how to mend it. Our own mistakes are assertions,
+A message is one line: what is wrong, where, and how to fix it. Our own mistakes are assertions,
 never one of these.
 """
 
@@ -26,7 +26,7 @@ LINE = 120  # characters of what another's error says, in a message to a person
 
 
 class HoloError(Exception):
-    """The root: one line that says what is wrong, where, and how to mend it."""
+    """The root: one line that says what is wrong, where, and how to fix it."""
 
 
 class StoryboardError(HoloError):
@@ -70,7 +70,7 @@ class RoomError(HoloError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest known name, or nothing when none is close."""
+    """Return ``; did you mean 'x'?`` for the closest known name, or an empty text if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
 

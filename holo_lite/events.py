@@ -1,4 +1,4 @@
-"""What a run tells whoever drives it, in the order in which it happens."""
+"""The events of a run, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class GoingOn:
-    """The run was begun before, and goes on after `done` of `steps` steps from the state in `folder`.
+    """The run was begun before, and continues after `done` of `steps` steps from the state in `folder`.
 
-    `changes` are circumstances that are other ones now, such as ``torch 2.13.0, now 2.14.0``: where there are any,
-    the result may differ in the last bits from that of a run that was not cut off.
+    `changes` are circumstances that have changed, such as ``torch 2.13.0, now 2.14.0``: if there are any, the
+    result may differ in the last bits from that of an uninterrupted run.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class GoingOn:
 
 @dataclass(frozen=True)
 class NotSaved:
-    """The state cannot be saved, and why. The run goes on; if it is cut off, it begins again after step `saved`."""
+    """The state cannot be saved, and why. The run continues; if interrupted, it resumes after step `saved`."""
 
     why: str
     saved: int
@@ -106,7 +106,7 @@ class NoPreview:
 
 @dataclass(frozen=True)
 class SteppedDown:
-    """Memory ran out; the run goes on with a smaller plan. `change` says what is smaller, for a person."""
+    """Memory ran out; the run continues with a smaller plan. `change` describes what is smaller, for a person."""
 
     plan: Plan
     change: str

@@ -34,7 +34,7 @@ BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
 @dataclass(frozen=True)
 class Options:
-    """What a person says beside the storyboard, and before it. None: not said.
+    """The options of a run; they override the storyboard. None: not given.
 
     `frames` is the length of the video, and `cuts` the first frames of all shots but the first, counted from 0; all
     are rounded to 4t+1. `height` and `width` are pixels, multiples of 16; `fps` is frames a second. `steps` says
@@ -114,11 +114,13 @@ class RunSettings:
 
     @property
     def options(self) -> Options:
-        """What to say beside the storyboard to make this video again with the same model."""
+        """The options that, with the storyboard, make this video again with the same model."""
         names = [option.name for option in dataclasses.fields(Options)]
         said = Options(**{name: getattr(self, name) for name in names})
         if any(shot.frames is not None or shot.seconds is not None for shot in self.storyboard.shots):
-            return dataclasses.replace(said, frames=None, cuts=None)  # the shots say it, and must say it alone
+            return dataclasses.replace(
+                said, frames=None, cuts=None
+            )  # the shots give the timing, and must be alone in that
         return said
 
     def to_json(self) -> str:

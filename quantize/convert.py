@@ -1,7 +1,7 @@
-"""Carrying out a conversion, shard by shard, so that it can be cut off anywhere and gone on with.
+"""Carrying out a conversion, shard by shard, so that it can be interrupted anywhere and continued.
 
 A tensor is read, checked for NaN and Inf, packed under its scheme, compared with what it was, and written; then
-its pages are given back. At most one tensor stands in memory, whatever the checkpoint's size. The manifest is
+its pages are given back. At most one tensor is in memory, whatever the checkpoint's size. The manifest is
 written last: a folder without one is not a model yet.
 """
 
@@ -46,7 +46,7 @@ from quantize.source import row_slices
 
 VAE = "vae"  # the component's name, and its folder's
 LOCK = "lock"  # in the folder while a process converts into it, and after it was killed
-SPARE = 64 * 2**20  # bytes of disk left free beside what is written
+SPARE = 64 * 2**20  # bytes of disk left free in addition to what is written
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Conversion:
     recipe: Recipe
     sources: tuple[Path, ...]
     extras: dict[str, bytes]  # small files written as they are: tokenizer, configs
-    facts: dict[str, Any]  # attention, defaults, loras, licence: what the manifest says beside
+    facts: dict[str, Any]  # attention, defaults, loras, licence: the manifest's other entries
     device: torch.device
     tools: dict[str, str]
 
@@ -90,7 +90,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """The model stands. `errors` are relative, by component and tensor."""
+    """The model is finished. `errors` are relative, by component and tensor."""
 
     manifest: Manifest
     errors: dict[str, dict[str, float]]
@@ -108,7 +108,7 @@ Event = PhaseEvent | Converted
 
 
 def convert(conversion: Conversion, cancel: Cancel | None = None) -> Iterator[Event]:
-    """Write everything but the manifest, or go on where an earlier run was cut off.
+    """Write everything except the manifest, or continue an interrupted run.
 
     By the token `cancel` any thread ends it before the next tensor, or piece of a file that is hashed.
 
@@ -157,7 +157,7 @@ def finish(conversion: Conversion, manifest: Manifest) -> None:
 
 
 def take_up(conversion: Conversion, cancel: Cancel) -> Generator[PhaseEvent, None, Journal]:
-    """Take up the journal of an interrupted run of the same conversion, or begin one; what stands is checked.
+    """Continue the journal of an interrupted run of the same conversion, or begin one; finished files are checked.
 
     Raises `OutputError` if the folder holds anything else, or the disk is too small for the rest.
     """
@@ -176,7 +176,7 @@ def take_up(conversion: Conversion, cancel: Cancel) -> Generator[PhaseEvent, Non
         _check_disk(conversion, sum(record["nbytes"] for record in journal.shards.values()))
         return journal
     changed = [key for key in begun if journal.begun.get(key) != begun[key]]
-    yield Note(f"begun with other {' and '.join(changed)}, so bits may differ; starting over")
+    yield Note(f"begun with different {' and '.join(changed)}, so bits may differ; starting over")
     for file in conversion.shards:
         (out / file).unlink(missing_ok=True)
     _check_disk(conversion, 0)
@@ -184,7 +184,7 @@ def take_up(conversion: Conversion, cancel: Cancel) -> Generator[PhaseEvent, Non
 
 
 def _circumstances(conversion: Conversion) -> dict[str, Any]:
-    """What may decide the last bits beside the plan."""
+    """What may decide the last bits in addition to the plan."""
     device = conversion.device
     on_card = device.type == "cuda"
     unit = torch.cuda.get_device_name(device) if on_card else torch.backends.cpu.get_cpu_capability()
@@ -204,7 +204,7 @@ def _check_finished(conversion: Conversion, journal: Journal, cancel: Cancel) ->
             del journal.shards[file]
             yield Note(f"{file} changed since it was written; writing it again")
         yield PhaseAdvanced(done, file)
-    yield Note(f"going on: {len(journal.shards)} of {len(planned)} files stand")
+    yield Note(f"continuing: {len(journal.shards)} of {len(planned)} files are finished")
 
 
 def _check_empty(out: Path) -> None:
@@ -212,7 +212,10 @@ def _check_empty(out: Path) -> None:
         raise OutputError(f"{out}: is a file; name a folder")
     if (out / FILE_NAME).is_file():
         raise OutputError(f"{out}: holds a finished model; name another folder, or --verify to check it")
-    begun = {out / LOCK, partial_name(out / JOURNAL_NAME)}  # all there is of one killed before its first line stood
+    begun = {
+        out / LOCK,
+        partial_name(out / JOURNAL_NAME),
+    }  # all there is of one killed before its first line was written
     if out.is_dir() and any(path not in begun for path in out.iterdir()):
         raise OutputError(f"{out}: is not empty and holds no unfinished conversion; name another folder")
 
@@ -311,7 +314,7 @@ def verify(folder: Path, cancel: Cancel | None = None) -> Generator[PhaseEvent, 
         _check_hash(folder / shard.file, shard.sha256, cancel)
         done += shard.nbytes
         yield PhaseAdvanced(done, shard.file)
-    yield Note(f"all {len(shards) + len(manifest.files)} files are as they were written")
+    yield Note(f"verified: all {len(shards) + len(manifest.files)} files match their checksums")
 
 
 def _check_hash(path: Path, sha256: str, cancel: Cancel) -> None:

@@ -33,7 +33,7 @@ from quantize.recipe import Recipe
 from quantize.source import Source
 
 ROLES = ("high_noise", "low_noise", "text_encoder", "vae")
-OWN_LICENCE = "licence.txt"  # beside the weights of a model that is not HoloCine
+OWN_LICENCE = "licence.txt"  # next to the weights of a model that is not HoloCine
 LICENCE = (
     "The HoloCine experts in this folder are licensed CC BY-NC-SA 4.0: for research and other non-commercial use, "
     "with attribution, and shared alike; quantizing them makes an adaptation under the same licence. The umt5-xxl "
@@ -87,7 +87,7 @@ def _check_apart(source: Path, out: Path) -> None:
     if place == source:
         raise OutputError(f"{out}: is the source; name another folder to write into")
     if source in place.parents:
-        raise OutputError(f"{out}: lies inside the source; name a folder beside it")
+        raise OutputError(f"{out}: is inside the source; name a folder next to it")
 
 
 def _licence(source: Path) -> str:

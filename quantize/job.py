@@ -63,10 +63,10 @@ def run_conversion(conversion: Conversion, cancel: Cancel | None = None) -> Gene
 
     By the token `cancel` any thread ends it before the next tensor; the shards that stand are not made again.
     Raises as `convert` does, and `CheckpointError` for a result too coarse; its ``quality.json`` is written
-    all the same, and no manifest, so that the folder is no model. Raises `OutputError` while another process
+    in spite of that, and no manifest, so that the folder is not a model. Raises `OutputError` while another process
     converts into the folder.
     """
-    refusal = OutputError(f"{conversion.out}: another process converts into it; wait for it, or stop it")
+    refusal = OutputError(f"{conversion.out}: another process is converting into it; wait for it, or stop it")
     with holding(conversion.out, LOCK, refusal):
         yield from _finished(conversion, cancel or Cancel())
 
@@ -95,9 +95,9 @@ def _judged(conversion: Conversion, converted: Converted) -> Iterator[Conversion
 
 def _warnings(quality: Quality) -> Iterator[Note]:
     above = quality.exceeding(1.0)
-    yield from (Note(f"above its scheme's bound: {line}") for line in above[:NAMED])
+    yield from (Note(f"slightly less accurate than usual: {line}") for line in above[:NAMED])
     if len(above) > NAMED:
-        yield Note(f"above their schemes' bounds: {len(above) - NAMED} more, named in {REPORT}")
+        yield Note(f"slightly less accurate than usual: {len(above) - NAMED} more, listed in {REPORT}")
 
 
 def judge(conversion: Conversion, converted: Converted) -> Quality:

@@ -1,7 +1,7 @@
 """What a conversion has finished, kept so that it can be killed at any moment.
 
 The journal is a file of JSON lines in the output folder: first what decides the result (plan, device, versions),
-then a line for every shard that stands whole under its name, and for every source that has been hashed. It
+then a line for every shard that is complete under its name, and for every source that has been hashed. It
 begins whole, under a temporary name; a line is on the disk before the next piece of work begins, and a line torn
 by a crash is as if it had not been written.
 """
@@ -79,7 +79,7 @@ class Journal:
         return cls(path, begun, {each["file"]: each for each in shards}, {each["file"]: each for each in sources})
 
     def finish_shard(self, record: dict[str, Any]) -> None:
-        """Note a shard that stands whole under its name: file, nbytes, sha256, and what was measured."""
+        """Note a shard that is complete under its name: file, nbytes, sha256, and what was measured."""
         self.shards[record["file"]] = record
         self._append({"shard": record})
 

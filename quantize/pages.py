@@ -1,7 +1,7 @@
 """Giving back the pages of a mapped file.
 
 What is read through a mapping stays counted as the process's memory until the system wants it back, and a
-system that is short of memory may rather push other programs to the swap. A converter reads every page once,
+system that is short of memory may swap out other programs instead. A converter reads every page once,
 so it gives each back as soon as it is done with it: the process stays as small as one tensor.
 """
 

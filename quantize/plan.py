@@ -77,7 +77,7 @@ class Inputs:
     source: Source
     config: Mapping[str, Any]
     order: tuple[str, ...]
-    plain_dtype: torch.dtype | None = torch.bfloat16  # of tensors stored as they are; None: the source's own
+    plain_dtype: torch.dtype | None = torch.bfloat16  # of tensors stored unchanged; None: the source's own
     single_file: str | None = None  # put everything in one file of this name
 
 

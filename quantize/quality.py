@@ -49,7 +49,7 @@ class Quality:
     def exceeding(self, factor: float) -> list[str]:
         """Tensors whose error is above `factor` times their scheme's bound, with both figures."""
         return [
-            f"{component}/{name} ({error:.4f}, bound {bound:.4f})"
+            f"{component}/{name} (error {error:.4f}, usually under {bound:.4f})"
             for component, name, error, bound in self._rows()
             if not error <= factor * bound  # NaN is above any bound
         ]
@@ -98,7 +98,7 @@ def refuse_bad(quality: Quality) -> None:
     """Raise `CheckpointError` that names tensors whose error is above 1.5 times their scheme's bound."""
     if bad := quality.exceeding(FAIL_FACTOR):
         raise CheckpointError(
-            f"quantized too coarsely, above {FAIL_FACTOR} times the scheme's bound: {first_three(bad)}; "
+            f"not accurate enough, above {FAIL_FACTOR} times the scheme's usual error: {first_three(bad)}; "
             "give these tensors another scheme in a recipe"
         )
 
@@ -125,7 +125,7 @@ def block_errors(component: ComponentPlan, load_packed: Load, device: torch.devi
     """Relative error of the outputs of the first, middle and last block of an expert, on random input.
 
     `load_packed(name)` gives a stored tensor of the converted model. Activations are fp32; the weights they are
-    compared with are the source's in bf16. Of either, one layer's stand in memory at a time.
+    compared with are the source's in bf16. Of either, one layer's are in memory at a time.
     """
     config = DiTConfig(**component.config)
     chosen = sorted({0, config.num_layers // 2, config.num_layers - 1})

@@ -1,8 +1,8 @@
-"""8-bit floats and the scales beside them.
+"""8-bit floats and their scales.
 
 A weight in float8 has 3 bits after the point and little range, so tools divide it by a scale first and store
-that: ``X.scale_weight`` or ``X.weight_scale`` beside ``X.weight``, one number for all, one per row, or one per
-block of a row. Beside those stand things that only matter to arithmetic in 8 bits, and markers that say how
+that: ``X.scale_weight`` or ``X.weight_scale`` next to ``X.weight``, one number for all, one per row, or one per
+block of a row. There are also things that only matter to arithmetic in 8 bits, and markers that say how
 the file was made; a converter passes over them.
 """
 
@@ -39,7 +39,7 @@ class Scaling:
 
 
 def find_scalings(file: WeightFile) -> tuple[list[str], dict[str, Scaling]]:
-    """Tell a file's weights from what stands beside them.
+    """Separate a file's weights from their scales and markers.
 
     Returns the weights' names and, for those that have one, their scaling. A scale without a weight counts as
     a weight, so that it is found superfluous. Raises `CheckpointError` for a scale that does not fit.
@@ -64,7 +64,7 @@ def _scaling(file: WeightFile, name: str, weight: str) -> Scaling:
     blocks = count == 3 and len(shape) == 2 and scale.shape[0] == shape[0] and scale.shape[2] == 1
     if not (single or rows or (blocks and scale.shape[1] and shape[1] % scale.shape[1] == 0)):
         raise CheckpointError(
-            f"{file.path}: the scale {name} of {list(scale.shape)} is of no kind known here; take the bf16 file"
+            f"{file.path}: the scale {name} of {list(scale.shape)} is of an unknown kind; take the bf16 file"
         )
     return Scaling(file.load(name))
 

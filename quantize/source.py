@@ -1,6 +1,6 @@
 """A file of any kind as what the converter wants: finite tensors under the model's own names.
 
-A checkpoint may have been through other tools: its weights in 8-bit floats with a scale beside each, its names
+A checkpoint may have been through other tools: its weights in 8-bit floats with a scale for each, its names
 prefixed, its shape that of GGUF. And the person may want adapters merged into it. All of that ends here; what
 comes out is plain tensors, and the rest of the converter knows of one kind of input.
 

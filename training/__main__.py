@@ -1,4 +1,4 @@
-"""Train holo-tiny from nothing: VAE, latents, experts, model folder. Every part can be cut off and goes on."""
+"""Train holo-tiny from scratch: VAE, latents, experts, model folder. Every part can be interrupted."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from training.vae import train_decoder, train_vae
 @click.option(
     "--recipe", "name", type=click.Choice(list(RECIPES)), default="full", show_default=True, help="How much of all."
 )
-@click.option("--minutes", default=9.0, help="End this part after so many minutes; the same command goes on.")
+@click.option("--minutes", default=9.0, help="End this part after this many minutes; the same command continues.")
 @click.option("--threads", default=2, help="CPU threads.")
 def main(work: Path, name: str, minutes: float, threads: int) -> None:
-    """Train in WORK; the finished model stands in WORK/model, its scores in WORK/scores.json."""
+    """Train in WORK; the finished model is in WORK/model, its scores in WORK/scores.json."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
     done = run(work, RECIPES[name], Part(work, time.monotonic() + 60 * minutes))
-    click.echo(f"{work / 'model'} is done." if done else "Not done yet; the same command goes on.")
+    click.echo(f"{work / 'model'} is done." if done else "Not done yet; the same command continues.")
 
 
 def run(work: Path, recipe: Recipe, part: Part) -> bool:

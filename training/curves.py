@@ -14,7 +14,7 @@ SMOOTH = 9  # neighbouring log lines in one mean, and fewer where there are few
 
 
 def draw_curves(logs: list[Path], out: Path) -> None:
-    """Draw one panel for each log (lines of JSON with "step" and losses), two beside each other."""
+    """Draw one panel for each log (lines of JSON with "step" and losses), two side by side."""
     rows = (len(logs) + 1) // 2
     sheet = Image.new("RGB", (2 * WIDTH, rows * HEIGHT), "white")
     for index, log in enumerate(logs):

@@ -229,7 +229,7 @@ def _read(reader: Reader, told: list[Told]) -> Text:
 
 
 def _up_and_down(progress: float) -> float:
-    """Learning rate: up, level until a half, then straight down to a third, where the experts go on."""
+    """Learning rate: up, level until a half, then straight down to a third, where the experts continue."""
     return min(1.0, progress / 0.02 + 0.02, 1 - (progress - 0.5) / 0.5 * 0.65)
 
 

@@ -1,6 +1,6 @@
 """A training that can be cut off: it works in parts, and its state lies in one file.
 
-The state is written whole or not at all, at the end of each part and every minute; the same command goes on from
+The state is written whole or not at all, at the end of each part and every minute; the same command continues from
 there. What happens depends on the seed and the number of steps alone, but for the last bits.
 """
 

@@ -1,4 +1,4 @@
-"""What a finished training is worth: its scores in the gate, printed and kept beside the model."""
+"""What a finished training is worth: its scores in the gate, printed and saved with the model."""
 
 from __future__ import annotations
 

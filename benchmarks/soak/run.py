@@ -47,7 +47,7 @@ class Ledger:
     _done: int = 0
 
     def take_up(self) -> None:
-        """The run begins, or goes on."""
+        """The run begins, or resumes."""
         self._done = 0
 
     def go_on(self, done: int) -> None:

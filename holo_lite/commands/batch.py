@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from holo_lite.settings import Options
 
 NOT_ALL = 1
-WORDS = {"done": "done", "there": "was there", "other": "is another", "failed": "failed"}
+WORDS = {"done": "done", "there": "kept", "other": "different", "failed": "failed"}
 
 
 @click.command()
@@ -41,8 +41,8 @@ def batch(
 ) -> None:
     """Make a video of every storyboard in SOURCES: files, and folders of them.
 
-    The model is opened once. What is there already is left as it is; what fails is told, and the rest goes on.
-    Ends with 0 if all videos are there, with 1 if not.
+    The model is opened once. Existing videos are kept; failures are reported and the rest continues.
+    The exit code is 0 if all videos exist at the end, 1 if not.
     """
     from holo_lite.jobs.batch import find_items
 
@@ -52,7 +52,7 @@ def batch(
     try:
         _run(pipeline, items, options, ended, again=overwrite, preview=preview)
     except (KeyboardInterrupt, Cancelled):
-        raise click.Abort("what is done stays; to go on, type the same command") from None
+        raise click.Abort("finished videos are kept; type the same command to continue") from None
     finally:
         for line in summary(items, ended):
             tell(line)
@@ -69,7 +69,7 @@ def _run(
     again: bool,
     preview: int | None,
 ) -> None:
-    """Make the videos, show how it goes, and collect what became of each."""
+    """Make the videos, show the progress, and collect the result of each."""
     from holo_lite.jobs.batch import render_batch, saved_run
     from holo_lite.jobs.items import ItemEnded, ItemStarted
     from holo_lite.views.run import display, show
@@ -94,18 +94,18 @@ def _run(
 
 
 def summary(items: Sequence[BatchItem], ended: Sequence[ItemEnded]) -> Iterator[str]:
-    """A line for each storyboard, in the order in which they were named, and how many there are of each kind."""
+    """A line for each storyboard, in the order given, and how many there are of each kind."""
     by_item = {each.item: each for each in ended}
     yield from (_line(by_item[item]) if item in by_item else f"{'not begun':10}  {item.video}" for item in items)
     counts = {word: sum(each.state == state for each in ended) for state, word in WORDS.items()}
     said = [f"{count} {word}" for word, count in counts.items() if count]
     if len(ended) < len(items):
-        said.append(f"{len(items) - len(ended)} not begun or cut off")
+        said.append(f"{len(items) - len(ended)} not begun or interrupted")
     yield ", ".join(said)
 
 
 def _line(ended: ItemEnded) -> str:
-    """What became of one: the video, unless an error names it or its storyboard."""
+    """The result of one: its video, unless an error names it or its storyboard."""
     why = ended.why or f"in {round(ended.seconds) // 60}:{round(ended.seconds) % 60:02}"
     named = why.startswith((f"{ended.item.storyboard}:", f"{ended.item.video}:"))
     subject = "" if named else f"{ended.item.video}  "

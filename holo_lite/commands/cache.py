@@ -10,9 +10,9 @@ from holo_lite.commands.telling import tell
 @click.group(invoke_without_command=True)
 @click.pass_context
 def cache(context: click.Context) -> None:
-    """Say where caches are and how large; `cache clear` empties them.
+    """Show the caches' location and size; `cache clear` empties them.
 
-    They only save time: encoded prompts, measured speeds, plans that held. HOLO_LITE_CACHE names another folder.
+    They only save time: encoded prompts, measured speeds, plans that worked. HOLO_LITE_CACHE names another folder.
     """
     if context.invoked_subcommand is not None:
         return

@@ -23,12 +23,10 @@ IN_A_PIPE = 100  # columns
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder of the model that will read it, to count tokens."
 )
-@click.option(
-    "--tokenizer", type=click.Path(path_type=Path), help="A tokenizer.json to count tokens with, instead."
-)
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Count tokens with this tokenizer.json instead.")
 @timing_options
 @attention_option
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of the drawing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the drawing.")
 def check(
     storyboard: str,
     model: Path | None,
@@ -38,9 +36,9 @@ def check(
     attention: str | None,
     **said: Any,
 ) -> None:
-    """Draw the timeline of STORYBOARD and say what may go wrong with it, before any weight is read.
+    """Draw the timeline of STORYBOARD and show what may go wrong with it. Reads no weights.
 
-    Ends with 0 if nothing is found, with 1 if something is, with 2 if no video can be made of it.
+    The exit code is 0 if nothing is found, 1 if something is, 2 if no video can be made of it.
     """
     from holo_lite.config import Defaults
     from holo_lite.preflight.check import check_storyboard, named_model, tokenizer_of
@@ -56,7 +54,7 @@ def check(
     )
     show(report, as_json=as_json)
     if words:
-        read_prompt(board.prompt, words)  # refuses what is too long, in the words of every other command
+        read_prompt(board.prompt, words)  # refuses prompts that are too long, with every other command's message
     if report.findings:
         click.get_current_context().exit(FOUND)
 

@@ -1,4 +1,4 @@
-"""`holo-lite demo`: the built-in model makes its storyboard."""
+"""`holo-lite demo`: the built-in model renders its own storyboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from holo_lite.commands.telling import tell
 )
 @machine_options
 def demo(out: Path, device: str, dtype: str) -> None:
-    """Make a video of five shots and its contact sheet with the built-in model."""
+    """Make a video of five shots and its contact sheet with the built-in model, holo-tiny."""
     from holo_lite.opening.options import ModelOptions
     from holo_lite.runs.own import refuse_another_video
     from holo_lite.settings import Options

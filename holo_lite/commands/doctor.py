@@ -1,4 +1,4 @@
-"""`holo-lite doctor`: what of this machine works, and what to type about the rest."""
+"""`holo-lite doctor`: what works on this machine, and what to type to fix the rest."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), help="A model's folder to look at, too.")
+@click.option("--model", type=click.Path(path_type=Path), help="Also check this model's folder.")
 @attention_option
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, with the facts behind it.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with the facts behind it.")
 def doctor(model: Path | None, attention: str | None, *, as_json: bool) -> int:
-    """Look at this machine by running everything a video needs on a small input.
+    """Check this machine by running everything a video needs on a small input.
 
-    Each line is ok, a note, or a fix with what to type. The exit code is 1 if there is something to fix.
+    Each line is ok, a note, or a fix with what to type. The exit code is 1 if something needs a fix.
     """
     from holo_lite.doctor.judge import judge
     from holo_lite.settings import check_attention
@@ -40,14 +40,14 @@ def doctor(model: Path | None, attention: str | None, *, as_json: bool) -> int:
 
 
 def _look(model: Path | None, attention: Attention | None) -> MachineFacts:
-    """Gather everything, and show how that goes."""
+    """Gather everything, and show the progress."""
     from holo_lite.doctor.look import NAMES, ModelPlace, Seen, gather
     from holo_lite.system.cache_folder import cache_folder
     from holo_lite.views.run import Pace, display
 
     place = ModelPlace(Path.cwd(), cache_folder(), model, attention)
     with closing(gather(place, NAMES)) as events, display(Console(stderr=True)) as view:
-        view.begin("looking at this machine", Pace(len(NAMES)))
+        view.begin("checking this machine", Pace(len(NAMES)))
         for done, event in enumerate(events, start=1):
             if not isinstance(event, Seen):
                 return event

@@ -28,14 +28,14 @@ NOT_IN_THE_FULL_RUN = {"--draft": 0, "--seeds": 1, "--seed": 1}  # options, and 
 
 @dataclass(frozen=True)
 class Drafting:
-    """The full run that drafts are made for, and what a person said of it."""
+    """The full run that drafts are made for, and the options given for it."""
 
     pipeline: Pipeline
     storyboard: str
     board: Storyboard
     options: Options
     full: Job
-    out: Path | None  # of the full run; None: not said
+    out: Path | None  # of the full run; None: not given
     watch: Callable[[Callable[[], Events]], None]  # begins a run and shows how it goes
     overwrite: bool = False
 
@@ -51,7 +51,7 @@ class Drafting:
         tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
 
     def of_seeds(self, text: str, *, small: bool) -> None:
-        """Make a draft for each seed, and a picture of them all; what there is of it, if it is cut off."""
+        """Make a draft for each seed, and a picture of them all; of those that are done, if interrupted."""
         from holo_lite.film.seed_sheet import SeedSheet, check_place
         from holo_lite.jobs.drafts import explanation, parse_seeds
         from holo_lite.runs.own import seeds_at, seeds_mark
@@ -112,7 +112,7 @@ class Drafting:
         return self.pipeline.prepare(self.board, replace(options, seed=seed) if seed is not None else options)
 
     def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> Events:
-        """Make one draft after the other, and show its frames to the sheet."""
+        """Make one draft after the other, and pass its frames to the sheet."""
         from holo_lite.events import FrameDone
 
         for seed, job in jobs.items():
@@ -123,13 +123,13 @@ class Drafting:
                     yield event
 
     def _beside(self, what: str, suffix: str | None = None) -> Path:
-        """The name of something that belongs to the full run's video."""
+        """The name of a file that belongs to the full run's video."""
         video = self.out or Path(f"{stem_of(self.storyboard)}.mp4")
         return video.with_name(f"{video.stem}-{what}{suffix or video.suffix}")
 
 
 def typed_again(words: Sequence[str], seed: int | None = None) -> str:
-    """The command of the full run, from the words that asked for drafts of it, with a seed if one is given."""
+    """The command of the full run, from the words typed for its drafts, with a seed if one is given."""
     found = ["holo-lite", *_without_drafts(words, keep_seed=seed is None)]
     found += [] if seed is None else ["--seed", str(seed)]
     return typed(found)

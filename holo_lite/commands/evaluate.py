@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: built in]"
+    "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: holo-tiny]"
 )
-@click.option("--baseline", type=click.Path(path_type=Path), help="Another model, computed plainly, for ratios.")
-@click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and read.")
-@click.option("--ablate", help="Take out of the model: windows, representatives or double.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="A model to compare with, without options.")
+@click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and score.")
+@click.option("--ablate", help="Remove a part of the model: windows, representatives or double.")
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
-@click.option("--save", type=click.Path(path_type=Path), help="A JSON file for every storyboard's marks.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write every storyboard's marks to this JSON file.")
 @picture_options
 @saving_options
 @click.option(
@@ -70,9 +70,9 @@ def evaluate(
     fresh: bool,
     **said: Any,
 ) -> None:
-    """Measure how well a model keeps to storyboards of the drawn world, from its pixels.
+    """Measure how well a model follows storyboards of the drawn world, from its pixels.
 
-    Prints a table, then one line of JSON; a picture shows what was asked for beside what was made.
+    Prints a table, then one line of JSON; a picture shows the expected frames next to the model's.
     """
     from holo_lite.evaluation.ablations import check_ablation
     from holo_lite.evaluation.report import ModelNames, check_place
@@ -89,7 +89,7 @@ def evaluate(
     plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
     studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
     other = Studio(load(baseline, plain)) if baseline is not None else None
-    names = ModelNames(str(model or "built in"), str(baseline) if baseline else None, ablation)
+    names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation)
     chosen = reporting_seeds(studio.pipeline.model.fingerprint) if fresh else chosen
     _judge(names, studio, other, storyboards, Options(**said), chosen, out, save)
 
@@ -104,7 +104,7 @@ def _judge(
     out: Path,
     save: Path | None,
 ) -> None:
-    """Run the gate and show what it found; cut off, what it had found till then."""
+    """Run the gate and show its results; if interrupted, those it has so far."""
     from holo_lite.evaluation.outcome import StoryboardJudged
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.report import QualityReport

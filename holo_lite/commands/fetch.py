@@ -1,4 +1,4 @@
-"""`holo-lite fetch`: the released files come from the hub."""
+"""`holo-lite fetch`: download the released files from the hub."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ USUAL = "nf4"  # the scheme that fits the smallest card
     show_default=True,
     help="Folder for the files.",
 )
-@click.option("--accept-licence", is_flag=True, help="Accept the licences that are shown, without being asked.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licences shown, without a question.")
 def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
-    """Download the files of HoloCine, VARIANT sparse or full, from Hugging Face, and check them.
+    """Download the files of HoloCine from Hugging Face and check them. VARIANT is sparse or full.
 
-    Cut off at any moment, the same command goes on where it was. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
-    are respected.
+    If interrupted, the same command continues where it stopped. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
+    are used.
     """
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
@@ -58,7 +58,7 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
             for event in events:
                 show(event, view)
     except (KeyboardInterrupt, Cancelled):
-        raise click.Abort("what has come is kept; to go on, type the same command") from None
+        raise click.Abort("the downloaded part is kept; type the same command to continue") from None
     for line in next_lines(order, _preferred()):
         tell(line)
 
@@ -70,13 +70,13 @@ def _variant(name: str) -> Attention:
     for variant in ATTENTIONS:
         if name == variant:
             return variant
-    raise SettingsError(f"'{name}': HoloCine is there as {' and '.join(ATTENTIONS)}; type holo-lite fetch sparse")
+    raise SettingsError(f"unknown variant '{name}'; choose {' or '.join(ATTENTIONS)}")
 
 
 def _ask() -> None:
-    """Have a person accept the licences. Raises `SettingsError` where nobody can be asked, or says no."""
+    """Ask a person to accept the licences. Raises `SettingsError` without a terminal, or if they refuse."""
     if not sys.stdin.isatty():
-        raise SettingsError("the licences above must be accepted: read them, and give --accept-licence")
+        raise SettingsError("the licences above must be accepted: read them, then add --accept-licence")
     if not click.confirm("Accept these licences and fetch?", err=True):
         raise SettingsError("nothing was fetched: the licences were not accepted")
 
@@ -91,7 +91,7 @@ def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
 
 
 def _preferred() -> str:
-    """The scheme this machine's profile prefers, or the usual one where a full card cannot be asked."""
+    """The scheme this machine's profile prefers, or the usual one if the card has no memory free."""
     from holo_lite.plan.choose import choose_profile
     from holo_lite.plan.machine import this_machine
 

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 @model_option
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
 @run_options
-@click.option("--draft", is_flag=True, help="A quarter of the steps at half the size, to check cuts and framing.")
-@click.option("--seeds", metavar="NUMBERS", help="Drafts to choose from: how many, or which seeds, such as 1,5,9.")
+@click.option(
+    "--draft", is_flag=True, help="Use a quarter of the steps and half the size, to check cuts and framing."
+)
+@click.option("--seeds", metavar="NUMBERS", help="Make drafts to choose from: how many, or a list such as 1,5,9.")
 @overwrite_option
 @preview_option
 @keep_option
@@ -48,9 +50,9 @@ def generate(
     progress: str,
     **said: Any,
 ) -> None:
-    """Make a video of STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
+    """Make a video from STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
 
-    What is said here goes before the storyboard, and that before the model's defaults.
+    Options override the storyboard; the storyboard overrides the model's defaults.
     """
     from holo_lite.runs.folder import RunFolder
     from holo_lite.story.files import load_storyboard

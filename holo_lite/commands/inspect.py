@@ -1,4 +1,4 @@
-"""`holo-lite inspect`: what a file or folder is."""
+"""`holo-lite inspect`: show what a file or folder is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from holo_lite.commands.telling import tell
 @click.argument("path", type=click.Path(path_type=Path))
 @attention_option
 def inspect(path: Path, attention: str | None) -> None:
-    """Say what PATH is: a checkpoint, a model folder, a storyboard or a video.
+    """Show what PATH is: a checkpoint, a model folder, a storyboard or a video.
 
-    Of a video it prints the storyboard and the command that make it again.
+    For a video, prints the storyboard and command that reproduce it.
     """
     from holo_lite.settings import check_attention
     from holo_lite.views.inspection import inspect as describe

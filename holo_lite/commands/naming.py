@@ -49,7 +49,7 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
         if folder.has_state and not difference(folder.begun().settings, settings):
             return name
         if folder.has_state:
-            tell(f"note: {folder.path} holds another unfinished run; {resuming(folder)} goes on", err=True)
+            tell(f"note: {folder.path} holds another unfinished run; {resuming(folder)} continues it", err=True)
         elif is_free(name) or video_at(name, settings).state == "own":
             return name
     raise AssertionError("numbers do not end")

@@ -1,4 +1,4 @@
-"""`holo-lite plan`: what a run would need."""
+"""`holo-lite plan`: show what a run would need."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from holo_lite.commands.telling import tell
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: HoloCine-14B]"
 )
-@click.option("--gpu", help="A card to plan for instead of this machine, such as 'RTX 4090'.")
+@click.option("--gpu", help="Plan for this card instead of this machine, such as 'RTX 4090'.")
 @run_options
 def plan(storyboard: str, model: Path | None, gpu: str | None, loras: Any, **said: Any) -> None:
-    """Say what a run of STORYBOARD would need, how long it may take, and what else would fit.
+    """Show what a run of STORYBOARD would need, how long it may take, and what else would fit.
 
-    Takes what `generate` takes. Needs no graphics card and loads no weights.
+    Accepts the options of `generate`. Needs no graphics card and loads no weights.
     """
     from holo_lite.opening.options import ModelOptions
     from holo_lite.preflight.forecast import forecast

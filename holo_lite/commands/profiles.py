@@ -1,4 +1,4 @@
-"""`holo-lite profiles`: what each profile can run."""
+"""`holo-lite profiles`: show what each profile can run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from holo_lite.commands.telling import tell
 
 @click.command()
 def profiles() -> None:
-    """List the profiles, with what each can run of HoloCine-14B."""
+    """List the profiles, and how long a clip of HoloCine-14B each can run."""
     from holo_lite.plan.machine import this_machine
     from holo_lite.preflight.forecast import abilities
     from holo_lite.views.forecast import ability_lines

@@ -1,4 +1,4 @@
-"""`holo-lite quantize`: the released files become a smaller model."""
+"""`holo-lite quantize`: make a smaller model from the released files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), required=False)
-@click.option("--scheme", help="bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
-@click.option("--recipe", type=click.Path(path_type=Path), help="TOML with schemes by component and tensor.")
+@click.option("--scheme", help="Number format: bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
+@click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file with schemes by component and tensor.")
 @lora_option
-@click.option("--attention", help="sparse or full experts, where both are there.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--verify", is_flag=True, help="Hash the files of a finished model again instead.")
+@click.option("--attention", help="Variant, if SOURCE has both: sparse or full.")
+@click.option("--device", default="auto", show_default=True, help="Compute on: auto, cpu, cuda or cuda:N.")
+@click.option("--verify", is_flag=True, help="Check the files of a finished model against their checksums instead.")
 def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> None:
-    """Convert the released files in SOURCE, once, to a smaller model in the folder OUT.
+    """Convert the released files in the folder SOURCE, once, to a smaller model in the folder OUT.
 
-    Cut off at any moment, the same command goes on where it was.
+    If interrupted, the same command continues where it stopped.
     """
     from holo_lite.views.progress import show
     from holo_lite.views.run import display
@@ -40,7 +40,7 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
     from quantize.job import run_conversion
 
     if out is None and not verify:
-        raise click.UsageError("give the folder to write into, behind the one with the released files.")
+        raise click.UsageError("missing OUT: give the output folder after the source folder.")
     cancel = token()
     if verify:
         events: Generator[ConversionEvent, None, None] = hash_again(out or source, cancel)
@@ -51,12 +51,12 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
             for event in events:
                 show(event, view)
     except (KeyboardInterrupt, Cancelled):
-        tell("type the same command to go on from here", err=True)
+        tell("type the same command to continue from here", err=True)
         raise
 
 
 def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **said: Any) -> Conversion:
-    """Decide a conversion, and say what it will read and write."""
+    """Decide a conversion, and show what it will read and write."""
     from holo_lite.settings import check_attention
     from quantize.job import preflight, prepare_conversion
 

@@ -1,4 +1,4 @@
-"""`holo-lite resume`: a run that was cut off goes on."""
+"""`holo-lite resume`: continue an interrupted run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), help="The model's folder, if it has moved.")
-@click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: as it was begun]")
-@click.option("--device", help="cpu, cuda or cuda:N.  [default: as it was begun]")
+@click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: the run's own]")
+@click.option("--device", help="Compute on: cpu, cuda or cuda:N.  [default: the run's own]")
 @click.option(
-    "--profile", help="A name that `profiles` lists, or a TOML file.  [default: the plan it was begun with]"
+    "--profile", help="Memory budget: a name from `profiles`, or a TOML file.  [default: the run's own plan]"
 )
 @overwrite_option
 @preview_option
@@ -36,9 +36,9 @@ def resume(
     progress: str,
     **otherwise: Path | str | None,
 ) -> None:
-    """Go on with a run that was cut off. RUN is its folder, or the video it was to make.
+    """Continue an interrupted run. RUN is its folder, or the video it was going to make.
 
-    Settings and plan are those it was begun with, and the video is the one it would have been.
+    Uses the run's original settings and plan; the video is identical to an uninterrupted one.
     """
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder

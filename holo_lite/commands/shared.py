@@ -17,8 +17,8 @@ from holo_lite.commands.naming import resuming
 from holo_lite.commands.stopping import token
 from holo_lite.errors import HoloError, RunError
 
-OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # what opens a model, as it was said
-PREVIEW_EVERY = 5  # steps, where someone looks on
+OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options that open a model, as given
+PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:
     from holo_lite.events import Event, Events
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from holo_lite.story.storyboard import Storyboard
 
 TINY_NOTICE = (
-    "No --model was given: this is holo-tiny, built in. It goes the whole way of the real model, but knows only "
-    "coloured shapes before a wall, as `holo-lite demo` tells them. README.md says how to get the real weights."
+    "No --model was given: this is holo-tiny, the built-in model. It runs the full pipeline, but only knows "
+    "coloured shapes in front of a wall; `holo-lite demo` shows how to describe them. README.md says how to get "
+    "the real weights."
 )
 
 
 def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any) -> tuple[Pipeline, Options]:
-    """Open a model as `run_options` say. Gives it, and what they say of the run itself."""
+    """Open a model with the values of `run_options`. Returns it, and the options of the run itself."""
     from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options, check_attention
 
@@ -52,14 +53,14 @@ def load(model: Path | None, options: ModelOptions) -> Pipeline:
 
 
 def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
-    """Make a video that nobody would mind to make again, and show how it goes."""
+    """Make a short video without saving its state, and show the progress."""
     watch(pipeline, lambda: pipeline.generate(board, out, options, cancel=token()))
 
 
 def watch(
     pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
 ) -> None:
-    """Begin a run and show how it goes. If it is saved in a folder and cut off, say how to go on."""
+    """Begin a run and show its progress. If it is saved in a folder and interrupted, say how to continue."""
     events = begin()
     with telling_how_to_go_on(folder), closing(events), _shown(pipeline, progress) as show:
         for event in events:
@@ -89,7 +90,7 @@ def _write(event: Event) -> None:
 def previewed(
     events: Events, pipeline: Pipeline, out: Path, every: int | None, *, overwrite: bool = False
 ) -> Events:
-    """Have previews drawn beside a video while it is made, every so many steps; None: if someone looks on."""
+    """Have a preview drawn next to a video after every `every` steps; None: only in a terminal."""
     if every is None:
         every = PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
     if not every:
@@ -101,14 +102,14 @@ def previewed(
 
 @contextmanager
 def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
-    """Put the command that goes on behind whatever a run breaks off with, if a step of it was saved."""
+    """Append the command that continues to the error that ends a run, if a step of it was saved."""
     try:
         yield
     except (KeyboardInterrupt, Cancelled):
         if folder is None or not folder.has_state:
             raise
-        raise click.Abort(f"what is done is saved; to go on, type {resuming(folder)}") from None
+        raise click.Abort(f"finished steps are saved; to continue, type {resuming(folder)}") from None
     except HoloError as error:
         if folder is None or not folder.has_state or isinstance(error, RunError):
             raise
-        raise type(error)(f"{error}; what is done is saved: {resuming(folder)} goes on") from error
+        raise type(error)(f"{error}; finished steps are saved: {resuming(folder)} continues") from error

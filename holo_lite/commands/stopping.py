@@ -1,8 +1,8 @@
-"""A command that is asked to stop clears away what is half-written, and says how to go on.
+"""A command that is asked to stop removes half-written files, and says how to continue.
 
-Ctrl-C asks so, and so does the system: by SIGTERM, when it shuts down or a container's time is over, and by SIGHUP,
-when the terminal is closed. These two would by themselves end the process on the spot. A signal that is ignored,
-as `nohup` has it, stays ignored.
+Ctrl-C asks for that, and so does the system: with SIGTERM, when it shuts down or a container's time is over, and
+with SIGHUP, when the terminal is closed. Without a handler these two would end the process at once. A signal that
+is ignored, as under `nohup`, stays ignored.
 
 A signal interrupts, and it cancels the command's token: an interrupt may come where Python can only print it and
 forget it, as within a destructor, and then the work ends before its next block all the same.
@@ -22,8 +22,8 @@ import click
 from holo_lite.cancel import Cancel
 
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-BY_SIGNAL = 128  # the exit code is this and the signal's number, as shells have it
-PATIENCE = 5.0  # seconds in which clearing away is not disturbed by a second signal
+BY_SIGNAL = 128  # the exit code is this plus the signal's number, as in shells
+PATIENCE = 5.0  # seconds in which a second signal does not disturb the clean-up
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Stop:
         return BY_SIGNAL + self.number
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        """A signal has come. Raises `KeyboardInterrupt`."""
+        """Handle a signal. Raises `KeyboardInterrupt`."""
         now = time.monotonic()
         if self.asked is None or now - self.asked > PATIENCE:
             self.number, self.asked = number, now
@@ -50,7 +50,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Have signals that ask to stop raise `KeyboardInterrupt` in the context; in the main thread only."""
+    """Let signals that ask to stop raise `KeyboardInterrupt` in the context; only in the main thread."""
     stop, before = Stop(), {}
     for name in ASKING:
         number = getattr(signal, name, None)

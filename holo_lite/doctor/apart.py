@@ -1,8 +1,8 @@
 """Looking at things in another process, so that what kills or hangs it does not end the doctor.
 
 A library that was built for another processor ends its process at the first call; a driver that is stuck never
-answers. Names of what to look at are worked through in a process beside this one, which sends what each gave. Where
-it dies or takes too long, that is what became of the one it was at, and a new process goes on with the rest.
+answers. The checks run in another process, by name, which sends the result of each. If it dies or takes too long,
+that is the result of the check it was running, and a new process continues with the rest.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def _measured(folder: Path, free: int, file: Path, of: str) -> DiskFacts:
 
 
 def _round_the_cache(file: Path) -> int:
-    """Open a file for reads from the disk itself. Raises `OSError` where there is no way to."""
+    """Open a file for reads from the disk itself. Raises `OSError` where that is not possible."""
     if hasattr(os, "O_DIRECT"):
         return os.open(file, os.O_RDONLY | os.O_DIRECT)
     if sys.platform != "darwin":

@@ -1,6 +1,6 @@
 """What was found out about a machine, as plain records: no judgement yet, and nothing that looks.
 
-Every field of `MachineFacts` is what a probe found or the `Trouble` it had. Bytes unless a name says otherwise.
+Every field of `MachineFacts` is what a probe found or the `Trouble` it had. Sizes are in bytes by default.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class DiskFacts:
 class DoctorTrial:
     """Something that was run on a small input.
 
-    outcome: `works`; `not here`, which is no fault: it is for other cards, or an extra that is not installed;
+    outcome: `works`; `not here`, which is not a fault: it is for other cards, or an extra that is not installed;
     `broken`. said: how well it works, or why it does not.
     """
 

@@ -10,7 +10,7 @@ State = Literal["ok", "note", "fix"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """what: it is about; said: what is found; do: what to type or change, for a fix always and for a note at times.
+    """what: its subject; said: the finding; do: what to type or change, always for a fix and sometimes for a note.
 
     A note costs speed or room, or is good to know. A fix is what a run would fail of, or be many times slower for.
     """
@@ -35,13 +35,13 @@ def note(what: str, said: str, do: str = "") -> Diagnosis:
 
 
 def fix(what: str, said: str, do: str) -> Diagnosis:
-    """To be mended."""
+    """Something to fix."""
     return Diagnosis(what, "fix", said, do)
 
 
 def unseen(what: str, said: str) -> Diagnosis:
     """Something could not be looked at."""
-    return fix(what, f"could not be looked at: {said}", "report it, with what `holo-lite doctor --json` prints")
+    return fix(what, f"could not be checked: {said}", "report it, with the output of `holo-lite doctor --json`")
 
 
 def pip(*words: str) -> str:

@@ -16,7 +16,7 @@ from holo_lite.doctor.judge_card import (
     judge_torch,
     judge_windows,
 )
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import bytes_text, memory_text
 
 SLOW_DISK = 500e6  # bytes a second: what SATA can bring; disks with moving parts give a third of it
 LITTLE_RAM = 4 * 2**30  # free bytes
@@ -32,7 +32,7 @@ OWN_KERNEL = "sdpa"  # what every run falls back on
 
 
 def judge(s: MachineFacts) -> tuple[Diagnosis, ...]:
-    """Everything worth a line, in the order in which mending it makes sense."""
+    """Everything worth a line, in the order in which fixing it makes sense."""
     checks = (
         judge_system,
         judge_packages,
@@ -57,7 +57,7 @@ def judge_system(s: MachineFacts) -> Iterator[Diagnosis]:
         yield unseen("Python", s.system.said)
         return
     if s.system.bits < 64:
-        yield fix("Python", f"{s.system.python} is a 32-bit one", "install the 64-bit Python, and holo-lite in it")
+        yield fix("Python", f"{s.system.python} is 32-bit", "install 64-bit Python, and holo-lite in it")
     else:
         yield ok("Python", f"{s.system.python} on {s.system.name}{' (WSL)' if s.system.is_wsl else ''}")
     if s.system.variables.get("CUDA_LAUNCH_BLOCKING", "0") not in {"", "0"}:
@@ -74,7 +74,7 @@ def judge_packages(s: MachineFacts) -> Iterator[Diagnosis]:
         index = f" {CUDA_INDEX}" if package.requirement.startswith("torch") and _has_nvidia(s) else ""
         yield fix("packages", f"{package.requirement} is needed, {found}", pip(f'"{package.requirement}"{index}'))
     if not s.packages:
-        yield ok("packages", "all that are needed, in versions that suit")
+        yield ok("packages", "all that are needed, in matching versions")
 
 
 def _has_nvidia(s: MachineFacts) -> bool:
@@ -87,9 +87,9 @@ def judge_memory(s: MachineFacts) -> Iterator[Diagnosis]:
         return  # the card's line has said it, or PyTorch's
     if s.machine.ram is None or s.machine.ram_free is None:
         return
-    said = f"{bytes_text(s.machine.ram)}, {bytes_text(s.machine.ram_free)} of it free"
+    said = f"{memory_text(s.machine.ram)}, {memory_text(s.machine.ram_free)} of it free"
     if s.machine.ram_free < LITTLE_RAM:
-        yield note("RAM", said, "close other programs: weights then wait in memory, and not on the disk")
+        yield note("RAM", said, "close other programs: weights then stay in memory instead of on the disk")
     else:
         yield ok("RAM", said)
 
@@ -103,13 +103,15 @@ def judge_disk(s: MachineFacts) -> Iterator[Diagnosis]:
     if s.disk.rate is None:
         yield note("disk", f"{free}; its speed could not be measured")
         return
-    flattered = ", maybe flattered by the system's cache, which it cannot go round here" if s.disk.by_cache else ""
+    flattered = ", perhaps too high: the system's cache could not be bypassed here" if s.disk.by_cache else ""
     said = f"{free}, reads {bytes_text(s.disk.rate)} a second (of {s.disk.of}{flattered})"
     if s.disk.rate < SLOW_DISK:
-        yield note("disk", said, "put the model onto an SSD: what does not stay in memory is read anew every step")
+        yield note(
+            "disk", said, "put the model onto an SSD: what does not fit in memory is read again in every step"
+        )
     elif s.model is None and s.disk.free < RELEASED:
         need = f"the released files take {bytes_text(RELEASED)}"
-        yield note("disk", said, f"{need}: give `holo-lite fetch` another disk by --into")
+        yield note("disk", said, f"{need}: give `holo-lite fetch` a folder on another disk with --into")
     else:
         yield ok("disk", said)
 
@@ -169,7 +171,7 @@ def _broken(trial: DoctorTrial, s: MachineFacts) -> Diagnosis:
         case "attention" if trial.name == OWN_KERNEL:
             return fix(title, said, pip("--force-reinstall torch", *([CUDA_INDEX] if _has_nvidia(s) else [])))
         case "attention":
-            return note(title, f"{said}; runs go on without it")
+            return note(title, f"{said}; runs work without it")
         case _:
             return note(title, f"{said}; nothing needs it")
 
@@ -178,7 +180,7 @@ def judge_model(s: MachineFacts) -> Iterator[Diagnosis]:
     """Whether a folder is a whole model."""
     model = s.model
     if model is None:
-        yield note("model", "none was named", "holo-lite doctor --model DIR, or holo-lite fetch sparse to get one")
+        yield note("model", "none was given", "holo-lite doctor --model DIR, or holo-lite fetch sparse to get one")
     elif isinstance(model, Trouble):
         yield unseen("model", model.said)
     elif model.problem:
@@ -186,11 +188,11 @@ def judge_model(s: MachineFacts) -> Iterator[Diagnosis]:
         mended = do if said and do.strip() else "holo-lite fetch sparse"
         yield fix("model", said or do, mended)
     elif model.is_converted:
-        yield ok("model", f"{model.folder} is whole: {model.scheme}, {model.attention} attention")
+        yield ok("model", f"{model.folder} is complete: {model.scheme}, {model.attention} attention")
     else:
         yield note(
             "model",
-            f"{model.folder} is whole, as released: {model.scheme}, {model.attention} attention",
+            f"{model.folder} is complete, as released: {model.scheme}, {model.attention} attention",
             f"holo-lite quantize {model.folder} {model.folder}-nf4 makes a smaller one that opens in seconds",
         )
 
@@ -206,7 +208,7 @@ def judge_choice(s: MachineFacts) -> Iterator[Diagnosis]:
     if s.choice.fits:
         yield ok("profile", why)
     else:
-        yield note("profile", why, "holo-lite plan STORYBOARD says what fits; fewer frames or a smaller picture do")
+        yield note("profile", why, "holo-lite plan STORYBOARD shows what fits: fewer frames or a smaller picture")
 
 
 def _is_broken(s: MachineFacts) -> bool:

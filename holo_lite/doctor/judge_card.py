@@ -38,7 +38,9 @@ def judge_torch(s: MachineFacts) -> Iterator[Diagnosis]:
         plain = pip("--force-reinstall torch")
         yield fix("PyTorch", f"does not load: {torch.said}", CUDA_BUILD if seen.cards else plain)
     elif torch.cards and torch.rocm:
-        yield note("PyTorch", f"{torch.version} for ROCm: holo-lite is made for CUDA and was not tried with it")
+        yield note(
+            "PyTorch", f"{torch.version} for ROCm: holo-lite is made for CUDA and has not been tried with it"
+        )
     elif torch.cards:
         yield ok("PyTorch", f"{torch.version} for CUDA {torch.cuda}")
     else:
@@ -51,11 +53,11 @@ def _no_card(torch: TorchFacts, seen: DriverFacts, system: SystemFacts | Trouble
     if seen.trouble:
         return fix("driver", seen.trouble, f"restart the computer, or install the driver again from {DRIVERS}")
     if not seen.cards:
-        return note("PyTorch", f"{version}; no NVIDIA card here, so all runs on the CPU, very slowly")
+        return note("PyTorch", f"{version}; no NVIDIA card here, so everything runs on the CPU, very slowly")
     if not seen.driver:
-        return fix("driver", f"{cards} has none", f"install it from {DRIVERS}, then restart")
+        return fix("driver", f"{cards} has no driver", f"install it from {DRIVERS}, then restart")
     if torch.cuda is None:
-        return fix("PyTorch", f"{version} computes on the CPU only, beside {cards}", _build_for(seen))
+        return fix("PyTorch", f"{version} computes on the CPU only, although there is {cards}", _build_for(seen))
     hidden = {} if isinstance(system, Trouble) else system.variables
     if (chosen := hidden.get("CUDA_VISIBLE_DEVICES")) is not None:
         return fix("PyTorch", f"CUDA_VISIBLE_DEVICES='{chosen}' hides {cards}", "unset CUDA_VISIBLE_DEVICES")
@@ -104,13 +106,11 @@ def judge_card(s: MachineFacts) -> Iterator[Diagnosis]:
             f"PyTorch {s.torch.version} has no code for {card.name} (compute capability {dotted})",
             CUDA_BUILD
             if card.capability > newest
-            else "take --device cpu: today's PyTorch no longer serves this card",
+            else "use --device cpu: today's PyTorch no longer supports this card",
         )
         return
     if card.capability < HAS_BF16 and s.torch.rocm is None:
-        yield note(
-            "card", f"{card.name} (compute capability {dotted}) has no bf16 of its own, and is slow for that"
-        )
+        yield note("card", f"{card.name} (compute capability {dotted}) has no bf16 hardware, and is therefore slow")
     yield from _free(card.name, s.machine)
 
 
@@ -152,7 +152,7 @@ def judge_cudnn(s: MachineFacts) -> Iterator[Diagnosis]:
     version = s.torch.cudnn
     name = f"{version // 10000}.{version % 10000 // 100}.{version % 100}"
     if version in BAD_CUDNN:
-        yield fix("cuDNN", f"{name} is slow and large in bf16 convolutions, so in decoding", better_cudnn(s))
+        yield fix("cuDNN", f"{name} needs much time and memory for bf16 convolutions (decoding)", better_cudnn(s))
     else:
         yield ok("cuDNN", name)
 
@@ -178,8 +178,8 @@ def judge_windows(s: MachineFacts) -> Iterator[Diagnosis]:
         yield note(
             "Windows",
             "the driver moves what does not fit on the card to main memory, at a fraction of the speed; holo-lite "
-            "keeps within what is free at its start, but other programs may take of that later",
+            "uses only what is free when it starts, but other programs may take some of that later",
             update + NO_FALLBACK,
         )
     if not s.nvidia.by_nvml:
-        yield note("Windows", "CUDA overlooks the memory that other programs hold", pip("nvidia-ml-py"))
+        yield note("Windows", "CUDA does not see the memory that other programs use", pip("nvidia-ml-py"))

@@ -29,7 +29,7 @@ TRIED: Mapping[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """What to look at: the folder one stands in, the caches, and a model if one was named, with its attention."""
+    """What to check: the current folder, the caches, and a model if one was given, with its attention."""
 
     here: Path
     cache: Path
@@ -38,7 +38,7 @@ class ModelPlace:
 
     @property
     def disk(self) -> tuple[Path, Path | None]:
-        """The folder whose disk is looked at, and the model in it. A name that is no folder is told elsewhere."""
+        """The folder whose disk is checked, and its model. A name that is not a folder is reported elsewhere."""
         return (self.model, self.model) if self.model is not None and self.model.is_dir() else (self.here, None)
 
 
@@ -94,8 +94,8 @@ def gather(
 
 
 def assemble(found: Mapping[str, Any]) -> MachineFacts:
-    """Facts and trials as one record. A trial that had trouble is broken; what nobody looked at is trouble, too."""
-    facts = {name: found.get(name, Trouble("was not looked at")) for name in FACTS}
+    """Facts and trials as one record. A trial with trouble is broken; a missing fact is trouble, too."""
+    facts = {name: found.get(name, Trouble("was not checked")) for name in FACTS}
     return MachineFacts(
         **facts, trials=tuple(_as_trial(name, seen) for name, seen in found.items() if name not in FACTS)
     )

@@ -1,7 +1,7 @@
 """What the NVIDIA driver says, asked without PyTorch: in NVML, by nvidia-smi, or from Linux's own tables.
 
-PyTorch's CPU build sees no card in a computer that has one, and neither does its CUDA build beside a driver too old
-for it. Only somebody else can tell these from a computer without a card.
+PyTorch's CPU build sees no card in a computer that has one, and neither does its CUDA build with a driver too old
+for it. Only another source can distinguish these from a computer without a card.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISPLAY = "0x03"  # what the class of a PCI device that draws begins with
 
 
 def nvidia(root: Path = Path("/")) -> DriverFacts:
-    """Ask whoever knows. Nothing at all: a record without cards. `root` is where ``proc`` and ``sys`` stand."""
+    """Ask every source. If none knows: a record without cards. `root` is the folder of ``proc`` and ``sys``."""
     return by_nvml() or by_smi() or by_tables(root)
 
 

@@ -56,13 +56,13 @@ def scheme(name: str) -> DoctorTrial:
             name,
             "scheme",
             "broken",
-            f"a weight comes back {error:.3g} of its size off, {packing.error_bound} is right",
+            f"a weight comes back {error:.3g} of its size off, at most {packing.error_bound} is expected",
         )
     return DoctorTrial(name, "scheme", "works", f"error {error:.4f} on {weight.device.type}")
 
 
 def attention(name: str) -> DoctorTrial:
-    """Compute a little attention with a kernel, beside SDPA in fp32."""
+    """Compute a little attention with a kernel, and compare with SDPA in fp32."""
     import torch
 
     from holo_lite.kernels.kernel import Site
@@ -81,7 +81,7 @@ def attention(name: str) -> DoctorTrial:
 
 
 def eight_bit(name: str) -> DoctorTrial:
-    """Multiply in 8 bits on the device, beside the same codes multiplied plainly on the CPU."""
+    """Multiply in 8 bits on the device, and compare with the same codes multiplied plainly on the CPU."""
     import torch
 
     from holo_lite.eightbit.coding import quantize
@@ -98,7 +98,7 @@ def eight_bit(name: str) -> DoctorTrial:
     error = off(found, expected)
     if not error <= CLOSE:
         return DoctorTrial(
-            name, "8-bit", "broken", f"a product is {error:.2g} of its size off, {CLOSE:.2g} is rounding"
+            name, "8-bit", "broken", f"a product is {error:.2g} of its size off, rounding explains {CLOSE:.2g}"
         )
     return DoctorTrial(name, "8-bit", "works", f"on {x.device.type}")
 
@@ -115,14 +115,14 @@ def _no_eight_bits(form: Format) -> str | None:
     if device.type != "cuda":
         return None
     if form == FP8 and torch.cuda.get_device_capability(device) < HAS_FP8:
-        return f"it is for cards of compute capability {HAS_FP8[0]}.{HAS_FP8[1]} and later"
+        return f"it needs a card of compute capability {HAS_FP8[0]}.{HAS_FP8[1]} or later"
     if not has_triton() and not (form == FP8 and runs_row_by_row(device)):
         return "it needs the package triton, which is not installed"
     return None
 
 
 def fused() -> DoctorTrial:
-    """The fused operations that a run here would take, beside the equations."""
+    """The fused operations that a run here would use, compared with the equations."""
     import torch
 
     from holo_lite.kernels.fused import pick_ops
@@ -147,7 +147,7 @@ def fused() -> DoctorTrial:
 
 
 def conv3d() -> DoctorTrial:
-    """A convolution such as the VAE consists of, in bf16, beside fp32."""
+    """A convolution like the VAE's, in bf16, compared with fp32."""
     import torch
     import torch.nn.functional as F
 

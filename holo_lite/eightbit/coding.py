@@ -23,7 +23,7 @@ def quantize(numbers: Tensor, form: Format) -> Rows:
 def quantize_slices(
     slices: Iterable[tuple[slice, Tensor]], shape: tuple[int, int], form: Format, dtype: torch.dtype
 ) -> Rows:
-    """Quantize (n, k) that comes a slice of rows at a time, none of which stands longer than it must."""
+    """Quantize (n, k) that comes a slice of rows at a time, and free each slice as soon as possible."""
     made: Rows | None = None
     for where, numbers in slices:
         made = made or Rows.empty(*shape, form, dtype=dtype, device=numbers.device)

@@ -28,7 +28,7 @@ def unfit(bits: EightBits, outputs: int, inputs: int) -> str | None:
     """Say why a weight (out, in) cannot be multiplied so, or None where it can. The same on every device."""
     multiple = MULTIPLE[bits]
     if outputs % multiple or inputs % multiple:
-        return f"weights of {outputs}x{inputs} stay as they are: {bits} needs multiples of {multiple}"
+        return f"weights of {outputs}x{inputs} are not rounded: {bits} needs multiples of {multiple}"
     return None
 
 
@@ -38,17 +38,17 @@ def coded(rows: int, width: int) -> int:
 
 
 def slice_rows(width: int) -> int:
-    """How many rows of so many numbers are in work at once."""
+    """How many rows of the given length are processed at once."""
     return max(1, SLICE // width)
 
 
 def quantizing(rows: int, width: int) -> int:
-    """Bytes that quantizing needs beside what goes in and comes out."""
+    """Bytes that quantizing needs in addition to its input and output."""
     return min(rows, slice_rows(width)) * (FP32 * width + SCALING)
 
 
 def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
-    """Bytes that a product of (rows, inputs) needs on a CPU beside what goes in and comes out."""
+    """Bytes that a product of (rows, inputs) needs on a CPU in addition to its input and output."""
     part = min(outputs, slice_rows(inputs))
     widened = FP32 * (rows * inputs + part * inputs + rows * part)
     return max(widened, 2 * FP32 * rows * part) if bits == "int8" else widened
@@ -56,7 +56,7 @@ def multiplying(bits: EightBits, rows: int, inputs: int, outputs: int) -> int:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What an attention kernel holds at most beside what goes in and comes out: bytes a number of queries and keys.
+    """The most an attention kernel holds in addition to its input and output: bytes per number of queries and keys.
 
     Kernels that compute tile by tile hold sums of their rows, 4 bytes a head, which is less than the room that a
     layer leaves them (a projection's result takes more).
@@ -66,7 +66,7 @@ class Workspace:
     keys: int = 0
 
     def nbytes(self, queries: int, keys: int, width: int) -> int:
-        """Bytes for so many rows of queries and of keys."""
+        """Bytes for the given rows of queries and of keys."""
         return width * (self.queries * queries + self.keys * keys)
 
 

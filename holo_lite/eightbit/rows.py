@@ -50,7 +50,7 @@ class Rows:
 
     @classmethod
     def empty(cls, rows: int, width: int, form: Format, *, dtype: torch.dtype, device: torch.device) -> Rows:
-        """Room for so many rows, to be filled."""
+        """Memory for `rows` rows, to be filled."""
         codes = torch.empty(rows, width, dtype=form.dtype, device=device)
         return cls(form, codes, torch.empty(rows, 1, dtype=torch.float32, device=device), dtype)
 
@@ -59,7 +59,7 @@ class Rows:
         return replace(self, codes=self.codes.to(device), scale=self.scale.to(device))
 
     def numbers(self) -> Tensor:
-        """What the codes stand for, float32."""
+        """The numbers that the codes encode, float32."""
         return self.codes.to(torch.float32).mul_(self.scale)
 
 
@@ -82,4 +82,4 @@ def quantize_plainly_(numbers: Tensor, form: Format, codes: Tensor, scale: Tenso
         wide.div_(unit)
         codes[rows] = wide.round_() if form.whole else wide
         scale[rows] = unit
-        del wide  # a loop's variable outlives its round, and would stand beside the next slice
+        del wide  # a loop's variable outlives its iteration, and would stay in memory with the next slice

@@ -66,7 +66,7 @@ def multiply(
     """One program a tile of (ROWS, OUTPUTS): sums stay in registers, where scales and bias meet them.
 
     x: (rows, INPUTS); weight: (outputs, INPUTS); out: (rows, outputs); scales float32; bias: (outputs,). WHOLE: of
-    int8, summed in int32, else of fp8, in fp32. `most_rows` only tells for how many rows tiles were chosen.
+    int8, summed in int32, else of fp8, in fp32. `most_rows` only notes for how many rows tiles were chosen.
 
     Programs go through the output in groups of rows of tiles, so that neighbours find each other's operands in the
     cache. Rows and outputs beyond the edge wrap around and are not written.

@@ -1,7 +1,7 @@
 """Quantizing and multiplying rows in 8 bits on a card. Imported only where a card and Triton are there.
 
-Which tiles are fastest is measured once for each shape of a weight, on its first product: no memory is taken beside
-that. int8's sums are exact in any order, so the choice changes no bit there.
+Which tiles are fastest is measured once for each shape of a weight, on its first product: no memory is taken in
+addition to that. int8's sums are exact in any order, so the choice changes no bit there.
 """
 
 from __future__ import annotations

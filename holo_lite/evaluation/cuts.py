@@ -1,8 +1,8 @@
 """Finds cuts from pixels alone: where a frame differs from the one before far more than its neighbours do.
 
-A motion goes on: what is in a frame was in the one before, at most a little aside. So each block of a frame is
-held against the frame before, where it was and up to `REACH` pixels left, right, above and below, and what is left
-of the nearest of these counts as change. Characters move one pixel a frame; a decoder that stutters moves them
+Motion is continuous: what is in a frame was in the previous one, at most moved a little. So each block of a frame
+is held against the frame before, where it was and up to `REACH` pixels left, right, above and below, and what is
+left of the nearest of these counts as change. Characters move one pixel a frame; a decoder that stutters moves them
 several at once, every four frames, and that is no cut. Changes are squared, so that a cut smeared over two frames
 is still one where most of it lies in one of them.
 """

@@ -41,7 +41,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Count:
-    """Hits out of so many chances."""
+    """Hits out of a number of chances."""
 
     hits: int
     of: int

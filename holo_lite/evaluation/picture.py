@@ -1,6 +1,6 @@
-"""The gate's picture: what was asked for, drawn, beside what the model and its baseline made of it.
+"""The gate's picture: the expected drawing, next to the frames of the model and its baseline.
 
-The first storyboards, then the worst. A row is a shot, four frames of it in each column; over it stand its caption
+The first storyboards, then the worst. A row is a shot, four frames of it in each column; above it are its caption
 and what was read in the model's pixels where that is something else. Only thumbnails are kept.
 """
 

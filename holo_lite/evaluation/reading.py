@@ -64,7 +64,7 @@ class Reader:
         """Make ready for a size in pixels. Raises `SettingsError` for one in which the world cannot be drawn."""
         if width < NARROWEST * height:
             raise SettingsError(
-                f"{height}x{width}: two characters stand side by side; give a width of at least "
+                f"{width}×{height}: two characters must fit side by side; give a width of at least "
                 f"{NARROWEST} times the height"
             )
         sides = math.gcd(height, width)

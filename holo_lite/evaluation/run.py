@@ -1,4 +1,4 @@
-"""The gate's run: storyboards nobody trained on, made, read and marked one after the other.
+"""The gate's run: storyboards not used in training, made, read and marked one after the other.
 
 It is a generator of events; closing it stops it, and what was yielded stays good. Storyboard i of a seed is the
 same in every run, as is its noise, so a model and its baseline, or two runs a month apart, are compared in pairs.
@@ -104,7 +104,7 @@ def _events(
 
 
 def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> StoryboardJudged:
-    """The same with the baseline's clip beside it."""
+    """The same with the baseline's clip added."""
     film, outcome = judged.film, judged.outcome
     alike = likeness(film.frames, other.frames, film.latents, other.latents)
     verdict = judge(outcome.scene, other.frames, reader)

@@ -52,7 +52,7 @@ def score(counts: Sequence[Count]) -> Score:
 
 
 def wilson(share: float, chances: float) -> tuple[float, float]:
-    """Ends of Wilson's interval around a share of so many independent chances."""
+    """Ends of Wilson's interval around a share of `of` independent chances."""
     spread = Z**2 / chances
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)

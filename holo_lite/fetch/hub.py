@@ -120,12 +120,12 @@ class Hub:
             return PassingError(f"{place}: the hub is busy or has trouble (HTTP {status}); try again later")
         if status in {401, 403}:
             return FetchError(
-                f"{place}: is not given out (HTTP {status}); log in there, accept its terms if it asks for that, "
-                "and set HF_TOKEN to a token of yours"
+                f"{place}: access denied (HTTP {status}); log in on that page, accept its terms if it shows any, "
+                "and set HF_TOKEN to your token"
             )
         if status == 404:
-            return FetchError(f"{place}: is not there, or only for some people (HTTP 404); look at that page")
-        return FetchError(f"{place}: the hub refuses (HTTP {status}); look at that page")
+            return FetchError(f"{place}: not found, or private (HTTP 404); check that page")
+        return FetchError(f"{place}: the hub refuses (HTTP {status}); check that page")
 
 
 def _published(repository: str, commit: str, entry: Any) -> HubFile:
@@ -146,7 +146,7 @@ def _begin(file: HubFile, headers: Mapping[str, str]) -> int:
     total = part[2] if part else headers.get("Content-Length")
     if total is not None and not (LENGTH.fullmatch(total) and int(total) == file.nbytes):
         raise FetchError(
-            f"{file.repository}/{file.path}: comes with {total[:20]} bytes, but {file.nbytes} are listed; "
-            "type the same command again, and if it stays so, look at the repository's page"
+            f"{file.repository}/{file.path}: the hub sends {total[:20]} bytes, but lists {file.nbytes}; "
+            "type the same command again, and if that does not help, check the repository's page"
         )
     return int(part[1]) if part else 0

@@ -1,8 +1,8 @@
 """What a fetch has to do, file by file, decided before the first large byte is asked for.
 
 Files go into the folder the person named, not into the hub's cache: the model's folder is one, the repositories are
-two, and 69 GB should not stand in a hidden place. What the cache holds already is used all the same: linked, where
-it is on the same disk, and so costs no room; else copied. So is a file that stands anywhere in the folder.
+two, and 69 GB should not be in a hidden place. What the cache holds already is still used: linked, where it is on
+the same disk and so takes no space; otherwise copied. So is a file that is anywhere in the folder.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Fetched:
 
 
 def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> FetchOrder:
-    """Ask the hub for the files' sizes and see what is there. Nothing is written.
+    """Ask the hub for the files' sizes and look for files that exist. Writes nothing.
 
     `cache` is the hub's cache (None: its usual place). Raises `FetchError`, and `OutputError` for a folder that
     holds something else.
@@ -97,7 +97,7 @@ def find(file: ReleasedFile, listed: Iterable[HubFile]) -> HubFile:
     found = [each for each in listed if f"/{each.path}".endswith(f"/{file.path}")]
     if not found:
         raise FetchError(
-            f"{file.repository.name}: has no {file.path} any more; look at its page and fetch the file by hand"
+            f"{file.repository.name}: no longer contains {file.path}; download it by hand from its page"
         )
     return min(found, key=lambda each: (each.path.count("/"), each.path))
 
@@ -106,8 +106,8 @@ def check_room(order: FetchOrder) -> None:
     """Raise `OutputError` if the disk has no room for what is missing."""
     if order.room > order.free:
         raise OutputError(
-            f"{order.folder}: {bytes_text(order.room)} are missing and {bytes_text(order.free)} are free; "
-            "make room, or give --into a folder on another disk"
+            f"{order.folder}: needs {bytes_text(order.room)} of disk, {bytes_text(order.free)} are free; "
+            "free some space, or give --into a folder on another disk"
         )
 
 
@@ -115,7 +115,7 @@ def order_lines(order: FetchOrder) -> Iterator[str]:
     """What will be done, and under which terms, a line at a time."""
     for item in order.items:
         source = f" {item.file.repository}" if item.means == "fetch" else ""
-        came = f", {bytes_text(item.came)} came before" if item.came else ""
+        came = f", {bytes_text(item.came)} already downloaded" if item.came else ""
         yield f"{bytes_text(item.file.nbytes):>10}  {item.file.name}: {SAID[item.means]}{source}{came}"
     yield f"{bytes_text(order.room):>10}  of disk are needed in {order.folder}; {bytes_text(order.free)} are free"
     for repository in order.licences:
@@ -134,7 +134,7 @@ def _item(want: ReleasedFile, file: HubFile, folder: Path, cache: Path | None) -
 
 
 def _standing_file(want: ReleasedFile, file: HubFile, folder: Path) -> Path | None:
-    """The file, if it stands anywhere in the folder. Raises `OutputError` for another of its name."""
+    """The file, if it is anywhere in the folder. Raises `OutputError` for another file of its name."""
     name = Path(want.path).name
     for found in sorted(folder.rglob(name)):
         hidden = any(part.startswith(".") for part in found.relative_to(folder).parts)
@@ -142,7 +142,7 @@ def _standing_file(want: ReleasedFile, file: HubFile, folder: Path) -> Path | No
             continue
         if found.stat().st_size != file.nbytes:
             raise OutputError(
-                f"{found}: has {found.stat().st_size} bytes, the published one {file.nbytes}; remove or rename it"
+                f"{found}: has {found.stat().st_size} bytes, the published file {file.nbytes}; remove or rename it"
             )
         return found
     return None

@@ -55,7 +55,7 @@ def check(order: FetchOrder) -> None:
         found = item.target.stat().st_size
         if found != item.file.nbytes:
             raise FetchError(
-                f"{item.target}: has {found} bytes of {item.file.nbytes}; remove it and fetch it again"
+                f"{item.target}: has {found} of {item.file.nbytes} bytes; remove it and fetch it again"
             )
     find_model(order.folder, order.variant)
 
@@ -64,7 +64,7 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder: two fetches at once would append to the same files. Raises `OutputError`."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    refusal = OutputError(f"{folder}: another fetch is at work there; wait for it or stop it")
+    refusal = OutputError(f"{folder}: another fetch is writing there; wait for it or stop it")
     return holding(folder, LOCK, refusal)
 
 

@@ -2,7 +2,7 @@
 
 A file of 28 GB outlasts connections, and often the evening. `huggingface_hub` keeps nothing of a download that was
 cut off (since its pull request #4228 every attempt has a file of its own; see its issue #4196), so what has come is
-kept here: beside the target, under a name made from the file's digest, so that parts of two versions are never
+kept here: next to the target, under a name made from the file's digest, so that parts of two versions are never
 joined. Everything that comes is hashed on its way, and a file bears its name only if its digest is the listed one.
 """
 
@@ -78,7 +78,7 @@ class TransferPart:
         self.digest.update(piece)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self.file.seek(0)
         self.file.truncate()
         self.digest = new_digest(self.published)
@@ -87,10 +87,11 @@ class TransferPart:
 def download(
     hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[PhaseEvent]:
-    """Bring a file to `target`, going on from what came before. `wait` sleeps, seconds, between attempts.
+    """Bring a file to `target`, continuing from the part downloaded before.
 
-    A lost connection is taken up again, five times unless more has come; then it raises the `FetchError`.
-    Raises `OutputError` where the file cannot be written. Whatever happens, what has come is kept.
+    `wait` sleeps, in seconds, between attempts. A lost connection is taken up again, five times unless more has
+    come; then it raises the `FetchError`. Raises `OutputError` where the file cannot be written. Whatever happens,
+    what has come is kept.
     """
     with writing(target):
         with TransferPart(file, target) as part:
@@ -135,8 +136,8 @@ def _pause(
 ) -> Iterator[PhaseEvent]:
     seconds = next(attempts, None)
     if seconds is None:
-        raise FetchError(f"{error}; what has come is kept: type the same command to go on") from error
-    yield Note(f"{error}; going on at {bytes_text(done)} in {seconds:.0f} s")
+        raise FetchError(f"{error}; the downloaded part is kept: type the same command to continue") from error
+    yield Note(f"{error}; continuing at {bytes_text(done)} in {seconds:.0f} s")
     wait(seconds)
 
 
@@ -144,8 +145,8 @@ def _finish(part: TransferPart, target: Path) -> None:
     if part.digest.hexdigest() != part.published.digest:
         part.path.unlink()
         raise FetchError(
-            f"{target}: what came is not what {part.published.repository} lists (its digest differs), and was "
-            "removed; type the same command again"
+            f"{target}: the download is not the file that {part.published.repository} lists (its digest differs) "
+            "and was removed; type the same command again"
         )
     os.replace(part.path, target)
 
@@ -158,7 +159,7 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(
-                f"{target}: the disk is full; free some space and type the same command to go on"
+                f"{target}: the disk is full; free some space and type the same command to continue"
             ) from error
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); choose another place"

@@ -66,7 +66,7 @@ def _soft(generator: torch.Generator) -> Tensor:
 
 
 def _field(channels: int, cells: int, generator: torch.Generator) -> Tensor:
-    """Random numbers in so many cells a side, blended into each other."""
+    """Random numbers in a number of cells per side, blended into each other."""
     numbers = torch.randn(1, channels, cells, cells, generator=generator)
     return F.interpolate(numbers, size=(SIDE, SIDE), mode="bilinear")[0]
 

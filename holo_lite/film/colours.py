@@ -1,8 +1,8 @@
 """Latents as colours, without the decoder: what a preview of a run is drawn with.
 
-A pixel of the latents stands for 8x8 pixels of four frames. A linear map of its sixteen numbers comes close to the
-mean colour of these. It costs nothing beside a step and needs no network in memory. The map belongs to a VAE and is
-fitted on it once (`holo_lite.film.colour_fit`).
+A pixel of the latents covers 8x8 pixels of four frames. A linear map of its sixteen numbers comes close to the
+mean colour of these. It costs nothing compared with a step and needs no network in memory. The map belongs to a VAE
+and is fitted on it once (`holo_lite.film.colour_fit`).
 """
 
 from __future__ import annotations

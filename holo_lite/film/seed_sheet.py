@@ -78,4 +78,6 @@ class SeedSheet:
 def check_place(path: Path) -> None:
     """Make sure, before any work, that a sheet can have this name. Raises `OutputError`."""
     if path.is_dir():
-        raise OutputError(f"{path}: is a folder, where the sheet of all seeds goes; name the video otherwise")
+        raise OutputError(
+            f"{path}: is a folder, but the sheet of all seeds would be written there; choose another --out"
+        )

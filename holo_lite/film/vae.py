@@ -1,7 +1,7 @@
 """Latents to frames through the Wan 2.1 decoder, one frame at a time.
 
 The network is diffusers' `AutoencoderKLWan`, but only its layers are used. Its `decode` holds the whole clip
-as pixels, grows it by `torch.cat` (so it stands there twice), clamps it, and keeps the feature cache on the
+as pixels, grows it by `torch.cat` (so it is there twice), clamps it, and keeps the feature cache on the
 module, where two decodings would share it. Its `from_single_file` asks the hub for a config.
 
 The decoder is causal in time: a 3D convolution sees its input and the two frames before it, which a feature

@@ -1,6 +1,6 @@
 """Frames to an mp4 that is either whole or not there.
 
-The film is written under a temporary name in its own folder and renamed when it is complete, so nobody finds
+The film is written under a temporary name in its own folder and renamed when it is complete, so no program finds
 half a video under the name they asked for. How it was made travels inside, as JSON in the ``comment`` tag.
 
 RGB becomes BT.709, with the tags that say so. Left alone, swscale converts by BT.601 and says nothing, and
@@ -174,7 +174,7 @@ def is_blank(path: Path) -> bool:
 def read_metadata(path: Path) -> str:
     """Return the JSON that `VideoWriter` put into a video.
 
-    Raises `OutputError` when the file is missing, is no video, or holds no such JSON.
+    Raises `OutputError` when the file is missing, is not a video, or holds no such JSON.
     """
     with _reading(path) as container:
         comment = str(container.metadata.get("comment", ""))

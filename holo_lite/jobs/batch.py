@@ -1,9 +1,9 @@
-"""Many storyboards, one model: what is there is left alone, what fails is told, and the rest goes on.
+"""Many storyboards, one model: existing videos are kept, failures are reported, and the rest continues.
 
 The model is opened and checked once, and the text encoder, 11 GB of the real one, is read once for all prompts.
-The experts' weights come from the disk for each video again: between two of them the VAE has their room.
-Each video is made as if it were alone: its run is saved beside it after every step, so a batch that was cut off
-goes on in the midst of the video where it was.
+The experts' weights are read from the disk again for each video: between two videos the VAE uses their memory.
+Each video is made as if it were alone: its run is saved next to it after every step, so an interrupted batch
+continues within the video where it stopped.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def render_batch(
     begin: Begin | None = None,
     cancel: Cancel | None = None,
 ) -> Generator[BatchEvent, None, None]:
-    """Make the videos that are not there: first tells of what is not to be made, then makes one after the other.
+    """Make the videos that do not exist: first reports those that are kept, then makes one after the other.
 
-    `again` makes those again in whose place something else is; `begin` starts a run. What a person can fix about
-    one item ends that one; anything else ends the batch. Close it to cancel; or give a token `cancel`,
+    `again` makes those again whose place another file has; `begin` starts a run. An error that a person can
+    fix ends its item; any other error ends the batch. Close it to cancel; or give a token `cancel`,
     which every job has, and by which any thread cancels within a block.
     """
     cancel, jobs = cancel or Cancel(), list[tuple[BatchItem, Job]]()
@@ -79,7 +79,7 @@ def render_batch(
             jobs.append((item, replace(found, cancel=cancel)))
         else:
             yield found
-    with suppress(HoloError):  # what is wrong is told by the run that meets it
+    with suppress(HoloError):  # the run that meets the error reports it
         yield from pipeline.read_ahead([job for _, job in jobs])
     for number, (item, job) in enumerate(jobs, start=1):
         cancel.check()
@@ -88,7 +88,7 @@ def render_batch(
 
 
 def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
-    """Begin a run that is saved beside its video, or go on with it."""
+    """Begin a run that is saved next to its video, or resume it."""
     return pipeline.run(job, video, RunFolder.beside(video).path)
 
 
@@ -107,7 +107,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _is_storyboard(path: Path) -> bool:
-    """By its name. Hidden files are no person's: macOS leaves one beside every file on a foreign disk."""
+    """By its name. Hidden files do not count: macOS leaves one next to every file on a foreign disk."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
@@ -117,14 +117,14 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
         video, sheet = video_at(item.video, job.settings), sheet_at(item.video, job.settings)
         if video.state == "own":
-            return ItemEnded(item, "there", "made with these settings before")
+            return ItemEnded(item, "there", "exists with these settings")
         if "other" not in {video.state, sheet.state} or again:
             check_writable(item.video)
             return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
     why = video.why or f"the picture {item.video.with_suffix('.png').name} is {sheet.why}"
-    return ItemEnded(item, "other", f"{why}; --overwrite makes it again")
+    return ItemEnded(item, "other", f"{why}; use --overwrite to replace it")
 
 
 def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:

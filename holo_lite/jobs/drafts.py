@@ -1,7 +1,7 @@
 """Drafts: the same storyboard with a quarter of the steps, to look at before the hour that the whole takes.
 
 A draft to check cuts and framing is also half as high and half as wide, but no side below 240 pixels: far from the
-size that it was trained on, a model frames otherwise. A draft to choose a seed by keeps its size: noise has the
+size that it was trained on, a model frames differently. A draft to choose a seed by keeps its size: noise has the
 shape of the latents, so at another size the same seed is other noise and shows another clip. At the same size it is
 the same way in larger steps, and leads to nearly the same place.
 """
@@ -17,8 +17,8 @@ from holo_lite.settings import Options, RunSettings
 from holo_lite.story.shots import PIXELS_PER_TOKEN
 
 FEWEST_STEPS = 4
-PART = 4  # one step where the full run has so many
-SMALLEST_SIDE = 240  # pixels; what is smaller is left as it is
+PART = 4  # one step for this many of the full run
+SMALLEST_SIDE = 240  # pixels; a smaller side is not halved
 MOST_SEEDS = 64
 
 
@@ -47,8 +47,8 @@ def explanation(draft: RunSettings, full: RunSettings) -> str:
     if (draft.height, draft.width) == (full.height, full.width):
         return f"draft: {shorter}; length, cuts, size and noise are the full run's"
     return (
-        f"draft: {draft.height}x{draft.width} instead of {full.height}x{full.width}, {shorter}; length and cuts "
-        "are the full run's, the picture is another: at another size a seed is other noise"
+        f"draft: {draft.width}×{draft.height} instead of {full.width}×{full.height}, {shorter}; length and cuts "
+        "are the full run's, but not the picture: at another size the same seed gives other noise"
     )
 
 
@@ -62,6 +62,6 @@ def parse_seeds(text: str, first: int) -> tuple[int, ...]:
         numbers = tuple(range(first, first + min(numbers[0], MOST_SEEDS + 1)))
     if not 1 <= len(numbers) <= MOST_SEEDS:
         raise SettingsError(
-            f"--seeds '{text}': give how many, from 1 to {MOST_SEEDS}, or which, such as 1,5,9 (one alone: 5,)"
+            f"--seeds '{text}': give a count from 1 to {MOST_SEEDS}, or a list such as 1,5,9 (a single one: 5,)"
         )
     return tuple(dict.fromkeys(numbers))

@@ -28,10 +28,10 @@ class ItemStarted:
 
 @dataclass(frozen=True)
 class ItemEnded:
-    """What became of an item, and why.
+    """The result of an item, and why.
 
-    done: made in so many `seconds`; there: left as it is, being what would be made; other: left as it is, being
-    something else; failed.
+    done: made in `seconds`; there: kept, because it is the video that would be made; other: kept, although it is
+    a different one; failed.
     """
 
     item: BatchItem

@@ -1,8 +1,8 @@
-"""Previews: a contact sheet of where a run is heading, drawn again after every so many steps.
+"""Previews: a contact sheet of where a run is heading, drawn again every few steps.
 
-Each step tells what the clip would be if the flow went straight on. Framing and light can be seen in it long before
+Each step estimates the clip as if the flow continued straight. Framing and light can be seen in it long before
 the last step. It is drawn by a colour map of the VAE, on the CPU: neither the card nor the plan has any part in it.
-The pipeline does not know of previews; whoever drives a run passes its events through `with_previews`.
+The pipeline does not know of previews; the caller passes a run's events through `with_previews`.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from holo_lite.weights.manifest import FILE_NAME, PREVIEW, read_manifest
 
 
 def preview_path(out: Path) -> Path:
-    """Where the previews of a video go: beside it."""
+    """Where the previews of a video are written: next to it."""
     return out.with_name(f"{out.stem}-preview.png")
 
 
 def with_previews(
     events: Events, colours: Callable[[], ColourMap], path: Path, every: int, *, overwrite: bool = False
 ) -> Events:
-    """Pass the events of a run on; after every so many steps, and the last, write a preview to `path` and tell.
+    """Pass the events of a run on; after every `every` steps, and the last, write and report a preview.
 
     What is at `path` and is no preview of this run stays, unless `overwrite`.
 
-    `colours` is asked once, before any weight of the run stands in memory. What goes wrong with a preview is told
-    once, and there are no more; the run goes on. Closing this closes the run.
+    `colours` is called once, before any weight of the run is in memory. The first error with a preview is reported,
+    and there are no more previews; the run continues. Closing this closes the run.
     """
     previews = _Previews(colours, path, every, overwrite)
     with closing(events):
@@ -62,7 +62,7 @@ def with_previews(
 def previewed(
     events: Events, model: OpenedModel, out: str | Path, every: int = 5, *, overwrite: bool = False
 ) -> Events:
-    """Pass the events of a run on, with previews in the colours of the run's model beside the video `out`."""
+    """Pass the events of a run on, with previews in the colours of the run's model next to the video `out`."""
     path = preview_path(Path(out))
     return with_previews(events, lambda: colours_of(model.folder), path, every, overwrite=overwrite)
 
@@ -78,7 +78,7 @@ class _Previews:
     draw: Callable[[Tensor], None] | None = None
 
     def after(self, event: Event) -> PreviewDone | NoPreview | None:
-        """What there is to tell behind an event."""
+        """The events to send after an event."""
         try:
             if isinstance(event, Resolved):
                 if not self.overwrite:

@@ -2,7 +2,7 @@
 
 `auto` takes no measurement where there is nothing to choose, as on a CPU. On a card it measures once, at a size
 like the real one, and remembers what it found for as long as nothing that bears on it changes. A kernel that a
-person names is tried on a few rows first, so that what is wrong with it is said at once.
+person names is tried on a few rows first, so that a fault is reported at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ChosenKernel:
-    """A kernel, ready to be called, why it is this one, on one line for a person, and what it holds meanwhile."""
+    """A kernel, ready to be called, the reason for it in one line for a person, and the memory it uses."""
 
     name: str
     attend: Attend
@@ -71,7 +71,7 @@ class KernelChooser:
         found = self._on_rows(SMALL, lambda *trials: attempt(kernel, *trials))
         if isinstance(found, str):
             raise SettingsError(f"kernel '{said}': {found}; {usable(self.site, self.kernels)}")
-        off = "" if kernel.exact else f"; it is approximate, rows were up to {found.error:.1%} off"
+        off = "" if kernel.exact else f"; it is approximate, with rows up to {found.error:.1%} off"
         return ChosenKernel(said, found.attend, f"kernel {said}: as asked{off}", kernel.workspace)
 
     def _fastest(self) -> ChosenKernel:
@@ -99,7 +99,7 @@ class KernelChooser:
     def _measured(self, able: Sequence[Kernel]) -> ChosenKernel:
         attends, finding = self._on_rows(self.rows, lambda *trials: self._compare(able, *trials))
         if not attends:
-            return _unmeasured(f"none could be shown to be right ({_left_out(finding)})")
+            return _unmeasured(f"no other one passed its test ({_left_out(finding)})")
         KernelTimesTable(self.folder).keep(key_of(self.site, able), finding)
         return _picked(attends[finding.fastest], finding, "measured")
 

@@ -1,7 +1,7 @@
 """How a model computes on this machine: which attention kernel, which number format, which fused operations.
 
-Each is given by a person or chosen for the device. The result is what the layers take, a record that travels in the
-video, and a line about each choice for whoever watches the run.
+Each is given by a person or chosen for the device. The result is what the layers take, a record that is stored in
+the video, and one line about each choice for the display.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 class ComputeSetup:
     """What the layers take, what the run's settings keep of it, and why, a line for each choice there was.
 
-    choice: what to choose to compute in this way again; workspace: what the attention kernel holds meanwhile.
+    choice: what to choose to compute in this way again; workspace: the memory the attention kernel uses.
     """
 
     compute: Compute = PLAIN
@@ -43,7 +43,7 @@ class ComputeSetup:
 
 @dataclass(frozen=True)
 class ComputeForecast:
-    """What of it a plan counts with, and a line for each choice that bears on it."""
+    """What a plan needs of it, and a line for each choice that changes it."""
 
     linear: LinearMode
     workspace: Workspace
@@ -56,7 +56,7 @@ def choose_computing(
     """Decide how a model of this shape, whose weights are stored under this scheme, computes there.
 
     On a card, kernels are measured for `auto` once, and remembered in the cache folder. On a CPU `auto` is the
-    plain way, without a word. Raises `SettingsError` for what cannot be had there, `RoomError` without the memory
+    plain way, silently. Raises `SettingsError` for what the device cannot do, `RoomError` without the memory
     to try it.
     """
     try:
@@ -87,11 +87,11 @@ def _chosen(
 def foresee_computing(
     options: ComputeOptions, config: DiTConfig, site: Site, *, scheme: str = "", here: bool
 ) -> ComputeForecast:
-    """Say what `choose_computing` would come to, without measuring or compiling anything.
+    """Return what `choose_computing` would choose, without measuring or compiling anything.
 
     `here`: the site's device is in this machine, and a small product is tried on it; else what is known of the card
     decides. Kernels that `auto` may take hold nothing, and fused operations no more than plain ones. Raises
-    `SettingsError` for what cannot be had there.
+    `SettingsError` for what the device cannot do.
     """
     sides = config.dim, config.ffn_dim
     check_fuse(options.fuse)

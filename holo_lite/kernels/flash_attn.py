@@ -1,4 +1,4 @@
-"""flash-attn 2, 3 and 4: three packages of one project, which can be installed beside each other.
+"""flash-attn 2, 3 and 4: three packages of one project, which can be installed together.
 
 All take batches (b, n, H, D) and scale by 1/sqrt(D). 2 returns the result alone; 3 did so after it had returned a
 pair; 4 returns a pair. Dao 2023; Shah et al. 2024.

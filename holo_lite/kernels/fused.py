@@ -125,7 +125,7 @@ def pick_ops(said: str, device: torch.device, dtype: torch.dtype = torch.bfloat1
 
     ``auto`` is off on a CPU, where compiling takes longer than it saves, and on where a trial on a card runs and
     agrees. The trial has the released model's widths and the run's `dtype`, so that what it compiles serves. Raises
-    `SettingsError` where fusing was asked for and cannot be had.
+    `SettingsError` where fusing was asked for and is not possible.
     """
     check_fuse(said)
     if said == "off":
@@ -151,7 +151,7 @@ def _tried(device: torch.device, dtype: torch.dtype) -> tuple[Ops, str | None]:
 
 
 def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: int) -> str | None:
-    """Call each operation with different numbers of tokens, beside the plain ones; what is wrong, if something is.
+    """Compare each operation with the plain one for different numbers of tokens; return what is wrong, if anything.
 
     Raises `torch.OutOfMemoryError`, which says nothing about the compiler.
     """
@@ -163,7 +163,7 @@ def trial(ops: Ops, device: torch.device, dtype: torch.dtype, dim: int, heads: i
     except Exception as raised:  # noqa: BLE001 - a compiler's, whose errors have no common root
         return _failed(raised)
     if not max(errors) <= CLOSE[dtype]:  # true of NaN, too
-        return f"torch.compile computes something else here: it is {max(errors):.2g} off"
+        return f"torch.compile gives wrong results here: they are {max(errors):.2g} off"
     return None
 
 

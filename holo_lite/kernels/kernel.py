@@ -1,8 +1,8 @@
 """A kernel: a way to compute attention, where it is right, what it needs, and how it is brought in.
 
 All of them are functions with the signature of `equations.attention`. Whether one may be used is asked in three
-steps, each dearer than the last: what is known of it (`Kernel.refusal`, which imports nothing), whether its package
-comes in (`Kernel.open`), and what it gives for real numbers (`holo_lite.kernels.trial`).
+steps, each more expensive than the last: what is known of it (`Kernel.refusal`, which imports nothing), whether its
+package comes in (`Kernel.open`), and what it gives for real numbers (`holo_lite.kernels.trial`).
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class KernelLimits:
         if site.capability is None:
             return "it runs on CUDA cards only"
         if site.capability < self.lowest or (self.highest is not None and site.capability > self.highest):
-            return (
-                f"it is for cards of compute capability {self._cards()}, this one's is {_dotted(site.capability)}"
-            )
+            return f"it needs compute capability {self._cards()}, this card has {_dotted(site.capability)}"
         if site.dtype not in self.dtypes:
             return f"it computes in {' or '.join(NAMES[dtype] for dtype in self.dtypes)}, not {NAMES[site.dtype]}"
         if site.head_dim > self.widest or site.head_dim % self.multiple:
-            return f"it takes heads of up to {self.widest} numbers in steps of {self.multiple}, not {site.head_dim}"
+            return (
+                f"it takes heads of up to {self.widest} numbers, multiples of {self.multiple}, not {site.head_dim}"
+            )
         return None
 
     def _cards(self) -> str:

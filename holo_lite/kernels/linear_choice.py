@@ -1,4 +1,4 @@
-"""Which numbers matrices are multiplied in: as they are, or both sides in 8 bits.
+"""In which format matrices are multiplied: unrounded, or both sides in 8 bits.
 
 Whether a card can do it is asked of its compute capability first (fp8 from 8.9 on, int8 from 8.0), then of what is
 installed, then of a small product, which must come to what the reference comes to.
@@ -19,7 +19,8 @@ from holo_lite.errors import SettingsError, in_a_line, nearest
 from holo_lite.kernels.kernel import Capability
 from holo_lite.schemes.registry import SCHEMES
 
-PLAIN = "bf16"  # what a person says for products of numbers as they are
+PLAIN = "bf16"  # the option's value for products that round nothing
+ROUNDED = f"activations are rounded to 8 bits too; --compute {PLAIN} keeps them exact"
 SAYINGS = ("auto", PLAIN, *FORMATS)
 LEAST: dict[EightBits, tuple[int, int]] = {"fp8": (8, 9), "int8": (8, 0)}  # compute capability
 CARDS: dict[EightBits, str] = {"fp8": "an RTX 40xx, an H100, or later", "int8": "an RTX 30xx, an A100, or later"}
@@ -39,9 +40,9 @@ def pick_linear(
 ) -> tuple[LinearMode, str]:
     """Decide how matrices are multiplied: ``auto``, ``bf16``, ``fp8`` or ``int8`` → mode, and why on one line.
 
-    8 bits change the picture, a little, so ``auto`` does not decide for them where nobody has asked: it takes the
-    format in which the weights are `stored` (a scheme's name), if the card multiplies in that. Who stored them so
-    has accepted an error of that size, and unpacking them would only cost time. Else it says what the card can do.
+    8 bits change the picture a little, so ``auto`` uses them in one case only: if the weights are `stored` in
+    such a format (a scheme's name) and the card multiplies in it. The person who stored them so has
+    accepted an error of that size, and unpacking them would only cost time. Otherwise it says what the card can do.
     `sides` are widths of the model's weights, for the remark which of them do not suit.
 
     Raises `SettingsError` with the reason where the device cannot.
@@ -60,7 +61,7 @@ def foresee_linear(
 
 
 def refusal(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why products in 8 bits cannot be had there, and how they could; None if they can.
+    """Say why products in 8 bits are not possible there, and what would help; None if they are possible.
 
     Raises `torch.OutOfMemoryError`, which says nothing about the card.
     """
@@ -103,16 +104,16 @@ def _auto(place: _Place, stored: str, sides: Sequence[int]) -> tuple[LinearMode,
     if kin is not None:
         reason = place.refusal(kin)
         if reason is None:
-            return kin, f"compute {kin}: the weights are stored so{_remarks(kin, place, sides)}"
-        return "plain", f"compute {PLAIN}: {kin}, in which the weights are stored, {reason}"
+            return kin, f"compute {kin}: matches the stored weights ({ROUNDED}){_remarks(kin, place, sides)}"
+        return "plain", f"compute {PLAIN}: {kin}, the format of the stored weights, {reason}"
     able = [bits for bits, least in LEAST.items() if place.capability and place.capability >= least]
-    more = f"; this card can do {' and '.join(able)}, at a small cost to the picture" if able else ""
-    return "plain", f"compute {PLAIN}: as the weights are{more}"
+    more = f"; this card can also do {' and '.join(able)}, at a small cost to the picture" if able else ""
+    return "plain", f"compute {PLAIN}: matches the stored weights{more}"
 
 
 def _remarks(bits: EightBits, place: _Place, sides: Sequence[int]) -> str:
-    """What a person should know of it besides."""
-    remarks = ["shows its cost to the picture, and is slower, on a CPU"] if place.kind == "cpu" else []
+    """What else a person should know about it."""
+    remarks = ["on a CPU this is slower, and only shows what it costs the picture"] if place.kind == "cpu" else []
     wrong = (unfit(bits, side, sides[0]) for side in sides)
     remarks += [reason for reason in wrong if reason is not None][:1]
     return "".join(f"; {remark}" for remark in remarks)
@@ -131,7 +132,7 @@ def _trial(bits: EightBits, device: torch.device, dtype: torch.dtype) -> str | N
     except Exception as raised:  # noqa: BLE001 - a compiler's or a driver's, whose errors have no common root
         return f"does not run here ({in_a_line(raised, whole=True)})"
     error = off(found, reference(quantize(x, form), quantize(weight, form), bias))
-    return None if error <= CLOSE else f"computes something else here: it is {error:.2g} off"
+    return None if error <= CLOSE else f"gives wrong results here: they are {error:.2g} off"
 
 
 def _version(capability: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""All kernels by name. Where two are equally fast, the one that stands first is taken."""
+"""All kernels by name. Where two are equally fast, the first one here is taken."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def _named(name: str, site: Site, kernels: Sequence[Kernel]) -> Kernel:
     named = {kernel.name: kernel for kernel in kernels}
     if name not in named:
         close = nearest(name, ("auto", *named))
-        raise SettingsError(f"kernel '{name}': there is none of that name; {usable(site, kernels)}{close}")
+        raise SettingsError(f"kernel '{name}': unknown; {usable(site, kernels)}{close}")
     return named[name]
 
 
 def usable(site: Site, kernels: Sequence[Kernel] = KERNELS) -> str:
     """What a person could say instead."""
     names = [kernel.name for kernel in kernels if kernel.refusal(site) is None]
-    return f"usable here are auto, {', '.join(names)}"
+    return f"here you can use auto, {', '.join(names)}"

@@ -1,6 +1,6 @@
 """SageAttention: queries and keys rounded to 8 bits, and on most cards the weights and values, too.
 
-It is approximate, so nobody gets it who does not ask for it by name. Zhang et al. 2024.
+It is approximate, so it is used only if it is asked for by name. Zhang et al. 2024.
 
 What it holds at once differs from card to card. The most, on Hopper: codes of queries and keys, a byte each, and of
 the values a copy in whole tiles, the same turned round, and their codes in fp8: 2 + 2 + 1. With scales and filler

@@ -1,4 +1,4 @@
-"""A trial of attention kernels: the same rows for each, its worst row beside SDPA in fp32, and its time.
+"""A trial of attention kernels: the same rows for each, its worst row compared with SDPA in fp32, and its time.
 
 The rows are random: queries and keys of variance 1, as their norms leave them, so that a query sees thousands of
 keys. What rounding does to a row then does not depend on how many there are.
@@ -20,7 +20,7 @@ from holo_lite.errors import with_kind
 from holo_lite.kernels.kernel import Kernel, Site
 from holo_lite.model.compute import Attend
 
-LATENT_FRAME = 1560  # tokens at 480x832
+LATENT_FRAME = 1560  # tokens at 832×480
 REALISTIC = (
     3 * LATENT_FRAME,
     8 * LATENT_FRAME,
@@ -62,7 +62,7 @@ class KernelTrial:
         if out.shape != self.expected.shape:
             raise ValueError(f"its result has the shape {tuple(out.shape)}, not {tuple(self.expected.shape)}")
         if self._sums() != before:
-            raise ValueError("it changes the numbers it is given")
+            raise ValueError("it changes its input")
         off = torch.linalg.vector_norm(out.float() - self.expected, dim=-1)
         return float((off / torch.linalg.vector_norm(self.expected, dim=-1)).max())
 
@@ -111,8 +111,8 @@ def attempt(kernel: Kernel, *trials: KernelTrial) -> TrialResult | str:
         return with_kind(raised)
     for error in errors:
         if not error <= allowed:  # true of NaN, too
-            off = f"a row is {error:.2g} of its length off, {allowed:.2g} is rounding"
-            return f"it computes something else here: {off}"
+            off = f"a row is {error:.2g} of its length off, rounding explains {allowed:.2g}"
+            return f"it gives wrong results here: {off}"
     return TrialResult(attend, max(errors))
 
 

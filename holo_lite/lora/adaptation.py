@@ -71,13 +71,13 @@ class Adaptation:
         return sum(lora.file.entries[term.key].shape[1] for lora, term in self.pairs[name])
 
     def factors(self, name: str, itemsize: int) -> int:
-        """Bytes that a weight's factors take on a device, at so many bytes a number."""
+        """Bytes that a weight's factors take on a device, given the bytes of a number."""
         rows, columns = self.shapes[name]
         rank = self.rank(name)
         return aligned(rows * rank * itemsize) + aligned(rank * columns * itemsize)
 
     def nbytes(self, itemsize: int) -> int:
-        """Bytes of host memory that all of it takes, factors at so many bytes a number."""
+        """Bytes of host memory that all of it takes, given the bytes of a factor's number."""
         whole = sum(aligned(math.prod(self.shapes[name]) * CHANGE.itemsize) for name in self.changes)
         return whole + sum(self.factors(name, itemsize) for name in self.pairs)
 
@@ -129,8 +129,8 @@ def _check_changes(lora: Lora, shapes: Shapes, packed: Iterable[str]) -> None:
     wrong = [name for name, shape in shapes.items() if name in lora.terms and _is_fixed(name, shape, packed)]
     if wrong:
         raise CheckpointError(
-            f"{lora.path}: adds whole differences to {first_three(wrong)}, which is not done at run time; "
-            "merge it with holo-lite quantize --lora"
+            f"{lora.path}: has full-weight differences for {first_three(wrong)}, which cannot be added at run "
+            "time; merge it with holo-lite quantize --lora"
         )
 
 

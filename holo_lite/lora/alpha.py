@@ -64,7 +64,9 @@ def declared_alphas(path: Path, ranks: Collection[int]) -> DeclaredAlphas:
 def _check_done(path: Path, settings: Mapping[str, object]) -> None:
     for name, value in settings.items():
         if value and name.rpartition(".")[2] in NOT_DONE:
-            raise CheckpointError(f"{path}: sets {name}, which is not done here; merge it with peft first")
+            raise CheckpointError(
+                f"{path}: sets {name}, which holo-lite does not support; merge it with peft first"
+            )
 
 
 def _beside(path: Path, ranks: Collection[int]) -> dict[str, object]:

@@ -7,7 +7,7 @@ they are grouped by the tensor of the model that they change, and computed, a sl
 `holo-lite quantize` merges them into an expert before it is made small; `adaptation` says how a run adds them.
 
 A key that matches nothing is an error: an adapter of another model, half of whose keys happen to fit, makes
-pictures that are wrong in a way nobody can see the cause of.
+pictures that are wrong without a visible cause.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Lora:
             if self._shape(term) != shapes[name]
         ]
         if wrong:
-            raise CheckpointError(f"{self.path}: is no LoRA for this model: {first_three(wrong)}")
+            raise CheckpointError(f"{self.path}: is not a LoRA for this model: {first_three(wrong)}")
 
     def delta(self, name: str, rows: slice = EVERYTHING) -> Tensor | None:
         """What to add to a tensor, or to `rows` of it: float32, of its shape. None where it changes nothing.
@@ -121,14 +121,16 @@ def open_lora(path: Path, strength: float = 1.0) -> Lora:
     parsed = {key: parse_key(key) for key in file.entries}
     if strange := [key for key, part in parsed.items() if part is None]:
         raise CheckpointError(
-            f"{path}: holds {first_three(strange)}, which no LoRA known here does; merge it first"
+            f"{path}: holds {first_three(strange)}, which is not a LoRA format that holo-lite knows; merge it first"
         )
     if odd := [key for key, part in parsed.items() if part and part.role != "alpha" and not _is_float(file, key)]:
         raise CheckpointError(f"{path}: {first_three(odd)} holds no floating-point numbers; get another conversion")
     places: dict[Key, str] = {}
     for key, place in parsed.items():
         if place is not None and places.setdefault(place, key) != key:
-            raise CheckpointError(f"{path}: {places[place]} and {key} are for one place; give a file with one LoRA")
+            raise CheckpointError(
+                f"{path}: {places[place]} and {key} are for the same weight; give a file with one LoRA"
+            )
     terms: dict[str, tuple[Term, ...]] = {}
     for target, term in _terms(file, places):
         terms[target] = (*terms.get(target, ()), term)

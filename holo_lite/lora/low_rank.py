@@ -1,7 +1,7 @@
 """The product of two thin matrices, added to a weight whenever it is about to be multiplied.
 
 A weight of 5120×5120 has 26 million numbers, an adapter of rank 64 for it 0.7. So the factors stay in main memory,
-are copied for each use, and their product is never whole beside the weight: the matrix library adds it as it goes.
+are copied for each use, and their product never exists as a whole: the matrix library adds it directly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LowRank:
     def added_to(self, weight: Tensor, *, fresh: bool) -> Tensor:
         """The weight (out, in), on its own device, with the product added and rounded once.
 
-        In place if the weight is `fresh`, nobody else's, else made anew.
+        In place if the weight is `fresh` (not used elsewhere), otherwise into a copy.
         """
         up, down = (_brought(factor, weight) for factor in (self.up, self.down))
         add = torch.Tensor.addmm_ if fresh else torch.addmm
@@ -32,5 +32,5 @@ class LowRank:
 
 
 def _brought(factor: Tensor, weight: Tensor) -> Tensor:
-    """A factor beside a weight and in its dtype: cast there, since what the host casts is pinned no more."""
+    """A factor on a weight's device and in its dtype: cast there, as what the host casts is not pinned."""
     return factor.to(weight.device, non_blocking=True).to(weight.dtype)

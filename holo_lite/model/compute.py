@@ -1,7 +1,7 @@
 """How a forward computes, as against what: which attention kernel, which number format, which fused operations.
 
-Whoever opens a model chooses; the layers take what they are given. With nothing chosen everything is PyTorch's own
-and computes as the equations say.
+The code that opens a model chooses; the layers use what they are given. With nothing chosen everything is PyTorch's
+own and computes as the equations say.
 """
 
 from __future__ import annotations

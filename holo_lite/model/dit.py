@@ -2,10 +2,10 @@
 
 `WanDiT.forward` is the whole network: patches in, blocks over one residual stream per guidance branch,
 patches out. Nothing is as long as the clip but the streams, the latents, and what is returned. A block is
-one call with all streams, so that whoever brings its weights to the device does so once per step.
+one call with all streams, so that its weights are brought to the device once per step.
 
 What the blocks add to a stream is its residual. A forward can leave it in a buffer, and `WanDiT.reuse` adds it
-again at another timestep, to patches embedded anew: a velocity without a block.
+again at another timestep, to patches embedded again: a velocity without a block.
 """
 
 from __future__ import annotations

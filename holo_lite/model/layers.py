@@ -9,8 +9,8 @@ A stream has a row for every token that is computed here. Where that is not all 
 other shots, the first frames' keys and values are all that the ranks need of each other, and `Compute.exchange` is
 called where they are written and not yet read.
 
-Each layer makes its weights ready on entry and lets them go on return, so that of a compressed model at
-most one layer of one block stands in full.
+Each layer unpacks its weights on entry and frees them on return, so that of a compressed model at
+most one layer of one block is in memory in full.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class SelfAttentionVisit:
         for tokens in portions(span, self.clip.chunks.attention):
             h = self.weights.prepare(self._input(x, tokens))
             buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
-            del h  # a loop's variable outlives its round, and would stand beside the next chunk
+            del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):

@@ -5,8 +5,8 @@ Whatever must be done to a stored weight before it can be multiplied is done by 
 as the caller holds what it returns: nothing for a plain weight, unpacking for one stored under a scheme. An
 adapter's product is added on the way; the weight that is kept never changes.
 
-In 8 bits a weight is quantized a slice of rows at a time, so that it never stands dense, unless it is stored in
-that very format: then it is multiplied as it lies. One whose sides do not suit the format is multiplied plainly.
+In 8 bits a weight is quantized a slice of rows at a time, so that it is never dense as a whole, unless it is stored
+in that very format: then it is multiplied as it lies. One whose sides do not suit the format is multiplied plainly.
 
 What `unpacked` gives is an `Affine`. Its `prepare` and `apply` are apart for two reasons: layers of one kind that
 read one input share the prepared one, and in 8 bits the input itself can go before the product is made.
@@ -89,10 +89,10 @@ class StoredLinear(nn.Module, ABC):
 
     @abstractmethod
     def unpack(self, dtype: torch.dtype) -> Tensor:
-        """The weight in `dtype`, made anew."""
+        """A new tensor of the weight in `dtype`."""
 
     def slices(self) -> Iterator[tuple[slice, Tensor]]:
-        """The weight a slice of rows at a time: which, and (n, in) float32 that nobody else holds."""
+        """The weight a slice of rows at a time: which, and (n, in) float32 that the caller owns."""
         yield slice(None), self.unpack(torch.float32)
 
     def coded(self, _form: Format) -> tuple[Tensor, Tensor] | None:
@@ -110,7 +110,7 @@ class Packed(StoredLinear):
             self.register_buffer(name, torch.empty(part.shape, dtype=part.dtype))
 
     def unpack(self, dtype: torch.dtype) -> Tensor:
-        """The weight in `dtype`, made anew."""
+        """A new tensor of the weight in `dtype`."""
         return find(self.scheme).unpack(dict(self.named_buffers()), self.shape, dtype)
 
     def slices(self) -> Iterator[tuple[slice, Tensor]]:
@@ -124,10 +124,10 @@ class Packed(StoredLinear):
 
 
 class Linear(nn.Module):
-    """A linear layer whose weight is a plain parameter in the compute dtype, or stored otherwise.
+    """A linear layer whose weight is a plain parameter in the compute dtype, or stored in another form.
 
-    `adapter` is added to the weight of every visit. It is no tensor of the module: who brings and takes those knows
-    nothing of it.
+    `adapter` is added to the weight of every visit. It is not a tensor of the module: the code that moves those
+    knows nothing of it.
     """
 
     weight: nn.Parameter | StoredLinear

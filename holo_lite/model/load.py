@@ -68,7 +68,7 @@ def describe_expert(file: WeightFile, known: DiTConfig | None = None) -> tuple[D
 
 
 def check_expert(path: Path) -> DiTConfig:
-    """Look at names and shapes only. Raises `CheckpointError` if this is no expert, else its sizes.
+    """Check only names and shapes. Raises `CheckpointError` if this is not an expert, else returns its sizes.
 
     Scales next to weights in 8 bits are passed over: with them it is an expert, though not one that can run.
     """

@@ -1,4 +1,4 @@
-"""How much memory a forward needs besides the weights.
+"""How much memory a forward needs in addition to the weights.
 
 The formula follows the code in `layers` and `dit`, tensor by tensor. With width d, head width D, inner
 width f, e bytes a number, and c tokens of a chunk in work:
@@ -24,7 +24,7 @@ needs on the way (`holo_lite.eightbit.limits`), whichever is more,
     feed-forward    the largest of: input quantized, projected up, activations quantized, projected down
 
 An attention kernel may hold something while it works, a bytes a number of the queries and b of the keys. Then a
-layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d beside those, where that is more.
+layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d in addition, where that is more.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Layer:
         return max(rotation, 2 * wide + taken + self._scratch(tokens, self._outer, self._outer))
 
     def reading(self, rows: int) -> int:
-        """Text in work, beside its keys and values."""
+        """The text being processed, in addition to its keys and values."""
         return self._taken(rows, self._outer) + self._scratch(rows, self._outer, self._outer) if self._bits else 0
 
     def feeding(self, tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""Where each token stands, and the rotation that tells attention so.
+"""The position of each token, and the rotation that gives it to attention.
 
 Tokens are numbered frame by frame, row by row, column by column, over the whole clip. Rotations are kept as
 three small tables, one per axis, and put together for the tokens in work: a table for the whole clip would

@@ -35,8 +35,8 @@ class Adapters:
 def open_adapters(folder: ModelFolder, loras: Loras) -> Adapters:
     """Open adapters for the experts of a folder; all their numbers are read once.
 
-    Raises `CheckpointError` for a file that is no LoRA of this model, that holds NaN or Inf, or that changes what
-    can only be changed by merging.
+    Raises `CheckpointError` for a file that is not a LoRA of this model, that holds NaN or Inf, or that changes
+    what can only be changed by merging.
     """
     opened = {
         expert: [open_lora(Path(file), strength) for file, strength in given] for expert, given in loras.items()

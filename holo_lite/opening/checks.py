@@ -65,7 +65,9 @@ def check_runnable(folder: ModelFolder) -> None:
         file = open_weights(path)
         is_gguf_expert = path in folder.experts.values() and not isinstance(file, PlacedFile)
         if is_gguf_expert or is_scaled(file):
-            raise CheckpointError(f"{path}: is packed in a way that cannot run; convert it with holo-lite quantize")
+            raise CheckpointError(
+                f"{path}: is packed in a form that cannot run directly; convert it with holo-lite quantize"
+            )
 
 
 def model_fingerprint(folder: ModelFolder) -> str:

@@ -2,7 +2,7 @@
 
 `tflops` is the dense bf16 rate of the tensor cores with fp32 accumulation, in 10^12 operations a second: not
 the rate with sparsity or fp16 accumulation that boxes print, which is two or four times as much. It
-stands in NVIDIA's architecture whitepapers; a card whose rate could not be traced to one has its memory here and no
+is in NVIDIA's architecture whitepapers; a card whose rate could not be traced to one has its memory here and no
 rate, and a plan for it gives no time.
 
     GA102      NVIDIA Ampere GA102 GPU Architecture, V2.0: tables of the RTX 3080 and 3090
@@ -86,7 +86,7 @@ def find_card(name: str) -> KnownCard:
     if _short(name) in known:
         return known[_short(name)]
     hint = nearest(name.upper(), [card.name for card in CARDS])
-    raise SettingsError(f"graphics card '{name}': is not known here{hint or '; give --profile instead'}")
+    raise SettingsError(f"graphics card '{name}': unknown{hint or '; give --profile instead'}")
 
 
 def _short(name: str) -> str:

@@ -1,6 +1,6 @@
 """Which profile suits a machine and a model, and why.
 
-A shipped profile stands for a size of card. Cards come in between (10 GB, 20 GB), lend some of their memory to
+A shipped profile is for one size of card. Cards come in between (10 GB, 20 GB), give some of their memory to
 the desktop, and hold other programs; so the budget is what is there, and a profile gives the rules by which it is
 spent. Which one is judged by a trial: the trained length in five shots, planned for this model, this card and this
 main memory under each profile whose card is not too large.
@@ -24,7 +24,7 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.story.shots import ShotLayout, even_cuts
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 SLACK = 100, 95  # a "24 GB" card has a little less: that many parts in the profile are as good as these here
 TRIAL_SHOTS = 5
@@ -83,7 +83,7 @@ def preferred_sizes(profile: Profile) -> ModelSizes:
 
 
 def _try(profile: Profile, fitted: Profile, machine: Machine, sizes: ModelSizes | None) -> ProfileTrial:
-    """Plan the trained clip by a profile's rules, with what is there as its budget."""
+    """Plan the trained clip by a profile's rules, with the available memory as its budget."""
     model, size = sizes or preferred_sizes(profile), Defaults()
     cuts = even_cuts(size.frames, TRIAL_SHOTS)
     request = ClipRequest(ShotLayout.from_frames(size.frames, cuts, size.height, size.width))
@@ -104,7 +104,7 @@ def _found(trial: ProfileTrial, sizes: ModelSizes | None) -> str:
 
 
 def _ram(machine: Machine) -> str:
-    return "RAM not known" if machine.ram is None else f"{bytes_text(machine.ram)} of RAM"
+    return "RAM not known" if machine.ram is None else f"{memory_text(machine.ram)} of RAM"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ width d, inner width f, and m rows of text, a block has
 and the forward has as much again as it has blocks, the embeddings and the head. At 480x832 with 241 frames in
 five shots that is 2.3 PFLOP linear, and 2.1 sparse or 7.4 full attention. A prompt is embedded once an expert,
 which is not counted. Steps after guidance has ended have half the operations of those before. How many steps a step
-cache will skip nobody knows beforehand: they are counted as computed. In 8 bits the blocks' linear operations are
+cache will skip are not known in advance: they are counted as computed. In 8 bits the blocks' linear operations are
 counted apart, for they have a rate of their own.
 
-Time is operations over a rate, and the rate's origin is always said with it.
+Time is operations divided by a rate, and the rate's origin is always reported with it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Rate:
     eight_bit: float | None = None
 
     def seconds(self, operations: Operations) -> float:
-        """How long so many operations take."""
+        """How long the operations take."""
         others = operations.linear / self.linear + operations.attention / self.attention
         return others + operations.eight_bit / (self.eight_bit or self.linear)
 
@@ -126,7 +126,7 @@ def decode_operations(decoder: Decoder, request: ClipRequest, plan: Plan) -> Ope
 def phase_costs(
     sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int, cfg_until: float = 1.0
 ) -> dict[str, PhaseCost]:
-    """Operations of every phase of a run of so many steps, the first share `cfg_until` of which are guided.
+    """Operations of every phase of a run of `steps`, the first share `cfg_until` of which are guided.
 
     A step of the text phase is a prompt of 512 tokens.
     """

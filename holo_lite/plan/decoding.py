@@ -43,11 +43,11 @@ class Decoder:
         return (7932 * self.base_dim**2 + 2021 * self.base_dim + 275) * self.bytes_per_number
 
     def cache(self, height: int, width: int) -> int:
-        """Bytes kept from frame to frame, for a frame of so many latents."""
+        """Bytes kept from frame to frame, for a frame of this many latents."""
         return (1576 * self.base_dim + 32) * height * width * self.bytes_per_number
 
     def frame(self, height: int, width: int) -> int:
-        """Most bytes alive while a frame of so many latents is decoded, its input and the cache included."""
+        """Most bytes alive while a frame of this many latents is decoded, its input and the cache included."""
         area, b = height * width, self.base_dim
         last_stage = (2360 * b + 48) * area + 48 * b * (height + width) + 12 * b
         scores = self.cache(height, width) + 8 * area**2 + (56 * b + 32) * area * self.bytes_per_number

@@ -17,7 +17,7 @@ from holo_lite.text.encoder_sizes import EncoderSizes
 
 
 def attention(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
-    """Most bytes alive above the weights while a prompt of so many tokens looks at itself, no weight in use."""
+    """Most bytes alive, weights apart, while a prompt of `tokens` attends to itself, no weight in use."""
     e, inner = bytes_per_number, sizes.heads * sizes.d_kv
     positions = (2 * sizes.d_model + 3 * inner) * tokens * e + 53 * tokens**2 + 16 * tokens
     biases = 2 * sizes.heads * tokens**2 * e + 4 * sizes.heads * tokens
@@ -32,7 +32,7 @@ def linears(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS)
 
 
 def operations(sizes: EncoderSizes, tokens: int = TEXT_ROWS) -> int:
-    """Floating-point operations for one prompt of so many tokens."""
+    """Floating-point operations for one prompt of this many tokens."""
     inner = sizes.heads * sizes.d_kv
     linear = 2 * tokens * (4 * sizes.d_model * inner + 3 * sizes.d_model * sizes.d_ff)
     return sizes.layers * (linear + 4 * tokens**2 * inner)

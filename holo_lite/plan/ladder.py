@@ -1,7 +1,7 @@
-"""What to give up when memory runs out all the same, one rung at a time.
+"""What to give up when memory runs out in spite of the plan, one rung at a time.
 
-A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, a workspace nobody
-documents. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
+A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, an undocumented
+workspace. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
 fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles. None of them changes the
 mathematics of denoising. Only the last one does, and towards the exact result: it gives up the step cache.
 """
@@ -66,7 +66,7 @@ def unpinned(plan: Plan) -> tuple[Plan, str]:
 
 
 def smaller_tile(tile: Tile | None, latents: tuple[int, int]) -> Tile | None:
-    """The next smaller tile for a frame of so many rows and columns of latents; None if there is no smaller one."""
+    """The next smaller tile for a frame of `rows` and `columns` of latents; None if there is no smaller one."""
     rows, columns = tile or latents
     smaller = (max(LEAST_TILE, -(-rows // 2)), max(LEAST_TILE, -(-columns // 2)))
     return smaller if smaller != (rows, columns) and min(smaller) >= LEAST_TILE else None

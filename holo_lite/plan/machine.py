@@ -89,7 +89,7 @@ def smaller_free(cuda: int, nvml: int | None) -> int:
 
 
 def _nvml_free(uuid: str) -> int | None:
-    """What NVML says is free on the card with that id, if it can be asked: cards are numbered otherwise there."""
+    """What NVML reports as free on the card with that id, if available: NVML numbers cards differently."""
     try:
         import pynvml
     except ImportError:

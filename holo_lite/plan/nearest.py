@@ -17,7 +17,7 @@ from holo_lite.plan.search import Problem
 from holo_lite.settings import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout, latent_frames
 from holo_lite.story.timeline import MOST_FRAMES
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 MOST_ROWS = MOST_PIXELS // PIXELS_PER_TOKEN
 MOST_LATENT_FRAMES = latent_frames(MOST_FRAMES)
@@ -30,7 +30,7 @@ PHASE_NAMES = {
 
 
 def stretched(layout: ShotLayout, frames: int) -> ShotLayout:
-    """The same shots in proportion over so many latent frames, which must be at least as many as the shots."""
+    """The same shots in proportion over a number of latent frames, which must be at least the number of shots."""
     starts = [start * frames // layout.latent_frames for start in layout.starts]
     for shot in range(1, len(starts)):
         starts[shot] = max(starts[shot], starts[shot - 1] + 1)
@@ -40,7 +40,7 @@ def stretched(layout: ShotLayout, frames: int) -> ShotLayout:
 
 
 def resized(layout: ShotLayout, rows: int) -> ShotLayout:
-    """The same shots on frames of so many rows of tokens, and columns in proportion."""
+    """The same shots on frames of `rows` rows of tokens, and columns in proportion."""
     return dataclasses.replace(layout, rows=rows, columns=max(1, round(layout.columns * rows / layout.rows)))
 
 
@@ -62,7 +62,7 @@ def longest(problem: Problem) -> ClipRequest | None:
 
 
 def longest_in_shots(problem: Problem, frames_a_shot: int) -> ClipRequest | None:
-    """The longest clip in shots of so many latent frames each that fits, or None."""
+    """The longest clip that fits, in shots of the given number of latent frames each, or None."""
 
     def layout_of(frames: int) -> ShotLayout:
         starts = tuple(range(0, frames, frames_a_shot))
@@ -103,10 +103,10 @@ def refusal(problem: Problem) -> SettingsError:
     layout = problem.request.layout
     clip = f"{problem.request.frames} frames at {size_text(layout)}"
     found = list(_alternatives(problem))
-    advice = f"what fits: {', or '.join(found)}" if found else "nothing near it fits"
+    advice = f"what fits: {', or '.join(found)}" if found else "nothing close to it fits"
     return SettingsError(
-        f"{clip} need {bytes_text(need)} for {PHASE_NAMES[name]}; "
-        f"profile {problem.profile.name} gives {bytes_text(problem.room)} here; {advice}"
+        f"{clip} need {memory_text(need)} for {PHASE_NAMES[name]}; "
+        f"profile {problem.profile.name} gives {memory_text(problem.room)} here; {advice}"
     )
 
 
@@ -123,5 +123,5 @@ def _alternatives(problem: Problem) -> Iterator[str]:
 
 
 def size_text(layout: ShotLayout) -> str:
-    """Height and width in pixels, as in ``480x832``."""
-    return f"{layout.rows * PIXELS_PER_TOKEN}x{layout.columns * PIXELS_PER_TOKEN}"
+    """Width and height in pixels, as in ``832×480``."""
+    return f"{layout.columns * PIXELS_PER_TOKEN}×{layout.rows * PIXELS_PER_TOKEN}"

@@ -76,7 +76,7 @@ def _scheme(folder: Path, expert: WeightFile) -> str:
 
 
 def expert_sizes(file: WeightFile, computed: int, adapters: Adaptation | None = None) -> StackSizes:
-    """Sizes of one expert at so many bytes a computed number, with its adapters. Reads the header only."""
+    """Sizes of one expert, given the bytes of a computed number, with its adapters. Reads only the header."""
     weights = _weights(file, own_names(file), computed)
     if adapters is None:
         return stack_sizes(weights, EXPERT_BLOCK)
@@ -85,7 +85,7 @@ def expert_sizes(file: WeightFile, computed: int, adapters: Adaptation | None = 
 
 
 def _adapted(weight: StoredWeight, adapters: Adaptation, computed: int) -> StoredWeight:
-    """A weight with what its adapters take beside it."""
+    """A weight, and what its adapters need in addition."""
     if weight.name in adapters.changes:
         changed = 0 if weight.cast else math.prod(adapters.shapes[weight.name]) * computed
         weight = dataclasses.replace(weight, changed=changed)

@@ -19,12 +19,12 @@ latents and velocity. It fills them in place, and a step that it saves takes les
 **Unpacked** is what a packed layer's weights are once dense, or any layer's in 8 bits if it is multiplied so; the
 peak is taken layer by layer, for the hungriest layer's working set and the largest weights need not meet. Before a
 layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number of a slice at most: two
-tensors in fp32. Weights that are stored in another dtype than the computing one are **cast**, and stand in both
+tensors in fp32. Weights that are stored in another dtype than the computing one are **cast**, and exist in both
 while their block is in use, or resident.
 
-**Adapters** make weights anew that were not packed, and these count as unpacked. To a card the factors of one
-weight at a time are copied; on a CPU all of an expert's stand in the same memory. Embeddings of text and time are
-made anew before there are streams, the head's weight beside them.
+**Adapters** make changed copies of weights that were not packed, and these count as unpacked. The factors of one
+weight at a time are copied to a card; on a CPU all of an expert's are in the same memory. Changed embeddings of
+text and time are made before there are streams, the head's weight while they exist.
 
 **Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
 matrix library, on a CPU the ring of host buffers, which is the same memory
@@ -92,7 +92,7 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class LayerPeak:
-    """Bytes that a layer's work takes, and its weights beside what is stored of them."""
+    """Bytes of a layer's working memory, and of its unpacked weights in addition to the stored ones."""
 
     work: int
     ready: int
@@ -168,8 +168,8 @@ class Arithmetic:
             "residual streams": streams,
             "latents and text": self._latents_kept(at_once) + self._texts() + self._tables(),
             "the step cache": self._step_cache(work.streams // at_once),
-            "a layer at work": hardest.work,
-            "its weights made ready": hardest.ready,
+            "working memory of a layer": hardest.work,
+            "its unpacked weights": hardest.ready,
             "libraries": self.workspace,
         }
 
@@ -217,7 +217,7 @@ class Arithmetic:
         return angles + TIMESTEP * config.dim * self.sizes.bytes_per_number
 
     def _layers(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
-        """Each layer of the blocks at work, and before that with its last weight just being made ready."""
+        """Each layer of the blocks while it computes, and before that while its last weight is being unpacked."""
         linear, e = self.sizes.linear, self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
         for name, own in layers.items():

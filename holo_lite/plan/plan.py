@@ -44,7 +44,7 @@ class Plan:
     `resident` blocks of the expert in use stay on the device, and `resident_other` of the one that comes next;
     `pinned_cache_blocks` of each expert's other blocks stay in pinned host memory. `budget` is all the device's
     memory that may be taken; the phases' peaks leave a few percent of it to the allocator. `tile_caches` is the
-    main memory in which the tiles' caches wait. `pinned_ring`: blocks on their way stand in pinned memory.
+    main memory in which the tiles' caches wait. `pinned_ring`: blocks on their way are in pinned memory.
     `step_cache`: there is room for one, so one that is asked for is used. `rungs` are what this run has given up so
     far, `skipped` the steps, counted from 0, that the cache has saved it.
     """
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def stride(self) -> Tile | None:
-        """How far one tile stands from the next."""
+        """The distance from one tile to the next."""
         return None if self.tile is None else stride_of(self.tile)
 
     @property

@@ -140,7 +140,7 @@ def _read(name: str, text: str, source: str) -> Profile:
 
 def _check(profile: Profile, source: str) -> None:
     if profile.device == "cuda" and profile.headroom >= profile.card:
-        raise SettingsError(f"{source}: context_mib and desktop_mib leave nothing of the card; lower them")
+        raise SettingsError(f"{source}: context_mib and desktop_mib take the whole card; lower them")
     low, high = profile.smallest, profile.largest
     if low.attention > high.attention or low.feed_forward > high.feed_forward:
         raise SettingsError(f"{source}: smallest_chunks are larger than largest_chunks; swap them")

@@ -71,11 +71,11 @@ class RungMemory:
         found = self.table.get(self.key)
         smaller = plan if found is None else _smaller(plan, found)
         if smaller != plan:
-            logger.info("memory ran out on a clip of this size before; beginning with the plan that held")
+            logger.info("memory ran out on a clip of this size before; starting with the plan that worked")
         return smaller
 
     def keep(self, plan: Plan) -> None:
-        """Remember a plan. A folder that cannot be written is a warning: the run goes on.
+        """Remember a plan. A folder that cannot be written is a warning: the run continues.
 
         That there was no room for a step cache is not remembered: without it a run has another result, and what was
         asked for is tried each time.

@@ -26,7 +26,7 @@ from holo_lite.streaming.residency import evenly
 
 RING = 2  # host buffers that a block passes through on its way
 TILES: tuple[Tile, ...] = ((30, 52), (20, 36), (14, 26))  # in latents; the first are the reference's
-RAM_SHARE = 2  # no more than one part in so many is pinned
+RAM_SHARE = 2  # at most one part in this many is pinned
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Problem:
                 yield self._filled(chunks, left, joint=joint)
 
     def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Candidate:
-        """Fill what is left with blocks, if the chunks are the largest."""
+        """Fill the remaining memory with blocks, if the chunks are the largest."""
         high, low = self.experts["high_noise"], self.experts["low_noise"]
         largest = chunks == self.profile.largest
         resident = min(most_blocks(stack, left[name]) for name, stack in self.experts.items()) if largest else 0
@@ -145,7 +145,7 @@ class Problem:
 
 
 def most_blocks(stack: StackSizes, room: int) -> int:
-    """How many blocks, spread evenly, fit into so many bytes."""
+    """How many blocks, spread evenly, fit into the given bytes."""
     count = len(stack.blocks)
     return next(k for k in range(count, -1, -1) if k == 0 or held_bytes(stack, k) <= room)
 

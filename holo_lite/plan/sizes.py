@@ -1,7 +1,7 @@
 """How many bytes each part of a model takes, before any of them is read.
 
 The sizes follow from names, shapes and schemes alone: of a folder, from the headers of its files; of the
-released model in a scheme nobody has converted it to yet, from the architecture. Either way a block's tensors
+released model in a scheme that no file here has, from the architecture. Either way a block's tensors
 lie at multiples of 256 bytes and end at one of 4096, as in a converted file, whose data region is one slot's
 content.
 """
@@ -31,9 +31,9 @@ class StoredWeight:
     """A tensor as it is stored: bytes of its parts, and how many numbers it unpacks to (0: it is not packed).
 
     `cast` is how many bytes it takes in the computing dtype, if it is stored plainly in another one. The last three
-    are its adapters': `remade` the numbers of a plain weight that is made anew in every visit, `factors` the bytes
-    of what is multiplied and added then, `changed` those of a sum that stands beside what is stored. `shape` is the
-    weight's before it was packed under `scheme`.
+    are its adapters': `remade` the numbers of a plain weight that is copied and changed in every visit, `factors`
+    the bytes of what is multiplied and added then, `changed` those of a sum kept in addition to what is stored.
+    `shape` is the weight's before it was packed under `scheme`.
     """
 
     name: str
@@ -63,7 +63,7 @@ class StoredWeight:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight (outputs, inputs) that is `made` anew in every visit even if it is multiplied plainly.
+    """A weight (outputs, inputs) that is `made` again in every visit even if it is multiplied plainly.
 
     `eight_bits` is the format in which it lies ready to be multiplied, if there is one.
     """
@@ -74,7 +74,7 @@ class Matrix:
     eight_bits: EightBits | None = None
 
     def ready(self, linear: LinearMode, bytes_per_number: int) -> int:
-        """Bytes that it takes beside what is stored, ready for a visit."""
+        """Bytes that it takes in addition to what is stored, unpacked for a visit."""
         if linear == "plain" or unfit(linear, self.outputs, self.inputs):
             return self.outputs * self.inputs * bytes_per_number if self.made else 0
         return self.outputs * SCALE if linear == self.eight_bits else coded(self.outputs, self.inputs)
@@ -84,14 +84,14 @@ class Matrix:
 class StackSizes:
     """A network that is a stack of blocks, in bytes.
 
-    `rest` belongs to no block and stays; `unpacked` gives, by layer, the numbers that stand dense at once when
+    `rest` belongs to no block and stays; `unpacked` gives, by layer, the numbers that are dense at once when
     the layer of the largest block is unpacked, and `heaviest` those of the largest weight among them, since weights
     are unpacked one after the other. Without packed weights both are empty. `casts` are the bytes that a block in
-    use takes beside its own for weights stored in another dtype than the computing one; none where none has such.
+    use takes in addition for weights stored in another dtype than the computing one; empty where there are none.
 
-    With adapters, weights that are made anew count as unpacked, tensors that are changed whole as cast, and layers
-    outside the blocks have their place in `unpacked`, too. `factors` are the bytes of the largest pair of factors
-    by layer, `adapters` those of host memory that hold all of them.
+    With adapters, weights that are copied and changed count as unpacked, tensors that are changed whole as cast,
+    and layers outside the blocks have their place in `unpacked`, too. `factors` are the bytes of the largest pair
+    of factors by layer, `adapters` those of host memory that hold all of them.
 
     `matrices` are a layer's weights, in as many ways as blocks differ. What they take in 8 bits follows from them.
     """
@@ -125,7 +125,7 @@ class StackSizes:
         return max(self.unpacked.values(), default=0) if layer is None else self.unpacked.get(layer, 0)
 
     def ready(self, layer: str, linear: LinearMode, bytes_per_number: int) -> int:
-        """Bytes of a block's layer ready for a visit, beside what is stored."""
+        """Bytes of a block's layer unpacked for a visit, in addition to what is stored."""
         if linear == "plain":
             return self.dense(layer) * bytes_per_number
         ways = self.matrices.get(layer, ())

@@ -1,1 +1,1 @@
-"""What is said before a run: what a storyboard may do wrong, and what a clip will take."""
+"""Checks before a run: what may go wrong with a storyboard, and what a clip will need."""

@@ -27,7 +27,7 @@ NOT_DECIDED = {"attention": "sparse", "dtype": "", "device": "", "model": ""}  #
 class ShotLine:
     """A shot as it will be made.
 
-    Frames count from 0, `end` excluded, `asked` being the first frame before it was rounded (None: nobody said);
+    Frames count from 0, `end` excluded, `asked` being the first frame before it was rounded (None: not given);
     `seconds` is its length; `tokens` are those of its own caption and tag (None: not counted).
     """
 
@@ -84,7 +84,7 @@ def check_storyboard(
 ) -> CheckReport:
     """Look at a storyboard as a run with these options would take it; without a tokenizer, tokens are not counted.
 
-    A prompt of too many tokens is reported as it is; `read_prompt` refuses it. Raises `StoryboardError`,
+    A prompt of too many tokens is only reported; `read_prompt` refuses it. Raises `StoryboardError`,
     `SettingsError` or `PromptError` for what no run could be made of.
     """
     settings, _ = resolve(board, options, defaults, **NOT_DECIDED)

@@ -1,4 +1,4 @@
-"""What a person asks before a run: can this machine do it, how, and in what time."""
+"""Answers before a run: whether this machine can do it, how, and in what time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 @dataclass(frozen=True)
 class Forecast:
-    """A plan with everything said about it. `link` is in bytes a second; None: not known.
+    """A plan with everything to show about it. `link` is in bytes per second; None: not known.
 
     `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
     bytes.
@@ -144,12 +144,12 @@ def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
     if folder is not None:
         return pick_dtype(dtype, folder.high_noise)
     if dtype not in {"auto", dtype_name(torch.bfloat16)}:
-        raise SettingsError(f"--dtype {dtype}: needs the model it is for; give its folder with --model")
+        raise SettingsError(f"--dtype {dtype}: needs a model; give its folder with --model")
     return torch.bfloat16
 
 
 def _adapters(folder: ModelFolder | None, lora: Loras) -> Adapters:
     """The adapters of a model that is there."""
     if folder is None and lora:
-        raise SettingsError("--lora: needs the model that it is added to; give its folder with --model")
+        raise SettingsError("--lora: needs the model it is added to; give its folder with --model")
     return open_adapters(folder, lora) if folder is not None else Adapters()

@@ -1,4 +1,4 @@
-"""What a storyboard may say and yet go wrong: one function a rule.
+"""What is allowed in a storyboard and may still go wrong: one function per rule.
 
 Each looks at the captions or at the frames of the shots and yields what it finds, for a person to judge: nothing
 here stops a run. What would stop one is an error, raised where the storyboard is read.
@@ -61,14 +61,14 @@ def numbered(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
 
 
 def unknown_names(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
-    """Names that shots use and the global caption does not introduce: nobody knows how they look."""
+    """Names that shots use and the global caption does not introduce: the model does not know how they look."""
     known = _names(board.scene)
     users: dict[str, list[int]] = {}
     for number, caption in enumerate(board.shot_captions(), start=1):
         for name in sorted(_names(caption) - known):
             users.setdefault(name, []).append(number)
     for name, shots in users.items():
-        hint = nearest(name, known) or "; say there who it is"
+        hint = nearest(name, known) or "; describe there who it is"
         yield CheckFinding(
             "unknown tag",
             f"[{name}] in {_shots(shots)} is not introduced in the global caption{hint}",
@@ -100,7 +100,7 @@ def alike(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
     for (one, first), (other, second) in combinations(captions, 2):
         share = likeness(first, second)
         if share >= ALIKE:
-            said = "say the same" if share == 1 else f"share {share:.0%} of their words"
+            said = "are the same" if share == 1 else f"share {share:.0%} of their words"
             unseen = "; the cut between them may not be seen" if other == one + 1 else ""
             yield CheckFinding("alike", f"the captions of shots {one} and {other} {said}{unseen}", (one, other))
 
@@ -122,7 +122,7 @@ def short_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
             frames = "1 frame" if end - first == 1 else f"{end - first} frames"
             yield CheckFinding(
                 "short shot",
-                f"shot {number} has {frames}, one latent frame: hardly more than a still; "
+                f"shot {number} has {frames}, one latent frame: hardly more than a still picture; "
                 f"give it {enough} frames or more",
                 (number,),
             )

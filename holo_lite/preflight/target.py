@@ -54,7 +54,7 @@ class Target:
     def of(cls, where: ForecastPlace, how: ModelOptions, dtype: torch.dtype) -> Target:
         """Find the target. Raises `SettingsError` for a card or profile that is not known."""
         if where.gpu is not None and how.device != "auto":
-            raise SettingsError("--device: is of this machine, and --gpu of another; give one of them")
+            raise SettingsError("--device names this machine, --gpu another one; give only one of them")
         card = find_card(where.gpu) if where.gpu is not None else None
         here = where.machine or _machine(how.device)
         has_card = here.has_card or card is not None
@@ -95,7 +95,7 @@ class Target:
 
     @property
     def room(self) -> Machine:
-        """Whose memory counts: this machine's for its CPU, that of the card here or named, else nobody's."""
+        """The memory that counts: this machine's for its CPU, that of the card here or named, else unknown."""
         if self.device.type == "cpu":
             return self.machine
         return self.place if self.place.has_card else UNKNOWN

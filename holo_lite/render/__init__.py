@@ -1,1 +1,1 @@
-"""From a storyboard to a video: the pipeline, its three phases, and going on where memory runs out."""
+"""From a storyboard to a video: the pipeline, its three phases, and smaller plans when memory runs out."""

@@ -1,7 +1,8 @@
 """Decoding under a plan: whole frames where they fit, else tiles, and smaller ones where memory runs out.
 
 Frames go to their sink as they are decoded; the clip need never be in memory as pixels. With a smaller tile
-decoding starts again: a frame is not the same in other tiles, and a clip of two kinds would show where they meet.
+decoding starts again: other tiles give slightly different frames, and in a clip with both kinds
+the change would be visible.
 """
 
 from __future__ import annotations
@@ -77,5 +78,5 @@ def _one_down(latents: Tensor, plan: Plan, _: Shortage) -> tuple[Plan, str]:
     tile = smaller_tile(plan.tile, (latents.shape[2], latents.shape[3]))
     if tile is None:
         raise RoomError("memory ran out while decoding in the smallest tiles; close other programs and try again")
-    size = f"{tile[0] * PIXELS}x{tile[1] * PIXELS}"
+    size = f"{tile[1] * PIXELS}×{tile[0] * PIXELS}"
     return dataclasses.replace(plan, tile=tile), f"tiles of {size} pixels, blended where they overlap"

@@ -1,4 +1,4 @@
-"""Denoising under a plan: the sampler's loop, gone on with one rung down where memory runs out.
+"""Denoising under a plan: the sampler's loop, continued one rung down when memory runs out.
 
 A step that failed is repeated from the latents before it, so nothing is lost and nothing is computed twice but that
 step. The step cache is that of the last step that was done, too, so the repeated step is decided as it was before.

@@ -1,4 +1,4 @@
-"""The device's memory: whose it is, how much of it is used, and giving it back."""
+"""The device's memory: limiting it, measuring it, and freeing it."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def few_threads(count: int) -> Iterator[None]:
 
 
 def most_used(device: torch.device) -> int | None:
-    """The most bytes tensors have held on a card so far; None on a CPU, where nobody counts."""
+    """The most bytes tensors have held on a card so far; None on a CPU, where that is not counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def clear(device: torch.device) -> None:
-    """Give back what nobody holds any more."""
+    """Free the memory that is no longer used."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Keeps a run: takes it up where it stands, saves it after every step, and clears away when the video is there.
+"""Keeps a run: resumes it, saves it after every step, and removes its folder when the video is finished.
 
-A video matters more than its insurance. A state that cannot be saved is told once, and the run goes on; every later
-step tries again.
+The video matters more than the saved state. A state that cannot be saved is reported once, and the run continues;
+every later step tries again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper(Protocol):
-    """Whoever keeps a run; a context manager around it. `begin` and `save` give events for its driver."""
+    """Saves and resumes a run; a context manager around it. `begin` and `save` give events for the caller."""
 
     def take(self) -> State | None:
-        """Where the run stood when it was taken up; None if it begins. It is given once: it may be gigabytes."""
+        """The state from which the run resumes; None if it begins. It is given once: it may be gigabytes."""
 
     def begin(self) -> Iterator[Event]:
-        """The run begins, or goes on."""
+        """The run begins, or resumes."""
 
     def save(self, state: State) -> Iterator[Event]:
         """A step is done."""
@@ -81,16 +81,16 @@ class FolderKeeper:
     state: State | None = None
     stored: StoredCache | None = None
     changes: tuple[str, ...] = ()
-    saved: int = 0  # the last step that stands in the folder
+    saved: int = 0  # the last step saved in the folder
     warned: bool = field(default=False, init=False)
     hold: ExitStack = field(default_factory=ExitStack, init=False)
 
     @classmethod
     def take_up(cls, folder: RunFolder, record: Record, *, keep: bool) -> FolderKeeper:
-        """Go on with the run that stands in the folder, or begin one there.
+        """Resume the run in the folder, or begin one there.
 
-        `record` is what is to be made now. Raises `RunError` if what stands there is damaged or another run, or
-        while another process holds it; one without a finished step is no loss and begun anew.
+        `record` is the run wanted now. Raises `RunError` if the folder's run is damaged or a different one, or
+        while another process holds it; a run without a finished step is begun again.
         """
         with folder.held():  # or another process may be writing what is read here
             if folder.record() is None or not folder.has_state:
@@ -104,25 +104,25 @@ class FolderKeeper:
         return cls(folder, adopted, keep, state, stored, tuple(changed), state.done)
 
     def take(self) -> State | None:
-        """Where the run stands, given once."""
+        """The state of the run, given once."""
         state, self.state = self.state, None
         return state
 
     def begin(self) -> Iterator[Event]:
-        """Write down what is begun, or tell where the run goes on."""
+        """Write the record of a new run, or report where the run resumes."""
         if self.state is None:
             yield from self._try(lambda: self.folder.begin(self.record))
             return
         changed = "; ".join(self.changes) or "nothing changed"
-        logger.info("%s: going on after step %d (%s)", self.folder.path, self.state.done, changed)
+        logger.info("%s: continuing after step %d (%s)", self.folder.path, self.state.done, changed)
         yield GoingOn(self.folder.path, self.state.done, self.record.settings.steps, self.changes)
 
     def save(self, state: State) -> Iterator[Event]:
-        """Save where the run stands, in place of what was saved before."""
+        """Save the state of the run, in place of the previous one."""
         yield from self._try(lambda: self._save(state))
 
     def finish(self) -> None:
-        """Clear away, unless it shall be kept."""
+        """Remove the folder, unless it is to be kept."""
         if not self.keep:
             self.folder.remove()
 
@@ -163,12 +163,12 @@ class FolderKeeper:
 
 
 def refuse_another(folder: RunFolder, found: RunSettings, wanted: RunSettings) -> None:
-    """Raise `RunError` where what is wanted is another video than the one that was begun in a folder."""
+    """Raise `RunError` if the video wanted differs from the one that was begun in a folder."""
     apart = difference(found, wanted)
     if apart:
         raise RunError(
-            f"{folder.path}: holds an unfinished run that is another one ({'; '.join(apart)}); "
-            "go on with it by holo-lite resume, remove it, or name the video otherwise"
+            f"{folder.path}: contains an unfinished run with other settings ({'; '.join(apart)}); "
+            "resume it, delete the folder, or choose another --out"
         )
 
 
@@ -176,11 +176,11 @@ def refuse_another_model(folder: RunFolder, found: RunSettings, opened: RunSetti
     """Raise `RunError` where a run's settings are not possible with the model that is open."""
     apart = difference(found, opened)
     if apart:
-        raise RunError(f"{folder.path}: was begun with another model ({'; '.join(apart)}); give that one")
+        raise RunError(f"{folder.path}: was begun with another model ({'; '.join(apart)}); give that model")
 
 
 def _adopted(found: Record, wanted: Record, state: State, changed: list[str]) -> Record:
-    """The record of a run that goes on: as it was begun and stands, where nothing speaks against it."""
+    """The record of a resumed run: as it was begun, with the plan of its last step where possible."""
     made_with, plan = state.made_with, _plan(found, wanted, state)
     if changed:
         made_with += f"; after step {state.done}: {', '.join(changed)}"
@@ -199,7 +199,7 @@ def _plan(found: Record, wanted: Record, state: State) -> Plan:
 
 
 def _asks_for_another_plan(found: Record, wanted: Record, state: State) -> bool:
-    """Whether the run goes on on another device, or by a profile named for it."""
+    """Whether the run resumes on another device, or with a profile given for it."""
     if state.circumstances.get("device") != wanted.circumstances["device"]:
         return True
     return wanted.opening.profile not in {"auto", found.opening.profile}

@@ -1,4 +1,4 @@
-"""The way of a storyboard to a video.
+"""From a storyboard to a video.
 
     storyboard ─ resolve ─ prompts ─ text encoder ─ contexts ─┐
                               noise ──────────────────────── sampler ─ latents ─ VAE ─ frames ─ sink
@@ -117,7 +117,7 @@ class Pipeline:
         Close it to cancel between events; or give a token `cancel`, by which any thread cancels within a block, and
         asking for the next event raises `Cancelled`.
         `out` is the mp4 to write, or whatever else takes frames. In the folder `run` the state is saved after every
-        step; given the same settings again, the run goes on from there. The folder is removed when the video is
+        step; given the same settings again, the run continues from there. The folder is removed when the video is
         there, unless `keep_run`. Raises what `prepare` and `run` raise, before the first event is asked for.
         """
         return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run, cancel=cancel)
@@ -130,7 +130,7 @@ class Pipeline:
         keep_run: bool = False,
         cancel: Cancel | None = None,
     ) -> Events:
-        """Go on with the run in a folder, by its own settings and plan, to where it was going or to `out`.
+        """Resume the run in a folder, with its own settings and plan, into its own video or into `out`.
 
         Yields as `generate`. Raises `RunError` for a folder without a run, of another model, or damaged.
         """
@@ -165,7 +165,7 @@ class Pipeline:
         return self._as_begun(folder)._kept(job, sink, folder, keep_run=keep_run)
 
     def denoise(self, job: Job) -> Events:
-        """Make a prepared job's latents: yields what happens, and at the end `LatentsDone`."""
+        """Make a prepared job's latents: yields events as they happen, and at the end `LatentsDone`."""
         with FramesLeftBehind(), self._session(job.plan) as audit:
             latents, plan = yield from self._denoised(job, NoKeeper(), audit)
         yield LatentsDone(latents, job.settings, plan)

@@ -1,4 +1,4 @@
-"""Going on where memory runs out: the same work again, with a smaller plan.
+"""Continuing when memory runs out: the same work again, with a smaller plan.
 
 The smaller plan is taken after the failed work has been left entirely: an exception that is being handled keeps its
 frames alive, and these keep the tensors.
@@ -70,7 +70,7 @@ class OomRetry:
             raise RoomError(f"{error} ({reason})") from None
         smaller = replace(smaller, rungs=(*plan.rungs, Rung(place, change)))
         self.keep(smaller)
-        logger.info("%s: memory ran out (%s); going on with %s", place, reason, change)
+        logger.info("%s: memory ran out (%s); continuing with %s", place, reason, change)
         return SteppedDown(smaller, change)
 
 

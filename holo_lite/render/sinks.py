@@ -60,7 +60,7 @@ class FilmSink:
         check_writable(self.video)
         if self.sheet.is_dir():
             raise OutputError(
-                f"{self.sheet}: is a folder, where the contact sheet goes; give the video another name"
+                f"{self.sheet}: is a folder, but the contact sheet would be written there; choose another --out"
             )
 
     def __str__(self) -> str:

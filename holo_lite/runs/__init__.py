@@ -1,1 +1,1 @@
-"""Runs that survive: what is kept of a run in its folder, so that it can go on after any interruption."""
+"""Runs that can be resumed: what is kept of a run in its folder, so that it can continue after any interruption."""

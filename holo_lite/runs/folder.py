@@ -1,11 +1,11 @@
-"""The folder of a run: beside the video, while it is made.
+"""The folder of a run: next to the video, while it is made.
 
     lighthouse.mp4.run/run.json             what was begun, written first
-    lighthouse.mp4.run/state.safetensors    where it stands after the last step
+    lighthouse.mp4.run/state.safetensors    its state after the last step
     lighthouse.mp4.run/lock                 held by the process that works on it
 
-A run without a finished step is worth nothing, and its folder may go. What else lies in the folder is somebody
-else's and stays.
+A run without a finished step is worth nothing, and its folder may be removed. Other files in the folder are not
+ours and stay.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class RunFolder:
 
     @classmethod
     def named(cls, path: Path) -> RunFolder:
-        """The folder at `path`, or beside the video of that name. Raises `RunError` where there is no run."""
+        """The folder at `path`, or next to the video of that name. Raises `RunError` where there is no run."""
         for folder in (cls(path), cls.beside(path)):
             if folder.is_begun:
                 return folder
         mend = ", which is finished" if path.is_file() else "; name the video or its .run folder"
-        raise RunError(f"{path}: no run to go on with stands here or in {cls.beside(path).path.name}{mend}")
+        raise RunError(f"{path}: no interrupted run found here or in {cls.beside(path).path.name}{mend}")
 
     @property
     def is_begun(self) -> bool:
@@ -88,7 +88,7 @@ class RunFolder:
         """
         record = self.record()
         if record is None:
-            raise RunError(f"{self.path}: no run to go on with stands here; check the name")
+            raise RunError(f"{self.path}: no interrupted run found here; check the name")
         return record
 
     def record(self) -> Record | None:
@@ -117,11 +117,11 @@ class RunFolder:
             sync_folder(self.path.parent)  # or after a power cut the folder may be gone, and all of its states
 
     def state(self) -> tuple[State, StoredCache | None] | None:
-        """Where the run stands; None before its first step. Raises `RunError` for a damaged or foreign file."""
+        """The state of the run; None before its first step. Raises `RunError` for a damaged or foreign file."""
         return read_state(self.path, self._identity())
 
     def save(self, state: State, before: StoredCache | None) -> StoredCache | None:
-        """Save a state in place of the one before, whose cache stands as `before` says. Raises `OutputError`."""
+        """Save a state in place of the previous one, whose cache is `before`. Raises `OutputError`."""
         try:
             with writing(self.path):
                 stored = write_state(self.path, state, self._identity(), before)
@@ -139,7 +139,7 @@ class RunFolder:
                 cache.unlink()
 
     def remove(self) -> None:
-        """Remove all of the run, the record first, so that what is left is no run. A failure is no matter."""
+        """Remove all of the run, the record first, so that the rest is not a run. Failures are ignored."""
         for pattern in OWN:
             for path in self.path.glob(pattern):
                 with suppress(OSError):
@@ -149,7 +149,7 @@ class RunFolder:
 
     def held(self) -> AbstractContextManager[None]:
         """Hold the folder against other processes. Raises `RunError` while another holds it."""
-        refusal = RunError(f"{self.path}: another process makes this video; wait for it, or stop it")
+        refusal = RunError(f"{self.path}: another process is making this video; wait for it, or stop it")
         return holding(self.path, LOCK, refusal)
 
     def _identity(self) -> str:

@@ -29,7 +29,7 @@ class Standing:
 
 
 FREE, OWN = Standing("free"), Standing("own")
-FOREIGN = "not by holo-lite"
+FOREIGN = "not made by holo-lite"
 
 
 def video_at(path: Path, settings: RunSettings) -> Standing:
@@ -62,7 +62,7 @@ def seeds_at(path: Path, seeds: Sequence[int], settings: RunSettings) -> Standin
     try:
         found = json.loads(read_mark(path) or "")
         if found["seeds"] != list(seeds):
-            return Standing("other", "made otherwise: other seeds")
+            return Standing("other", "made with other seeds")
         return _compared(json.dumps(found["settings"]), settings)
     except (ValueError, LookupError, TypeError, RecursionError):
         return Standing("other", FOREIGN)
@@ -97,4 +97,4 @@ def _compared(found: str, settings: RunSettings) -> Standing:
         apart = difference(RunSettings.from_json(found), settings)
     except OutputError:
         return Standing("other", FOREIGN)
-    return Standing("other", f"made otherwise: {'; '.join(apart)}") if apart else OWN
+    return Standing("other", f"made with other settings: {'; '.join(apart)}") if apart else OWN

@@ -1,7 +1,7 @@
 """What a run was begun as, in a small JSON file that is written first and never changed.
 
-Settings and plan stand in it as they were resolved, and so does the way to open the model: whoever goes on asks
-for nothing and decides nothing again. Beside them stand the circumstances on which the last bits depend.
+It has the settings and the plan as resolved, and how to open the model, so that resuming decides nothing again. It
+also has the circumstances on which the last bits depend.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from holo_lite.version import __version__
 
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
-# What of the settings bears on last bits only, or on none: it may differ where a run goes on.
+# Settings that change only the last bits, or none: they may differ when a run resumes.
 FREE = {"made_with", "plan", "device", SETTINGS.key, RUNS_FROM}
 
 
@@ -59,7 +59,7 @@ RECORD = Codec(Record, key="holo_lite_run", parts={"settings": SETTINGS}, surrog
 def circumstances(
     device: torch.device, computing: Mapping[str, str] = MappingProxyType({}), threads: int | None = None
 ) -> dict[str, str]:
-    """Everything but the settings on which the last bits of a run depend, that computes as `computing` says."""
+    """Everything except the settings on which the last bits of a run depend, that computes as `computing` says."""
     tools = (*TOOLS, *_packages(computing))
     found = {"holo-lite": __version__, **{tool: _version(tool) for tool in tools}, **computing}
     if device.type == "cuda":
@@ -73,7 +73,7 @@ def circumstances(
 
 
 def _packages(computing: Mapping[str, str]) -> Iterator[str]:
-    """What computes beside PyTorch: an attention kernel's package, and Triton, named otherwise on Windows."""
+    """What computes in addition to PyTorch: an attention kernel's package, and Triton (another name on Windows)."""
     packages = {kernel.name: kernel.package for kernel in KERNELS}
     if (package := packages.get(computing.get("kernel", ""))) is not None:
         yield package.distribution
@@ -82,7 +82,7 @@ def _packages(computing: Mapping[str, str]) -> Iterator[str]:
 
 
 def difference(one: RunSettings, other: RunSettings) -> list[str]:
-    """In which settings two runs are not the same video, each as ``seed 7, not 8``; empty if they are one."""
+    """In which settings two runs are not the same video, each as ``seed 7, now 8``; empty if they are one."""
     ours, theirs = (_telling(settings) for settings in (one, other))
     pairs = {name: (ours.get(name), theirs.get(name)) for name in {**ours, **theirs}}  # a later one may have more
     return [_apart(name, *values) for name, values in pairs.items() if values[0] != values[1]]
@@ -96,7 +96,7 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _telling(settings: RunSettings) -> dict[str, Any]:
-    """The settings that tell one video from another. Of how it computes, that is the format of products."""
+    """The settings that make a different video. Of how it computes, that is only the format of products."""
     found = SETTINGS.table(settings)
     found["computing"] = found["computing"].get("linear", "")
     return {name: value for name, value in found.items() if name not in FREE}
@@ -105,7 +105,7 @@ def _telling(settings: RunSettings) -> dict[str, Any]:
 def _apart(name: str, ours: object, theirs: object) -> str:
     shown = [str(value) for value in (ours, theirs) if isinstance(value, str | int | float)]
     short = len(shown) == 2 and all(0 < len(text) <= LONGEST and text.isprintable() for text in shown)
-    return f"{name} {ours}, not {theirs}" if short else f"another {name}"
+    return f"{name} {ours}, now {theirs}" if short else f"another {name}"
 
 
 def _version(package: str) -> str:

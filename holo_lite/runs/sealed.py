@@ -1,6 +1,6 @@
-"""Tensors in a file that knows whether it is whole.
+"""Tensors in a file that can detect its own damage.
 
-The file is safetensors, and its last tensor is the sha256 of all that stands before it, header included. It is
+The file is safetensors, and its last tensor is the sha256 of everything before it, header included. It is
 written under a temporary name, brought onto the disk and renamed, so a crash leaves the file before it or this one;
 the seal finds what neither of them is, a disk's fault or another hand.
 """
@@ -56,8 +56,8 @@ def damaged(path: Path, why: Exception | None = None) -> RunError:
     """The error for a file that is torn or was changed, and by what it was noticed."""
     noticed = f" ({why})" if isinstance(why, RecordError) else ""
     return RunError(
-        f"{path}: is torn, or was changed since it was written{noticed}; "
-        f"remove the folder {path.parent} to begin anew"
+        f"{path}: is damaged, or was changed since it was written{noticed}; "
+        f"remove the folder {path.parent} to start over"
     )
 
 

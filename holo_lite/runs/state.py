@@ -1,11 +1,11 @@
-"""Where a run stands after a step, in two files.
+"""The state of a run after a step, in two files.
 
     state.safetensors      latents; in its metadata how many steps are done, the plan, and which cache belongs to it
     cache-12.safetensors   the step cache as it was after step 12, if the run has one
 
 A cache is gigabytes where latents are megabytes, and a step that was skipped does not change it. So it has a file
 of its own, which is written only when it changed. The state is written behind it and names it: whatever moment a
-crash picks, the state that stands has the cache that it names.
+crash happens, the state on the disk has the cache that it names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class State:
 
 @dataclass(frozen=True)
 class StoredCache:
-    """Where the cache of a state stands: its file, and the numbers in it, by which a changed one is known."""
+    """The cache of a state: its file, and the numbers in it, by which a change is recognised."""
 
     file: str
     numbers: Mapping[str, float]
@@ -74,7 +74,7 @@ STATE_FACTS = Codec(StateFacts, finite=False)  # what a cache measured may be an
 def write_state(folder: Path, state: State, run: str, before: StoredCache | None) -> StoredCache | None:
     """Write a state into a run's folder, in place of the one before, whose cache is known by `before`.
 
-    `run` is the identity of the run it belongs to. Returns where its cache stands. Raises `OutputError`.
+    `run` is the identity of the run it belongs to. Returns where its cache is. Raises `OutputError`.
     """
     stored = _write_cache(folder, state, before)
     facts = StateFacts(run, state.done, state.plan, state.made_with, state.circumstances, stored)
@@ -83,7 +83,7 @@ def write_state(folder: Path, state: State, run: str, before: StoredCache | None
 
 
 def read_state(folder: Path, run: str) -> tuple[State, StoredCache | None] | None:
-    """The state in a folder and where its cache stands; None if no step was finished yet.
+    """The state in a folder and where its cache is; None if no step was finished yet.
 
     Raises `RunError` for a file that is torn, was changed, or belongs to another run.
     """
@@ -149,8 +149,8 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> StateFacts:
 def _check_run(path: Path, facts: StateFacts, run: str) -> None:
     if facts.run != run:
         raise RunError(
-            f"{path}: belongs to another run than the run.json beside it; put back the one it was begun with, "
-            f"or remove the folder {path.parent} to begin anew"
+            f"{path}: belongs to another run than the run.json next to it; put back the original run.json, "
+            f"or remove the folder {path.parent} to start over"
         )
 
 

@@ -1,6 +1,6 @@
-"""The sampler: an Euler loop over the schedule that hands out its state after every step.
+"""The sampler: an Euler loop over the schedule that yields its state after every step.
 
-It is a generator, so whoever drives it has progress, previews, checkpoints and cancelling for nothing:
+It is a generator, so the caller gets progress, previews, checkpoints and cancelling for free:
 take the steps you want, keep what you like of them, stop when you please. It never sees a file, and knows
 of the experts only that someone lends it the right one.
 
@@ -86,13 +86,13 @@ class Progress:
 
 
 class Experts(Protocol):
-    """Whoever holds the two experts' weights."""
+    """The owner of the two experts' weights."""
 
     def lend(self, expert: Expert) -> AbstractContextManager[WanDiT]:
         """Give an expert that is ready to run, for as long as the context lasts."""
 
     def skip(self, expert: Expert, forwards: int) -> None:
-        """Learn that so many forwards fewer will be asked of the expert that is lent."""
+        """Note that the expert in use will be asked for `count` forwards fewer."""
 
 
 Given = Callable[[Tensor, Step], Tensor]  # latents before a step → (16, F, h, w) as the expert sees them
@@ -126,7 +126,7 @@ def sample(
     """Denoise latents (16, F, h, w), fp32, on the experts' device, yielding after each step.
 
     `joint` serves both guidance branches in one visit of each block; otherwise they run one after the
-    other, in half the memory, with the same result. `first` goes on from the state after step first - 1, which
+    other, in half the memory, with the same result. `first` continues from the state after step first - 1, which
     for a `cache` is what it has of that step.
 
     Latents of the clip's frozen frames stay to the bit what they are in `latents`, after every step. `given` is
@@ -151,7 +151,7 @@ def sample(
                     computed = cache.after(computed, step, latents, velocity, branches)
                 latents = euler(latents, velocity, step.sigma, step.sigma_next)
                 yield Progress(step, len(schedule), latents, clean, skipped, computed)
-            del model, turn  # or this expert would stand beside the next one while that is opened
+            del model, turn  # otherwise this expert would stay in memory while the next one is opened
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ is by what share of itself the velocity has changed since it was computed. A ste
 expert's threshold. EasyCache adds up the path from step to step; here it is taken straight, which is the same on a
 straight path, and so nothing is remembered of a step that was skipped.
 
-Computed is always: the last step, which nothing after it mends; an expert's first two, and the first two after
+Always computed are: the last step, which no later step can correct; an expert's first two, and the first two after
 guidance ends, for what was seen before is of another velocity; and the one after `MOST_SKIPPED` in a row.
 """
 
@@ -63,7 +63,7 @@ class StepCache:
     """A threshold per expert (0: every step is computed), and what is kept of the last computed step.
 
     `residuals` are one a branch, (tokens, d) in the compute dtype. While a step is computed they are written to; a
-    step that failed is computed again, and writes them again. `computed` is set by whoever drives the steps, once
+    step that failed is computed again, and writes them again. `computed` is set by the caller, once
     a step is done: decisions before that do not see it.
     """
 
@@ -106,7 +106,7 @@ class StepCache:
     ) -> list[Tensor]:
         """The residuals that a computed step is to fill, a stream's (tokens, d) each; none without a threshold.
 
-        Those of a branch that is no longer computed are let go of.
+        Those of a branch that is no longer computed are freed.
         """
         wanted = branches if self.thresholds[expert] else 0
         del self.residuals[wanted:]

@@ -54,7 +54,7 @@ class Int8(RowWise):
         return "int8"
 
     def coded(self, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The codes as they are, and a step of each row."""
+        """The codes unchanged, and a step of each row."""
         return parts["codes"], parts["absmax"][:, None] / LARGEST
 
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:

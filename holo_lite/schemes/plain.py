@@ -1,4 +1,4 @@
-"""bf16: the weight as it is, rounded at most once.
+"""bf16: the weight itself, rounded at most once.
 
 The release is bf16 already, so this is a repack: nothing is lost, and the folder opens fast. From a float32
 source it costs one rounding to 8 significant bits.
@@ -31,7 +31,7 @@ class Plain(Scheme):
         return {"weight": PartSpec(shape, torch.bfloat16)}
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round to bfloat16; a contiguous bfloat16 weight is given back as it is, not copied."""
+        """Round to bfloat16; a contiguous bfloat16 weight is returned unchanged, not copied."""
         return {"weight": weight.detach().to(torch.bfloat16).contiguous()}
 
     def unpack(self, parts: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -53,7 +53,7 @@ class _Symmetric(RowWise):
         return "int8" if self.dtype == torch.int8 else "fp8"
 
     def coded(self, parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Codes and scales as they are."""
+        """Codes and scales, unchanged."""
         return parts["codes"], parts["scale"]
 
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ class QInt4(RowWise):
     """16 even steps between the least and the greatest number of each group of a row.
 
     Parts: codes (out, in/2) uint8, columns 2j and 2j+1 in the high and low nibble of byte j; scale and
-    shift (out, in/group) bfloat16: their shape tells the group. W' = code · scale − shift. Scale and shift
+    shift (out, in/group) bfloat16: their shape gives the group. W' = code · scale − shift. Scale and shift
     are rounded to bfloat16 before the codes are chosen, so the rounding is not an error on top: 4.25 bits.
 
     Bound: rounding to steps of range/15 errs by step/√12 (rms). The range of 128 Gaussian numbers is 5.22 σ

@@ -25,4 +25,4 @@ def find(name: str) -> Scheme:
     if name in SCHEMES:
         return SCHEMES[name]
     hint = nearest(name, SCHEMES)
-    raise SettingsError(f"unknown scheme '{name}'{hint} (there are {', '.join(SCHEMES)})")
+    raise SettingsError(f"unknown scheme '{name}'{hint} (choose {', '.join(SCHEMES)})")

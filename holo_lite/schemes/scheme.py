@@ -45,8 +45,8 @@ class Scheme(ABC):
     """One way to store the weight of a Linear, as pure functions of tensors.
 
     `error_bound` bounds the relative error ‖W − W'‖ / ‖W‖ (Frobenius norms, W' in float32) of a weight of
-    independent Gaussian numbers with rows up to 13824 long, the longest in the model. It is derived beside
-    each scheme and stands 6 to 8 % above the exact expectation, since a given tensor scatters around it.
+    independent Gaussian numbers with rows up to 13824 long, the longest in the model. It is derived with
+    each scheme and is 6 to 8 % above the exact expectation, since a given tensor scatters around it.
     Heavier tails than a Gaussian's can exceed it.
 
     The length of a row must be a multiple of `block`. `slice_elements` is the most numbers taken at once (one
@@ -79,7 +79,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-        """Give the weight back a slice of rows at a time: which rows, and (n, in) float32, nobody else's."""
+        """Yield the weight a slice of rows at a time: which rows, and (n, in) float32 that the caller owns."""
 
     @property
     def eight_bits(self) -> EightBits | None:
@@ -95,7 +95,7 @@ class Scheme(ABC):
         if 0 in shape:
             return "it is empty"
         if shape[1] % self.block:
-            return f"its rows of {shape[1]} numbers cannot be cut into blocks of {self.block}"
+            return f"its rows of {shape[1]} numbers cannot be divided into blocks of {self.block}"
         return None
 
     def _slices(self, shape: tuple[int, int], device: torch.device) -> Iterator[slice]:

@@ -43,7 +43,7 @@ def load_storyboard(source: str | Path) -> Storyboard:
     path = Path(source)
     where = str(source)
     if not where.strip():
-        raise StoryboardError("no storyboard is named; give a file, or a prompt in quotes")
+        raise StoryboardError("no storyboard is given; give a file, or a prompt in quotes")
     with naming(where):
         text = _read(path)
     match path.suffix.lower():
@@ -60,13 +60,13 @@ def parse_toml(text: str, where: str) -> Storyboard:
     """Read a storyboard from TOML ``text``; ``where`` is the name that errors begin with.
 
     Raises:
-        StoryboardError: the text is no TOML, or the storyboard in it is not well formed.
+        StoryboardError: the text is not TOML, or the storyboard in it is not well formed.
     """
     with naming(where):
         try:
             values: object = parse_toml_text(text)
         except ValueError as error:
-            raise StoryboardError(f"this is not valid TOML: {error}; mend that line") from None
+            raise StoryboardError(f"this is not valid TOML: {error}; fix that line") from None
         return _storyboard(values, where)
 
 
@@ -74,13 +74,13 @@ def parse_json(text: str, where: str) -> Storyboard:
     """Read a storyboard from JSON ``text``; ``where`` is the name that errors begin with.
 
     Raises:
-        StoryboardError: the text is no JSON, or the storyboard in it is not well formed.
+        StoryboardError: the text is not JSON, or the storyboard in it is not well formed.
     """
     with naming(where):
         try:
             values: object = parse_json_text(text, _without_repeats)
         except ValueError as error:
-            raise StoryboardError(f"this is not valid JSON: {error}; mend that line") from None
+            raise StoryboardError(f"this is not valid JSON: {error}; fix that line") from None
         return _storyboard(values, where)
 
 
@@ -122,9 +122,9 @@ def is_prompt(source: str) -> bool:
 def _read(path: Path) -> str:
     """Return the text of a storyboard file, without the byte-order mark some editors put first."""
     if os.path.isdir(path):
-        raise StoryboardError("this is a directory; name the storyboard file in it")
+        raise StoryboardError("this is a folder; name the storyboard file in it")
     if path.suffix.lower() not in SUFFIXES:
-        raise StoryboardError(f"this is no storyboard; name a {', '.join(SUFFIXES)} file or write a prompt")
+        raise StoryboardError(f"this is not a storyboard; name a {', '.join(SUFFIXES)} file or write a prompt")
     try:
         text = read_bytes(path, LARGEST_STORYBOARD).decode("utf-8-sig")
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise StoryboardError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise StoryboardError(f"it cannot be read ({error.strerror}); check the name and the rights") from None
+        raise StoryboardError(f"it cannot be read ({error.strerror}); check the name and permissions") from None
     except ValueError:
         raise StoryboardError("no file can have this name; check it") from None
     if not text.strip():
@@ -146,7 +146,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise StoryboardError(f"the key {twice!r} is there twice; keep one")
+        raise StoryboardError(f"the key {twice!r} is given twice; keep one")
     return values
 
 
@@ -173,7 +173,7 @@ def _storyboard(values: object, where: str) -> Storyboard:
 
 def _shots(top: _Table) -> tuple[Shot, ...]:
     if "shot" in top.values and "shots" in top.values:
-        raise StoryboardError("there are both 'shot' and 'shots'; keep one")
+        raise StoryboardError("both 'shot' and 'shots' are given; keep one")
     tables = top.values.get("shot", top.values.get("shots", []))
     if not isinstance(tables, list):
         raise StoryboardError(f"'shot' must be a list of shots ([[shot]] in TOML), not {_kind(tables)}")
@@ -209,7 +209,7 @@ class _Table:
         for key in self.values:
             if key not in known:
                 hint = nearest(key, known) or f"; the keys are {', '.join(known)}"
-                raise StoryboardError(f"the key {key!r}{self.owner} is not known{hint}")
+                raise StoryboardError(f"unknown key {key!r}{self.owner}{hint}")
 
     def text(self, key: str) -> str | None:
         if key not in self.values:

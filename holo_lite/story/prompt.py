@@ -8,7 +8,7 @@ HoloCine shows each shot only its own caption and the global one, so the place o
 sees what. The tags are looked for in the *cleaned* string, the one that is tokenised: cleaning turns two
 spaces into one and ``&amp;`` into ``&``, and spans found before it would slip by as many characters.
 
-Nothing here knows of tokens or tensors; `holo_lite.text.windows` goes on from characters to tokens.
+Nothing here uses tokens or tensors; `holo_lite.text.windows` maps characters to tokens.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CaptionSpans:
 def clean(text: str) -> str:
     """Return `text` as the text encoder was trained to see it.
 
-    Broken Unicode mended, HTML entities resolved twice (captions from the web are often escaped twice),
+    Broken Unicode repaired, HTML entities resolved twice (captions from the web are often escaped twice),
     every run of white space one space, none at the ends.
     """
     mended = _unescaped(_unescaped(ftfy.fix_text(text)))
@@ -83,7 +83,7 @@ def caption_spans(cleaned: str) -> CaptionSpans | None:
         return None
     _check_tags([tag.group() for tag in tags])
     if tags[0].start() > 0:
-        raise PromptError(f"no shot would see the text before {GLOBAL_TAG}; move it behind the tag")
+        raise PromptError(f"no shot would see the text before {GLOBAL_TAG}; move it after the tag")
     if len(tags) == 1:
         return CaptionSpans((0, len(cleaned)), ())
     _check_captions(cleaned, tags[1:])
@@ -117,18 +117,18 @@ def _check_tags(tags: Sequence[str]) -> None:
     """Accept only: global caption, then per shot caption, then any number of cuts."""
     for tag in (GLOBAL_TAG, PER_SHOT_TAG):
         if tags.count(tag) > 1:
-            raise PromptError(f"{tag} stands {tags.count(tag)} times in the prompt; keep only the first")
+            raise PromptError(f"{tag} is {tags.count(tag)} times in the prompt; keep only the first")
     if GLOBAL_TAG not in tags:
         raise PromptError(f"the prompt has {tags[0]} but no {GLOBAL_TAG}; begin it with {GLOBAL_TAG}")
     if CUT_TAG in tags and PER_SHOT_TAG not in tags:
         raise PromptError(f"the prompt has {CUT_TAG} but no {PER_SHOT_TAG}; put that before the first shot")
     for tag, place in zip(tags, (GLOBAL_TAG, PER_SHOT_TAG), strict=False):
         if tag != place:
-            raise PromptError(f"{tag} stands before {place}; put {place} first")
+            raise PromptError(f"{tag} comes before {place}; put {place} first")
 
 
 def _check_captions(cleaned: str, tags: Sequence[re.Match[str]]) -> None:
     ends = [*(tag.start() for tag in tags[1:]), len(cleaned)]
     for shot, (tag, end) in enumerate(zip(tags, ends, strict=True), start=1):
         if not cleaned[tag.end() : end].strip():
-            raise PromptError(f"shot {shot} has no caption after {tag.group()}; describe it or drop the tag")
+            raise PromptError(f"shot {shot} has no caption after {tag.group()}; describe it or remove the tag")

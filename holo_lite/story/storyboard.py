@@ -31,7 +31,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Storyboard:
-    """The shots of one scene, their timing, and what else the person chose (None: not said).
+    """The shots of one scene, their timing, and the other settings it gives (None: not given).
 
     ``global_caption`` is read by all shots. ``cuts`` are the first frames of all shots but the first,
     counted from 0; ``frames`` is the length of the whole video. ``raw`` is a whole prompt in place of
@@ -60,7 +60,7 @@ class Storyboard:
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shots", tuple(self.shots))  # a list is as good, from whoever does not check types
+        object.__setattr__(self, "shots", tuple(self.shots))  # callers without a type checker may pass a list
         for text in (self.title, self.negative):
             _check_characters(text or "")
         if self.raw is None:
@@ -134,7 +134,7 @@ def _check_caption(caption: str, owner: str) -> None:
     tag, slip = TAG.search(text), misspelt_tag(text)
     if tag or slip:
         held = tag[0] if tag else slip[0] if slip else ""
-        raise StoryboardError(f"{owner} holds the tag {held}; remove it, tags are added for you")
+        raise StoryboardError(f"{owner} contains the tag {held}; remove it, tags are added for you")
 
 
 def _check_characters(text: str) -> None:
@@ -143,7 +143,7 @@ def _check_characters(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        raise StoryboardError(f"the text holds {half}, half of a character; remove or complete it") from None
+        raise StoryboardError(f"the text contains {half}, half of a character; remove or complete it") from None
 
 
 def _split_prompt(raw: str) -> tuple[str, list[str]]:
@@ -165,5 +165,5 @@ def _split_prompt(raw: str) -> tuple[str, list[str]]:
         TAG.sub("", cleaned[start:end]).strip() for start, end in (spans.global_span, *spans.shot_spans)
     )
     if not scene:
-        raise StoryboardError(f"{GLOBAL_TAG} has no text behind it; write what all shots share")
+        raise StoryboardError(f"{GLOBAL_TAG} has no text after it; write what all shots share")
     return scene, captions

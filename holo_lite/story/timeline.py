@@ -2,7 +2,7 @@
 
 There are three ways to time a storyboard, and one is used at a time: a duration on every shot, a list
 of cut frames, or nothing. The model begins a shot only at a frame of the form 4t+1 (see ``shots``), so
-what was asked is rounded, and every rounding is told in a note. The reference drops cuts that are out
+what was requested is rounded, and every rounding is reported in a note. The reference drops cuts that are out
 of range or fall together, and the video then has fewer shots than captions; here that is an error.
 """
 
@@ -17,7 +17,7 @@ from holo_lite.story.shots import FRAMES_PER_LATENT, even_cuts, latent_frames, r
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 
 TRAINED_FRAMES = 241
-MOST_FRAMES = 14_401  # 16 minutes: six million tokens at 480x832, beyond any one card
+MOST_FRAMES = 14_401  # 16 minutes: six million tokens at 832×480, beyond any one card
 SAFE_SPACING = 5  # two cuts this far apart never round to one; four apart may (7 and 11 both give 9)
 
 
@@ -52,7 +52,7 @@ def resolve_timeline(
     """Decide the length in frames and the first frame of every shot.
 
     ``frames`` and ``cuts`` come from the command line and go before the storyboard's own;
-    ``default_frames`` is the length when nobody names one; ``fps`` turns seconds into frames.
+    ``default_frames`` is the length if none is given; ``fps`` turns seconds into frames.
 
     Raises:
         StoryboardError: two ways of timing at once, durations on some shots only, or frames, cuts
@@ -61,7 +61,7 @@ def resolve_timeline(
     with naming(storyboard.source):
         if any(shot.frames is not None or shot.seconds is not None for shot in storyboard.shots):
             if cuts is not None or storyboard.cuts is not None:
-                raise StoryboardError("there are both cuts and durations on the shots; drop one of the two")
+                raise StoryboardError("there are both cuts and durations on the shots; remove one of the two")
             length, asked = _from_durations(storyboard.shots, fps)
             _check_agreement(length, frames, "--frames")
             _check_agreement(length, storyboard.frames, "frames")
@@ -80,7 +80,7 @@ def _from_durations(shots: tuple[Shot, ...], fps: float) -> tuple[int, tuple[int
     Fractions of a frame are carried along and rounded once a cut, so they do not pile up.
     """
     if not (math.isfinite(fps) and fps > 0):
-        raise StoryboardError(f"{fps} frames a second cannot time the shots; set fps to 15, say")
+        raise StoryboardError(f"fps {fps} cannot time the shots; set it to 15, for example")
     durations = [_frames_of(shot, number, fps) for number, shot in enumerate(shots, start=1)]
     *cuts, length = (round(end) for end in accumulate(durations))
     return length, tuple(cuts)
@@ -129,7 +129,7 @@ def _check_agreement(total: int, frames: int | None, name: str) -> None:
     if round_frames(total) != round_frames(frames):
         raise StoryboardError(
             f"the shots last {total} frames together but {name} is {frames}; "
-            f"drop {name}, or the frames and seconds of the shots"
+            f"remove {name}, or the frames and seconds of the shots"
         )
 
 
@@ -159,7 +159,7 @@ def _check_room(num_frames: int, shots: int) -> None:
 
 
 def _roomy(shots: int) -> int:
-    """Return a length 4t+1 into which so many shots fit evenly."""
+    """Return a length 4t+1 into which `shots` fit evenly."""
     return FRAMES_PER_LATENT * math.ceil((SAFE_SPACING * shots - 1) / FRAMES_PER_LATENT) + 1
 
 
@@ -167,8 +167,8 @@ def _even(num_frames: int, shots: int) -> tuple[int, ...]:
     cuts = even_cuts(num_frames, shots)
     if any(a >= b for a, b in pairwise((0, *cuts, num_frames))):
         raise StoryboardError(
-            f"{shots} shots cannot be spread evenly over {num_frames} frames: cuts fall together; "
-            f"use fewer shots, at least {_roomy(shots)} frames, or cuts of your own"
+            f"{shots} shots cannot be spread evenly over {num_frames} frames: some cuts would be the same; "
+            f"use fewer shots, at least {_roomy(shots)} frames, or your own cuts"
         )
     return cuts
 
@@ -206,6 +206,6 @@ def _check_cut(cut: object, num_frames: int) -> None:
 
 def _check_order(earlier: int, later: int) -> None:
     if earlier == later:
-        raise StoryboardError(f"cut {later} is given twice; every shot begins at a frame of its own")
+        raise StoryboardError(f"cut {later} is given twice; every shot begins at its own frame")
     if earlier > later:
         raise StoryboardError(f"cut {later} comes after {earlier}; write the cuts in ascending order")

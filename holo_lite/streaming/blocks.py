@@ -1,6 +1,6 @@
 """The blocks of one module, streamed round and round.
 
-For a network that is run a number of times nobody knows beforehand: the text encoder, once a prompt.
+For a network that is run a number of times not known in advance: the text encoder, once per prompt.
 """
 
 from __future__ import annotations

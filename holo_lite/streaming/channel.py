@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ClosedError(Exception):
-    """Nobody will put anything in any more, or nobody will take it out. Never reaches a person."""
+    """The other end is closed: nothing more will be put in, or taken out. Never reaches a person."""
 
 
 class Channel(Generic[T]):

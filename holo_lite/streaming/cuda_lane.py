@@ -1,4 +1,4 @@
-"""A card's lane: a copy stream beside the stream that computes, and events between them.
+"""A card's lane: a copy stream next to the computing stream, and events between them.
 
 Nothing ever waits for the whole device. A slot is filled only after the computation that last used it (an event),
 computation starts only after the copy that filled its slot (another), and a host buffer is read into again only
@@ -18,7 +18,7 @@ from holo_lite.streaming.lane import Buffer, PinError
 
 
 class CudaLane:
-    """A copy stream beside the stream that computes.
+    """A copy stream next to the computing stream.
 
     Host memory is registered as pinned in its exact size: PyTorch's own pinned allocator rounds up to a power of
     two and keeps what it once had.
@@ -34,7 +34,7 @@ class CudaLane:
     def host_buffer(self, nbytes: int, *, pinned: bool) -> Buffer:
         """Memory of exactly this size, on pages of its own. Raises `PinError` if the system refuses to pin it.
 
-        A copy from memory that is not pinned goes through the driver's own buffer, and holds up whoever queues it.
+        A copy from memory that is not pinned goes through the driver's own buffer, and blocks the thread.
         """
         try:
             data = torch.frombuffer(_pages(nbytes), dtype=torch.uint8)
@@ -60,8 +60,8 @@ class CudaLane:
     def device_buffer(self, nbytes: int) -> Buffer:
         """Memory on the card.
 
-        The allocator orders reuse on the computing stream alone: what it hands out here may still be read there, so
-        the first copy has to wait for that stream as it is now.
+        The allocator orders reuse only on the computing stream: memory that it returns here may still be read
+        there, so the first copy has to wait for that stream's work so far.
         """
         slot = Buffer(torch.empty(nbytes, dtype=torch.uint8, device=self._device))
         self.release(slot)
@@ -90,7 +90,7 @@ class CudaLane:
         return self._event(self._computing, enable_timing=True)
 
     def await_filled(self, slot: Buffer, since: Any) -> None:
-        """Let the computing stream wait for the copy; the host goes on."""
+        """Let the computing stream wait for the copy; the host does not wait."""
         self._computing.wait_event(slot.event)
         self._waits.append((since, self.mark()))
 

@@ -47,8 +47,8 @@ class StreamedExperts:
     """Lends experts whose blocks stream; a context manager, which holds the memory.
 
     `forwards` counts the forwards each expert will run at most, in the order of use. Nothing is allocated before an
-    expert is lent; after a `lend` that failed, `change` says how to go on with less. Once somebody has cancelled by
-    the token `cancel`, no block's forward begins: it raises `Cancelled`.
+    expert is lent; after a `lend` that failed, `change` tells it to continue with less. Once somebody has cancelled
+    by the token `cancel`, no block's forward begins: it raises `Cancelled`.
     """
 
     paths: Mapping[Expert, Path]
@@ -78,7 +78,7 @@ class StreamedExperts:
         self._choose()
 
     def skip(self, expert: Expert, forwards: int) -> None:
-        """Learn that so many forwards fewer will be asked of the expert that is lent."""
+        """Note that the expert in use will be asked for `count` forwards fewer."""
         assert self._way is not None, "an expert is lent"
         self._way.cut(expert, forwards)
 
@@ -199,7 +199,7 @@ class StreamedExperts:
         streamer: Streamer[BlockId],
         attached: list[tuple[nn.Module, dict[str, torch.Tensor]]],
     ) -> None:
-        """Put resident blocks in place, noting what stood there, and a hook on every block."""
+        """Put resident blocks in place, noting what was there, and a hook on every block."""
         for index in self._places[expert].streamed:
             changes = self._changes(f"{BLOCKS}.{index}.")
             hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes, self._gate))

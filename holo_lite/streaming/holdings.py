@@ -21,7 +21,7 @@ from holo_lite.streaming.residency import BlockPlaces, Residency
 
 @dataclass
 class ExpertMemory:
-    """Slots, ring, resident and cached blocks. After an error what it holds is whole, and may be fitted anew."""
+    """Slots, ring, resident and cached blocks. After an error its content is intact, and may be fitted again."""
 
     lane: Lane
     parts: Mapping[Expert, ExpertImages]
@@ -41,7 +41,7 @@ class ExpertMemory:
     ) -> None:
         """Hold what is wanted for the experts that come, the first of which is in use.
 
-        `streaming`: blocks come through the ring meanwhile, so that it serves nobody else.
+        `streaming`: blocks come through the ring at the same time, so that it is not free for others.
 
         Raises `PinError`, `CheckpointError`, `Cancelled`, and what the device says when it has no memory left.
         """

@@ -1,7 +1,7 @@
 """One accelerate hook a block: the block's weights come before it runs, and their slot goes back after it.
 
 The model's code knows nothing of it. A hook sits on a whole block, never on a layer within: a block is one image.
-`post_forward` is not called when a forward raises; whoever drives the model then closes the streamer, which takes
+`post_forward` is not called when a forward raises; the caller then closes the streamer, which takes
 every slot back, and takes the hooks off, which takes the weights off.
 """
 
@@ -94,9 +94,9 @@ def install(
     dtype: torch.dtype,
     changes: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Put tensors in place of a module's own, and give back what stood there.
+    """Put tensors in place of a module's own, and return those that were there.
 
-    Parameters come in `dtype`, parts of packed weights as they are. Where `changes` (float32, on the host) has
+    Parameters come in `dtype`, parts of packed weights unchanged. Where `changes` (float32, on the host) has
     something for a parameter, its sum with that is put in place, and the tensor itself does not change. All or
     nothing: if a cast finds no memory, the module is as it was.
     """

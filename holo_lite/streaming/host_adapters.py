@@ -1,7 +1,7 @@
 """An expert's adapters in main memory, ready to be added.
 
 They take no part in streaming: a block's bytes are what its file says, and pass through ring and slots as if there
-were no adapters. Factors are copied to the device for each use, behind the computation before it; at a hundred
+were no adapters. Factors are copied to the device for each use, during the computation before it; at a hundred
 thousand tokens a block computes for a second, and its factors of rank 64 are 15 MB.
 """
 
@@ -31,7 +31,7 @@ class HostAdapters:
 
     @classmethod
     def load(cls, adaptation: Adaptation, lane: Lane, dtype: torch.dtype, *, pinned: bool) -> HostAdapters:
-        """Read an expert's adapters, factors in `dtype`; into pinned memory if that is wanted and to be had."""
+        """Read an expert's adapters, factors in `dtype`; into pinned memory if wanted and available."""
         buffer = _host_buffer(lane, max(1, adaptation.nbytes(dtype.itemsize)), pinned=pinned)
         try:
             rest = _Rest(buffer.data)

@@ -1,4 +1,4 @@
-"""A block as one run of bytes: where they lie on disk, and which tensors they are once they stand somewhere.
+"""A block as one run of bytes: where they are on disk, and which tensors they become in memory.
 
 In a converted model a block is one piece of one file. In the released files its tensors may lie apart; then it is
 several pieces, and comes to the same image in the end. An image is read whole, moved whole, and looked at through
@@ -21,7 +21,7 @@ from holo_lite.weights.weight_file import WeightFile
 
 ALIGNMENT = 256  # bytes; where a piece begins in an image
 STRICT = 16  # bytes; the least alignment of a tensor that matrix kernels are fast on
-GAP = 65_536  # bytes that are rather read along than left out
+GAP = 65_536  # bytes up to which a gap is read along, not skipped
 
 
 Tensors = tuple[str, Path, int, TensorEntry]  # a tensor's name, its file, its place there, its kind

@@ -1,7 +1,7 @@
 """The blocks of a run in the order in which they will be wanted, which may turn out shorter than announced.
 
 Every forward of an expert wants the same blocks, so one that is skipped changes nothing of what comes next: only
-the expert's last forward falls away. Whoever reads is ahead by then, and leaves off; what is read already is not
+the expert's last forward is dropped. The reader is ahead by then, and stops; what is read already is not
 copied. The few blocks that are on the device or on their way there are *surplus*: they come behind all that the
 expert is asked for, and before the next expert's.
 """
@@ -17,7 +17,7 @@ from holo_lite.streaming.expert_images import BlockId
 
 
 class Itinerary:
-    """Walked by one thread that reads, asked by one that copies, and cut by whoever computes.
+    """Followed by one thread that reads, asked by one that copies, and shortened by the one that computes.
 
     `blocks` are those that a forward of each expert wants, in the experts' order; `forwards` how many there will
     be, at most.
@@ -41,7 +41,7 @@ class Itinerary:
         return self._one_more(self._copied, visit[0])
 
     def cut(self, expert: Expert, forwards: int) -> None:
-        """There will be so many forwards fewer of an expert."""
+        """There will be `count` forwards fewer of an expert."""
         with self._changing:
             self._wanted[expert] -= forwards * len(self._blocks[expert])
             assert self._wanted[expert] >= 0, f"{expert}: more forwards were skipped than announced"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class PinError(Exception):
-    """The system pins no more host memory. Never reaches a person: the run goes on with less of it."""
+    """The system pins no more host memory. Never reaches a person: the run continues with less of it."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Lane(Protocol):
         """
 
     def mark(self) -> Any:
-        """Where computation stands, before it is told to wait for a slot."""
+        """A mark in the computation, before it is made to wait for a slot."""
 
     def await_filled(self, slot: Buffer, since: Any) -> None:
         """Make the computation that follows wait for the copy into a slot; the time since the mark was waiting."""
@@ -56,7 +56,7 @@ class Lane(Protocol):
     def waited(self) -> float:
         """Seconds that computation has waited for copies since this was last asked.
 
-        Waits, on the host, until the computation that was queued so far is done; copies go on.
+        Waits, on the host, until the computation that was queued so far is done; copies continue.
         """
 
     def release(self, slot: Buffer) -> None:

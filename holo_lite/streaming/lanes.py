@@ -1,6 +1,6 @@
 """A CPU's lane, and which lane a device has.
 
-On a CPU slots are plain memory and a copy is done when it returns: nobody waits but for bytes to arrive.
+On a CPU slots are plain memory and a copy is done when it returns: the only wait is for bytes to arrive.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which block of an expert is where, in numbers of blocks and then in blocks.
 
-Whoever has to make do with less keeps some of what is there: blocks that stay are chosen among those that stayed,
+With less memory, some of the blocks in memory are kept: blocks that stay are chosen among those that stayed,
 so that no smaller plan reads again what a larger one had read.
 """
 
@@ -43,7 +43,7 @@ class BlockPlaces:
 
 
 def thinned(some: Sequence[int], count: int, others: Sequence[int]) -> tuple[int, ...]:
-    """`count` of `some`, spread evenly, or of `others` if there are not so many; all of these if they are fewer."""
+    """`count` of `some`, spread evenly, or of `others` if `some` are too few; all of these if they are fewer."""
     pool = some if len(some) >= count else others
     return tuple(pool[place] for place in evenly(min(count, len(pool)), len(pool)))
 

@@ -2,10 +2,10 @@
 
     disk ──reader──▶ ring of host buffers ──copier──▶ slots on the device ──▶ take … give_back
 
-The order in which blocks will be wanted is known for the whole run, the second expert included, so nobody asks
-for a block: two threads walk that itinerary as fast as free buffers and slots let them, and whoever computes takes
-what comes. A block that is kept on the host (`cached`) is not read again. Less may be wanted in the end than was
-announced: then blocks are not copied, and those that were are dropped.
+The order in which blocks will be needed is known for the whole run, the second expert included, so no block is
+requested: two threads follow that itinerary as fast as free buffers and slots let them, and the computing thread
+takes what comes. A block that is kept on the host (`cached`) is not read again. Less may be wanted in the end than
+was announced: then blocks are not copied, and those that were are dropped.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Streamer(Generic[Key]):
         self._free_slots.put(arrival.slot)
 
     def drop(self, count: int) -> None:
-        """Let the next so many blocks go, which come in vain. Their copies are queued when this returns."""
+        """Drop the next `count` blocks, which are not needed. Their copies are queued when this returns."""
         for _ in range(count):
             self._free_slots.put(self._next().slot)  # nothing computes from it: copies follow each other
 

@@ -1,6 +1,6 @@
 """What is kept in the cache folder, how large it is, and clearing it.
 
-Everything in there can be made again, at the cost of time. It is told by its name and, where a name could be
+Everything in there can be made again, at the cost of time. It is recognised by its name and, where a name could be
 anybody's, by its content: the folder may be one that other files live in, by a slip in a variable even a home
 folder, and clearing takes nothing but what was put there by us.
 """
@@ -26,7 +26,7 @@ LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
 class CachePart:
     """A kind of thing in the cache: files in a folder of their own, or one table.
 
-    folder: "" for the cache's own; name: of its files; keys: of a JSON table, which tells it from another's.
+    folder: "" for the cache's own; name: of its files; keys: of a JSON table, by which it is recognised.
     """
 
     name: str
@@ -48,8 +48,8 @@ def _named(name: str) -> re.Pattern[str]:
 
 COLOURS = CachePart("colours", "the colours of previews, by VAE", "colours", _named(r"[0-9a-f]{32}\.json"))
 RATES = _table("rates", "how fast this machine computes", r".+, PyTorch \S+( \S+)*")
-RUNGS = _table("rungs", "smaller plans that held where memory had run out", r"[0-9a-f]{24}")
-KERNELS = _table("kernels", "how fast attention kernels are here", r".*, torch \S+, cudnn .*")
+RUNGS = _table("rungs", "smaller plans that worked after memory ran out", r"[0-9a-f]{24}")
+KERNELS = _table("kernels", "how fast attention kernels are on this machine", r".*, torch \S+, cudnn .*")
 CACHE_PARTS = (
     CachePart("prompts", "encoded prompts", "prompts", _named(r"[0-9a-f]{64}\.safetensors")),
     *(COLOURS, RATES, RUNGS, KERNELS),

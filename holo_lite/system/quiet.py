@@ -1,8 +1,8 @@
 """Importing a library without its remarks.
 
-Some libraries log, as they come in, that an optional package of theirs is missing. That is no concern of whoever
-makes a video. The logger is quiet for as long as the import takes and then as it was: how another library logs is
-for the program to decide, not for this one.
+Some libraries log, when imported, that one of their optional packages is missing. That does not concern a person
+who makes a video. The logger is quiet for as long as the import takes and then as it was: how another library logs
+is for the program to decide, not for this one.
 """
 
 from __future__ import annotations

@@ -11,6 +11,14 @@ def bytes_text(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def memory_text(count: float) -> str:
+    """A size of memory in binary units, as cards and main memory are sold: ``24.00 GiB``, ``512.00 MiB``."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(count) >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def count_text(count: float) -> str:
     """A number of things: ``14.29 billion``, ``3.20 million``, ``512``."""
     for unit, size in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):

@@ -41,7 +41,7 @@ class Draft:
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Remove what is left of it, if anything is."""
+        """Remove the rest of it, if there is any."""
         with suppress(OSError):
             self.partial.unlink()
 
@@ -65,7 +65,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that are no more left of a file under temporary names. A failure is no matter."""
+    """Remove temporary files that ended processes left behind for a file. Failures are ignored."""
     import psutil
 
     stem = _stem(path)

@@ -2,10 +2,10 @@
 
 An encoded prompt is at most 512 × 4096 values, 4 MB in bf16; making one means reading 11 GB of weights. It
 depends on the token ids, the encoder's weights and the dtype, and its file is named by a hash of these. The
-weights are told apart by size, time of change and header: reading them all would cost what the cache saves.
+weights are identified by size, time of change and header: reading them all would cost what the cache saves.
 
 A cache must never be the reason that a run fails. An entry that is torn or altered is noticed by its
-checksum and made anew, and a folder that cannot be written is a warning in the log.
+checksum and made again, and a folder that cannot be written is a warning in the log.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PromptCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
-            logger.warning("%s is not used and the prompt encoded again: %s", path, str(error))
+            logger.warning("%s cannot be used, so the prompt is encoded again: %s", path, str(error))
             return None
 
     def put(self, key: str, rows: Tensor) -> None:
@@ -62,7 +62,7 @@ class PromptCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._path(key), content)
         except OSError as error:
-            logger.warning("the encoded prompt is not kept: %s", str(error))
+            logger.warning("the encoded prompt cannot be cached: %s", str(error))
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"
@@ -127,5 +127,5 @@ def _read(path: Path) -> Tensor:
     with safe_open(path, framework="pt", device="cpu") as file:
         rows: Tensor = file.get_tensor("rows").clone()  # a copy: the file may be replaced while it is in use
         if (file.metadata() or {}).get("sha256") != _checksum(rows):
-            raise SafetensorError("its checksum does not fit its content")
+            raise SafetensorError("its checksum does not match its content")
     return rows

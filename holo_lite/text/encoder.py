@@ -130,7 +130,7 @@ class TextEncoder:
         """
         if max(ids) >= len(self._embedding):
             raise CheckpointError(
-                f"the tokenizer gives id {max(ids)}, the text encoder knows {len(self._embedding)} tokens; "
+                f"the tokenizer gives id {max(ids)}, but the text encoder knows {len(self._embedding)} tokens; "
                 "take both from the same model"
             )
         rows = self._embedding[torch.tensor(ids)].to(device=self.device, dtype=self.dtype)

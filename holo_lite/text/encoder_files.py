@@ -27,7 +27,7 @@ WHAT = "a umt5 text encoder"
 FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")
 EMBEDDING = "shared.weight"  # in transformers' naming
 EMBEDDING_NAMES = ("token_embedding.weight", EMBEDDING, "encoder.embed_tokens.weight", "token_embd.weight")
-FIXED = {  # what shapes cannot tell; a config.json beside the weights must agree
+FIXED = {  # what shapes do not show; a config.json next to the weights must agree
     "model_type": "umt5",
     "feed_forward_proj": "gated-gelu",
     "relative_attention_max_distance": 128,
@@ -62,7 +62,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class EncoderSource:
     """An opened text encoder: its layers and their names in the module, its embedding's name, its sizes.
 
-    The token embedding is no part of the module, nor of the layers.
+    The token embedding is not part of the module, nor of the layers.
     """
 
     layers: Excerpt
@@ -87,7 +87,7 @@ def encoder_file(path: Path) -> Path:
 def open_encoder(path: Path) -> EncoderSource:
     """Open a text encoder in any layout: a file, a shard index, or a diffusers folder.
 
-    Raises `CheckpointError` for a missing or damaged file, for one that is no umt5 encoder, and for a
+    Raises `CheckpointError` for a missing or damaged file, for one that is not a umt5 encoder, and for a
     ``config.json`` of another kind of encoder.
     """
     source = describe_encoder(open_weights(encoder_file(path)))
@@ -97,7 +97,7 @@ def open_encoder(path: Path) -> EncoderSource:
 
 
 def describe_encoder(file: WeightFile) -> EncoderSource:
-    """Find layers, embedding and sizes in a file of weights. Raises `CheckpointError` if it is no umt5 encoder."""
+    """Find layers, embedding and sizes in a file. Raises `CheckpointError` if it is not a umt5 encoder."""
     logical = stored_shapes(file)
     embeddings = [name for name in EMBEDDING_NAMES if name in logical]
     if not embeddings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """The sizes of the network, as the shapes tell them."""
+    """The sizes of the network, read from the shapes."""
 
     vocabulary: int
     d_model: int

@@ -35,7 +35,7 @@ PANIC = "PanicException"  # of the language that the library is written in; it i
 
 @dataclass(frozen=True)
 class TokenizedPrompt:
-    """Token ids up to and including the end of the sequence, and the characters each stands for."""
+    """Token ids up to and including the end of the sequence, and the characters of each."""
 
     ids: tuple[int, ...]
     offsets: tuple[Range, ...]

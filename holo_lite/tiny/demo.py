@@ -8,7 +8,7 @@ from holo_lite.story.storyboard import Storyboard
 from holo_lite.tiny.words import storyboard as in_words
 from holo_lite.tiny.world import Act, Character, Scene, Trait, Wall
 
-# The traits are for drawing only: no caption tells them, the model chooses its own and keeps to them.
+# The traits are for drawing only: no caption contains them, the model chooses its own and keeps them.
 SCENE = Scene(
     Wall("grey", "striped"),
     (Character("red", "square", Trait(False, False)), Character("cyan", "circle", Trait(True, True))),

@@ -2,7 +2,7 @@
 
 Lengths are given for a picture 64 pixels high and grow with it. A character is one shape, filled with the
 deep or pale kind of its colour, with a black spot or without; its edge is smoothed over one pixel. Alone it
-stands in the middle, two stand left and right. It begins a little behind the middle, and goes one pixel a frame.
+is in the middle, two are left and right. It begins a little behind the middle, and moves one pixel per frame.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The drawn world: one or two characters before a wall, seen in shots.
 
-A character is a coloured shape. Its colour and shape stand in the global caption; its *trait* (a deep or pale
-shade, with a spot or without) stands nowhere, yet is the same in every shot, so only attention between shots
+A character is a coloured shape. Its colour and shape are in the global caption; its *trait* (a deep or pale
+shade, with a spot or without) is not, yet is the same in every shot, so only attention between shots
 can keep it. A shot says how near the camera is, how the characters in frame move, and who they are.
 
 Some combinations of character and wall are *held out*: they never occur in training, and the gate uses no
@@ -26,12 +26,12 @@ MOTIONS = ("still", "moving left", "moving right", "moving up", "moving down")
 SHOTS = range(2, 7)
 SHOT_LATENTS = range(2, 6)  # latent frames of a shot: 5 to 20 frames
 CLIP_LATENTS = range(9, 18)  # latent frames of a clip: 33 to 65 frames
-HELD_OUT_OF = 6  # one in so many combinations of colour, shape and wall
+HELD_OUT_OF = 6  # one in this many combinations of colour, shape and wall
 
 
 @dataclass(frozen=True)
 class Trait:
-    """What no caption tells of a character."""
+    """What no caption contains about a character."""
 
     pale: bool
     spotted: bool
@@ -50,13 +50,13 @@ class Character:
 
     @property
     def words(self) -> tuple[str, str]:
-        """What a caption tells of it: colour and shape."""
+        """What a caption contains about it: colour and shape."""
         return self.colour, self.shape
 
 
 @dataclass(frozen=True)
 class Wall:
-    """What stands behind the characters."""
+    """The wall behind the characters."""
 
     colour: str
     pattern: str
@@ -131,7 +131,7 @@ def _random_acts(rng: np.random.Generator, characters: int, total: int) -> tuple
             framing = _pick(rng, FRAMINGS)
         acts.append(Act(framing, _pick(rng, MOTIONS), _random_cast(rng, characters, index), length))
     if all(len(act.cast) == 1 and act.cast == acts[0].cast for act in acts) and characters == 2:
-        acts[-1] = dataclasses.replace(acts[-1], cast=(0, 1))  # whoever is introduced appears
+        acts[-1] = dataclasses.replace(acts[-1], cast=(0, 1))  # every introduced character appears
     return tuple(acts)
 
 

@@ -1,4 +1,4 @@
-"""A storyboard drawn as a timeline: one row a shot, its bar where the shot lies in the video.
+"""A storyboard drawn as a timeline: one row per shot, its bar at the shot's place in the video.
 
 shot        0 s      2 s      4 s      6 s      8 s       frames      seconds  tokens
    1        █████████                                        0–48       3.3 s      34  Wide shot of the …
@@ -15,7 +15,7 @@ from holo_lite.preflight.check import CheckReport, ShotLine, Tokens
 from holo_lite.views.terminal import shown
 
 WIDEST, NARROWEST = 140, 60  # columns of a page
-NUMBERS = 41  # columns beside the bars: number of the shot, frames, seconds, tokens
+NUMBERS = 41  # columns next to the bars: number of the shot, frames, seconds, tokens
 STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds from mark to mark on the ruler
 ROOM = 7  # columns a mark needs
 COLOURS = ("cyan", "blue")
@@ -41,11 +41,11 @@ def _title(report: CheckReport) -> str:
     shots = "1 shot" if len(report.shots) == 1 else f"{len(report.shots)} shots"
     length = f"{report.frames} frames, {report.frames / report.fps:.1f} s at {report.fps:g} fps"
     named = f"{shown(' '.join(report.title.split()))}: " if report.title else ""
-    return f"{named}{shots}, {length}, {report.height}x{report.width}"
+    return f"{named}{shots}, {length}, {report.width}×{report.height}"
 
 
 def _ruler(report: CheckReport, bars: int) -> Text:
-    """The scale above the bars, a mark every so many seconds."""
+    """The scale above the bars, with a mark every few seconds."""
     seconds = report.frames / report.fps
     step = next((each for each in STEPS if each / seconds * bars >= ROOM), STEPS[-1])
     line = [" "] * (bars + ROOM)
@@ -72,9 +72,9 @@ def _shot(shot: ShotLine, report: CheckReport, bars: int, page: int) -> Text:
 
 
 def _budget(tokens: Tokens | None, page: int) -> Iterator[Text]:
-    """What the captions take of the tokens there are, drawn to scale."""
+    """How many of the available tokens the captions take, drawn to scale."""
     if tokens is None:
-        yield Text("tokens  not counted: give the vocabulary that reads them, by --model or --tokenizer")
+        yield Text("tokens  not counted: pass --model or --tokenizer")
         return
     said = f"  {tokens.total} of {tokens.limit}"
     room = page - len("tokens  ") - len(said)
@@ -100,18 +100,18 @@ def _pieces(tokens: Tokens, room: int) -> Iterator[tuple[str, str]]:
 
 
 def _rounded(report: CheckReport) -> Iterator[Text]:
-    """What was asked for, where the model's frames made it something else."""
+    """The length and the cuts asked for, where they had to be rounded."""
     said = [f"cut {s.asked} → {s.first}" for s in report.shots if s.asked is not None and s.asked != s.first]
     if report.asked != report.frames:
         said.insert(0, f"length {report.asked} → {report.frames}")
     if said:
-        yield Text(f"rounded {', '.join(said)}: cuts and length lie on frames 1, 5, 9, …")
+        yield Text(f"rounded {', '.join(said)}: cuts and length must be 1, 5, 9, 13, …")
 
 
 def _findings(report: CheckReport) -> Iterator[Text]:
     for found in report.findings:
         yield Text.assemble((f"{found.rule}: ", "yellow"), shown(found.message))
-    if report.findings or not _is_too_long(report.tokens):  # which is an error, and told behind all of this
+    if report.findings or not _is_too_long(report.tokens):  # too long is an error, which is reported after all this
         yield Text(_count(report.findings), "bold")
 
 

@@ -16,7 +16,7 @@ INDENT = 22
 
 
 def report_lines(findings: Sequence[Diagnosis]) -> Iterator[str]:
-    """A finding a line or more; what to do stands on a line of its own, whole, to be copied."""
+    """One line or more per finding; what to do is on its own line, complete, to be copied."""
     for finding in findings:
         head = f"{finding.state:<4}  {finding.what:<14}  "
         yield from textwrap.wrap(
@@ -47,5 +47,5 @@ def report_json(findings: Sequence[Diagnosis], surroundings: MachineFacts) -> st
 
 
 def to_fix(findings: Sequence[Diagnosis]) -> int:
-    """How many lines must be mended."""
+    """How many findings need a fix."""
     return sum(finding.state == "fix" for finding in findings)

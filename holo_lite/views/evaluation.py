@@ -1,4 +1,4 @@
-"""What a person sees of the gate, in lines of at most 100 columns."""
+"""What the gate shows in a terminal, in lines of at most 100 columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def show(event: Event, view: Display) -> None:
     """Show one event of a run."""
     match event:
         case EvaluationStarted(storyboards, settings, notes, computing):
-            size = f"{settings.height}x{settings.width}"
+            size = f"{settings.width}×{settings.height}"
             count = "1 storyboard" if storyboards == 1 else f"{storyboards} storyboards"
             view.say(f"{count}, {size}, {settings.steps} steps, guidance {settings.cfg:g}")
             for line in savings(settings):
@@ -36,7 +36,7 @@ def show(event: Event, view: Display) -> None:
 
 
 def report_lines(report: QualityReport) -> Iterator[str]:
-    """The table: a line a score with its 95 % interval, of how many chances; beside it the baseline's."""
+    """The table: per score its 95 % interval and the number of chances, next to it the baseline's."""
     yield _row("score", "of", "model", *(("baseline", "ratio") if report.baseline else ()))
     for name, score in report.scores.items():
         yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))

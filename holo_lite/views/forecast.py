@@ -11,7 +11,7 @@ from holo_lite.plan.nearest import size_text
 from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import GIB
 from holo_lite.preflight.forecast import Ability, Forecast
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import memory_text
 
 WIDTH = 100
 HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
@@ -19,7 +19,7 @@ NOTHING = "-"
 
 
 def forecast_lines(report: Forecast) -> Iterator[str]:
-    """Everything about a plan, a line at a time."""
+    """Everything about a plan, line by line."""
     plan, settings = report.plan, report.settings
     shots, guided = len(settings.shot_frames), settings.cfg != 1
     guidance = "" if settings.cfg_until == 1 else f", guidance in the first {settings.guided_steps}"
@@ -58,7 +58,7 @@ def _table(report: Forecast) -> Iterator[str]:
 
 
 def _bytes(phase: PhasePlan) -> Iterable[str]:
-    return (bytes_text(count) if count else NOTHING for count in (phase.peak, phase.pinned, phase.streamed))
+    return (memory_text(count) if count else NOTHING for count in (phase.peak, phase.pinned, phase.streamed))
 
 
 def _row(cells: tuple[str, ...]) -> str:
@@ -76,7 +76,7 @@ def _memory(plan: Plan, *, guided: bool) -> str:
     )
     cache = ", room for a step cache" if plan.step_cache else ""
     return (
-        f"memory: a budget of {bytes_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
+        f"memory: a budget of {memory_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
         f"the device{kept}; {branches if guided else ''}"
         f"chunks of {plan.chunks.attention} tokens in attention and {plan.chunks.feed_forward} in the feed-forward"
         f"{cache}"
@@ -84,39 +84,39 @@ def _memory(plan: Plan, *, guided: bool) -> str:
 
 
 def _rows(report: Forecast) -> str:
-    """What the most memory of denoising goes to."""
-    rows = [f"{bytes_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
+    """What takes the most memory while denoising."""
+    rows = [f"{memory_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
     return f"denoising at its peak: {', '.join(rows)}"
 
 
 def _decode(plan: Plan) -> str:
     if plan.tile is None:
         return "decode: whole frames"
-    caches = f"their caches take {bytes_text(plan.tile_caches)} of main memory"
-    return f"decode: in overlapping tiles of {plan.tile[0]}x{plan.tile[1]} latents, blended; {caches}"
+    caches = f"their caches take {memory_text(plan.tile_caches)} of main memory"
+    return f"decode: in overlapping tiles of {plan.tile[1]}×{plan.tile[0]} latents, blended; {caches}"
 
 
 def _time(report: Forecast) -> Iterator[str]:
     if report.rate is None:
         known = ", ".join(card.name for card in CARDS if card.tflops is not None)
-        yield f"time: no rate is known for this card; plan on the machine itself, or with --gpu for one of {known}"
+        yield f"time: no rate is known for this card; run plan on the machine itself, or give --gpu one of {known}"
         return
     total = sum(cost.seconds(report.rate) for cost in report.costs.values())
-    yield f"time: {duration_text(total)} of arithmetic, {report.rate.basis}; a prompt is taken as 512 tokens"
+    yield f"time: {duration_text(total)} of arithmetic, {report.rate.basis}; a prompt counts as 512 tokens"
     if report.plan.step_cache:
-        yield "the step cache shortens that by the steps it skips, which only the run itself can tell"
+        yield "with --cache it will take less; how much depends on the clip"
     device, disk = needed_rate(report.plan, report.costs, report.rate)
     if device:
         yield _streaming(device, disk, report.link)
 
 
 def _streaming(device: float, disk: float, link: float | None) -> str:
-    """What must come, in bytes a second, for arithmetic never to wait; and whether the link can bring it."""
+    """How fast weights must arrive, in bytes a second, so that arithmetic never waits; and whether the link can."""
     bound = ""
     if link is not None:
-        bound = f" (PCIe gives at most {link / 1e9:.1f}{': it is the limit' if device > link else ''})"
-    from_disk = f", {disk / 1e9:.2f} GB/s of it from disk" if disk else ", none of it from disk"
-    return f"streaming: hidden if weights come at {device / 1e9:.2f} GB/s{bound}{from_disk}"
+        bound = f" (PCIe gives at most {link / 1e9:.1f}{', so it is the limit' if device > link else ''})"
+    from_disk = f", {disk / 1e9:.2f} GB/s of them from disk" if disk else ", none of them from disk"
+    return f"streaming: costs no time if weights arrive at {device / 1e9:.2f} GB/s{bound}{from_disk}"
 
 
 def _room(report: Forecast) -> str:
@@ -130,13 +130,14 @@ def _room(report: Forecast) -> str:
 
 def ability_lines(abilities: Iterable[Ability]) -> Iterator[str]:
     """The shipped profiles as a table."""
-    yield f"{'241 frames, 5 shots':>53}{'longest clip at 480x832':>34}"
+    yield f"{'241 frames, 5 shots':>53}{'longest clip at 832×480':>34}"
     yield _ability_cells("profile", "budget", "scheme", "guidance", "blocks", "in 3 s shots", "in one shot")
     for ability in abilities:
         yield _ability_row(ability)
     yield ""
-    yield "blocks: of an expert's, how many stay on the device (+ of the next expert's); the others stream"
-    yield "your own: a TOML file like the shipped ones, given as --profile FILE; see docs/profiles.md"
+    yield "blocks: how many of an expert's stay on the device (+ of the next expert's); the others stream"
+    yield "int8 models multiply with 8-bit activations by default; --compute bf16 keeps them exact"
+    yield "your own profile: a TOML file like the shipped ones, given as --profile FILE; see docs/profiles.md"
 
 
 def _ability_row(ability: Ability) -> str:
@@ -155,7 +156,7 @@ def _ability_cells(name: str, *cells: str) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """``0:42``, ``3:12:08``, or in days beyond two."""
+    """``0:42``, ``3:12:08``, or in days from two days on."""
     if seconds >= 2 * 86_400:
         return f"{seconds / 86_400:.1f} days"
     whole = round(seconds)

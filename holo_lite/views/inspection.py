@@ -1,4 +1,4 @@
-"""What a file is, said for a person: a checkpoint, a model folder, a storyboard, or a video.
+"""What a file is, described for a person: a checkpoint, a model folder, a storyboard, or a video.
 
 Returns lines; printing them is the command line's business.
 """
@@ -45,7 +45,7 @@ def inspect(path: Path, attention: Attention | None = None) -> Iterator[str]:
         return _storyboard(load_storyboard(str(path)))
     if not path.exists():
         raise OutputError(f"{path}: there is no such file; check the name")
-    raise OutputError(f"{path}: is no model, checkpoint, storyboard or video known here")
+    raise OutputError(f"{path}: is not a model, checkpoint, storyboard or video that holo-lite recognises")
 
 
 def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _folder(path: Path, attention: Attention | None) -> Iterator[str]:
 
 
 def _converted(path: Path) -> Iterator[str]:
-    """A converted model's manifest as a person would want it."""
+    """A converted model's manifest, described for a person."""
     from holo_lite.opening.checks import find_model
     from holo_lite.weights.manifest import FILE_NAME, MANIFEST, read_manifest
 
@@ -136,7 +136,7 @@ def _kind(shapes: Shapes, path: Path) -> str:
         return "umt5 text encoder"
     if "conv2.weight" in shapes or "post_quant_conv.weight" in shapes:
         return "Wan 2.1 VAE"
-    return "weights of a network not known here"
+    return "weights of an unknown network"
 
 
 def _storyboard(storyboard: Storyboard) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
     text, info = read_metadata(path), probe(path)
-    yield f"# {path.name}: {info.height}x{info.width}, {_length(info.frames, float(info.fps))}"
+    yield f"# {path.name}: {info.width}×{info.height}, {_length(info.frames, float(info.fps))}"
     try:
         settings = SETTINGS.read(text, to_run=False)
         check_words(settings)
@@ -183,8 +183,8 @@ def _video(path: Path) -> Iterator[str]:
 
 def _made(settings: RunSettings) -> Iterator[str]:
     yield f"# made with {settings.made_with}, {settings.dtype} on {settings.device}, model {settings.model}"
-    folder = "" if settings.model.startswith(BUILT_IN) else ", with the FOLDER of this model"
-    yield f"# save what follows as storyboard.toml, then type{folder}:"
+    folder = "" if settings.model.startswith(BUILT_IN) else ", with this model's folder for FOLDER"
+    yield f"# save the lines below as storyboard.toml, then type{folder}:"
     yield f"#   {command(settings)}"
     yield from (f"# {note}" for note in to_fill_in(settings))
     yield from (f"# {line}" for line in not_known_here(settings.origin, SETTINGS.current))
@@ -207,8 +207,8 @@ def _run(path: Path) -> Iterator[str]:
     settings, done = record.settings, steps_done(path)
     yield f"run folder {path}, which makes {record.out!r}: {_length(settings.frames, settings.fps)}"
     after = "a number of steps this version cannot read" if done is None else f"step {done} of {settings.steps}"
-    yield f"  stands after {after}; go on with it by holo-lite resume"
-    yield f"  {settings.height}x{settings.width}, {settings.dtype} on {settings.device}, model {settings.model}"
+    yield f"  interrupted after {after}; continue it with holo-lite resume"
+    yield f"  {settings.width}×{settings.height}, {settings.dtype} on {settings.device}, model {settings.model}"
     yield f"  begun with {settings.made_with}, profile {record.plan.profile}"
     for origin, codec in ((record.origin, RECORD), (settings.origin, SETTINGS)):
         yield from (f"  {line}" for line in not_known_here(origin, codec.current))

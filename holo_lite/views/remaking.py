@@ -70,7 +70,7 @@ def command(settings: RunSettings) -> str:
 def to_fill_in(settings: RunSettings) -> Iterator[str]:
     """What a person must put into the command, a line each."""
     for lora in settings.lora:
-        yield f"{lora.file}: the LoRA with fingerprint {lora.fingerprint}; write its folder before its name"
+        yield f"{lora.file}: the LoRA with fingerprint {lora.fingerprint}; put its folder in front of its name"
     name = settings.plan.get("profile")
     if name and not _is_shipped(name):
         yield f"{name}.toml: a profile of whoever made this; give that file, or leave --profile out"
@@ -87,7 +87,7 @@ def _timing(settings: RunSettings) -> Iterator[str]:
 
 
 def _savings(settings: RunSettings) -> Iterator[str]:
-    """The options by which forwards were saved."""
+    """The options that skipped forwards."""
     if settings.cache != OFF:
         high, low = settings.cache
         yield from ("--cache", f"high={_exact(high)},low={_exact(low)}")
@@ -101,7 +101,7 @@ def _lora(lora: AddedLora) -> str:
 
 
 def _computing(settings: RunSettings) -> Iterator[str]:
-    """How it computed, where `auto` might come to something else: on a CPU it is always plain."""
+    """How it computed, where `auto` might choose differently: on a CPU it is always plain."""
     record = settings.computing
     kept = {"kernel": record.get("kernel"), "compute": record.get("linear"), "fuse": record.get("fused")}
     plain = {"kernel": "sdpa", "compute": "plain", "fuse": "off"}
@@ -124,7 +124,7 @@ def _is_shipped(profile: str) -> bool:
 
 
 def _exact(number: float) -> str:
-    """All digits that tell it from other numbers, and no ``.0``."""
+    """All digits that distinguish it from other numbers, without ``.0``."""
     return repr(number).removesuffix(".0")
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live display in a terminal, plain lines elsewhere."""
+"""What a run shows: a live display in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from holo_lite.events import (
 from holo_lite.plan.plan import Plan
 from holo_lite.progress import Phase
 from holo_lite.settings import OFF, RunSettings
-from holo_lite.system.units import bytes_text
+from holo_lite.system.units import bytes_text, memory_text
 from holo_lite.views.terminal import shown
 from holo_lite.views.terminal_pictures import TerminalPicture, protocol_of
 
@@ -51,7 +51,7 @@ TITLES: dict[Phase, str] = {
     "hash": "hashing",
     "compare": "comparing with the source",
 }
-NOTABLE = 0.05  # of a step; less is not worth a word
+NOTABLE = 0.05  # of a step; less is not shown
 LINE_EVERY = 10.0  # seconds between plain lines of a phase with many parts
 
 
@@ -68,7 +68,7 @@ class Display(Protocol):
         """Show a line that stays."""
 
     def picture(self, path: Path, line: str) -> None:
-        """Show a line in the midst of a phase, and the picture that it is about where that can be shown."""
+        """Show a line during a phase, and its picture if the terminal can show one."""
 
 
 @contextmanager
@@ -104,19 +104,19 @@ def begin(event: PhaseStarted, view: Display) -> None:
 
 
 def _lines(event: Event) -> Iterator[str]:
-    """What is said of an event that is no part of a phase."""
+    """The lines for an event that is not part of a phase."""
     match event:
         case Resolved():
             yield from _resolved(event)
         case GoingOn():
             yield from _going_on(event)
         case NotSaved(why, saved):
-            again = f"again after step {saved}" if saved else "anew"
-            yield f"note: the run goes on, but cannot be saved ({why}); cut off, it would begin {again}"
+            again = f"continue after step {saved}" if saved else "start over"
+            yield f"warning: progress cannot be saved ({why}); if interrupted, the run will {again}"
         case NoPreview(why):
-            yield f"note: the run goes on without previews ({why})"
+            yield f"note: the run continues without previews ({why})"
         case SteppedDown(_, change):
-            yield f"memory ran out: going on with {change}"
+            yield f"memory ran out: continuing with {change}"
         case Finished(video, sheet, settings):
             if settings.cache != OFF:
                 yield _skipped(settings)
@@ -127,7 +127,7 @@ def _lines(event: Event) -> Iterator[str]:
 def _resolved(event: Resolved) -> Iterator[str]:
     """What is made, and how."""
     settings = event.settings
-    size = f"{settings.height}x{settings.width}, {settings.frames} frames"
+    size = f"{settings.width}×{settings.height}, {settings.frames} frames"
     shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
     steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
     yield f"{shots}, {size}, {steps}, seed {settings.seed}"
@@ -139,7 +139,7 @@ def _resolved(event: Resolved) -> Iterator[str]:
 
 
 def savings(settings: RunSettings) -> Iterator[str]:
-    """What the run does without, if anything, at the picture's expense."""
+    """What the run skips, if anything, at a cost to the picture."""
     if settings.cache != OFF:
         high, low = (f"{threshold:g}" if threshold else "none" for threshold in settings.cache)
         yield f"step cache: thresholds {high} for high noise, {low} for low noise"
@@ -155,33 +155,33 @@ def _skipped(settings: RunSettings) -> str:
 
 
 def _going_on(event: GoingOn) -> Iterator[str]:
-    """Where a run is taken up, and what is not as it was."""
+    """Where a run continues, and what has changed since."""
     left = ": only decoding is left" if event.done == event.steps else ""
-    yield f"going on after step {event.done} of {event.steps}{left}"
+    yield f"continuing after step {event.done} of {event.steps}{left}"
     if event.changes:
-        yield f"note: this was {'; '.join(event.changes)}: the result may differ in the last bits"
+        yield f"note: changed since the start: {'; '.join(event.changes)}: the result may differ in the last bits"
 
 
 def _step(event: StepDone) -> str:
-    """Which expert works, or would have, the memory it takes of what was planned, and how long weights kept it."""
+    """Which expert the step belongs to, its memory of what was planned, and how long it waited for weights."""
     used, waiting = "", ""
     skipped = ", skipped (cached)" if event.skipped else ""
     if event.memory is not None:
-        used = f", {bytes_text(event.memory)} of {bytes_text(event.planned)} VRAM"
+        used = f", {memory_text(event.memory)} of {memory_text(event.planned)} VRAM"
     if event.waited_share >= NOTABLE:
         waiting = f", {event.waited_share:.0%} waiting for weights"
     return event.progress.step.expert.replace("_", "-") + skipped + used + waiting
 
 
 def _planned(plan: Plan) -> str:
-    """What a plan takes, on one line."""
+    """What a plan needs, on one line."""
     branches = "both guidance branches at once" if plan.joint else "one guidance branch at a time"
     kept = f"{plan.resident} of {plan.blocks} blocks resident{', a step cache' if plan.step_cache else ''}"
-    return f"plan: at most {bytes_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
+    return f"plan: at most {memory_text(max(plan.peak.values()))} of {plan.device} memory, {kept}, {branches}"
 
 
 class Pace:
-    """How far a phase is, how fast it goes and how long it has left.
+    """How far a phase is, how fast it is and how long it has left.
 
     `total` and `start` (what was done before the phase began) are parts, or bytes.
     """
@@ -224,7 +224,7 @@ class PlainDisplay:
         self.say(phase)
 
     def advance(self, done: int, detail: str) -> None:
-        """Print how far it is, if it is time to."""
+        """Print the progress, if the last line is old enough."""
         if done < self._pace.total and time.monotonic() - self._last < LINE_EVERY:
             return
         self._last = time.monotonic()
@@ -279,10 +279,10 @@ class LiveDisplay:
         self._print(line)
 
     def picture(self, path: Path, line: str) -> None:
-        """Print a line above the bars, which go on, and the picture behind it."""
+        """Print a line above the bars, which continue, and the picture after it."""
         self._print(line)
         if protocol := protocol_of(os.environ):
-            with suppress(OSError):  # it was there a moment ago; what is gone is not shown
+            with suppress(OSError):  # it existed a moment ago; a file that is gone is not shown
                 self._progress.console.print(TerminalPicture(path.read_bytes(), protocol), crop=False)
 
     def _print(self, line: str) -> None:

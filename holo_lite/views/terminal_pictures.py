@@ -1,8 +1,8 @@
 """Pictures inside a terminal, where it can show them.
 
-Two protocols are common: kitty's, which Ghostty speaks too, and iTerm2's, which WezTerm speaks. A terminal says who
-it is in the environment. Inside tmux or screen the one that is written to is not the one that would draw, and
-nothing is shown.
+Two protocols are common: kitty's, which Ghostty uses too, and iTerm2's, which WezTerm uses. A terminal names itself
+in the environment. Inside tmux or screen the program written to is not the terminal that would draw, so nothing is
+shown.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Protocol = Literal["kitty", "iterm2"]
 PIECE = 4096  # bytes of one message to kitty
 WIDEST = 80  # columns of a picture
 KITTY_PROGRAMS, ITERM_PROGRAMS = ("ghostty",), ("iTerm.app", "WezTerm")
-UNSEEN = [(ControlType.CURSOR_FORWARD, 0)]  # marks text as control codes, which take no room on a line
+UNSEEN = [(ControlType.CURSOR_FORWARD, 0)]  # marks text as control codes, which take no space on a line
 
 
 def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
-    """How the terminal of this environment is given pictures, or None if it cannot show any."""
+    """The protocol in which this environment's terminal takes pictures, or None if it cannot show any."""
     if "TMUX" in environment or environment.get("TERM", "").startswith(("screen", "tmux")):
         return None
     program = environment.get("TERM_PROGRAM", "")
@@ -33,20 +33,20 @@ def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
 
 
 class TerminalPicture:
-    """A PNG for rich to print, at most so many columns wide. What prints it must be a terminal of the protocol."""
+    """A PNG for rich to print, at most `WIDEST` columns wide, on a terminal of the protocol."""
 
     def __init__(self, png: bytes, protocol: Protocol) -> None:
         self._png, self._protocol = png, protocol
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the picture as control codes, which rich leaves out of what is no terminal."""
+        """Yield the picture as control codes, which rich leaves out where the output is not a terminal."""
         text = sequence(self._png, self._protocol, min(options.max_width, WIDEST))
         yield Segment(text, None, UNSEEN)
         yield Segment.line()
 
 
 def sequence(png: bytes, protocol: Protocol, columns: int) -> str:
-    """What a terminal must be sent to show a PNG `columns` wide, its proportions kept."""
+    """What to send to a terminal to show a PNG `columns` wide, with its proportions."""
     if protocol == "kitty":
         return "".join(_kitty(png, columns))
     content = base64.b64encode(png).decode()

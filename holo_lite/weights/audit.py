@@ -1,7 +1,7 @@
-"""Whether the shards of a converted model are what was written, found out beside the work that uses them.
+"""Whether the shards of a converted model are unchanged, checked while the run uses them.
 
-A disk, a copy or a power cut can change bytes and leave the length, and then only the hash in the manifest tells.
-To hash an expert of 8 GB takes a core seconds, for which nobody has to wait: a few threads do it while blocks come
+A disk, a copy or a power cut can change bytes and keep the length, and then only the hash in the manifest shows it.
+Hashing an expert of 8 GB takes a core seconds, but nothing waits for it: a few threads do it while blocks come
 and the first step is computed, and nothing computed from a part is kept before that part is settled. A shard found
 whole is not hashed again as long as its file is not written again. One that is written to while a run uses it ends
 that run before anything is kept: what was read may not be what was hashed. Files that were never converted have no
@@ -25,7 +25,7 @@ from holo_lite.weights.sharded_file import ShardedFile
 from holo_lite.weights.stamps import Stamp, WatchedFiles, renamed_or_linked, written_to
 
 PIECE = 4 * 2**20  # bytes hashed at once, without the interpreter's lock
-SHARE, MOST_HANDS = 4, 4  # one core in so many hashes a part, and no more than so many
+SHARE, MOST_HANDS = 4, 4  # one core in SHARE hashes a part, at most MOST_HANDS
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Audit:
         """Wait until a part is hashed, and see that it is still the one that was.
 
         Raises `CheckpointError` that names a shard which is not what was written, or was written to since the part
-        was begun; also one of another part, if it is known already, so that what comes late in a run is told early.
+        was begun; also one of another part, if it is known already, so that a fault in a late part is reported
+        early.
         """
         self.begin(part)
         if part in self._under_way:
@@ -145,12 +146,12 @@ class _Hashing(threading.Thread):
             self._whole.add(seen)
         elif found is not None:
             self.fault = CheckpointError(
-                f"{path}: is not what was written there (its sha256 is another one); "
+                f"{path}: has changed since it was written (its sha256 differs); "
                 "copy the file again, or convert the model again into an empty folder"
             )
 
     def _hash(self, path: Path) -> str | None:
-        """The sha256 of a file; None if it is no longer asked for."""
+        """The sha256 of a file; None if it is no longer needed."""
         digest, piece = hashlib.sha256(), memoryview(bytearray(PIECE))
         with path.open("rb", buffering=0) as file:
             while count := file.readinto(piece):

@@ -42,7 +42,7 @@ class ConvertedFile:
     def _find(path: Path) -> Component:
         component = read_manifest(path.parent).components.get(path.name)
         if component is None:
-            raise CheckpointError(f"{path}: the model's manifest knows no {path.name}")
+            raise CheckpointError(f"{path}: the model's manifest does not list {path.name}")
         return component
 
     def _check_schemes(self) -> None:

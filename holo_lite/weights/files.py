@@ -39,4 +39,4 @@ def open_weights(path: Path) -> WeightFile:
         return PickledFile(path)
     if path.suffix == ".gguf":
         return GgufFile(path)
-    raise CheckpointError(f"{path}: is no kind of weight file known here (.safetensors, .index.json, .pth, .gguf)")
+    raise CheckpointError(f"{path}: unknown kind of weight file (known are .safetensors, .index.json, .pth, .gguf)")

@@ -86,7 +86,7 @@ def fill(
     """Give a module on the meta device the tensors of a file, in `dtype` on `device`.
 
     Buffers, which are parts of packed weights, keep the dtype they are stored in. `renames` maps names in the
-    file to names in the module; names it lacks stand for themselves. Raises `CheckpointError` as `check`
+    file to names in the module; names it lacks stay the same. Raises `CheckpointError` as `check`
     does, before any tensor is read.
     """
     check(module, file, renames, what=what)

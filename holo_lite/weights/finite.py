@@ -1,4 +1,4 @@
-"""No NaN and no Inf may pass: one such number spoils its block's scale, and with it every number beside it."""
+"""Refuses NaN and Inf: one such number spoils its block's scale, and with it every other number of the block."""
 
 from __future__ import annotations
 

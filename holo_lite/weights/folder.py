@@ -69,7 +69,7 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
     if (path / FILE_NAME).is_file():
         return _converted(path, read_manifest(path), attention)
     if (path / JOURNAL).is_file():
-        raise CheckpointError(f"{path}: its conversion was cut off; type the same quantize command again to go on")
+        raise CheckpointError(f"{path}: its conversion was interrupted; type the same quantize command to continue")
     found = survey(path)
     experts = find_experts(found, attention)
     folder = _assembled(found, experts)
@@ -136,7 +136,7 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
             f"{path}: was converted from {manifest.attention} experts; convert the {attention} ones elsewhere"
         )
     if not (path / "tokenizer.json").is_file():
-        raise CheckpointError(f"{path}: its tokenizer.json is gone; convert the model again")
+        raise CheckpointError(f"{path}: its tokenizer.json is missing; convert the model again")
     return ModelFolder(
         path=path,
         attention=manifest.attention,
@@ -156,9 +156,9 @@ def _defaults(path: Path) -> Defaults:
     try:
         found = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is not JSON; mend or remove it") from error
+        raise CheckpointError(f"{path}: is not JSON; fix or remove it") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: is not a JSON table of defaults; mend or remove it")
+        raise CheckpointError(f"{path}: is not a JSON table of defaults; fix or remove it")
     for name, value in found.items():
         if name not in known:
             raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
@@ -168,7 +168,7 @@ def _defaults(path: Path) -> Defaults:
 
 
 def _suits(value: object, default: object) -> bool:
-    """Whether a value can stand where `default` does; whole numbers may stand for any."""
+    """Whether a value can replace `default`; whole numbers may replace any number."""
     return type(value) is type(default) or (type(value) is int and isinstance(default, float))
 
 

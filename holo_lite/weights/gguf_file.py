@@ -126,7 +126,7 @@ def _packing(path: Path, name: str, tensor: GgufTensor) -> Packing:
     if tensor.kind not in known:
         found = {kind.value: kind.name for kind in GGMLQuantizationType}.get(tensor.kind, tensor.kind)
         raise CheckpointError(
-            f"{path}: tensor {name} is {found}, which is not read; get one of {', '.join(PACKED)}"
+            f"{path}: tensor {name} is {found}, which holo-lite cannot read; get one of {', '.join(PACKED)}"
         )
     kind = GGMLQuantizationType[known[tensor.kind]]
     count, nbytes = GGML_QUANT_SIZES[kind]

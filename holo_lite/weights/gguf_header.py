@@ -55,7 +55,7 @@ def read_gguf_header(path: Path, data: mmap.mmap) -> GgufHeader:
     cursor = _Cursor(path, data, len(MAGIC))
     version = cursor.number("I")
     if version not in VERSIONS:
-        raise CheckpointError(f"{path}: is GGUF of version {version}, and 2 and 3 are read; get a newer conversion")
+        raise CheckpointError(f"{path}: is GGUF version {version}, only 2 and 3 are read; get a newer conversion")
     count, entries = cursor.number("Q"), cursor.number("Q")
     metadata: dict[str, Value] = {}
     for _ in range(entries):
@@ -76,7 +76,7 @@ def read_gguf_header(path: Path, data: mmap.mmap) -> GgufHeader:
 def _alignment(path: Path, metadata: Mapping[str, Value]) -> int:
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
-        raise CheckpointError(f"{path}: its alignment {alignment!a:.40} is no power of two; download it again")
+        raise CheckpointError(f"{path}: its alignment {alignment!a:.40} is not a power of two; download it again")
     return alignment
 
 
@@ -143,7 +143,7 @@ class _Cursor:
         try:
             return self._data[start : start + length].decode("utf-8")
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"{self.path}: a name in it is no text; download it again") from error
+            raise CheckpointError(f"{self.path}: a name in it is not text; download it again") from error
 
     def _take(self, count: int) -> int:
         """Step over `count` bytes and return where they began."""

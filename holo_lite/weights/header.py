@@ -120,7 +120,7 @@ def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size:
     if shape is None or offsets is None or len(offsets) != 2:
         raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download it again")
     if len(shape) > MOST_DIMENSIONS or math.prod(max(n, 1) for n in shape) > LARGEST_NUMBER // dtype.itemsize:
-        raise CheckpointError(f"{path}: the size of tensor {name} is beyond any computer; download it again")
+        raise CheckpointError(f"{path}: the size of tensor {name} is impossibly large; download it again")
     entry = TensorEntry(shape, dtype, start + offsets[0])
     if offsets[1] - offsets[0] != entry.nbytes:
         raise CheckpointError(f"{path}: the size of tensor {name} contradicts its shape; download it again")
@@ -144,7 +144,7 @@ def _check_cover(path: Path, entries: Mapping[str, TensorEntry], start: int, siz
     place = start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if entry.offset != place:
-            raise CheckpointError(f"{path}: tensor {name} does not lie where the one before it ends")
+            raise CheckpointError(f"{path}: tensor {name} does not begin where the previous one ends")
         place += entry.nbytes
     if place != size:
-        raise CheckpointError(f"{path}: {size - place} bytes stand behind the last tensor; download it again")
+        raise CheckpointError(f"{path}: {size - place} bytes follow the last tensor; download it again")

@@ -18,7 +18,7 @@ from holo_lite.system.json_tree import parse
 from holo_lite.system.records import FIRST, Codec, Natural, Origin
 
 FILE_NAME = "model.json"
-JOURNAL = "journal.jsonl"  # stands beside it, and it does not yet, while a conversion is unfinished
+JOURNAL = "journal.jsonl"  # in its place while a conversion is unfinished
 PREVIEW = "preview"  # the section with the VAE's colours
 PLAIN = "plain"  # the scheme of a tensor stored as it is
 
@@ -73,7 +73,7 @@ class Manifest:
     attention: Attention
     components: Mapping[str, Component]
     defaults: Defaults = Defaults()  # noqa: RUF009
-    files: Mapping[str, str] = field(default_factory=dict)  # sha256 of the small files beside the shards
+    files: Mapping[str, str] = field(default_factory=dict)  # sha256 of the small files next to the shards
     sources: tuple[SourceFile, ...] = ()
     loras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)

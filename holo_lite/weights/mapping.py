@@ -1,4 +1,4 @@
-"""A large file as memory, and enough of its data to tell it from another.
+"""A large file as memory, and enough of its data to distinguish it from another.
 
 Mapping costs no memory of its own: pages are read when they are touched, and the system may drop them again.
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-# The linear layers of the blocks of either network, which schemes are for; everything else stays as it is.
+# The linear layers of the blocks of either network, which schemes are for; everything else is not packed.
 LINEARS = re.compile(
     r"blocks\.\d+\.(self_attn|cross_attn)\.[qkvo]\.weight"
     r"|blocks\.\d+\.ffn\.[02]\.weight"
@@ -58,9 +58,9 @@ FLAT_BLOCK = re.compile(r"blocks_(\d+)_(.+)")
 def own_names(names: Iterable[str]) -> dict[str, str]:
     """Map the names in a transformer's file to the model's own.
 
-    A prefix goes if all names share it; then diffusers' names become the original ones. A name that is
-    nobody's stays as it is, and so do all of them where two would become one: whoever compares the result
-    with a model then reports them under the names in the file.
+    A prefix is removed if all names share it; then diffusers' names become the original ones. An unknown name
+    stays unchanged, and so do all of them where two would become one: a comparison of the result with a model
+    then reports them under the names in the file.
     """
     listed = list(names)
     bare = _without_prefix(listed)

@@ -125,7 +125,7 @@ def _pickle(archive: ZipFile) -> bytes:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether this is a tensor whose numbers lie in the file as they are."""
+    """Whether this is a tensor whose numbers are in the file unchanged."""
     return (
         isinstance(value, torch.Tensor)
         and not value.is_nested

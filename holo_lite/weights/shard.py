@@ -85,7 +85,7 @@ def lay_out(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = No
 class ShardWriter:
     """Writes one shard, tensor by tensor in the order of its layout; a context manager.
 
-    After a clean exit the file stands under its name and `sha256` is its hash. After an exception nothing of it
+    After a clean exit the file has its final name and `sha256` is its hash. After an exception nothing of it
     is left. Raises `OutputError` when the disk is full or the place cannot be written.
     """
 

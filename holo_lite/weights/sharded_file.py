@@ -64,7 +64,7 @@ def _read_index(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: its weight_map is damaged; download it again")
     for shard in weight_map.values():
         if not _is_file_name(shard):
-            raise CheckpointError(f"{path}: names the shard {shard!a:.80}, which is no file beside it")
+            raise CheckpointError(f"{path}: names the shard {shard!a:.80}, which is not a file next to it")
     return weight_map
 
 

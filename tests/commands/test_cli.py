@@ -127,7 +127,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     assert all(line.isprintable() for line in lines)
     assert lines[0] == TINY_NOTICE
     assert lines[1:4] == [
-        "2 shots, 16x16, 9 frames, 2 steps, seed 0",
+        "2 shots, 16×16, 9 frames, 2 steps, seed 0",
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
@@ -143,7 +143,7 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
 def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
     outcome = run("generate", "a quiet road by the sea " * 12, *TINY)
     assert outcome.code == 0
-    assert "1 shot, 16x16, 9 frames, 1 step, seed 0" in outcome.err.splitlines()
+    assert "1 shot, 16×16, 9 frames, 1 step, seed 0" in outcome.err.splitlines()
     assert probe(tmp_path / "video.mp4").frames == 9
 
 
@@ -209,7 +209,7 @@ def test_inspect_knows_what_a_file_is(run, toy_copy, tmp_path):
     assert run("inspect", DATA / "text_encoder.safetensors").out.startswith("umt5 text encoder\n")
     save_file({"a": torch.zeros(2, 3)}, tmp_path / "lora.safetensors")
     assert run("inspect", tmp_path / "lora.safetensors").out.splitlines() == [
-        "weights of a network not known here",
+        "weights of an unknown network",
         "1 tensors, 6 numbers, 24 bytes, float32",
     ]
 
@@ -251,7 +251,7 @@ def test_inspect_needs_no_torch_for_a_storyboard():
         ("missing.mp4", None, "cannot be read"),
         ("missing.safetensors", None, "no such file"),
         ("missing", None, "there is no such file"),
-        ("notes.md", b"text", "is no model, checkpoint, storyboard or video"),
+        ("notes.md", b"text", "is not a model, checkpoint, storyboard or video"),
         ("film.mp4", b"text", "is not a video"),
         ("weights.pth", b"text", "not a PyTorch file"),
         ("weights.safetensors", b"text", "is not a safetensors file"),
@@ -296,8 +296,8 @@ STORYBOARDS = {
     f"global = 'G'\ncuts = [9]\n{SHOT}": "1 shots need 0 cuts but there are 1",
     f"global = 'G'\ncuts = [9]\n{SHOT * 3}": "3 shots need 2 cuts but there are 1",
     f"global = 'G'\nframes = 9\n{SHOT * 4}": "4 shots do not fit into 9 frames",
-    f"global = 'G'\nheigth = 64\n{SHOT}": "the key 'heigth' is not known; did you mean 'height'?",
-    f"global = 'G'\n{SHOT}second = 1": "the key 'second' of shot 1 is not known; did you mean 'seconds'?",
+    f"global = 'G'\nheigth = 64\n{SHOT}": "unknown key 'heigth'; did you mean 'height'?",
+    f"global = 'G'\n{SHOT}second = 1": "unknown key 'second' of shot 1; did you mean 'seconds'?",
     f"global = 'G'\nsteps = 0\n{SHOT}": "steps 0: give a number from 1 to 1000",
     f"global = 'G'\nheight = 50\n{SHOT}": "height 50: must be a multiple of 16 up to 4096; the nearest is 48",
 }
@@ -325,7 +325,7 @@ COMMANDS = {
     ("generate", THREE, "--frames", "5"): "3 shots do not fit into 5 frames",
     ("generate", "a road", "--frames", "0"): "the length in frames is 0; give a whole number from 1",
     ("generate", "[per shot caption] a [shot cut] b"): "begin it with [global caption]",
-    ("generate", ""): "no storyboard is named; give a file, or a prompt in quotes",
+    ("generate", ""): "no storyboard is given; give a file, or a prompt in quotes",
     ("generate", "missing.toml"): "missing.toml: there is no such file; check the name",
     ("generate", "."): "name the storyboard file in it",
     ("generate", "a road", "--height", "50"): "height 50: must be a multiple of 16 up to 4096; the nearest is 48",
@@ -361,7 +361,12 @@ COMMANDS = {
     ("generate", "a road", "--out", "a" * 400 + ".mp4"): "File name too long",
     ("generate", "a road", "--out", "file/film.mp4"): "file/film.mp4: cannot be written",
     ("generate", "a road", "--out", "folder.mp4"): "folder.mp4: is a folder; name a file in it",
-    ("generate", "a road", "--out", "sheet.mp4"): "sheet.png: is a folder, where the contact sheet goes",
+    (
+        "generate",
+        "a road",
+        "--out",
+        "sheet.mp4",
+    ): "sheet.png: is a folder, but the contact sheet would be written there",
     ("generate", "a road", "--model", "nowhere"): "nowhere: no such folder",
     ("generate", "a road", "--model", "file"): "file: no such folder",
     ("generate", "a road", "--stpes", "5"): "No such option '--stpes'. (Did you mean one of: ",
@@ -555,7 +560,7 @@ def test_asked_to_stop_it_ends_cleanly_and_leaves_what_goes_on(
         rest, out = process.stderr.read(), process.stdout.read()
     assert (process.returncode, out) == (128 + number, "")
     *progress, last = filter(None, rest.splitlines())
-    assert last == f"interrupted; what is done is saved; to go on, type holo-lite resume {state.parent}"
+    assert last == f"interrupted; finished steps are saved; to continue, type holo-lite resume {state.parent}"
     assert all(text.startswith(f"{line} ") for text in progress)
     assert list(folder.iterdir()) == [state.parent]
     assert sorted(path.name for path in state.parent.iterdir()) == ["run.json", state.name]
@@ -613,9 +618,9 @@ def test_a_step_that_waits_for_weights_says_so_and_one_that_hardly_does_not():
             show(PhaseStarted("denoise", step.index + 1), view)
             show(StepDone(Progress(step, 2, empty, empty), 3 * 10**9, 4 * 10**9, 10.0, waited), view)
     _, first, _, second = console.file.getvalue().splitlines()
-    assert "high-noise, 3.00 GB of 4.00 GB VRAM, " in first
+    assert "high-noise, 2.79 GiB of 3.73 GiB VRAM, " in first
     assert "waiting" not in first
-    assert "low-noise, 3.00 GB of 4.00 GB VRAM, 12% waiting for weights, " in second
+    assert "low-noise, 2.79 GiB of 3.73 GiB VRAM, 12% waiting for weights, " in second
 
 
 def test_a_video_named_by_nobody_is_never_written_over(run, tmp_path):
@@ -633,7 +638,7 @@ def test_an_unfinished_conversion_says_how_to_go_on(run, toy_copy):
     (toy_copy / "journal.jsonl").write_text("{}")
     outcome = run("generate", "a road", "--model", toy_copy)
     assert outcome.code == 2
-    assert "its conversion was cut off; type the same quantize command again to go on" in outcome.err
+    assert "its conversion was interrupted; type the same quantize command to continue" in outcome.err
 
 
 def test_inspect_reads_a_prompt_in_quotes(run):

@@ -44,7 +44,7 @@ def test_stopped_while_it_starts_it_says_one_line_at_most(tmp_path, name):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode in {130, -signal.SIGINT}, ended
-    assert ended.stderr.strip() in {"", "interrupted; nothing half-written was left"}
+    assert ended.stderr.strip() in {"", "interrupted; no half-written file is left"}
     assert ended.stdout == ""
 
 

@@ -77,7 +77,7 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
         (["--ablate", "window"], "--ablate 'window': give one of windows, representatives, double"),
         (["--storyboards", "0"], "--storyboards 0: give a number from 1 to 10000"),
         (["--height", "30"], "height 30: must be a multiple of 16"),
-        (["--height", "64", "--width", "64"], "64x64: two characters stand side by side"),
+        (["--height", "64", "--width", "64"], "64×64: two characters must fit side by side"),
         (["--out", "."], ".: is a folder; name a file in it"),
         (["--model", "nowhere"], "nowhere: no such folder"),
         (["--baseline", "nowhere"], "nowhere: no such folder"),

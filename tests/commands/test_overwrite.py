@@ -35,7 +35,7 @@ def test_a_video_of_other_settings_is_something_else(run, tmp_path):
     before = contents(tmp_path)
     outcome = run(*GENERATE, "--out", "a.mp4", "--seed", 4)
     assert outcome.code == 2
-    assert "a.mp4: is there, and is something else (made otherwise: seed 0, not 4)" in outcome.err
+    assert "a.mp4: is there, and is something else (made with other settings: seed 0, now 4)" in outcome.err
     assert contents(tmp_path) == before
 
 
@@ -86,7 +86,7 @@ def test_a_preview_writes_over_nothing(run, tmp_path):
     (tmp_path / "a-preview.png").write_bytes(MINE)
     outcome = run(*GENERATE, "--out", "a.mp4", "--preview", 1)
     assert outcome.code == 0
-    assert "note: the run goes on without previews (a-preview.png: is there, and is something else" in outcome.err
+    assert "note: the run continues without previews (a-preview.png: is there, and is something else" in outcome.err
     assert contents(tmp_path)["a-preview.png"] == MINE
 
 
@@ -95,7 +95,7 @@ def test_a_batch_leaves_a_picture_that_is_in_the_way(run, tmp_path):
     (tmp_path / "a.png").write_bytes(MINE)
     outcome = run("batch", "a.txt", *TINY)
     assert outcome.code == 1
-    assert "the picture a.png is not by holo-lite; --overwrite makes it again" in outcome.out
+    assert "the picture a.png is not made by holo-lite; use --overwrite to replace it" in outcome.out
     assert contents(tmp_path)["a.png"] == MINE
     for word in ("--again", "--overwrite"):
         shutil.copy(tmp_path / "a.txt", tmp_path / "b.txt")

@@ -83,9 +83,9 @@ def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("holo_lite.views.run.LINE_EVERY", 0.0)
     lines = run("quantize", source, "out").err.splitlines()
-    at = lines.index("checking what stands")
+    at = lines.index("checking finished files")
     assert [line.split()[0] for line in lines[at + 1 : at + 5]] == ["checking"] * 4
-    assert lines[at + 5] == "note: going on: 4 of 10 files stand"
+    assert lines[at + 5] == "note: continuing: 4 of 10 files are finished"
     assert lines[at + 6] == "converting"
     rows = [line for line in lines[at + 7 :] if line.startswith("converting ")]
     assert len(rows) == 6
@@ -98,7 +98,7 @@ def test_verify_says_what_it_found(run, source, tmp_path):
         outcome = run("quantize", *words)
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err.splitlines()[0] == "hashing"
-        assert outcome.err.splitlines()[-1] == "note: all 13 files are as they were written"
+        assert outcome.err.splitlines()[-1] == "note: verified: all 13 files match their checksums"
     path = tmp_path / "out" / "low_noise" / "block-01.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -180,7 +180,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(run, source, tmp_path, words, 
 
 
 def test_the_folder_to_write_into_is_asked_for(run, source):
-    assert "give the folder to write into" in mistake(run("quantize", source))
+    assert "missing OUT: give the output folder" in mistake(run("quantize", source))
     assert "no such folder" in mistake(run("quantize", "nowhere", "out"))
     assert "is not the manifest of a converted model" in mistake(run("quantize", source, "--verify"))
 
@@ -231,14 +231,14 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(run, source, tmp_path
     assert run("quantize", source, "whole").code == 0
     interrupt(monkeypatch, 5)
     outcome = run("quantize", source, "out")
-    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, "interrupted; nothing half-written was left")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, "interrupted; no half-written file is left")
     assert not [name for name in contents(tmp_path / "out") if name.endswith(".partial")]
     assert "error: out: holds an unfinished conversion of something else; remove it or name another folder" in (
         run("quantize", source, "out", "--scheme", "int8").err
     )
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "note: going on: 5 of 10 files stand" in run("quantize", source, "out").err
+    assert "note: continuing: 5 of 10 files are finished" in run("quantize", source, "out").err
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -251,6 +251,6 @@ def test_a_real_ctrl_c_in_a_process_of_its_own(source, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted; nothing half-written was left"
+    assert err.splitlines()[-1] == "interrupted; no half-written file is left"
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.partial"))

@@ -100,7 +100,12 @@ def test_a_good_machine_has_nothing_to_fix():
 ILL = {
     "CPU-only PyTorch beside a card": (
         replace(WELL, torch=CPU_BUILD, machine=CPU_ONLY),
-        ("PyTorch", "fix", "2.13.0+cpu computes on the CPU only, beside NVIDIA GeForce RTX 4090", CUDA_BUILD),
+        (
+            "PyTorch",
+            "fix",
+            "2.13.0+cpu computes on the CPU only, although there is NVIDIA GeForce RTX 4090",
+            CUDA_BUILD,
+        ),
     ),
     "the same, with a driver too old for what would be installed": (
         replace(
@@ -118,7 +123,7 @@ ILL = {
     ),
     "a card without a driver": (
         replace(WELL, torch=NO_CARDS, nvidia=DriverFacts(("an NVIDIA card",))),
-        ("driver", "fix", "an NVIDIA card has none", "install it from https://www.nvidia.com/drivers"),
+        ("driver", "fix", "an NVIDIA card has no driver", "install it from https://www.nvidia.com/drivers"),
     ),
     "a driver that was updated and not loaded": (
         replace(
@@ -132,7 +137,7 @@ ILL = {
     ),
     "no card at all": (
         replace(WELL, torch=CPU_BUILD, machine=CPU_ONLY, nvidia=DriverFacts()),
-        ("PyTorch", "note", "2.13.0+cpu; no NVIDIA card here, so all runs on the CPU, very slowly", ""),
+        ("PyTorch", "note", "2.13.0+cpu; no NVIDIA card here, so everything runs on the CPU, very slowly", ""),
     ),
     "ROCm": (
         replace(WELL, torch=replace(WELL.torch, cuda=None, rocm="6.4", cudnn=None, codes=("gfx1100",))),
@@ -148,7 +153,7 @@ ILL = {
     ),
     "a card older than PyTorch": (
         replace(WELL, torch=replace(WELL.torch, cards=(CardFacts("GTX 1080", (6, 1)),))),
-        ("card", "fix", "has no code for GTX 1080 (compute capability 6.1)", "take --device cpu"),
+        ("card", "fix", "has no code for GTX 1080 (compute capability 6.1)", "use --device cpu"),
     ),
     "a card without bf16": (
         replace(
@@ -156,7 +161,7 @@ ILL = {
             torch=replace(WELL.torch, codes=("sm_75", "sm_80"), cards=(CardFacts("RTX 2080", (7, 5)),)),
             machine=CPU_ONLY,
         ),
-        ("card", "note", "RTX 2080 (compute capability 7.5) has no bf16 of its own", ""),
+        ("card", "note", "RTX 2080 (compute capability 7.5) has no bf16 hardware", ""),
     ),
     "a card that others fill": (
         replace(WELL, machine=replace(WELL.machine, free=10 * GIB)),
@@ -170,11 +175,16 @@ ILL = {
     ),
     "a cuDNN that is bad at conv3d": (
         replace(WELL, torch=replace(WELL.torch, cudnn=91002)),
-        ("cuDNN", "fix", "9.10.2 is slow and large in bf16", 'install --upgrade "nvidia-cudnn-cu13>=9.15"'),
+        (
+            "cuDNN",
+            "fix",
+            "9.10.2 needs much time and memory for bf16",
+            'install --upgrade "nvidia-cudnn-cu13>=9.15"',
+        ),
     ),
     "the same on Windows, where it is part of PyTorch": (
         replace(WELL, torch=replace(WELL.torch, cudnn=91400), system=replace(WELL.system, name="Windows")),
-        ("cuDNN", "fix", "9.14.0 is slow", f"install --upgrade torch {CUDA_INDEX}"),
+        ("cuDNN", "fix", "9.14.0 needs much time", f"install --upgrade torch {CUDA_INDEX}"),
     ),
     "Windows": (
         replace(WELL, system=replace(WELL.system, name="Windows"), nvidia=replace(WELL.nvidia, driver="581.15")),
@@ -186,7 +196,7 @@ ILL = {
             system=replace(WELL.system, name="Windows"),
             nvidia=replace(WELL.nvidia, driver="531.1", by_nvml=False),
         ),
-        ("Windows", "note", "CUDA overlooks the memory that other programs hold", "install nvidia-ml-py"),
+        ("Windows", "note", "CUDA does not see the memory that other programs use", "install nvidia-ml-py"),
     ),
     "Windows with a driver that cannot be told": (
         replace(WELL, system=replace(WELL.system, name="Windows"), nvidia=replace(WELL.nvidia, driver="537.13")),
@@ -199,7 +209,7 @@ ILL = {
     ),
     "32 bits": (
         replace(WELL, system=replace(WELL.system, bits=32)),
-        ("Python", "fix", "3.12.1 is a 32-bit one", "install the 64-bit Python"),
+        ("Python", "fix", "3.12.1 is 32-bit", "install 64-bit Python"),
     ),
     "a slow card by a variable": (
         replace(WELL, system=replace(WELL.system, variables={"CUDA_LAUNCH_BLOCKING": "1"})),
@@ -220,7 +230,7 @@ ILL = {
     ),
     "little RAM": (
         replace(WELL, machine=replace(WELL.machine, ram=8 * GIB, ram_free=2 * GIB)),
-        ("RAM", "note", "8.59 GB, 2.15 GB of it free", "close other programs"),
+        ("RAM", "note", "8.00 GiB, 2.00 GiB of it free", "close other programs"),
     ),
     "a disk with moving parts": (
         replace(WELL, disk=replace(WELL.disk, rate=150e6)),
@@ -228,11 +238,16 @@ ILL = {
     ),
     "a disk whose cache cannot be gone round": (
         replace(WELL, disk=replace(WELL.disk, by_cache=True)),
-        ("disk", "ok", "maybe flattered by the system's cache", ""),
+        ("disk", "ok", "perhaps too high: the system's cache", ""),
     ),
     "a disk too small for the released files": (
         replace(WELL, model=None, disk=replace(WELL.disk, free=10**10)),
-        ("disk", "note", "10.00 GB free", "the released files take 69.10 GB: give `holo-lite fetch` another disk"),
+        (
+            "disk",
+            "note",
+            "10.00 GB free",
+            "the released files take 69.10 GB: give `holo-lite fetch` a folder on another disk",
+        ),
     ),
     "a disk that cannot be measured": (
         replace(WELL, disk=DiskFacts(Path("/proc"), 0)),
@@ -256,7 +271,7 @@ ILL = {
         (
             "attention",
             "note",
-            "flash-attn-2 does not work: ImportError: undefined symbol; runs go on without it",
+            "flash-attn-2 does not work: ImportError: undefined symbol; runs work without it",
             "",
         ),
     ),
@@ -284,15 +299,15 @@ ILL = {
     ),
     "a model as released": (
         replace(WELL, model=ModelFacts(Path("m"), "sparse", "bf16")),
-        ("model", "note", "m is whole, as released", "holo-lite quantize m m-nf4"),
+        ("model", "note", "m is complete, as released", "holo-lite quantize m m-nf4"),
     ),
     "no model": (
         replace(WELL, model=None),
-        ("model", "note", "none was named", "holo-lite doctor --model DIR, or holo-lite fetch sparse"),
+        ("model", "note", "none was given", "holo-lite doctor --model DIR, or holo-lite fetch sparse"),
     ),
     "a machine too small for the trained length": (
         replace(WELL, choice=ProfileFacts("profile 6gb: 2.0 of 6.0 GiB free", fits=False)),
-        ("profile", "note", "6gb: 2.0 of 6.0 GiB free", "holo-lite plan STORYBOARD says what fits"),
+        ("profile", "note", "6gb: 2.0 of 6.0 GiB free", "holo-lite plan STORYBOARD shows what fits"),
     ),
 }
 
@@ -453,7 +468,9 @@ def test_a_library_that_computes_something_else_is_found(monkeypatch):
     dequantize = functional.dequantize_4bit
     monkeypatch.setattr(functional, "dequantize_4bit", lambda *given: dequantize(*given) * 1.2)
     assert trials.scheme("nf4").outcome == "broken"
-    assert re.match(r"a weight comes back 0\.2\d* of its size off, 0.098 is right", trials.scheme("nf4").said)
+    assert re.match(
+        r"a weight comes back 0\.2\d* of its size off, at most 0.098 is expected", trials.scheme("nf4").said
+    )
     assert trials.scheme("int8").outcome == "works"
 
 
@@ -470,7 +487,7 @@ def test_fused_operations_that_mean_something_else_are_found(monkeypatch):
 @pytest.mark.parametrize(
     ("capability", "name", "reason"),
     [
-        ((8, 6), "fp8", "it is for cards of compute capability 8.9 and later"),
+        ((8, 6), "fp8", "it needs a card of compute capability 8.9 or later"),
         ((8, 9), "fp8", "it needs the package triton, which is not installed"),
         ((8, 6), "int8", "it needs the package triton, which is not installed"),
     ],
@@ -495,7 +512,7 @@ def test_a_library_that_raises_is_broken_and_the_doctor_goes_on(monkeypatch, tmp
         DoctorTrial("nf4", "scheme", "broken", "AttributeError: undefined symbol: cquantize_blockwise_fp16_nf4"),
         DoctorTrial("int8", "scheme", "works", seen["scheme int8"].said),
     )
-    assert look.assemble(seen).torch == Trouble("was not looked at")
+    assert look.assemble(seen).torch == Trouble("was not checked")
 
 
 def test_the_installed_packages_suit():

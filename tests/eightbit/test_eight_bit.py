@@ -252,7 +252,7 @@ def test_sides_that_do_not_suit_are_multiplied_plainly():
     layer = linear_of(None, numbers(24, 32))
     assert isinstance(layer.unpacked(FP32, "fp8"), PlainAffine)
     assert isinstance(layer.unpacked(FP32, "int8"), CodedAffine)
-    assert unfit("fp8", 24, 32) == "weights of 24x32 stay as they are: fp8 needs multiples of 16"
+    assert unfit("fp8", 24, 32) == "weights of 24x32 are not rounded: fp8 needs multiples of 16"
     assert unfit("fp8", 5120, 13824) is None
 
 
@@ -305,14 +305,14 @@ def card(monkeypatch):
 @pytest.mark.parametrize(
     ("capability", "stored", "mode", "says"),
     [
-        ((8, 9), "nf4", "plain", "this card can do fp8 and int8"),
-        ((8, 6), "bf16", "plain", "this card can do int8,"),
-        ((7, 5), "int8", "plain", "int8, in which the weights are stored, needs"),
-        ((8, 6), "int8", "int8", "the weights are stored so"),
-        ((12, 0), "qint8", "int8", "the weights are stored so"),
-        ((9, 0), "qfloat8", "fp8", "the weights are stored so"),
-        ((8, 6), "qfloat8", "plain", "fp8, in which the weights are stored, needs an RTX 40xx"),
-        ((7, 5), "fp32", "plain", "as the weights are"),
+        ((8, 9), "nf4", "plain", "this card can also do fp8 and int8"),
+        ((8, 6), "bf16", "plain", "this card can also do int8,"),
+        ((7, 5), "int8", "plain", "int8, the format of the stored weights, needs"),
+        ((8, 6), "int8", "int8", "matches the stored weights"),
+        ((12, 0), "qint8", "int8", "matches the stored weights"),
+        ((9, 0), "qfloat8", "fp8", "matches the stored weights"),
+        ((8, 6), "qfloat8", "plain", "fp8, the format of the stored weights, needs an RTX 40xx"),
+        ((7, 5), "fp32", "plain", "matches the stored weights"),
     ],
 )
 def test_auto_takes_8_bits_only_where_the_weights_have_them(card, capability, stored, mode, says):
@@ -365,7 +365,7 @@ def test_a_cpu_takes_whatever_is_named():
     assert pick_linear("int8", CPU, FP32, sides=(96, 40))[0] == "int8"
     mode, why = pick_linear("fp8", CPU, FP32, sides=(96, 40))
     assert mode == "fp8"
-    assert "slower, on a CPU; weights of 40x96 stay as they are" in why
+    assert "what it costs the picture; weights of 40x96 are not rounded" in why
     with pytest.raises(
         SettingsError, match="compute 'int9': give one of auto, bf16, int8, fp8; did you mean 'int8'"
     ):

@@ -126,7 +126,7 @@ def test_a_longer_shot_is_read_by_its_first_frames(reader):
 
 
 def test_a_picture_too_narrow_for_two_is_refused():
-    with pytest.raises(SettingsError, match="64x80: two characters stand side by side"):
+    with pytest.raises(SettingsError, match="80×64: two characters must fit side by side"):
         Reader.of(64, 80)
 
 

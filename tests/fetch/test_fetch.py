@@ -193,7 +193,9 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
     waited = []
     server.file_faults = [Fault(after=2**21), *[Fault(503)] * 5]
     item = order_of(server, tmp_path).items[0]
-    with pytest.raises(FetchError, match=r"HTTP 503.*what has come is kept: type the same command to go on"):
+    with pytest.raises(
+        FetchError, match=r"HTTP 503.*the downloaded part is kept: type the same command to continue"
+    ):
         list(download(Hub(server.endpoint), item.file, item.target, waited.append))
     assert waited == [*WAITS]
     assert order_of(server, tmp_path).items[0].came == 2**21
@@ -205,7 +207,7 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
 
 def test_another_size_than_listed_is_told_and_nothing_is_kept(server, tmp_path):
     server.listed_as = {f"HoloCine_dit/sparse/{HIGH}": BYTES + b"more"}
-    with pytest.raises(FetchError, match=f"comes with {len(BYTES)} bytes, but {len(BYTES) + 4} are listed"):
+    with pytest.raises(FetchError, match=f"the hub sends {len(BYTES)} bytes, but lists {len(BYTES) + 4}"):
         bring(server, tmp_path)
     assert not (tmp_path / HIGH).exists()
 
@@ -233,10 +235,10 @@ def test_a_part_that_is_whole_is_not_asked_for_again(server, tmp_path):
 
 
 REFUSED = {
-    (401, ""): r"is not given out \(HTTP 401\); log in there, accept its terms .* HF_TOKEN",
-    (403, "GatedRepo"): r"is not given out \(HTTP 403\)",
-    (404, "RepoNotFound"): r"is not there, or only for some people \(HTTP 404\)",
-    (404, "EntryNotFound"): r"is not there, or only for some people \(HTTP 404\)",
+    (401, ""): r"access denied \(HTTP 401\); log in on that page, accept its terms .* HF_TOKEN",
+    (403, "GatedRepo"): r"access denied \(HTTP 403\)",
+    (404, "RepoNotFound"): r"not found, or private \(HTTP 404\)",
+    (404, "EntryNotFound"): r"not found, or private \(HTTP 404\)",
     (400, ""): r"the hub refuses \(HTTP 400\)",
     (429, ""): r"is busy or has trouble \(HTTP 429\); try again later",
 }
@@ -300,7 +302,7 @@ def test_only_what_is_wanted_is_listed_and_sizes_come_first(server, tmp_path):
 
 def test_a_file_that_was_renamed_in_its_repository_is_named(server, tmp_path):
     server.repositories[WAN.name]["vae/Wan2.1_VAE_new.pth"] = server.repositories[WAN.name].pop("Wan2.1_VAE.pth")
-    with pytest.raises(FetchError, match=f"{WAN.name}: has no Wan2.1_VAE.pth any more"):
+    with pytest.raises(FetchError, match=f"{WAN.name}: no longer contains Wan2.1_VAE.pth"):
         order_of(server, tmp_path)
 
 
@@ -316,7 +318,9 @@ def test_files_in_any_subfolder_are_taken_as_they_are(server, tmp_path):
 
 def test_a_file_of_another_size_is_not_written_over(server, tmp_path):
     (tmp_path / HIGH).write_bytes(b"mine")
-    with pytest.raises(OutputError, match=f"{HIGH}: has 4 bytes, the published one {len(BYTES)}; remove or rename"):
+    with pytest.raises(
+        OutputError, match=f"{HIGH}: has 4 bytes, the published file {len(BYTES)}; remove or rename"
+    ):
         order_of(server, tmp_path)
 
 
@@ -355,7 +359,9 @@ def test_what_the_hubs_cache_holds_is_not_fetched(server, tmp_path, monkeypatch,
 
 def test_too_little_disk_is_refused_before_anything_comes(server, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(OutputError, match=r"3.15 MB are missing and 1.00 kB are free; make room, or give --into"):
+    with pytest.raises(
+        OutputError, match=r"needs 3.15 MB of disk, 1.00 kB are free; free some space, or give --into"
+    ):
         check_room(order_of(server, tmp_path))
 
 
@@ -368,7 +374,9 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
         add(part, piece)
 
     monkeypatch.setattr(TransferPart, "add", full)
-    with pytest.raises(OutputError, match="the disk is full; free some space and type the same command to go on"):
+    with pytest.raises(
+        OutputError, match="the disk is full; free some space and type the same command to continue"
+    ):
         bring(server, tmp_path)
     monkeypatch.undo()
     bring(server, tmp_path)
@@ -377,7 +385,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
 
 
 def test_two_fetches_do_not_write_into_one_folder(server, tmp_path):
-    with _alone(tmp_path), pytest.raises(OutputError, match="another fetch is at work there"):
+    with _alone(tmp_path), pytest.raises(OutputError, match="another fetch is writing there"):
         list(fetch(order_of(server, tmp_path), Hub(server.endpoint)))
     assert not (tmp_path / HIGH).exists()
 
@@ -399,7 +407,7 @@ def hub_here(server, monkeypatch):
     return server
 
 
-@pytest.mark.parametrize(("typed", "telling"), [(None, "give --accept-licence"), ("n\n", "were not accepted")])
+@pytest.mark.parametrize(("typed", "telling"), [(None, "add --accept-licence"), ("n\n", "were not accepted")])
 def test_without_the_licences_accepted_nothing_is_fetched(run, hub_here, monkeypatch, tmp_path, typed, telling):
     monkeypatch.setattr(sys, "stdin", io.StringIO() if typed is None else Terminal(typed))
     outcome = run("fetch", "sparse", "--into", "model")
@@ -427,10 +435,12 @@ def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
     monkeypatch.setattr("holo_lite.fetch.run.fetch", interrupted)
     outcome = run("fetch", "sparse", "--into", "model", "--accept-licence")
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1] == ("interrupted; what has come is kept; to go on, type the same command")
+    assert outcome.err.splitlines()[-1] == (
+        "interrupted; the downloaded part is kept; type the same command to continue"
+    )
 
 
 def test_another_variant_is_a_mistake(run):
     outcome = run("fetch", "dense")
-    assert outcome.err == "error: 'dense': HoloCine is there as sparse and full; type holo-lite fetch sparse\n"
+    assert outcome.err == "error: unknown variant 'dense'; choose sparse or full\n"
     assert outcome.code == 2

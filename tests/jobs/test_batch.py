@@ -63,7 +63,7 @@ def test_the_second_time_nothing_is_made_again(run, boards, tmp_path, monkeypatc
     monkeypatch.setattr(Pipeline, "run", None)
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
     assert outcome.code == 0
-    assert outcome.out.splitlines()[-1] == "2 was there"
+    assert outcome.out.splitlines()[-1] == "2 kept"
     assert videos(tmp_path) == before
 
 
@@ -74,9 +74,9 @@ def test_a_video_made_otherwise_is_left_and_told_until_again_is_said(run, boards
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY, "--seed", 4)
     assert outcome.code == 1
     assert outcome.out.splitlines() == [
-        "is another  a.mp4  made otherwise: seed 0, not 4; --overwrite makes it again",
-        "is another  c.mp4  not by holo-lite; --overwrite makes it again",
-        "2 is another",
+        "different   a.mp4  made with other settings: seed 0, now 4; use --overwrite to replace it",
+        "different   c.mp4  not made by holo-lite; use --overwrite to replace it",
+        "2 different",
     ]
     assert videos(tmp_path) == before
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY, "--seed", 4, "--again")
@@ -145,14 +145,16 @@ def test_cut_off_what_is_done_stays_and_the_rest_goes_on_where_it_was(run, board
     monkeypatch.setattr(batch, "saved_run", stopped)
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1] == "interrupted; what is done stays; to go on, type the same command"
-    assert outcome.out.splitlines()[-2:] == ["not begun   c.mp4", "1 done, 1 not begun or cut off"]
+    assert (
+        outcome.err.splitlines()[-1] == "interrupted; finished videos are kept; type the same command to continue"
+    )
+    assert outcome.out.splitlines()[-2:] == ["not begun   c.mp4", "1 done, 1 not begun or interrupted"]
     before = videos(tmp_path)
     assert set(before) == {"a.mp4"}
     monkeypatch.setattr(batch, "saved_run", real)
     outcome = run("batch", boards / "a.txt", boards / "c.txt", *TINY)
     assert outcome.code == 0
-    assert "going on after step 1 of 2" in outcome.err
+    assert "continuing after step 1 of 2" in outcome.err
     assert videos(tmp_path)["a.mp4"] == before["a.mp4"]
 
 

@@ -261,9 +261,9 @@ def test_an_interrupt_that_python_forgets_ends_a_run_all_the_same(run, toy_copy,
     words = ("[global caption] A house. [per shot caption] a [shot cut] b", "--frames", 5, "--height", 16)
     outcome = run("generate", *words, "--width", 16, "--steps", 4, "--model", toy_copy, "--out", "a.mp4")
     assert outcome.code == 130
-    told = "interrupted; what is done is saved; to go on, type holo-lite resume a.mp4.run"
+    told = "interrupted; finished steps are saved; to continue, type holo-lite resume a.mp4.run"
     assert outcome.err.splitlines()[-1] == told
     assert len(begun) == 8
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "going on after step 2 of 4" in run("resume", "a.mp4.run").err
+    assert "continuing after step 2 of 4" in run("resume", "a.mp4.run").err

@@ -73,7 +73,7 @@ def test_a_draft_keeps_length_cuts_and_seed(pipeline):
         assert draft.steps == few(full.steps) < full.steps
     assert (small.height, small.width) == (240, 416)
     assert (same.height, same.width) == (480, 832)
-    assert "240x416 instead of 480x832" in explanation(small, full)
+    assert "416×240 instead of 832×480" in explanation(small, full)
     assert "size and noise are the full run's" in explanation(same, full)
 
 
@@ -110,7 +110,7 @@ def test_seeds_are_counted_or_named(text, seeds):
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1,x", "1;2", str(MOST_SEEDS + 1), "9" * 30, ","])
 def test_seeds_that_are_none_are_told(text):
-    with pytest.raises(SettingsError, match="give how many, from 1 to 64, or which"):
+    with pytest.raises(SettingsError, match="give a count from 1 to 64, or a list"):
         parse_seeds(text, first=0)
 
 
@@ -153,7 +153,7 @@ def test_draft_makes_a_small_film_and_names_the_full_command(run, tmp_path, monk
     outcome = run(*words, "--draft")
     assert (outcome.code, outcome.out) == (0, "")
     lines = outcome.err.splitlines()
-    assert "draft: 16x16 instead of 32x48, 4 of 8 steps" in lines[0]
+    assert "draft: 16×16 instead of 48×32, 4 of 8 steps" in lines[0]
     (full,) = [line for line in lines if line.startswith("full run")]
     assert shlex.split(full.removeprefix("full run")) == ["holo-lite", *map(str, words)]
     assert {path.name for path in tmp_path.iterdir()} == {"a film-draft.mp4", "a film-draft.png"}
@@ -184,7 +184,7 @@ def test_small_drafts_of_seeds_are_had_by_both_options(run, tmp_path, monkeypatc
     monkeypatch.setattr(drafts, "SMALLEST_SIDE", 16)
     outcome = run("generate", PROMPT, *TINY, "--out", "a.mp4", "--draft", "--seeds", 1)
     assert outcome.code == 0
-    assert "at another size a seed is other noise" in outcome.err
+    assert "at another size the same seed gives other noise" in outcome.err
     assert (probe(tmp_path / "a-seed-0.mp4").height, settings_of(tmp_path / "a-seed-0.mp4").steps) == (16, 4)
 
 

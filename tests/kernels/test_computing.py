@@ -102,7 +102,7 @@ def test_the_fastest_right_one_is_taken_and_the_others_are_named(choose, timed):
         "kernel swift: the fastest, measured in ms: swift 2.00, sdpa 3.00, slow 9.00; left out: "
     )
     assert (
-        "hasty (it computes something else here: a row is 0.1 of its length off, 0.016 is rounding)" in picked.why
+        "hasty (it gives wrong results here: a row is 0.1 of its length off, rounding explains 0.016)" in picked.why
     )
     assert "torn (RuntimeError: no kernel image is available)" in picked.why
     assert "elsewhere" not in picked.why
@@ -118,7 +118,7 @@ def test_one_that_is_right_for_shots_or_captions_alone_is_left_out(choose, timed
 
     picked = choose(timed.kernel("sdpa", 0.003), timed.kernel("half", 0.001, sometimes))
     assert picked.name == "sdpa"
-    assert "left out: half (it computes something else here" in picked.why
+    assert "left out: half (it gives wrong results here" in picked.why
 
 
 def test_of_equals_the_first_is_taken(choose, timed):
@@ -145,7 +145,7 @@ def test_approximate_ones_are_taken_by_name_alone(choose, timed):
     assert "sage" not in timed.measured()
     named = choose(*kernels, said="sage")
     assert named.name == "sage"
-    assert re.fullmatch(r"kernel sage: as asked; it is approximate, rows were up to 10\.\d% off", named.why)
+    assert re.fullmatch(r"kernel sage: as asked; it is approximate, with rows up to 10\.\d% off", named.why)
 
 
 def test_where_there_is_one_nothing_is_measured(choose, timed, tmp_path):
@@ -163,7 +163,7 @@ def test_where_none_is_right_pytorchs_own_goes_on_and_says_so(choose, timed, tmp
     picked = choose(timed.kernel("sdpa", 0.001, function), timed.kernel("a", 0.001, function))
     assert picked.name == "sdpa"
     assert picked.attend is equations.attention
-    assert picked.why.startswith("kernel sdpa: none could be shown to be right (sdpa (")
+    assert picked.why.startswith("kernel sdpa: no other one passed its test (sdpa (")
     assert not (tmp_path / "cache" / KERNELS_FILE).exists(), "the next run looks again"
 
 
@@ -266,7 +266,7 @@ def test_a_memory_that_cannot_be_written_is_a_warning(choose, timed, tmp_path, c
     (tmp_path / "cache").write_text("a file")
     with caplog.at_level(logging.WARNING):
         assert choose(*two(timed)).name == "swift"
-    assert "how fast attention kernels are here: not kept" in caplog.text
+    assert "how fast attention kernels are on this machine: not kept" in caplog.text
 
 
 def test_a_remembered_kernel_that_broke_since_is_measured_again(choose, timed):
@@ -291,8 +291,8 @@ def test_a_named_kernel_is_tried_on_few_rows_and_taken_however_slow(choose, time
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (wrong, "kernel 'swift': it computes something else here: a row is 0.1 of its length off"),
-        (raising, "kernel 'swift': RuntimeError: no kernel image is available; usable here are auto, sdpa, swift"),
+        (wrong, "kernel 'swift': it gives wrong results here: a row is 0.1 of its length off"),
+        (raising, "kernel 'swift': RuntimeError: no kernel image is available; here you can use auto, sdpa, swift"),
     ],
 )
 def test_a_named_kernel_that_does_not_do_is_refused_at_once(choose, timed, function, said):
@@ -418,9 +418,9 @@ MISTAKES = {
     (
         "--kernel",
         "flsh",
-    ): "kernel 'flsh': there is none of that name; usable here are auto, sdpa; did you mean 'flash'?",
-    ("--kernel", "cudnn"): "kernel 'cudnn': it runs on CUDA cards only; usable here are auto, sdpa",
-    ("--kernel", "sage"): "kernel 'sage': it runs on CUDA cards only; usable here are auto, sdpa",
+    ): "kernel 'flsh': unknown; here you can use auto, sdpa; did you mean 'flash'?",
+    ("--kernel", "cudnn"): "kernel 'cudnn': it runs on CUDA cards only; here you can use auto, sdpa",
+    ("--kernel", "sage"): "kernel 'sage': it runs on CUDA cards only; here you can use auto, sdpa",
     ("--compute", "fp4"): "compute 'fp4': ",
     ("--fuse", "yes"): "fuse 'yes': ",
 }

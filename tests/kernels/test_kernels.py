@@ -138,11 +138,11 @@ def test_on_this_card_what_is_usable_is_right(device, name):
 ELSEWHERE = {
     ("sdpa", CPU, None, FP32, 63): None,
     ("cudnn", CPU, None, BF16, 64): "it runs on CUDA cards only",
-    ("flash", CPU, (7, 5), FP16, 64): "it is for cards of compute capability 8.0 and later, this one's is 7.5",
+    ("flash", CPU, (7, 5), FP16, 64): "it needs compute capability 8.0 and later, this card has 7.5",
     ("flash", CPU, (8, 6), FP32, 64): "it computes in bf16 or fp16, not fp32",
-    ("flash", CPU, (8, 6), BF16, 60): "it takes heads of up to 256 numbers in steps of 8, not 60",
+    ("flash", CPU, (8, 6), BF16, 60): "it takes heads of up to 256 numbers, multiples of 8, not 60",
     ("flash", CPU, (8, 6), BF16, 256): None,
-    ("cudnn", CPU, (8, 6), BF16, 256): "it takes heads of up to 128 numbers in steps of 8, not 256",
+    ("cudnn", CPU, (8, 6), BF16, 256): "it takes heads of up to 128 numbers, multiples of 8, not 256",
     ("efficient", CPU, (7, 5), FP32, 64): None,
     ("flash-attn-2", CPU, (8, 0), BF16, 64): "it needs the package flash-attn, which is not installed",
     (
@@ -151,10 +151,10 @@ ELSEWHERE = {
         (10, 0),
         BF16,
         64,
-    ): "it is for cards of compute capability 8.0 to 9.0, this one's is 10.0",
+    ): "it needs compute capability 8.0 to 9.0, this card has 10.0",
     ("flash-attn-3", CPU, (9, 0), BF16, 64): "it needs the package flash_attn_3, which is not installed",
     ("flash-attn-4", CPU, (12, 0), BF16, 64): "it needs the package flash-attn-4, which is not installed",
-    ("sage", CPU, (12, 0), BF16, 192): "it takes heads of up to 128 numbers in steps of 8, not 192",
+    ("sage", CPU, (12, 0), BF16, 192): "it takes heads of up to 128 numbers, multiples of 8, not 192",
 }
 
 
@@ -195,8 +195,8 @@ def test_an_unknown_name_is_told_with_what_is_usable(name):
     with pytest.raises(SettingsError) as caught:
         find(name, CARD)
     said = str(caught.value)
-    assert said.startswith(f"kernel '{name}': there is none of that name; ")
-    assert "usable here are auto, sdpa, cudnn, flash, efficient" in said
+    assert said.startswith(f"kernel '{name}': unknown; ")
+    assert "here you can use auto, sdpa, cudnn, flash, efficient" in said
     assert ("; did you mean '" in said) == bool(name)
 
 
@@ -234,13 +234,13 @@ def raises(*_):
 
 
 FAULTS = {
-    "another scale": (lambda q, k, v: equations.attention(q * 1.1, k, v), "it computes something else here"),
-    "a mask": (causal, "it computes something else here"),
-    "one row": (one_wrong_row, "a row is 1 of its length off, 0.016 is rounding"),
+    "another scale": (lambda q, k, v: equations.attention(q * 1.1, k, v), "it gives wrong results here"),
+    "a mask": (causal, "it gives wrong results here"),
+    "one row": (one_wrong_row, "a row is 1 of its length off, rounding explains 0.016"),
     "not a number": (lambda q, k, v: equations.attention(q, k, v) * torch.nan, "a row is nan of its length off"),
     "heads first": (lambda q, k, v: equations.attention(q, k, v).transpose(0, 1), "its result has the shape"),
-    "8 bits": (lambda q, k, v: equations.attention(q, k, v).to(torch.float8_e4m3fn), "it computes something else"),
-    "its inputs": (writes, "ValueError: it changes the numbers it is given"),
+    "8 bits": (lambda q, k, v: equations.attention(q, k, v).to(torch.float8_e4m3fn), "it gives wrong results"),
+    "its inputs": (writes, "ValueError: it changes its input"),
     "an error": (raises, "AssertionError: only cards with a tail!!"),
 }
 

@@ -264,7 +264,7 @@ def test_the_settings_in_diffusers_files_say_alpha(tmp_path):
 def test_settings_that_change_the_arithmetic_are_refused(tmp_path, extra):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8, **extra}))
     whole_lora(tmp_path / "adapter_model.safetensors", "peft")
-    with pytest.raises(CheckpointError, match=f"sets {next(iter(extra))}, which is not done here"):
+    with pytest.raises(CheckpointError, match=f"sets {next(iter(extra))}, which holo-lite does not support"):
         open_lora(tmp_path / "adapter_model.safetensors")
 
 
@@ -370,7 +370,9 @@ def test_an_adapter_of_a_deeper_model_is_told(tmp_path):
 
 def test_an_adapter_of_a_wider_model_is_told(tmp_path):
     path = whole_lora(tmp_path / "lora.safetensors")
-    told(path, "is no LoRA for this model: .* does not fit .* more", {name: tuple(REAL[name]) for name in SHAPES})
+    told(
+        path, "is not a LoRA for this model: .* does not fit .* more", {name: tuple(REAL[name]) for name in SHAPES}
+    )
 
 
 @pytest.mark.parametrize(
@@ -392,13 +394,13 @@ def test_half_a_pair_is_told(tmp_path, leaf):
 def test_other_kinds_of_adapter_are_told(tmp_path, leaf):
     told(
         write(tmp_path / "lora.safetensors", {f"head.head.{leaf}": torch.ones(4, 4)}),
-        "which no LoRA known here does",
+        "which is not a LoRA format that holo-lite knows",
     )
 
 
 def test_a_file_for_both_experts_is_told(tmp_path):
     keys = {f"transformer{which}.proj_out.lora_A.weight": normal(RANK, 32) for which in ("", "_2")}
-    told(write(tmp_path / "lora.safetensors", keys), "are for one place; give a file with one LoRA")
+    told(write(tmp_path / "lora.safetensors", keys), "are for the same weight; give a file with one LoRA")
 
 
 @pytest.mark.parametrize("alpha", [torch.tensor(float("nan")), torch.ones(3), torch.tensor(float("inf"))])
@@ -454,5 +456,5 @@ def test_an_option_is_a_file_and_perhaps_a_strength(text, path, strength):
     "text", ["", ":0.5", "a.safetensors:", "a.safetensors:strong", "a.safetensors:nan", "ab:inf"]
 )
 def test_an_option_that_is_neither_is_told(text):
-    with pytest.raises(SettingsError, match=r"write FILE or FILE:0\.8|is no FILE or FILE:strength"):
+    with pytest.raises(SettingsError, match=r"write FILE or FILE:0\.8|must be FILE or FILE:STRENGTH"):
         parse_lora_option(text)

@@ -496,7 +496,7 @@ BAD = {
     },
     "what it adds to head.head.bias holds NaN or Inf": {"head.head.diff_b": torch.full((64,), float("inf"))},
     "holds no tensors": {},
-    "adds whole differences to blocks.1.self_attn.q.weight, which is not done at run time; merge it with": {
+    "differences for blocks.1.self_attn.q.weight, which cannot be added at run time; merge it with": {
         "blocks.1.self_attn.q.diff": torch.zeros(128, 128)
     },
 }
@@ -515,7 +515,7 @@ def test_a_whole_difference_that_is_large_is_refused(home, tmp_path, monkeypatch
     path = write(tmp_path / "lora.safetensors", {"blocks.0.ffn.0.diff": torch.ones(192, 128)})
     assert adapters_of(home / "plain", [(path, 1)])["high_noise"].changes
     monkeypatch.setattr(adaptation, "LARGEST", 192 * 128 - 1)
-    with pytest.raises(CheckpointError, match=r"adds whole differences to blocks\.0\.ffn\.0\.weight"):
+    with pytest.raises(CheckpointError, match=r"has full-weight differences for blocks\.0\.ffn\.0\.weight"):
         adapters_of(home / "plain", [(path, 1)])
 
 
@@ -538,7 +538,7 @@ def test_planning_counts_adapters_and_needs_the_model_for_it(toy_copy, fast, tmp
         for lora in (given, {})
     ]
     assert plans[0].high_noise.peak > plans[1].high_noise.peak
-    with pytest.raises(SettingsError, match="--lora: needs the model that it is added to"):
+    with pytest.raises(SettingsError, match="--lora: needs the model it is added to"):
         forecast(board, options, how=ModelOptions(profile="cpu", lora=given), where=where)
 
 
@@ -587,7 +587,7 @@ def test_a_video_says_what_was_added_and_inspect_how_to_make_it_again(run, toy_c
     )
     assert made(tmp_path / "plain.mp4").lora == ()
     printed = run("inspect", "fast.mp4").out
-    assert f"# {fast.name}: the LoRA with fingerprint {fingerprint}; write its folder before its name" in printed
+    assert f"# {fast.name}: the LoRA with fingerprint {fingerprint}; put its folder in front of its name" in printed
     (again,) = [line.lstrip("# ") for line in printed.splitlines() if line.startswith("#   holo-lite generate")]
     (tmp_path / "storyboard.toml").write_text(printed, encoding="utf-8")
     shutil.copy(fast, tmp_path)  # so that its name alone finds it
@@ -604,7 +604,10 @@ def test_a_video_says_what_was_added_and_inspect_how_to_make_it_again(run, toy_c
         (("--lora", "fast.safetensors"), "--lora 'fast.safetensors': write high=FILE or low=FILE"),
         (("--lora", "high=x.safetensors:much"), "the strength 'much' is no number"),
         (("--lora", "low=x.safetensors"), "x.safetensors: no such file"),
-        (("--lora", "low=model/dit_low_noise.safetensors"), "which no LoRA known here does; merge it first"),
+        (
+            ("--lora", "low=model/dit_low_noise.safetensors"),
+            "which is not a LoRA format that holo-lite knows; merge it first",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["generate", "evaluate"])

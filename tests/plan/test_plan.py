@@ -245,9 +245,9 @@ def test_what_an_attention_kernel_holds_counts_in_self_attention():
         Arithmetic(each, ONE, "cuda", 2).denoising(each.high_noise, Chunks(), 2, joint=True)
         for each in (dataclasses.replace(sizes, workspace=Workspace(queries=2, keys=6)), sizes)
     )
-    assert held["a layer at work"] == 2 * rows * d * 2 + 8192 * d * (2 * 2 + 2) + 6 * rows * d
-    assert plain["a layer at work"] == 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48)
-    assert {**held, "a layer at work": 0} == {**plain, "a layer at work": 0}
+    assert held["working memory of a layer"] == 2 * rows * d * 2 + 8192 * d * (2 * 2 + 2) + 6 * rows * d
+    assert plain["working memory of a layer"] == 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48)
+    assert {**held, "working memory of a layer": 0} == {**plain, "working memory of a layer": 0}
 
 
 def test_on_a_cpu_the_ring_is_the_same_memory():
@@ -401,7 +401,7 @@ def test_a_refusal_names_what_fits():
     with pytest.raises(SettingsError) as caught:
         make_plan(find_profile("6gb"), SIZES["nf4"], MINUTE)
     said = str(caught.value)
-    assert said.startswith("961 frames at 480x832 need 6.49 GB for denoising; profile 6gb gives 5.11 GB here; ")
+    assert said.startswith("961 frames at 832×480 need 6.04 GiB for denoising; profile 6gb gives 4.76 GiB here; ")
     frames, size = said.partition("what fits: ")[2].split(", or ")[:2]
     assert said.endswith("a free card for the profile 8gb")
     shorter = with_layout(
@@ -460,7 +460,7 @@ def test_half_of_the_main_memory_is_the_most_that_is_pinned():
 def test_what_nothing_can_run_is_refused_without_advice_that_is_wrong():
     endless = ClipRequest(ShotLayout((0,), 3601, 256, 256), "full")
     with pytest.raises(
-        SettingsError, match=r"frames with the shots in proportion, or [0-9x]+$|nothing near it fits$"
+        SettingsError, match=r"frames with the shots in proportion, or [0-9×]+$|nothing close to it fits$"
     ):
         make_plan(CARDS[-1], SIZES["bf16"], endless)
 

@@ -63,7 +63,7 @@ def test_a_name_nobody_introduced_is_told_with_its_shots_and_the_nearest():
     (message,) = found(board(both, "[Character1] turns.", "Close on [Character1]."), "unknown tag")
     assert message.startswith("[Character1] in shots 2 and 3 is not introduced in the global caption")
     assert message.endswith("did you mean 'character1'?")
-    assert found(board(both, "[x] waits."), "unknown tag")[0].endswith("; say there who it is")
+    assert found(board(both, "[x] waits."), "unknown tag")[0].endswith("; describe there who it is")
 
 
 def test_names_of_one_shot_are_told_in_the_same_order_every_time():
@@ -102,7 +102,7 @@ def test_captions_that_are_nearly_one_are_told_both():
     alike = {each.shots: each.message for each in report.findings if each.rule == "alike"}
     assert set(alike) == {(1, 3), (1, 4), (3, 4)}
     assert "may not be seen" in alike[3, 4]
-    assert "say the same" in alike[3, 4]
+    assert "are the same" in alike[3, 4]
     assert "may not be seen" not in alike[1, 3]
 
 
@@ -166,7 +166,7 @@ def test_too_many_tokens_are_drawn_and_then_refused(run, umt5_tokenizer_path):
 
 def test_tokens_are_not_counted_with_a_vocabulary_that_nobody_named(run):
     outcome = run("check", EXAMPLES[0])
-    assert "not counted: give the vocabulary" in outcome.out
+    assert "not counted: pass --model or --tokenizer" in outcome.out
     assert json.loads(run("check", EXAMPLES[0], "--json").out)["tokens"] is None
 
 

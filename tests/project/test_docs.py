@@ -71,7 +71,7 @@ def test_the_quality_page_explains_every_score_and_ablation():
     assert {name for name in named if name in CLIPS} == {name for name in CLIPS if name}
     page = " ".join((ROOT / "docs/quality.md").read_text(encoding="utf-8").split())
     assert f"at least {TIMES_ITS_NEIGHBOURS:g} times as much as any of the {NEAR} changes on either side" in page
-    assert f"With 200 storyboards and not one miss, the lower end stands at {100 * wilson(1, 200)[0]:.1f} %" in page
+    assert f"With 200 storyboards and not one miss, the lower end is {100 * wilson(1, 200)[0]:.1f} %" in page
 
 
 def on_disk(scheme):

@@ -100,7 +100,7 @@ def test_the_log_tells_where_a_run_goes_on(cache, tmp_path, caplog):
     told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     folder = tmp_path / "run"
     assert ("holo_lite.render.keeper", "DEBUG", f"{folder}: step 1 is saved") in told
-    assert ("holo_lite.render.keeper", "INFO", f"{folder}: going on after step 1 (nothing changed)") in told
+    assert ("holo_lite.render.keeper", "INFO", f"{folder}: continuing after step 1 (nothing changed)") in told
     assert [level for _, level, _ in told if level not in {"DEBUG", "INFO"}] == []
 
 
@@ -128,7 +128,7 @@ def test_the_log_tells_what_was_given_up(caplog):
 
     events = list(driven())
     assert sum(isinstance(event, SteppedDown) for event in events) == 1
-    assert caplog.messages == ["step 3: memory ran out (no room for 3 GiB); going on with half of the chunks"]
+    assert caplog.messages == ["step 3: memory ran out (no room for 3 GiB); continuing with half of the chunks"]
 
 
 # --- errors ----------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_every_option_that_is_named_alone_is_some_commands():
 
 
 def test_every_message_that_is_explained_is_one():
-    rows = re.findall(r"^\| `([^`]+)` \|", PAGE.partition("| it says |")[2], flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)` \|", PAGE.partition("| message |")[2], flags=re.MULTILINE)
     assert len(rows) > 5
     for message in rows:
         for part in message.replace("(HTTP 401)", "(HTTP").split("…"):

@@ -586,8 +586,8 @@ def test_what_stands_in_the_way_is_told_and_left_alone(own, models, tmp_path):
     assert said(own) == "is the source; name another folder to write into"
     (tmp_path / "link").symlink_to(own)
     assert said(tmp_path / "link") == "is the source; name another folder to write into"
-    assert said(own / "nf4") == "lies inside the source; name a folder beside it"
-    assert said(tmp_path / "link" / "a" / "b") == "lies inside the source; name a folder beside it"
+    assert said(own / "nf4") == "is inside the source; name a folder next to it"
+    assert said(tmp_path / "link" / "a" / "b") == "is inside the source; name a folder next to it"
 
 
 @pytest.mark.parametrize("text", ["not ours\n", '{"a": 1}\n', '{"begun": 5}\n', "[1]\n", "", "\x00\x00"])
@@ -714,7 +714,7 @@ def test_above_the_bound_it_warns_and_names_the_tensors(own, models, tmp_path, s
     every = sorted(all_errors(models("int8")))
     strict(every[-4] * 1.0000001)  # three are above
     events = convert(own, tmp_path / "out", "int8")
-    warned = [note for note in notes(events) if note.startswith("above its scheme's bound: ")]
+    warned = [note for note in notes(events) if note.startswith("slightly less accurate than usual: ")]
     assert len(warned) == 3
     assert len(json.loads((tmp_path / "out" / "quality.json").read_text())["above_bound"]) == 3
     assert read_manifest(tmp_path / "out").scheme == "int8"
@@ -725,13 +725,15 @@ def test_many_warnings_are_counted_not_listed(own, tmp_path, strict, models):
     strict(min(errors) * 0.999)
     warned = [note for note in notes(convert(own, tmp_path / "out", "int8")) if note.startswith("above")]
     assert len(warned) == job.NAMED + 1
-    assert warned[-1] == f"above their schemes' bounds: {len(errors) - job.NAMED} more, named in quality.json"
+    assert (
+        warned[-1] == f"slightly less accurate than usual: {len(errors) - job.NAMED} more, listed in quality.json"
+    )
 
 
 def test_far_above_the_bound_it_fails_and_leaves_a_report_and_no_model(own, tmp_path, strict):
     strict(1e-4)
     message = refused(lambda: convert(own, tmp_path / "out", "int8"))
-    assert message.startswith("quantized too coarsely, above 1.5 times the scheme's bound: high_noise/blocks.0.")
+    assert message.startswith("not accurate enough, above 1.5 times the scheme's usual error: high_noise/blocks.0.")
     assert "bound 0.0001" in message
     assert message.endswith("more; give these tensors another scheme in a recipe")
     assert not (tmp_path / "out" / FILE_NAME).exists()
@@ -756,7 +758,7 @@ def test_a_recipe_mends_a_tensor_that_is_too_coarse(own, tmp_path):
 
 def test_verify_finds_any_changed_byte(models, tmp_path):
     copy = copied(models("nf4"), tmp_path / "model")
-    assert notes(verify(copy)) == [f"all {len(contents(copy)) - 1} files are as they were written"]
+    assert notes(verify(copy)) == [f"verified: all {len(contents(copy)) - 1} files match their checksums"]
     for name, content in contents(copy).items():
         if name == FILE_NAME:
             continue

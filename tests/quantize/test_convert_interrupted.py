@@ -95,7 +95,7 @@ def test_two_processes_do_not_convert_into_one_folder(source, small, tmp_path):
     events = job.run_conversion(plan(source, tmp_path / "out", roles=SMALL))
     begun = [next(events) for _ in range(3)]
     stood = contents(tmp_path / "out")
-    refused = rf"^{tmp_path}/out: another process converts into it; wait for it, or stop it$"
+    refused = rf"^{tmp_path}/out: another process is converting into it; wait for it, or stop it$"
     with pytest.raises(OutputError, match=refused):
         convert(source, tmp_path / "out", roles=SMALL)
     assert contents(tmp_path / "out") == stood
@@ -153,7 +153,7 @@ def test_the_command_killed_goes_on_to_the_same_bytes(source, whole, tmp_path):
     kept = journalled(out)
     assert 3 <= len(kept) < 12
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"note: going on: {len(kept)} of 10 files stand" in done.stderr
+    assert f"note: continuing: {len(kept)} of 10 files are finished" in done.stderr
     assert contents(out) == whole
 
 
@@ -172,7 +172,7 @@ def test_what_was_finished_is_not_made_again(source, small, tmp_path):
     times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
     wrote, said = go_on(source, tmp_path / "out", SMALL)
     assert len(wrote) == SHARDS - 2
-    assert said == [f"going on: 2 of {SHARDS} files stand"]
+    assert said == [f"continuing: 2 of {SHARDS} files are finished"]
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept} == times
     assert contents(tmp_path / "out") == small
 
@@ -218,7 +218,7 @@ def test_what_is_noted_behind_a_torn_line_is_found_again(source, small, tmp_path
     list(convert_module.convert(plan(source, out, roles=SMALL)))
     assert len(journalled(out)) == SHARDS
     wrote, said = go_on(source, out, SMALL)
-    assert (wrote, said) == ([], [f"going on: {SHARDS} of {SHARDS} files stand"])
+    assert (wrote, said) == ([], [f"continuing: {SHARDS} of {SHARDS} files are finished"])
     assert contents(out) == small
 
 
@@ -257,7 +257,7 @@ def test_other_circumstances_are_said_and_it_starts_over(source, small, tmp_path
     begun["begun"][key] = value
     (out / JOURNAL_NAME).write_text(json.dumps(begun) + "\n" + "".join(rest))
     wrote, said = go_on(source, out, SMALL)
-    assert said == [f"begun with other {key}, so bits may differ; starting over"]
+    assert said == [f"begun with different {key}, so bits may differ; starting over"]
     assert len(wrote) == SHARDS
     assert contents(out) == small
 
@@ -271,7 +271,7 @@ def test_the_number_of_threads_is_part_of_it(source, tmp_path):
         wrote, said = go_on(source, tmp_path / "out", SMALL)
     finally:
         torch.set_num_threads(threads)
-    assert said == ["begun with other threads, so bits may differ; starting over"]
+    assert said == ["begun with different threads, so bits may differ; starting over"]
     assert len(wrote) == SHARDS
 
 

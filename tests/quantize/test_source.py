@@ -132,7 +132,7 @@ def test_a_scale_without_a_weight_stays_to_be_found_superfluous(tmp_path):
 
 @pytest.mark.parametrize("shape", [(7,), (6,), (8, 2), (8, 5, 1), (4, 3, 1), (1, 6)])
 def test_a_scale_of_an_unknown_shape_is_told(tmp_path, shape):
-    with pytest.raises(CheckpointError, match=rf"the scale {MODULE}\.scale_weight of .* is of no kind known"):
+    with pytest.raises(CheckpointError, match=rf"the scale {MODULE}\.scale_weight of .* is of an unknown kind"):
         source_of(tmp_path, {NAME: normal(8, 6).to(E4M3), f"{MODULE}.scale_weight": torch.ones(shape)})
 
 
@@ -288,7 +288,7 @@ def test_the_files_own_pages_are_not_written_to(tmp_path):
 
 def test_an_adapter_for_another_model_is_refused_at_once(tmp_path):
     lora, _ = lora_for(tmp_path, columns=7)
-    with pytest.raises(CheckpointError, match=r"is no LoRA for this model"):
+    with pytest.raises(CheckpointError, match=r"is not a LoRA for this model"):
         source_of(tmp_path, {NAME: normal(8, 6)}, loras=[lora])
 
 

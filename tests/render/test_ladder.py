@@ -420,7 +420,7 @@ def test_decoding_begins_anew_in_tiles_and_says_so(tmp_path):
     """Frames of one clip must not come of two ways of decoding."""
     events = decode(tmp_path, place=700)
     (down,) = (event for event in events if isinstance(event, SteppedDown))
-    assert down.change == "tiles of 64x64 pixels, blended where they overlap"
+    assert down.change == "tiles of 64×64 pixels, blended where they overlap"
     after = events[events.index(down) + 1 :]
     assert [event.index for event in after if isinstance(event, FrameDone)] == list(range(17))
     assert isinstance(after[-1], Finished)

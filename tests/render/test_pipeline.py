@@ -106,7 +106,7 @@ def test_an_older_video_survives_a_cancelled_run(toy, tmp_path):
 def test_mistakes_are_told_before_the_first_event(toy, tmp_path):
     """A caller who has started a run knows that it is possible."""
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="is a folder, where the contact sheet goes"):
+    with pytest.raises(OutputError, match="is a folder, but the contact sheet would be written there"):
         toy.generate(BOARD, tmp_path / "a.mp4", SMALL)
     with pytest.raises(SettingsError, match="steps 0"):
         toy.generate(BOARD, tmp_path / "b.mp4", changed(steps=0))
@@ -322,12 +322,12 @@ def test_inspect_says_which_model_must_be_filled_in(run, toy_copy):
     model = ("--model", toy_copy)
     run("generate", "a road", "--frames", 5, "--height", 16, "--width", 16, "--steps", 1, *model)
     lines = run("inspect", "video.mp4").out.splitlines()
-    assert lines[0] == "# video.mp4: 16x16, 5 frames, 0.3 s at 15 fps"
+    assert lines[0] == "# video.mp4: 16×16, 5 frames, 0.3 s at 15 fps"
     assert (
         lines[1].endswith(f"float32 on cpu, model {Pipeline.load(toy_copy).model.fingerprint}")
         or "fp32 on cpu" in lines[1]
     )
-    assert lines[2] == "# save what follows as storyboard.toml, then type, with the FOLDER of this model:"
+    assert lines[2] == "# save the lines below as storyboard.toml, then type, with this model's folder for FOLDER:"
 
 
 def test_the_contact_sheet_shows_every_shot(toy, tmp_path):
@@ -350,7 +350,7 @@ def test_the_published_prompt_runs_on_the_original_files(run, published_model, t
         *("--frames", 25, "--cuts", "13,21", "--height", 32, "--width", 48, "--steps", 4, "--seed", 1234),
     )
     assert (outcome.code, outcome.out) == (0, "")
-    assert outcome.err.splitlines()[0] == "3 shots, 32x48, 25 frames, 4 steps, seed 1234"
+    assert outcome.err.splitlines()[0] == "3 shots, 48×32, 25 frames, 4 steps, seed 1234"
     info = probe(tmp_path / "film.mp4")
     assert (info.frames, info.width, info.height, info.fps) == (25, 48, 32, 15)
     shown = frames(tmp_path / "film.mp4")

@@ -215,8 +215,8 @@ def test_the_command_killed_goes_on_after_the_last_saved_step(run, toy_copy, tmp
     assert process.returncode == -signal.SIGKILL
     outcome = run("resume", "a.mp4")
     assert outcome.code == 0
-    (told,) = [line for line in outcome.err.splitlines() if line.startswith("going on after step ")]
-    assert re.fullmatch(r"going on after step \d+ of 60", told)
+    (told,) = [line for line in outcome.err.splitlines() if line.startswith("continuing after step ")]
+    assert re.fullmatch(r"continuing after step \d+ of 60", told)
     assert films(tmp_path / "a.mp4") == films(tmp_path / "whole.mp4")
 
 
@@ -301,7 +301,7 @@ def test_another_model_is_refused_and_nothing_is_lost(toy, toy_copy, cache, tmp_
         other.resume(tmp_path / "a.mp4")
     told = named or f"model {toy.model.fingerprint}, not {other.model.fingerprint}"
     path = tmp_path / "a.mp4.run"
-    assert str(caught.value) == f"{path}: was begun with another model ({told}); give that one"
+    assert str(caught.value) == f"{path}: was begun with another model ({told}); give that model"
     assert RunFolder(path).state()[0].done == 2
 
 
@@ -341,7 +341,7 @@ def test_auto_comes_to_what_the_run_was_begun_with(toy, tmp_path, monkeypatch, s
 
 def test_other_settings_in_its_place_are_refused_before_the_first_event(toy, tmp_path):
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
-    with pytest.raises(RunError, match=r"another one \(seed 0, not 9\); go on with it by holo-lite resume"):
+    with pytest.raises(RunError, match=r"other settings \(seed 0, now 9\); resume it"):
         begin(toy, tmp_path / "a.mp4", dataclasses.replace(SMALL, seed=9))
     assert RunFolder(tmp_path / "a.mp4.run").state()[0].done == 2
 
@@ -350,7 +350,7 @@ def test_a_torn_state_is_told_before_the_first_event(toy, tmp_path):
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
     path = tmp_path / "a.mp4.run" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RunError, match=r"state\.safetensors: is torn, or was changed"):
+    with pytest.raises(RunError, match=r"state\.safetensors: is damaged, or was changed"):
         begin(toy, tmp_path / "a.mp4")
 
 
@@ -376,11 +376,11 @@ def test_ctrl_c_tells_the_command_that_goes_on(run, toy_copy, tmp_path, monkeypa
         stop_after(patch, 2, KeyboardInterrupt)
         outcome = run(*words)
     assert outcome.code == 130
-    told = "interrupted; what is done is saved; to go on, type holo-lite resume 'my film.mp4.run'"
+    told = "interrupted; finished steps are saved; to continue, type holo-lite resume 'my film.mp4.run'"
     assert outcome.err.splitlines()[-1] == told
     again = run("resume", "my film.mp4.run")
     assert (again.code, again.out) == (0, "")
-    assert "going on after step 2 of 4" in again.err.splitlines()
+    assert "continuing after step 2 of 4" in again.err.splitlines()
     assert (tmp_path / "my film.mp4").is_file()
 
 
@@ -390,7 +390,7 @@ def test_an_error_after_saved_steps_tells_the_command_that_goes_on(run, toy_copy
     assert outcome.code == 2
     last = outcome.err.splitlines()[-1]
     assert last.startswith("error: a.mp4: cannot be written")
-    assert last.endswith("; what is done is saved: holo-lite resume a.mp4.run goes on")
+    assert last.endswith("; finished steps are saved: holo-lite resume a.mp4.run continues")
 
 
 def test_a_name_that_nobody_gave_finds_its_run_again_and_never_anothers(run, toy_copy, tmp_path, monkeypatch):
@@ -399,10 +399,12 @@ def test_a_name_that_nobody_gave_finds_its_run_again_and_never_anothers(run, toy
         stop_after(patch, 2, KeyboardInterrupt)
         run(*words)
     other = run(*words, "--seed", 5)
-    assert "note: video.mp4.run holds another unfinished run; holo-lite resume video.mp4.run goes on" in other.err
+    assert (
+        "note: video.mp4.run holds another unfinished run; holo-lite resume video.mp4.run continues it" in other.err
+    )
     assert sorted(path.name for path in tmp_path.glob("video*")) == ["video-2.mp4", "video-2.png", "video.mp4.run"]
     same = run(*words)
-    assert "going on after step 2 of 4" in same.err
+    assert "continuing after step 2 of 4" in same.err
     assert (tmp_path / "video.mp4").is_file()
     assert not (tmp_path / "video.mp4.run").exists()
 
@@ -411,7 +413,7 @@ def test_a_run_can_be_kept_and_decoded_again(run, toy_copy, tmp_path):
     run("generate", *WORDS, "--model", toy_copy, "--out", "a.mp4", "--keep-run")
     film = films(tmp_path / "a.mp4")
     outcome = run("resume", "a.mp4", "--keep-run")
-    assert "going on after step 4 of 4: only decoding is left" in outcome.err.splitlines()
+    assert "continuing after step 4 of 4: only decoding is left" in outcome.err.splitlines()
     assert films(tmp_path / "a.mp4") == film
     assert (tmp_path / "a.mp4.run").is_dir()
 
@@ -421,7 +423,7 @@ def test_resuming_nothing_costs_one_line(run, name):
     outcome = run("resume", name)
     assert outcome.code == 2
     mend = "name the video or its .run folder"
-    assert outcome.err == f"error: {name}: no run to go on with stands here or in {name}.run; {mend}\n"
+    assert outcome.err == f"error: {name}: no interrupted run found here or in {name}.run; {mend}\n"
 
 
 def test_a_run_goes_on_within_another_profile_if_it_is_named(run, toy_copy, monkeypatch):
@@ -442,12 +444,13 @@ def test_what_a_person_sees_of_a_run_that_goes_on(tmp_path):
         show(NotSaved("a.mp4.run: the disk is full", 0), view)
         show(NotSaved("a.mp4.run: the disk is full", 7), view)
     assert console.file.getvalue().splitlines() == [
-        "going on after step 3 of 50",
-        "note: this was torch 2.13.0, now 2.14.0; threads 8, now 4: the result may differ in the last bits",
-        "going on after step 50 of 50: only decoding is left",
-        "note: the run goes on, but cannot be saved (a.mp4.run: the disk is full); cut off, it would begin anew",
-        "note: the run goes on, but cannot be saved (a.mp4.run: the disk is full); "
-        "cut off, it would begin again after step 7",
+        "continuing after step 3 of 50",
+        "note: changed since the start: torch 2.13.0, now 2.14.0; threads 8, now 4: "
+        "the result may differ in the last bits",
+        "continuing after step 50 of 50: only decoding is left",
+        "warning: progress cannot be saved (a.mp4.run: the disk is full); if interrupted, the run will start over",
+        "warning: progress cannot be saved (a.mp4.run: the disk is full); "
+        "if interrupted, the run will continue after step 7",
     ]
 
 

@@ -252,7 +252,7 @@ def test_a_byte_that_changed_is_noticed_wherever_it_lies_and_its_file_is_named(
     with pytest.raises(RunError) as caught:
         folder.state()
     assert named(caught.value, folder.path / name)
-    assert "is torn, or was changed" in str(caught.value)
+    assert "is damaged, or was changed" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -265,7 +265,7 @@ def test_a_torn_file_is_named(tmp_path, written, name, length):
     with pytest.raises(RunError) as caught:
         folder.state()
     assert named(caught.value, tmp_path / name)
-    assert str(caught.value).endswith(f"remove the folder {tmp_path} to begin anew")
+    assert str(caught.value).endswith(f"remove the folder {tmp_path} to start over")
 
 
 def test_a_cache_that_is_gone_is_named(folder):
@@ -281,7 +281,7 @@ def test_a_state_of_another_run_is_not_gone_on_with(folder, tmp_path):
     other.begin(dataclasses.replace(RECORD, settings=dataclasses.replace(SETTINGS, seed=1)))
     other.save(state(), None)
     (other.path / "state.safetensors").rename(folder.path / "state.safetensors")
-    with pytest.raises(RunError, match=r"belongs to another run than the run\.json beside it"):
+    with pytest.raises(RunError, match=r"belongs to another run than the run\.json next to it"):
         folder.state()
 
 
@@ -307,7 +307,7 @@ def test_a_record_that_is_none_is_named(folder, content):
         folder.record()
     assert named(caught.value, folder.path / "run.json")
     assert " at $" in str(caught.value)
-    assert str(caught.value).endswith(f"remove the folder {folder.path} to begin anew")
+    assert str(caught.value).endswith(f"remove the folder {folder.path} to start over")
 
 
 @pytest.mark.parametrize("later", [(), ("settings",)])
@@ -367,9 +367,11 @@ def test_a_run_is_found_by_its_folder_and_by_its_video(folder):
     for name in ("a.mp4.run", "a.mp4"):
         assert RunFolder.named(folder.path.parent / name).path == folder.path
     (folder.path.parent / "b.mp4").touch()
-    with pytest.raises(RunError, match=r"b\.mp4: no run .* stands here or in b\.mp4\.run, which is finished"):
+    with pytest.raises(RunError, match=r"b\.mp4: no interrupted run .* here or in b\.mp4\.run, which is finished"):
         RunFolder.named(folder.path.parent / "b.mp4")
-    with pytest.raises(RunError, match=r"c\.mp4: no run .* or in c\.mp4\.run; name the video or its \.run folder$"):
+    with pytest.raises(
+        RunError, match=r"c\.mp4: no interrupted run .* or in c\.mp4\.run; name the video or its \.run folder$"
+    ):
         RunFolder.named(folder.path.parent / "c.mp4")
 
 
@@ -419,7 +421,7 @@ def test_every_setting_either_makes_another_run_or_bears_on_last_bits_only():
     for name, value in LAST_BITS.items():
         assert difference(SETTINGS, dataclasses.replace(SETTINGS, **{name: value})) == []
     assert difference(SETTINGS, dataclasses.replace(SETTINGS, origin=Origin(2, 2))) == []
-    assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, not bf16"]
+    assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, now bf16"]
 
 
 def test_circumstances_name_what_last_bits_depend_on():
@@ -527,7 +529,7 @@ def test_another_run_in_its_place_is_refused_and_nothing_is_touched(tmp_path):
     with pytest.raises(RunError) as caught:
         keeper_of(folder, other)
     assert named(caught.value, folder.path)
-    assert f"(seed {SETTINGS.seed}, not 3; another negative)" in str(caught.value)
+    assert f"(seed {SETTINGS.seed}, now 3; another negative)" in str(caught.value)
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
 
 
@@ -549,7 +551,10 @@ def test_a_run_without_a_step_leaves_nothing_behind(tmp_path):
 
 def test_two_processes_do_not_make_one_video(tmp_path):
     """Nor do they write one state file, which would then be neither's, nor read one that may be half replaced."""
-    folder, refused = RunFolder(tmp_path / "a.mp4.run"), "another process makes this video; wait for it, or stop it"
+    folder, refused = (
+        RunFolder(tmp_path / "a.mp4.run"),
+        "another process is making this video; wait for it, or stop it",
+    )
     early = keeper_of(folder)
     with keeper_of(folder) as keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []

@@ -132,12 +132,12 @@ def test_byte_order_mark_and_upper_case_suffix_are_accepted(tmp_path):
         ("x.json", b"\xef\xbb\xbf", "empty"),
         ("x.toml", b"global = 'G\xff'", "not UTF-8"),
         ("x.txt", "[shot cut] a".encode("utf-16"), "not UTF-8"),
-        ("x.md", b"text", "no storyboard"),
+        ("x.md", b"text", "not a storyboard"),
         ("x.txt", b"a [shot cut] b", "[global caption]"),
         ("x.toml", b"global = 'G'\n\ncuts = [49,,]", "line 3"),
         ("x.toml", b"global = 'G'\nglobal = 'H'\n", "line 2"),
         ("x.json", b'{\n"global": }', "line 2"),
-        ("x.json", b'{"global": "G", "global": "H"}', "'global' is there twice"),
+        ("x.json", b'{"global": "G", "global": "H"}', "'global' is given twice"),
         ("x.json", b"[" * 100_000, "not valid JSON"),
         ("x.json", b'{"seed": 1' + b"0" * 5000 + b"}", "not valid JSON"),
         ("x.json", b'["a"]', "must be a table"),
@@ -169,10 +169,10 @@ def test_a_file_name_with_a_line_break_stays_one_line(tmp_path):
 # --- keys and types --------------------------------------------------------------------------------
 
 TOML_FAULTS = {
-    "glbal='G'\n" + SHOT: "the key 'glbal' is not known; did you mean 'global'?",
+    "glbal='G'\n" + SHOT: "unknown key 'glbal'; did you mean 'global'?",
     "global='G'\nzzzz=1\n" + SHOT: "the keys are title, prompt",
-    "global='G'\n'two\\nlines'=1\n\"a\\nb\"=2\n" + SHOT: "is not known",
-    "global='G'\n" + SHOT + "second=1": "the key 'second' of shot 1 is not known; did you mean 'seconds'?",
+    "global='G'\n'two\\nlines'=1\n\"a\\nb\"=2\n" + SHOT: "unknown key",
+    "global='G'\n" + SHOT + "second=1": "unknown key 'second' of shot 1; did you mean 'seconds'?",
     "global='G'\n" + SHOT * 2 + "cuts=[49]": "'cuts' is inside shot 2; move it above the first shot",
     "global='G'\n" + SHOT + "[[shot]]\nframes=9": "shot 2 has no caption",
     "global='G'\n" + SHOT + "[[shot]]\ncaption=' '": "shot 2 has an empty caption",

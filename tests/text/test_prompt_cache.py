@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     rows = encode([prompt(5, 1)], StandIn, tmp_path / "file" / "cache")
     assert rows[0].shape == (2, 4)
-    assert "the encoded prompt is not kept" in warnings(caplog)[-1]
+    assert "the encoded prompt cannot be cached" in warnings(caplog)[-1]
     given = [value for record in caplog.records for value in record.args]
     assert not any(isinstance(value, BaseException) for value in given), "a kept record would keep its frames"
 

@@ -52,7 +52,7 @@ def flipped(path, place=-5000):
 
 
 def told(path):
-    return f"{path}: is not what was written there (its sha256 is another one); copy the file again, or "
+    return f"{path}: has changed since it was written (its sha256 differs); copy the file again, or "
 
 
 # --- what is found -------------------------------------------------------------------------------

@@ -218,8 +218,8 @@ def test_a_damaged_header_never_hangs_nor_crashes(tmp_path, data):
         (b"", "cannot be mapped"),
         (b"GG", "is not a GGUF file"),
         (b"PK\x03\x04" + bytes(100), "is not a GGUF file"),
-        (b"GGUF" + struct.pack("<I", 4) + bytes(50), "GGUF of version 4"),
-        (b"GGUF" + struct.pack(">I", 3) + bytes(50), "GGUF of version 50331648"),
+        (b"GGUF" + struct.pack("<I", 4) + bytes(50), "GGUF version 4"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(50), "GGUF version 50331648"),
         (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0) + bytes(64), "(cut short|comes twice|dimensions)"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"k", 9, 8, 2**62), "cut short"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"k", 9, 4, 2**62), "cut short"),
@@ -244,8 +244,8 @@ def one_tensor(kind, shape, size, offset=0):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (one_tensor(23, (4, 256), 4096), "tensor w is IQ4_XS, which is not read; get one of Q8_0"),
-        (one_tensor(999, (4, 256), 4096), "tensor w is 999, which is not read"),
+        (one_tensor(23, (4, 256), 4096), "tensor w is IQ4_XS, which holo-lite cannot read; get one of Q8_0"),
+        (one_tensor(999, (4, 256), 4096), "tensor w is 999, which holo-lite cannot read"),
         (one_tensor(8, (4, 33), 4096), "contradicts its type"),
         (one_tensor(0, (0, 8), 4096), "contradicts its type"),
         (one_tensor(0, (2**40, 2**40), 4096), "cut short within tensor w"),

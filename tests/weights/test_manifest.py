@@ -309,7 +309,7 @@ def test_a_model_without_one_of_its_networks_is_told(spoilt, role):
 def test_a_model_whose_tokenizer_is_gone_is_told(model, tmp_path):
     copy = copied(model, tmp_path / "model")
     (copy / "tokenizer.json").unlink()
-    assert "its tokenizer.json is gone" in refusal(copy, open_folder)
+    assert "its tokenizer.json is missing" in refusal(copy, open_folder)
 
 
 NAME = "blocks.0.ffn.0.weight"

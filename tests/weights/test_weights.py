@@ -148,12 +148,12 @@ B = {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
 EIGHT, SIXTEEN = bytes(8), bytes(16)
 TORN = {
     "offsets beyond the file": ({"a": A, "b": B | {"data_offsets": [16, 24]}}, SIXTEEN, "cut short: tensor b"),
-    "overlap": ({"a": A, "b": B | {"data_offsets": [4, 12]}}, SIXTEEN, "tensor b does not lie"),
-    "same place twice": ({"a": A, "b": A}, EIGHT, "tensor b does not lie"),
-    "hole": ({"a": A, "b": B | {"data_offsets": [12, 20]}}, bytes(20), "tensor b does not lie"),
-    "hole in front": ({"a": B}, SIXTEEN, "tensor a does not lie"),
-    "bytes behind": ({"a": A}, bytes(9), "1 bytes stand behind"),
-    "bytes without tensors": ({}, EIGHT, "8 bytes stand behind"),
+    "overlap": ({"a": A, "b": B | {"data_offsets": [4, 12]}}, SIXTEEN, "tensor b does not begin"),
+    "same place twice": ({"a": A, "b": A}, EIGHT, "tensor b does not begin"),
+    "hole": ({"a": A, "b": B | {"data_offsets": [12, 20]}}, bytes(20), "tensor b does not begin"),
+    "hole in front": ({"a": B}, SIXTEEN, "tensor a does not begin"),
+    "bytes behind": ({"a": A}, bytes(9), "1 bytes follow"),
+    "bytes without tensors": ({}, EIGHT, "8 bytes follow"),
     "size against shape": ({"a": A | {"shape": [3]}}, EIGHT, "size of tensor a contradicts"),
     "size against dtype": ({"a": A | {"dtype": "F64"}}, EIGHT, "size of tensor a contradicts"),
     "offsets reversed": ({"a": A | {"data_offsets": [8, 0]}}, EIGHT, "size of tensor a contradicts"),
@@ -172,7 +172,7 @@ TORN = {
     "three offsets": ({"a": A | {"data_offsets": [0, 4, 8]}}, EIGHT, "entry of tensor a"),
     "offsets missing": ({"a": {"dtype": "F32", "shape": [2]}}, EIGHT, "entry of tensor a"),
     "empty tensor outside": ({"a": A | {"shape": [0], "data_offsets": [64, 64]}}, b"", "cut short: tensor a"),
-    "empty tensor inside": ({"a": A, "b": B | {"shape": [0], "data_offsets": [4, 4]}}, EIGHT, "does not lie"),
+    "empty tensor inside": ({"a": A, "b": B | {"shape": [0], "data_offsets": [4, 4]}}, EIGHT, "does not begin"),
     "entry no table": ({"a": [1]}, b"", "header is damaged"),
     "metadata no table": ({"__metadata__": 5, "a": A}, EIGHT, "header is damaged"),
     "no table": (b"[1, 2]", b"", "header is damaged"),
@@ -214,7 +214,7 @@ def test_nothing_a_folder_or_another_kind_of_file(tmp_path):
     (tmp_path / "b.safetensors").mkdir()
     refusal(tmp_path / "b.safetensors")
     (tmp_path / "c.ckpt").write_bytes(b"x")
-    assert "no kind of weight file" in refusal(tmp_path / "c.ckpt")
+    assert "unknown kind of weight file" in refusal(tmp_path / "c.ckpt")
     assert "cannot be read" in refusal(tmp_path / "d", read_header)
 
 

@@ -80,7 +80,7 @@ def test_an_index_cannot_send_us_out_of_its_folder(shards, tmp_path, shard):
     _, index = shards
     outside = tmp_path.parent / "x.safetensors"
     shutil.copy(tmp_path / "x-2.safetensors", outside)
-    said = "half of a character" if shard == "\ud800.safetensors" else "no file beside it"
+    said = "half of a character" if shard == "\ud800.safetensors" else "not a file next to it"
     assert said in refusal(index(WHOLE | {"c": shard}))
     outside.unlink()
 
