@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: release install demo test check fuzz quality gpu bench card soak architecture clean
+.PHONY: install demo test check quick fast fuzz quality gpu bench card soak architecture release clean
 
 install: .venv/installed
 
@@ -24,6 +24,13 @@ check: install
 # Two at a time, each file in one process: what a file has prepared is prepared once.
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.
+quick: install
+	$(BIN)/python -m pytest -m quick --numprocesses 2 --dist loadfile
+
+fast: install
+	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist loadfile
 
 # Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
 FUZZ_INPUTS ?= 5000

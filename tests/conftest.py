@@ -21,10 +21,43 @@ DATA = TESTS / "parity_data"
 sys.path[:0] = [str(folder) for folder in sorted(TESTS.iterdir()) if any(folder.glob("*.py"))]
 
 import pytest  # noqa: E402
-from whole_models import write_published_model  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from subsets import FAST, QUICK  # noqa: E402
 
 import cli  # noqa: E402
 from holo_lite.system.cache_folder import CACHE_VARIABLE  # noqa: E402
+
+settings.register_profile("holo-lite", deadline=None)  # no test asserts a time
+settings.load_profile("holo-lite")
+
+SUBSETS = {"quick": QUICK, "fast": FAST}
+WITH_TORCH = {"toy_copy", "published_model"}  # fixtures
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With `-m quick` or `-m fast` the files of no such test are not even imported."""
+    subset = SUBSETS.get(config.option.markexpr)
+    if subset is None or collection_path.suffix != ".py":
+        return None
+    return collection_path.relative_to(TESTS).as_posix() not in subset or None
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of each subset. One that opens a model is not quick, whatever its file is."""
+    for item in items:
+        name = item.path.relative_to(TESTS).as_posix()
+        if name in FAST:
+            item.add_marker("fast")
+        if name in QUICK and not WITH_TORCH & {*item.fixturenames}:
+            item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True)
+def no_torch(request):
+    """What is marked as quick brings no torch in."""
+    before = "torch" in sys.modules
+    yield
+    assert before or "torch" not in sys.modules or request.node.get_closest_marker("quick") is None
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +90,8 @@ def toy_copy(cache, tmp_path):
 @pytest.fixture(scope="session")
 def published_model(tmp_path_factory, umt5_tokenizer_path):
     """A small model in the original files' names, folders and formats, with the real vocabulary."""
+    from whole_models import write_published_model
+
     return write_published_model(tmp_path_factory.mktemp("models"), umt5_tokenizer_path)
 
 

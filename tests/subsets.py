@@ -1,0 +1,48 @@
+"""Which test files make the two short subsets: `pytest -m quick` and `pytest -m fast`.
+
+Neither imports the other files, which is most of what a short run would take.
+"""
+
+# Need no torch, and neither do the modules they test: seconds in all.
+QUICK = (
+    "commands/test_stopping.py",
+    "preflight/test_check.py",
+    "project/test_architecture_docs.py",
+    "project/test_imports.py",
+    "project/test_troubleshooting.py",
+    "story/test_prompt.py",
+    "story/test_shots.py",
+    "story/test_storyboard.py",
+    "story/test_storyboard_files.py",
+    "system/test_whole_files.py",
+    "test_config.py",
+    "test_settings.py",
+    "text/test_windows.py",
+)
+
+# With torch, and a few seconds a file: with the quick ones, a minute and a half on two cores.
+FAST = (
+    *QUICK,
+    "eightbit/test_eight_bit.py",
+    "evaluation/test_ablations.py",
+    "evaluation/test_evaluation_cuts.py",
+    "evaluation/test_evaluation_scores.py",
+    "film/test_contact_sheet.py",
+    "film/test_video.py",
+    "lora/test_lora.py",
+    "model/test_model_against_oracle.py",
+    "plan/test_cost.py",
+    "plan/test_profiles.py",
+    "project/test_docs.py",
+    "quantize/test_recipe.py",
+    "render/test_room.py",
+    "sampling/test_sampler.py",
+    "text/test_prompt_cache.py",
+    "weights/test_names.py",
+    "weights/test_shard.py",
+    "weights/test_weights.py",
+    "weights/test_weights_fill.py",
+    "weights/test_weights_folder.py",
+    "weights/test_weights_pickled.py",
+    "weights/test_weights_sharded.py",
+)
