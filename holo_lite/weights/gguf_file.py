@@ -25,7 +25,7 @@ from gguf.quants import dequantize
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.mapping import map_file, samples
+from holo_lite.weights.mapping import check_length, map_file, samples
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PACKED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -96,6 +96,7 @@ class GgufFile:
 
     def _stored(self, name: str, numbers: range) -> torch.Tensor:
         packing, tensor = self._packings[name], self._tensors[name]
+        check_length(self.path, len(self._bytes))
         first, last = (place // packing.count * packing.nbytes for place in (numbers.start, numbers.stop))
         return torch.frombuffer(self._bytes, dtype=torch.uint8, count=last - first, offset=tensor.offset + first)
 

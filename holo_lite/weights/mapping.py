@@ -35,6 +35,19 @@ def map_file(path: Path) -> mmap.mmap:
         ) from error
 
 
+def check_length(path: Path, nbytes: int) -> None:
+    """Raise `CheckpointError` for a file that is shorter than when it was mapped: touching what is gone ends us.
+
+    It is asked before every tensor. A file that is cut while one is copied still ends the process.
+    """
+    try:
+        left = path.stat().st_size
+    except OSError:
+        return  # removed, or of a disk that is gone: what is mapped stays, or reading it says so
+    if left < nbytes:
+        raise CheckpointError(f"{path}: was cut short while it was in use; put the file back")
+
+
 def samples(path: Path) -> Iterator[bytes]:
     """Yield sixteen pieces of a file, spread evenly from its beginning to its end."""
     size = path.stat().st_size

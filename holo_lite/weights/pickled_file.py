@@ -17,6 +17,7 @@ import torch
 from holo_lite.errors import CheckpointError
 from holo_lite.reading import open_ordinary
 from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.mapping import check_length
 from holo_lite.weights.pickle_shape import LARGEST, check_pickle
 
 LOCAL_HEADER = 30  # bytes of a record's header in a zip archive, before its name
@@ -42,6 +43,7 @@ class PickledFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tensors = _load_pickle(path)
+        self._length = path.stat().st_size
 
     @cached_property
     def entries(self) -> Mapping[str, TensorEntry]:
@@ -81,6 +83,7 @@ class PickledFile:
 
     def load(self, name: str) -> torch.Tensor:
         """Give one tensor, still mapped from the file."""
+        check_length(self.path, self._length)
         return self._tensors[name].detach()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from holo_lite.weights.header import FILLER, Header, TensorEntry, read_header
-from holo_lite.weights.mapping import map_file, samples
+from holo_lite.weights.mapping import check_length, map_file, samples
 
 
 class SafetensorsFile:
@@ -48,6 +48,7 @@ class SafetensorsFile:
         entry = self._header.entries[name]
         if not entry.nbytes:
             return torch.empty(entry.shape, dtype=entry.dtype)
+        check_length(self.path, len(self._bytes))
         numbers = math.prod(entry.shape)
         return torch.frombuffer(self._bytes, dtype=entry.dtype, count=numbers, offset=entry.offset).view(
             entry.shape
