@@ -71,11 +71,11 @@ def is_network(name: str) -> bool:
 def traits(parts: Sequence[str]) -> NameTraits:
     """Read the names from the nearest, the file's own stem, outwards; what a nearer one tells goes first."""
     own_layout = parts[0] == DIFFUSERS_STEM and len(parts) > 1 and parts[1] in OWN_LAYOUT
-    noise = OWN_LAYOUT[parts[1]] if own_layout else _first(_noises(parts))
+    noise: Expert | None = OWN_LAYOUT[parts[1]] if own_layout else _first(_noises(parts))
     is_holocine = any("holocine" in squeezed(part) for part in parts)
     named = parts if own_layout else parts[:1]  # a folder of Wan's may hold a HoloCine expert without its name
     is_wan = not is_holocine and any(_is_wan(part) for part in named)
-    attention = _first(map(_attention, parts)) or ("full" if is_wan else None)
+    attention: Attention | None = _first(map(_attention, parts)) or ("full" if is_wan else None)
     return NameTraits(noise, attention, is_holocine, is_wan)
 
 
