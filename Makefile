@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quick fast fuzz quality gpu bench card soak architecture release clean
+.PHONY: install demo test check quick fast coverage fuzz quality gpu bench card soak architecture release clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ quick: install
 
 fast: install
 	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist loadfile
+
+# The share of lines that the tests run: in all, and by module, the least first.
+coverage: install
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
 FUZZ_INPUTS ?= 5000

@@ -25,6 +25,7 @@ from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
 from holo_lite.render.device_memory import most_used
+from holo_lite.render.profiling import profiled
 from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.runs.state import Cache, State
 from holo_lite.sampling.sampler import Guidance, Progress, sample
@@ -69,7 +70,7 @@ class Denoiser:
             while True:
                 with retry, closing(self._steps(experts, plan)) as steps:
                     start = time.perf_counter()
-                    for progress in steps:
+                    for progress in profiled(steps, self.done):
                         waited = experts.waited()  # and with it the step is done
                         seconds = time.perf_counter() - start
                         plan = self._take(progress, plan)
