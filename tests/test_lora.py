@@ -374,5 +374,5 @@ def test_an_option_is_a_file_and_perhaps_a_strength(text, path, strength):
     "text", ["", ":0.5", "a.safetensors:", "a.safetensors:strong", "a.safetensors:nan", "ab:inf"]
 )
 def test_an_option_that_is_neither_is_told(text):
-    with pytest.raises(SettingsError, match=r"write FILE or FILE:0\.8|is no FILE or FILE:strength"):
+    with pytest.raises(SettingsError, match=r"write FILE or FILE:0\.8|must be FILE or FILE:STRENGTH"):
         parse_lora_option(text)

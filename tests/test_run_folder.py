@@ -327,7 +327,9 @@ def test_a_run_is_found_by_its_folder_and_by_its_video(folder):
     (folder.path.parent / "b.mp4").touch()
     with pytest.raises(RunError, match=r"b\.mp4: no interrupted run .* here or in b\.mp4\.run, which is finished"):
         RunFolder.named(folder.path.parent / "b.mp4")
-    with pytest.raises(RunError, match=r"c\.mp4: no interrupted run .* or in c\.mp4\.run; name the video or its \.run folder$"):
+    with pytest.raises(
+        RunError, match=r"c\.mp4: no interrupted run .* or in c\.mp4\.run; name the video or its \.run folder$"
+    ):
         RunFolder.named(folder.path.parent / "c.mp4")
 
 
