@@ -166,7 +166,7 @@ def test_nf4_is_what_is_meant_where_nothing_is_said(run, source, tmp_path):
         (("--lora", "fast.safetensors"), "--lora 'fast.safetensors': write high=FILE or low=FILE"),
         (("--lora", "mid=fast.safetensors"), "--lora 'mid=fast.safetensors': write high=FILE or low=FILE"),
         (("--lora", "high="), "--lora 'high=': write high=FILE"),
-        (("--lora", "high=x.safetensors:much"), "the strength 'much' is no number"),
+        (("--lora", "high=x.safetensors:much"), "the strength 'much' is not a number"),
         (("--lora", "high=x.safetensors"), "x.safetensors: no such file"),
         (("--attention", "full"), "has no full_high_noise.safetensors"),
         (("--attention", "half"), "attention 'half': give one of sparse, full"),

@@ -602,7 +602,7 @@ def test_a_video_says_what_was_added_and_inspect_how_to_make_it_again(run, toy_c
     ("words", "said"),
     [
         (("--lora", "fast.safetensors"), "--lora 'fast.safetensors': write high=FILE or low=FILE"),
-        (("--lora", "high=x.safetensors:much"), "the strength 'much' is no number"),
+        (("--lora", "high=x.safetensors:much"), "the strength 'much' is not a number"),
         (("--lora", "low=x.safetensors"), "x.safetensors: no such file"),
         (
             ("--lora", "low=model/dit_low_noise.safetensors"),

@@ -155,7 +155,7 @@ def test_unreadable_files_are_told_by_name(tmp_path, name, content, fragment):
 def test_missing_file_directory_and_stray_word_are_told(tmp_path):
     assert "no such file" in one_line(lambda: load_storyboard(tmp_path / "x.toml"))
     assert "no such file" in one_line(lambda: load_storyboard("my scene.toml"))
-    assert "directory" in one_line(lambda: load_storyboard(str(tmp_path)))
+    assert "this is a folder" in one_line(lambda: load_storyboard(str(tmp_path)))
     assert "write a prompt" in one_line(lambda: load_storyboard("a/fox"))
     one_line(lambda: load_storyboard(""))
     one_line(lambda: load_storyboard("\0.toml"))
