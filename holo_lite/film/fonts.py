@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
@@ -93,7 +94,8 @@ class Typeface:
 def has(font: Font, character: str) -> bool:
     """Whether a font has a character: it draws something else for it than for what it lacks."""
     try:
-        drawn, lacking = font.getmask(character), font.getmask(IN_NO_FONT)
+        drawn: Any = font.getmask(character)
+        lacking: Any = font.getmask(IN_NO_FONT)
     except (OSError, UnicodeError, ValueError):
         return False
     return (drawn.size, bytes(drawn)) != (lacking.size, bytes(lacking))

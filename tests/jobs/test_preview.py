@@ -232,8 +232,8 @@ def test_closing_the_previews_closes_the_run(pipeline, tmp_path):
 
 def test_the_command_draws_previews_only_where_asked_or_watched(run, tmp_path):
     words = ("--height", 16, "--width", 16, "--steps", 2, "--cfg", 1, "--frames", 9)
-    assert run("generate", "a road", *words, "--out", "a.mp4").code == 0
-    assert not (tmp_path / "a-preview.png").exists()
+    assert run("generate", "a road", *words, "--out", "b.mp4").code == 0
+    assert not (tmp_path / "b-preview.png").exists()
     outcome = run("generate", "a road", *words, "--out", "a.mp4", "--preview", 1)
     assert (outcome.code, outcome.out) == (0, "")
     lines = [line for line in outcome.err.splitlines() if line.startswith("preview ")]
