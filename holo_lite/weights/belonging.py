@@ -22,12 +22,22 @@ MOST_TOKENS = 2**26  # bytes of a tokenizer.json
 
 def may_be_expert(path: Path) -> bool:
     """Whether a file holds an expert for text, not an adapter or an expert of another model."""
+    named = _named_as_ours(path)
+    return named is None or ("patch_embedding.weight" in named and other_network(named) is None)
+
+
+def is_other_expert(path: Path) -> bool:
+    """Whether a file holds an expert of another model, by channels or tensors that this one has not."""
+    named = _named_as_ours(path)
+    return named is not None and other_network(named) is not None
+
+
+def _named_as_ours(path: Path) -> Mapping[str, tuple[int, ...]] | None:
     shapes = _shapes(path)
     if shapes is None:
-        return True
+        return None
     own = own_names(shapes)
-    named = {own[name]: shape for name, shape in shapes.items()}
-    return "patch_embedding.weight" in named and other_network(named) is None
+    return {own[name]: shape for name, shape in shapes.items()}
 
 
 def may_be_encoder(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from holo_lite.config import ATTENTIONS, Attention, Expert
 from holo_lite.errors import CheckpointError
 from holo_lite.system.units import bytes_text
-from holo_lite.weights.belonging import may_be_expert
+from holo_lite.weights.belonging import is_other_expert, may_be_expert
 from holo_lite.weights.candidate import EXACT, Candidate, Choice, choose
 from holo_lite.weights.file_names import DIFFUSERS_STEM, is_network, outwards, squeezed, stem, traits
 from holo_lite.weights.survey import Survey
@@ -123,12 +123,10 @@ def _candidate(root: Path, path: Path) -> Iterator[tuple[Expert, Candidate]]:
 
 
 def _is_first_of_its_kind(path: Path) -> bool:
-    """Whether a diffusers file is one of a pair of experts; an index of shards goes before a file next to it."""
+    """Whether it is no diffusers file next to an index of shards, which goes first."""
     if stem(path.name) != DIFFUSERS_STEM:
         return True
     index = path.with_name(f"{DIFFUSERS_STEM}.safetensors.index.json")
-    if path.parent.name == "transformer" and not path.parent.with_name("transformer_2").is_dir():
-        return False
     return path == index or not index.is_file()
 
 
@@ -137,8 +135,8 @@ def _kept(pool: Candidates, keep: Callable[[Candidate], bool]) -> Candidates:
 
 
 def _path(choice: Choice) -> Path | None:
-    """What is chosen, else the first that is of another model."""
-    first = choice.chosen or next(iter(choice.others), None)
+    """What is chosen, else the first that is an expert of another model."""
+    first = choice.chosen or next((other for other in choice.others if is_other_expert(other.path)), None)
     return first.path if first is not None else None
 
 

@@ -241,7 +241,7 @@ def diffusers_name(name):
         ("sparse_high_noise.safetensors", lambda name: f"model.diffusion_model.{name}"),
         ("transformer/diffusion_pytorch_model.safetensors", diffusers_name),
         ("sparse_high_noise.pth", lambda name: name),
-        ("Wan2.2-T2V-HighNoise.safetensors", lambda name: name),
+        ("HoloCine-Sparse-HighNoise.safetensors", lambda name: name),
     ],
     ids=["prefix", "diffusers", "pickle", "any name"],
 )
@@ -284,7 +284,7 @@ def test_diffusers_folders_with_shards_and_all_their_files_are_recorded(source, 
     }
     (home / "vae" / "config.json").write_text(json.dumps(config))
     shutil.copy(source / "tokenizer.json", home)
-    events = convert(home, tmp_path / "out")
+    events = convert(home, tmp_path / "out", attention="sparse")  # the names do not tell it
     found, expected = contents(tmp_path / "out"), contents(models("nf4"))
     assert {name for name in found if found[name] != expected[name]} <= {
         FILE_NAME,
@@ -359,7 +359,7 @@ def write_gguf(path, weights):
 
 def test_gguf_found_by_name_is_unpacked_and_packed_again(own, tmp_path):
     (own / "sparse_high_noise.safetensors").unlink()
-    numbers = write_gguf(own / "Wan2.2-T2V-A14B-HighNoise-Q4_K_M.gguf", expert_weights())
+    numbers = write_gguf(own / "HoloCine-Sparse-HighNoise-Q4_K_M.gguf", expert_weights())
     convert(own, tmp_path / "out", "qint8", roles=("high_noise",))
     found = stored(tmp_path / "out", "high_noise")
     expected = {}
@@ -369,7 +369,7 @@ def test_gguf_found_by_name_is_unpacked_and_packed_again(own, tmp_path):
         else:
             expected[name] = weight.to(BF16)
     same(found, expected)
-    assert read_manifest(tmp_path / "out").sources[0].file == "Wan2.2-T2V-A14B-HighNoise-Q4_K_M.gguf"
+    assert read_manifest(tmp_path / "out").sources[0].file == "HoloCine-Sparse-HighNoise-Q4_K_M.gguf"
 
 
 def test_full_experts(own, tmp_path):
@@ -524,7 +524,7 @@ def test_a_missing_file_is_named(own, tmp_path, missing, said):
 def test_another_architecture_is_told(own, tmp_path):
     weights = expert_weights() | {"img_emb.proj.0.weight": torch.zeros(4, dtype=BF16)}
     replace_expert(own, "sparse_high_noise.safetensors", weights)
-    assert "it holds the unknown img_emb.proj.0.weight" in refused(lambda: plan(own, tmp_path / "out"))
+    assert "it is of Wan 2.1 I2V, with img_emb.proj.0.weight" in refused(lambda: plan(own, tmp_path / "out"))
     wider = DiTConfig(dim=384, num_heads=3, ffn_dim=320, num_layers=2, text_dim=64)
     save_file(expert_weights(sizes=wider), own / "sparse_high_noise.safetensors")
     assert "has other sizes than sparse_high_noise.safetensors" in refused(lambda: plan(own, tmp_path / "out"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from small_model import random_model
-from whole_models import PUBLISHED as SIZES
+from whole_models import PUBLISHED as SIZES, write_vocabulary
 
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.folder import open_folder
@@ -39,7 +39,7 @@ def write_source(folder, variant="sparse"):
         save_file(expert_weights(seed), folder / f"{variant}_{noise}.safetensors")
     torch.save(encoder_weights(), folder / "models_t5_umt5-xxl-enc-bf16.pth")
     torch.save(vae_weights(), folder / "Wan2.1_VAE.pth")
-    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    write_vocabulary(folder / "tokenizer.json", len(encoder_weights()["token_embedding.weight"]))
     return folder
 
 

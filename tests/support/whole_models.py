@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from small_model import random_model
+from tokenizers import Tokenizer, models, processors
 
 from holo_lite.config import DiTConfig
 
@@ -44,6 +45,16 @@ def write_published_model(folder, tokenizer):
     torch.save(load_file(DATA / "vae.safetensors"), wan / "Wan2.1_VAE.pth")
     shutil.copy(tokenizer, wan / "google" / "umt5-xxl" / "tokenizer.json")
     return folder
+
+
+def write_vocabulary(path, size):
+    """A tokenizer.json of so many words, which ends a prompt as umt5's does."""
+    words = {"<pad>": 0, "</s>": 1} | {f"w{index}": index for index in range(2, size)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return path
 
 
 def _text_encoder():

@@ -10,9 +10,8 @@ from conversions import expert_weights
 from hypothesis import given, strategies as st
 from safetensors.torch import save_file
 from tensor_files import refusal
-from tokenizers import Tokenizer, models, processors
 from toy_files import toy_model
-from whole_models import write_published_model
+from whole_models import write_published_model, write_vocabulary
 
 from holo_lite.opening.checks import check_runnable, find_model
 from holo_lite.text.vocabulary import check_tokenizer
@@ -198,19 +197,8 @@ def models_folder(tmp_path, umt5_tokenizer_path):
     return write_published_model(tmp_path / "models", umt5_tokenizer_path)
 
 
-def vocabulary(path, size, **first):
-    """A tokenizer of so many tokens, which ends a prompt as umt5's does."""
-    words = {"<pad>": 0, "</s>": 1, **first}
-    words |= {f"w{index}": index for index in range(size) if index not in words.values()}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(path))
-    return path
-
-
 def test_a_tokenizer_must_be_as_long_as_the_encoders_table(tmp_path):
-    path = vocabulary(tmp_path / "tokenizer.json", 1000)
+    path = write_vocabulary(tmp_path / "tokenizer.json", 1000)
     for rows in (1000, 1024, 1127):
         check_tokenizer(path, rows)
     for rows in (999, 1128, 256384):
@@ -223,12 +211,12 @@ def test_umt5s_tokenizer_is_known_by_its_words_too(tmp_path, umt5_tokenizer_path
     whole = json.loads(umt5_tokenizer_path.read_text(encoding="utf-8"))
     (tmp_path / "again.json").write_text(json.dumps(whole))  # the same vocabulary in other bytes
     check_tokenizer(tmp_path / "again.json", 256384)
-    wrong = vocabulary(tmp_path / "tokenizer.json", 256300)
+    wrong = write_vocabulary(tmp_path / "tokenizer.json", 256300)
     assert "is not the umt5 tokenizer" in refusal(wrong, lambda path: check_tokenizer(path, 256384))
 
 
 def test_another_models_tokenizer_and_folders_are_passed_over(models_folder):
-    vocabulary(models_folder / "FLUX.1-dev" / "tokenizer_2" / "tokenizer.json", 320)
+    write_vocabulary(models_folder / "FLUX.1-dev" / "tokenizer_2" / "tokenizer.json", 320)
     for folder, config in (("vae", {"_class_name": "AutoencoderKL"}), ("text_encoder", {"model_type": "clip"})):
         (models_folder / "FLUX.1-dev" / folder).mkdir()
         (models_folder / "FLUX.1-dev" / folder / "config.json").write_text(json.dumps(config))
@@ -241,6 +229,15 @@ def test_another_models_tokenizer_and_folders_are_passed_over(models_folder):
         )
     )
     assert "it has 320 tokens, the encoder 256384 rows" in message
+
+
+def test_a_transformer_of_another_model_is_not_taken_for_an_expert(models_folder):
+    other = models_folder / "FLUX.1-dev" / "transformer" / "diffusion_pytorch_model.safetensors"
+    other.parent.mkdir(parents=True)
+    save_file({"transformer_blocks.0.attn.to_q.weight": torch.zeros(4, 4)}, other)
+    high = open_model(models_folder).high_noise
+    high.unlink()
+    assert "has no sparse_high_noise.safetensors" in refusal(models_folder, open_model)
 
 
 FOREIGN = {
