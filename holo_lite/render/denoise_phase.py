@@ -68,9 +68,9 @@ class Denoiser:
         retry = OomRetry(self.setup.device, _one_down, self.keep)
         with self.setup.stream(self._forwards(plan), self.cancel) as experts:
             while True:
-                with retry, closing(self._steps(experts, plan)) as steps:
+                with retry, closing(profiled(self._steps(experts, plan), self.done)) as steps:
                     start = time.perf_counter()
-                    for progress in profiled(steps, self.done):
+                    for progress in steps:
                         waited = experts.waited()  # and with it the step is done
                         seconds = time.perf_counter() - start
                         plan = self._take(progress, plan)

@@ -1,67 +1,75 @@
-"""A trace of chosen denoising steps, for whoever looks for lost time: `HOLO_LITE_PROFILE=trace.json`.
+"""A profile of chosen steps of a run: `HOLO_LITE_PROFILE=trace.json`, for chrome://tracing or ui.perfetto.dev.
 
-`HOLO_LITE_PROFILE_STEPS`, such as ``2-3``, says which, counted from 1. The file is in Chrome's format: open it in
-https://ui.perfetto.dev. Without the variable nothing of the profiler is imported.
+The second and third step are recorded, or those that `HOLO_LITE_PROFILE_STEPS` names (`5`, `2-3`): the first also
+fetches weights and lets libraries choose their kernels. A step that fails for want of memory is recorded again when
+it is repeated. Recording slows a step down and takes some hundred megabytes of main memory at full size.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+import re
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
-
-import torch
 
 from holo_lite.errors import SettingsError
+from holo_lite.sampling.sampler import Progress
 
-PROFILE, STEPS = "HOLO_LITE_PROFILE", "HOLO_LITE_PROFILE_STEPS"
-AFTER_WARMING = "2-3"  # the first step also opens the weights
-T = TypeVar("T")
+PATH, STEPS = "HOLO_LITE_PROFILE", "HOLO_LITE_PROFILE_STEPS"
+DEFAULT = "2-3"
+
 logger = logging.getLogger(__name__)
 
+Steps = Generator[Progress, None, None]
 
-def profiled(steps: Iterator[T], done: int) -> Iterator[T]:
-    """The steps as they are, or with those that the environment names profiled. `done` were computed before.
 
-    Raises `SettingsError` for what names no steps.
+def profiled(steps: Steps, done: int) -> Steps:
+    """The same steps, of which the chosen ones are recorded if the environment asks for it.
+
+    done: how many steps came before these. Raises `SettingsError` for steps that are none.
     """
-    path = os.environ.get(PROFILE)
-    return _profiled(steps, done, Path(path), *_range(os.environ.get(STEPS, AFTER_WARMING))) if path else steps
+    path = os.environ.get(PATH)
+    return _recorded(steps, done, Path(path), chosen(os.environ.get(STEPS, DEFAULT))) if path else steps
 
 
-def _range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    try:
-        found = int(first), int(last or first)
-    except ValueError:
-        found = 0, 0
-    if not 1 <= found[0] <= found[1]:
-        raise SettingsError(f"{STEPS} '{text}': give a step or two of them, such as 2-3")
-    return found
+def chosen(text: str) -> range:
+    """Numbers of steps, from 1 on: `5` or `2-3`. Raises `SettingsError` for anything else."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= first <= last:
+        raise SettingsError(f"{STEPS} '{text}': is not a step or a range of steps; write 5 or 2-3")
+    return range(first, last + 1)
 
 
-def _profiled(steps: Iterator[T], done: int, path: Path, first: int, last: int) -> Iterator[T]:
+def _recorded(steps: Steps, done: int, path: Path, wanted: range) -> Steps:
+    from torch.profiler import record_function
+
+    begin = max(wanted[0], done + 1)
+    with closing(steps), ExitStack() as recording:
+        for number in count(done + 1):
+            if number == begin and number in wanted:
+                recording.enter_context(_recording(path))
+            with record_function(f"step {number}"):
+                progress = next(steps, None)
+            if progress is None:
+                return
+            if number == wanted[-1]:
+                recording.close()
+            yield progress
+
+
+@contextmanager
+def _recording(path: Path) -> Iterator[None]:
+    """Record what is computed meanwhile, and write it unless that fails."""
+    from torch import cuda
     from torch.profiler import ProfilerActivity, profile
 
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    watching, number = ExitStack(), done
-    trace = profile(activities=kinds)
-    try:
-        while True:
-            if number + 1 == first:
-                watching.enter_context(trace)
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            number += 1
-            if number == last and first > done:
-                watching.close()
-                trace.export_chrome_trace(str(path))
-                logger.info("steps %d to %d are traced in %s", first, last, path)
-            yield step
-    finally:
-        watching.close()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda.is_available() else [])]
+    with profile(activities=activities, record_shapes=True) as found:
+        yield
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.export_chrome_trace(str(path))
+    logger.info("the profile of the chosen steps is in %s", path)

@@ -235,9 +235,9 @@ def test_a_transformer_of_another_model_is_not_taken_for_an_expert(models_folder
     other = models_folder / "FLUX.1-dev" / "transformer" / "diffusion_pytorch_model.safetensors"
     other.parent.mkdir(parents=True)
     save_file({"transformer_blocks.0.attn.to_q.weight": torch.zeros(4, 4)}, other)
-    high = open_model(models_folder).high_noise
+    high = find_model(models_folder).high_noise
     high.unlink()
-    assert "has no sparse_high_noise.safetensors" in refusal(models_folder, open_model)
+    assert "has no sparse_high_noise.safetensors" in refusal(models_folder, find_model)
 
 
 FOREIGN = {
