@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
     """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
+    from holo_lite.film.video import check_writable
     from holo_lite.runs.own import refuse_another_video, video_at
 
+    check_writable(video)  # a name that no video can have
     if video_at(video, settings).state == "own":
         tell(f"done already   {video}", err=True)
         return True

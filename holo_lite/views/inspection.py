@@ -163,17 +163,19 @@ def _video(path: Path) -> Iterator[str]:
     from holo_lite.film.video import probe, read_metadata
 
     text, info = read_metadata(path), probe(path)
-    yield f"# {path.name}: {info.width}×{info.height}, {_length(info.frames, float(info.fps))}"
+    measures = f"# {path.name}: {info.width}×{info.height}, {_length(info.frames, float(info.fps))}"
     try:
         settings = SETTINGS.read(text, to_run=False)
         check_words(settings)
     except LaterRecordError:
+        yield measures
         yield from as_written(text)
         return
     except RecordError as error:
         raise OutputError(f"{path}: carries no settings of a holo-lite run ({error})") from error
     except HoloError as error:
         raise OutputError(f"{path}: {error}") from error
+    yield measures
     yield from _made(settings)
     yield ""
     # The negative prompt goes into the file: not every shell can quote it.

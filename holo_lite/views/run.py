@@ -120,8 +120,8 @@ def _lines(event: Event) -> Iterator[str]:
         case Finished(video, sheet, settings):
             if settings.cache != OFF:
                 yield _skipped(settings)
-            yield f"video          {video}"
-            yield f"contact sheet  {sheet}"
+            yield from (f"video          {path}" for path in (video,) if path is not None)
+            yield from (f"contact sheet  {path}" for path in (sheet,) if path is not None)
 
 
 def _resolved(event: Resolved) -> Iterator[str]:

@@ -131,8 +131,8 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
         "note: length 10 → 9 frames",
         "note: cut 6 → 5",
     ]
-    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GB of RAM, model in bf16: all blocks stay", lines[4])
-    assert re.fullmatch(r"plan: at most \S+ MB of cpu memory, 5 of 5 blocks resident, both .*", lines[5])
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GiB of RAM, model in bf16: all blocks stay", lines[4])
+    assert re.fullmatch(r"plan: at most \S+ MiB of cpu memory, 5 of 5 blocks resident, both .*", lines[5])
     assert lines[6:8] == ["reading the prompt", "denoising"]
     assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[8])
     assert lines[9] == "decoding and writing"

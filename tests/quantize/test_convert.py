@@ -723,7 +723,7 @@ def test_above_the_bound_it_warns_and_names_the_tensors(own, models, tmp_path, s
 def test_many_warnings_are_counted_not_listed(own, tmp_path, strict, models):
     errors = all_errors(models("int8"))
     strict(min(errors) * 0.999)
-    warned = [note for note in notes(convert(own, tmp_path / "out", "int8")) if note.startswith("above")]
+    warned = [note for note in notes(convert(own, tmp_path / "out", "int8")) if note.startswith("slightly")]
     assert len(warned) == job.NAMED + 1
     assert (
         warned[-1] == f"slightly less accurate than usual: {len(errors) - job.NAMED} more, listed in quality.json"
