@@ -18,12 +18,13 @@ LATENT_TENSORS = ("conv2.bias", "post_quant_conv.bias")  # of the VAE, in the or
 EMBEDDING_TENSORS = ("token_embedding.weight", "shared.weight", "encoder.embed_tokens.weight", "token_embd.weight")
 UMT5_ROWS = 256_384
 MOST_TOKENS = 2**26  # bytes of a tokenizer.json
+EXPERT_TENSORS = ("patch_embedding.weight", "blocks.0.self_attn.q.weight")  # an adapter has neither, whole
 
 
 def may_be_expert(path: Path) -> bool:
     """Whether a file holds an expert for text, not an adapter or an expert of another model."""
     named = _named_as_ours(path)
-    return named is None or ("patch_embedding.weight" in named and other_network(named) is None)
+    return named is None or (any(name in named for name in EXPERT_TENSORS) and other_network(named) is None)
 
 
 def is_other_expert(path: Path) -> bool:
