@@ -309,8 +309,8 @@ def test_on_a_cpu_auto_is_the_plain_way_without_a_word():
     found = choose_computing(ComputeOptions(), CONFIG, device=CPU, dtype=torch.float32)
     assert (found.record, found.lines) == (PLAIN, ())
     assert found.compute.attention is equations.attention
-    asked = choose_computing(found.said, CONFIG, device=CPU, dtype=torch.float32)
-    assert (asked.record, asked.said) == (found.record, ComputeOptions("sdpa", "bf16", "off"))
+    asked = choose_computing(found.choice, CONFIG, device=CPU, dtype=torch.float32)
+    assert (asked.record, asked.choice) == (found.record, ComputeOptions("sdpa", "bf16", "off"))
     assert asked.lines[0] == "kernel sdpa: as asked"
     assert len(asked.lines) == 3
 

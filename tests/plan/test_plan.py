@@ -408,7 +408,7 @@ def test_a_refusal_names_what_fits():
         Problem(find_profile("6gb"), SIZES["nf4"], MINUTE),
         stretched(MINUTE.layout, (int(frames.split()[0]) - 1) // 4 + 1),
     )
-    height, width = map(int, size.split("x"))
+    width, height = map(int, size.split("×"))
     assert shorter.fits()
     assert make_plan(find_profile("6gb"), SIZES["nf4"], clip(961, 16, height, width))
     assert make_plan(find_profile("8gb"), SIZES["nf4"], MINUTE)

@@ -16,7 +16,7 @@ NAMES = (
     *("storyboard.toml", "storyboard.json", "storyboard.txt", "prompt", "profile", "recipe", "safetensors"),
     *("safetensors header", "index.json", "gguf", "pth", "lora", "lora.pth", "dit_config", "defaults.json"),
     *("vae config", "tokenizer", "cache folder", "colours", "mp4"),
-    *("manifest", "settings", "run.json", "state", "rates", "kernels", "prompt cache", "video settings"),
+    *("manifest", "settings", "run.json", "rates", "kernels", "prompt cache", "video settings"),
 )
 
 

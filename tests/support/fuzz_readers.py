@@ -131,8 +131,6 @@ def _records(folder):
     yield Reader(
         "run.json", "r.run/run.json", (_run_record(),), lambda path: RunFolder(path.parent).record(), "json"
     )
-    state = save({"latents": torch.zeros(16, 1, 2, 2)}, metadata={"state": json.dumps({"version": 1, "run": ""})})
-    yield Reader("state", "r.run/state.safetensors", (state,), lambda path: RunFolder(path.parent).state())
     rates = json.dumps({"key": [1.0, 2.0]}).encode()
     yield Reader("rates", "rate.json", (rates,), _rates, "json")
     kernels = json.dumps({"key": {"seconds": {"sdpa": 0.5}, "refused": {}}}).encode()
@@ -224,14 +222,7 @@ def _settings(path):
 
 
 def _run_record():
-    record = {
-        "holo_lite_run": 1,
-        "settings": json.loads(SETTINGS.to_json()),
-        "plan": {},
-        "opening": {},
-        "out": "a.mp4",
-    }
-    return json.dumps({**record, "circumstances": {"torch": "2"}}).encode()
+    return (DATA.parent / "records" / "v1" / "run-nf4.json").read_bytes()
 
 
 def _pth(content):
