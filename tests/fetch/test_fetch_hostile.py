@@ -96,7 +96,7 @@ def test_a_list_that_is_none_is_one_line(monkeypatch, answer):
     [{"Content-Range": f"bytes 0-1/{'9' * 5000}"}, {"Content-Length": "9" * 5000}, {"Content-Length": "x"}],
 )
 def test_a_length_that_is_no_number_is_one_line(headers):
-    with pytest.raises(FetchError, match="5000 are listed"):
+    with pytest.raises(FetchError, match="lists 5000"):
         _begin(LISTED, headers)
 
 

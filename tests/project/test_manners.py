@@ -20,7 +20,7 @@ ABOVE = ("cli", "holo_lite.commands.quantize", "holo_lite.commands")  # where a 
 LIBRARY = [name for name in SOURCES if name not in ABOVE and not name.startswith("holo_lite.commands.")]
 QUIET = "holo_lite.system.quiet"  # the one module that touches another library's logger, and puts it back
 
-INTERNAL = {"ClosedError", "PinError"}  # between modules: caught by the streamer and by the ladder
+INTERNAL = {"Cancelled", "ClosedError", "PinError"}  # a wish; and what the streamer and the ladder catch
 BY_PROTOCOL = {"AssertionError", "AttributeError"}  # our own mistakes, and what Python asks of `__getattr__`
 CAUGHT = {
     "OSError",
@@ -136,9 +136,13 @@ def test_the_log_tells_what_was_given_up(caplog):
 
 def drawn():
     """The tree of the docstring: each error with its parent."""
-    lines = [line for line in errors.__doc__.splitlines() if re.match(r"\s+([├└]── )?\w+Error ", line)]
-    root, *children = [re.search(r"(\w+Error) ", line)[1] for line in lines]
-    return {root: "Exception", **dict.fromkeys(children, root)}
+    found, above = {}, ["Exception"]
+    for line in errors.__doc__.splitlines():
+        if (match := re.match(r"    ((?:│   )*)([├└]── )?(\w+Error) ", line)) and "(in `" not in line:
+            depth = len(match[1]) // 4 + bool(match[2])
+            found[match[3]] = above[depth]
+            above[depth + 1 :] = [match[3]]
+    return found
 
 
 def test_the_tree_is_drawn_as_it_stands():
