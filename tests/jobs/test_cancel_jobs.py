@@ -10,7 +10,7 @@ from hub_server import Fault, hub_server
 from test_convert_interrupted import journalled
 from test_fetch import BYTES, HIGH, nobody, order_of, repositories  # noqa: F401 - nobody is a fixture
 
-from holo_lite import Options, Pipeline, StepDone, Studio, find_items, render_batch
+from holo_lite import ModelOptions, Options, Pipeline, StepDone, Studio, find_items, render_batch
 from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.commands.stopping import Stop, token
 from holo_lite.evaluation.run import EvaluationStarted, StoryboardJudged, evaluate
@@ -175,7 +175,7 @@ SAID = Options(height=16, width=16, steps=2, cfg=1.0, frames=9)
 
 @pytest.fixture(scope="module")
 def tiny():
-    return Pipeline.load(device="cpu")
+    return Pipeline.load(options=ModelOptions(device="cpu"))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from durable import recorded
 
-from holo_lite import Options, Pipeline, Shot, Storyboard
+from holo_lite import ModelOptions, Options, Pipeline, Shot, Storyboard
 
 BOARD = Storyboard("[character1] is a red circle.", (Shot("Wide shot of [character1]."), Shot("Close-up.")))
 SMALL = Options(frames=5, height=16, width=16, steps=2, cfg=1.0)
@@ -10,7 +10,9 @@ SMALL = Options(frames=5, height=16, width=16, steps=2, cfg=1.0)
 
 def test_a_run_is_removed_once_its_video_and_sheet_are_on_the_disk(tmp_path, monkeypatch):
     video = tmp_path / "new" / "v.mp4"
-    events = Pipeline.load(device="cpu").generate(BOARD, video, SMALL, run=tmp_path / "new" / "v.mp4.run")
+    events = Pipeline.load(options=ModelOptions(device="cpu")).generate(
+        BOARD, video, SMALL, run=tmp_path / "new" / "v.mp4.run"
+    )
     calls = recorded(monkeypatch)
     list(events)
     written = calls.index("replace v.mp4"), calls.index("replace v.png")

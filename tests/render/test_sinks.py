@@ -9,6 +9,7 @@ from holo_lite import FilmSink, MemorySink, Options, Pipeline, RawSink, RunSetti
 from holo_lite.errors import OutputError
 from holo_lite.events import Finished, FrameDone, LatentsDone, SteppedDown, finish, latents_of
 from holo_lite.render.decode_phase import FrameDecoder
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 BOARD = Storyboard("[character1] is a red square.", (Shot("wide", frames=5), Shot("close", frames=4)))
 SMALL = Options(height=32, width=64, steps=2, seed=3)
@@ -72,6 +73,7 @@ def test_an_attempt_that_failed_leaves_no_frame(pipeline, tmp_path, monkeypatch,
                 raise torch.OutOfMemoryError("no room")
             yield frame
 
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path.parent / f"cache-{kind}"))  # or the smaller plan is remembered
     monkeypatch.setattr(FrameDecoder, "frames", failing)
     monkeypatch.setattr("holo_lite.render.decode_phase.smaller_tile", lambda *_: (8, 8))
     sink = {"film": FilmSink.at(tmp_path / "a.mp4"), "memory": MemorySink(), "raw": RawSink(tmp_path / "a.rgb")}[

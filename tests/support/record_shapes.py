@@ -15,7 +15,7 @@ from holo_lite.settings import SETTINGS
 from holo_lite.system.records import Origin
 from holo_lite.weights.manifest import MANIFEST
 
-FILE = Path(__file__).parent / "records" / "shapes.json"
+FILE = Path(__file__).parents[1] / "records" / "shapes.json"
 CODECS = (SETTINGS, RECORD, STATE_FACTS, MANIFEST)
 
 
