@@ -187,7 +187,7 @@ def boards(tmp_path):
 
 def test_a_batch_ends_within_a_block_and_goes_on_in_the_midst_of_its_video(tiny, boards, tmp_path, monkeypatch):
     items, cancel, forward = find_items(boards, tmp_path / "out"), Cancel(), Block.forward
-    begun, blocks = [], len(tiny.folder.experts) and tiny.sizes.config.num_layers
+    begun, blocks = [], len(tiny.model.folder.experts) and tiny.model.sizes.config.num_layers
 
     def watched(*given):
         begun.append(cancel.is_cancelled)
@@ -221,7 +221,7 @@ def test_an_evaluation_ends_before_its_next_storyboard(tiny):
         if isinstance(event, StoryboardJudged):
             from_another_thread(cancel)
 
-    seen = cancelled(evaluate(Studio.open(tiny), None, 5, small, cancel), judged)
+    seen = cancelled(evaluate(Studio(tiny), None, 5, small, cancel=cancel), judged)
     assert [type(event) for event in seen] == [EvaluationStarted, StoryboardJudged]
 
 
