@@ -195,7 +195,7 @@ def _check_finished(conversion: Conversion, journal: Journal, cancel: Cancel) ->
     """Hash the shards that were finished; those that changed since will be written again."""
     planned = conversion.shards
     total = sum(record["nbytes"] for record in journal.shards.values())
-    yield PhaseStarted("check", total)
+    yield PhaseStarted("check", total, subject="finished files")
     done = 0
     for file, record in list(journal.shards.items()):
         path = conversion.out / file

@@ -314,7 +314,9 @@ def test_scaled_8_bit_experts_are_to_be_converted_and_every_command_agrees(run, 
     for path, seed in zip(found.experts.values(), itertools.count()):
         save_file(scaled(expert_weights(seed)), path)
     check_message = refusal(found.high_noise, lambda _: check_runnable(find_model(models_folder)))
-    assert check_message.endswith("is packed in a way that cannot run; convert it with holo-lite quantize")
+    assert check_message.endswith(
+        "is packed in a form that cannot run directly; convert it with holo-lite quantize"
+    )
     assert run("inspect", models_folder).code == 0
     assert run("plan", "A man walks", "--model", models_folder, "--gpu", "RTX 4090").code == 2
     assert run("quantize", models_folder, models_folder.parent / "q", "--scheme", "bf16").code == 0
