@@ -296,10 +296,10 @@ def test_another_model_is_refused_and_nothing_is_lost(toy, toy_copy, cache, tmp_
         path.write_bytes(path.read_bytes()[:-1] + b"\1")
     said = {"dtype": {"dtype": "bf16"}, "attention": {"attention": "full"}, "weights": {}}[change]
     other = Pipeline.load(toy_copy if change == "weights" else toy_model(cache), ModelOptions(**said))
-    named = {"dtype": "dtype fp32, not bf16", "attention": "attention sparse, not full"}.get(change)
+    named = {"dtype": "dtype fp32, now bf16", "attention": "attention sparse, now full"}.get(change)
     with pytest.raises(RunError) as caught:
         other.resume(tmp_path / "a.mp4")
-    told = named or f"model {toy.model.fingerprint}, not {other.model.fingerprint}"
+    told = named or f"model {toy.model.fingerprint}, now {other.model.fingerprint}"
     path = tmp_path / "a.mp4.run"
     assert str(caught.value) == f"{path}: was begun with another model ({told}); give that model"
     assert RunFolder(path).state()[0].done == 2
@@ -307,11 +307,11 @@ def test_another_model_is_refused_and_nothing_is_lost(toy, toy_copy, cache, tmp_
 
 def test_other_threads_are_told_and_the_run_goes_on(toy, tmp_path, monkeypatch):
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr("holo_lite.opening.model.OpenedModel.threads", 2)
     events = list(begin(toy, tmp_path / "a.mp4"))
-    assert events[1].changes == ("threads 1, now 64",)
+    assert events[1].changes == ("threads 1, now 2",)
     made_with = RunSettings.from_json(read_metadata(tmp_path / "a.mp4")).made_with
-    assert made_with.endswith("; after step 2: threads 1, now 64")
+    assert made_with.endswith("; after step 2: threads 1, now 2")
     assert isinstance(events[-1], Finished)
 
 
