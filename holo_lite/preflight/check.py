@@ -124,9 +124,12 @@ def tokenizer_of(folder: ModelFolder | None, file: Path | None) -> PromptTokeniz
 
 def named_model(path: Path | None, attention: Attention | None = None) -> ModelFolder | None:
     """A model's folder, if one is named. Raises `CheckpointError`."""
+
+    if path is None:
+        return None
     from holo_lite.opening.checks import find_model  # PyTorch, which a storyboard alone need not wait for
 
-    return find_model(path, attention) if path else None
+    return find_model(path, attention)
 
 
 def _shots(board: Storyboard, timeline: Timeline, fps: float, tokens: Tokens | None) -> tuple[ShotLine, ...]:
