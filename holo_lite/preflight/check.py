@@ -124,7 +124,6 @@ def tokenizer_of(folder: ModelFolder | None, file: Path | None) -> PromptTokeniz
 
 def named_model(path: Path | None, attention: Attention | None = None) -> ModelFolder | None:
     """A model's folder, if one is named. Raises `CheckpointError`."""
-
     if path is None:
         return None
     from holo_lite.opening.checks import find_model  # PyTorch, which a storyboard alone need not wait for
