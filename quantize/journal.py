@@ -18,6 +18,7 @@ from typing import Any
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import OutputError, RecordError
+from holo_lite.reading import read_bytes
 from holo_lite.system.json_tree import check, parse
 from holo_lite.system.records import Natural, convert
 from holo_lite.system.whole_files import refuse_link
@@ -108,7 +109,7 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Lines up to the first that a crash tore, and how many bytes they are."""
     lines: list[dict[str, Any]] = []
     whole = 0
-    for raw in path.read_bytes().splitlines(keepends=True):
+    for raw in read_bytes(path).splitlines(keepends=True):
         try:
             line = parse(raw)
             check(line, finite=False)  # an error may be NaN, and is judged when all is done

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading import read_bytes
 from holo_lite.weights.header import read_header
 
 SETTINGS_KEY = "lora_adapter_metadata"  # where diffusers keeps an adapter's settings in a safetensors header
@@ -73,7 +74,7 @@ def _beside(path: Path, ranks: Collection[int]) -> dict[str, object]:
     beside = path.parent / SETTINGS_FILE
     if not beside.is_file():
         return {}
-    settings = _table(beside, beside.read_text(encoding="utf-8", errors="replace"))
+    settings = _table(beside, read_bytes(beside).decode("utf-8", "replace"))
     rank = settings.get("r")
     return settings if path.stem == PEFT_STEM or (isinstance(rank, int) and rank in ranks) else {}
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
+from holo_lite.reading import read_bytes
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
 from holo_lite.runs.state import (
@@ -157,4 +158,4 @@ class RunFolder:
         return hashlib.sha256(self._text()).hexdigest()
 
     def _text(self) -> bytes:
-        return (self.path / RECORD).read_bytes()
+        return read_bytes(self.path / RECORD)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import RecordError
+from holo_lite.reading import read_bytes
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.system.json_table import ASIDE, JsonTable
 from holo_lite.system.json_tree import parse
@@ -99,7 +100,7 @@ def _is_ours(file: Path, part: CachePart) -> bool:
     if file.stat().st_size > LARGEST_TABLE:
         return False
     try:
-        found = parse(file.read_bytes())
+        found = parse(read_bytes(file))
     except (OSError, RecordError):
         return False
     return isinstance(found, dict) and bool(found) and all(part.keys.fullmatch(key) for key in found)

@@ -16,6 +16,7 @@ from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from holo_lite.errors import RecordError
+from holo_lite.reading import read_bytes
 from holo_lite.system.json_tree import check, parse
 from holo_lite.system.records import convert, plain
 from holo_lite.system.whole_files import write_whole
@@ -48,7 +49,7 @@ class JsonTable(Generic[T]):
 def read(path: Path, kind: Any, what: str) -> Any:
     """What a file of the cache holds, as a `kind`; None if it is not there, or set aside as damaged."""
     try:
-        found = parse(path.read_bytes()) if path.is_file() else None
+        found = parse(read_bytes(path)) if path.is_file() else None
         if found is None:
             return None
         check(found)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
+from holo_lite.reading import read_bytes
 from holo_lite.settings import BUILT_IN, SETTINGS, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
 from holo_lite.story.storyboard import Storyboard
@@ -80,7 +81,7 @@ def _converted(path: Path) -> Iterator[str]:
     except CheckpointError as error:
         if not isinstance(error.__cause__, LaterRecordError):
             raise
-        yield from as_written((path / FILE_NAME).read_bytes())
+        yield from as_written(read_bytes(path / FILE_NAME))
         return
     if manifest.origin.runs_from <= MANIFEST.current.version:
         find_model(path)  # which says what the model lacks
@@ -198,7 +199,7 @@ def _run(path: Path) -> Iterator[str]:
     from holo_lite.runs.sealed import damaged
     from holo_lite.runs.state import steps_done
 
-    text = (path / RUN_RECORD).read_bytes()
+    text = read_bytes(path / RUN_RECORD)
     try:
         record = RECORD.read(text, to_run=False)
     except LaterRecordError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError
+from holo_lite.reading import read_bytes
 from holo_lite.system.json_tree import parse
 from holo_lite.system.records import FIRST, Codec, Natural, Origin
 
@@ -99,7 +100,7 @@ def read_manifest(folder: Path, *, to_run: bool = True) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        found = parse(path.read_bytes())
+        found = parse(read_bytes(path))
     except (OSError, RecordError) as error:
         raise _no_manifest(path) from error
     if not isinstance(found, dict) or MANIFEST.key not in found:
