@@ -24,6 +24,7 @@ from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.colour_fit import fit_colours
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.schemes.registry import find
+from holo_lite.system.outputs import partial_name, write_output
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import (
     FILE_NAME,
@@ -37,7 +38,7 @@ from holo_lite.weights.manifest import (
     StoredTensor,
     read_manifest,
 )
-from holo_lite.weights.shard import ShardWriter, partial_name, write_whole
+from holo_lite.weights.shard import ShardWriter
 from quantize.journal import Journal, hash_file
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint
 from quantize.quality import Quality, relative_error
@@ -148,11 +149,11 @@ def finish(conversion: Conversion, manifest: Manifest) -> None:
     """
     out = conversion.out
     for name, content in conversion.extras.items():
-        write_whole(out / name, content)
+        write_output(out / name, content)
     if VAE in manifest.components:
         colours = fit_colours(out / VAE).as_record()
         manifest = dataclasses.replace(manifest, sections={**manifest.sections, PREVIEW: colours})
-    write_whole(out / FILE_NAME, manifest.to_json().encode())
+    write_output(out / FILE_NAME, manifest.to_json().encode())
     (out / JOURNAL_NAME).unlink(missing_ok=True)
 
 

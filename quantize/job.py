@@ -19,9 +19,9 @@ from holo_lite.opening.options import Loras
 from holo_lite.progress import Note, PhaseEvent, PhaseStarted
 from holo_lite.system.device import pick_device
 from holo_lite.system.folder_lock import holding
+from holo_lite.system.outputs import write_output
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.safetensors_file import SafetensorsFile
-from holo_lite.weights.shard import write_whole
 from quantize.convert import LOCK, Conversion, ConversionFinished, Converted, convert, finish
 from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan
@@ -86,7 +86,7 @@ def _judged(conversion: Conversion, converted: Converted) -> Iterator[Conversion
     quality = judge(conversion, converted)
     yield from _warnings(quality)
     report = quality.to_json().encode()
-    write_whole(conversion.out / REPORT, report)
+    write_output(conversion.out / REPORT, report)
     refuse_bad(quality)
     files = {**converted.manifest.files, REPORT: hashlib.sha256(report).hexdigest()}
     finish(conversion, dataclasses.replace(converted.manifest, files=files))

@@ -20,10 +20,10 @@ from holo_lite.cancel import Cancel
 from holo_lite.errors import OutputError, RecordError
 from holo_lite.reading import read_bytes
 from holo_lite.system.json_tree import check, parse
+from holo_lite.system.outputs import write_output, writing
 from holo_lite.system.records import Natural, convert
 from holo_lite.system.whole_files import refuse_link
 from holo_lite.weights.manifest import JOURNAL
-from holo_lite.weights.shard import write_whole, writing
 
 HASH_PIECE = 16 * 2**20
 
@@ -57,7 +57,7 @@ class Journal:
     def start(cls, folder: Path, begun: Mapping[str, Any]) -> Journal:
         """Begin a journal, in place of any that is there."""
         journal = cls(folder / JOURNAL, begun)
-        write_whole(journal.path, _line({"begun": begun}))
+        write_output(journal.path, _line({"begun": begun}))
         return journal
 
     @classmethod

@@ -24,12 +24,13 @@ from benchmarks import ROOT
 from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, Defaults, DiTConfig
 from holo_lite.model.dit import WanDiT
+from holo_lite.system.outputs import write_output
 from holo_lite.text.encoder_shapes import encoder_shapes
 from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.fill import module_shapes
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, Component, Manifest, Shard, StoredTensor
-from holo_lite.weights.shard import ShardWriter, TensorSpec, write_whole
+from holo_lite.weights.shard import ShardWriter, TensorSpec
 from quantize.convert import Conversion
 from quantize.inputs import plan_conversion
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan
@@ -66,12 +67,12 @@ def write_model(folder: Path, scheme: str, model: Model, say: Say) -> None:
         found[expert] = found["high_noise"]
     if model.encoder is None:
         _write_vae(folder / "vae.safetensors", model.vae)
-        write_whole(folder / FILE_NAME, Manifest(scheme, "sparse", found).to_json().encode())
+        write_output(folder / FILE_NAME, Manifest(scheme, "sparse", found).to_json().encode())
         return
     for name, content in conversion.extras.items():
-        write_whole(folder / name, content)
+        write_output(folder / name, content)
     manifest = Manifest(scheme, "sparse", found, files=conversion.files)
-    write_whole(folder / FILE_NAME, manifest.to_json().encode())
+    write_output(folder / FILE_NAME, manifest.to_json().encode())
 
 
 def _write_component(folder: Path, component: ComponentPlan, pool: torch.Tensor, say: Say) -> Component:

@@ -18,7 +18,8 @@ from holo_lite.evaluation.outcome import Outcome, Verdict
 from holo_lite.evaluation.scores import Estimate, Score, mean, ratios, score_all
 from holo_lite.evaluation.seeds import DEVELOPMENT
 from holo_lite.settings import RunSettings
-from holo_lite.system.whole_files import write_whole
+from holo_lite.system.outputs import write_output, writing
+from holo_lite.system.whole_files import make_folder
 from holo_lite.tiny.drawing import describe
 
 DIGITS = 4  # of a share, in JSON
@@ -108,15 +109,15 @@ def check_place(path: Path) -> None:
     """Make sure, before hours of work, that a file can be written; its folder is made. Raises `OutputError`."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file in it")
-    with _writing(path):
+    with writing(path):
+        make_folder(path.parent)
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def save(path: Path, report: QualityReport, outcomes: Sequence[Outcome]) -> None:
     """Write the record with every storyboard in it. Raises `OutputError`."""
     found = {**report.record(), "each": [_one(each) for each in outcomes]}
-    with _writing(path):
-        write_whole(path, json.dumps(found, ensure_ascii=False, indent=1).encode())
+    write_output(path, json.dumps(found, ensure_ascii=False, indent=1).encode())
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from holo_lite.cancel import Cancel
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import PIECE, Hub
 from holo_lite.fetch.order import Fetched, FetchOrder, OrderItem
-from holo_lite.fetch.transfer import download, writing
+from holo_lite.fetch.transfer import download
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.folder_lock import holding
+from holo_lite.system.outputs import writing
 from holo_lite.system.whole_files import draft
 
 LOCK = ".fetch.lock"

@@ -8,18 +8,17 @@ joined. Everything that comes is hashed on its way, and a file bears its name on
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from holo_lite.errors import FetchError, OutputError
+from holo_lite.errors import FetchError
 from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
+from holo_lite.system.outputs import writing
 from holo_lite.system.units import bytes_text
 from holo_lite.system.whole_files import refuse_link
 
@@ -149,18 +148,3 @@ def _finish(part: TransferPart, target: Path) -> None:
             "and was removed; type the same command again"
         )
     os.replace(part.path, target)
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn what the system says about a failed write at `target` into one line, an `OutputError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutputError(
-                f"{target}: the disk is full; free some space and type the same command to continue"
-            ) from error
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); choose another place"
-        ) from error

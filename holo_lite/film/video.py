@@ -10,7 +10,6 @@ players that take the film for BT.709 shift its colours.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from holo_lite.errors import OutputError
 from holo_lite.reading import open_ordinary
+from holo_lite.system.outputs import failed_write
 from holo_lite.system.whole_files import Draft, make_folder
 
 PIECE = 2**20  # bytes read at once
@@ -211,9 +211,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        if error.errno == errno.ENOSPC:
-            raise OutputError(f"{path}: the disk of {path.parent} is full; free some space") from error
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise failed_write(path, error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from holo_lite.film.tiling import tile_spans
 from holo_lite.story.shots import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from holo_lite.system.records import Positive
 
-PIXELS = PIXELS_PER_LATENT
 LATENT_CHANNELS = 16
 RGB = 3
 
@@ -55,11 +54,11 @@ class Decoder:
 
     def pixels(self, height: int, width: int) -> int:
         """Bytes of a frame that is decoded."""
-        return RGB * height * width * PIXELS**2 * self.bytes_per_number
+        return RGB * height * width * PIXELS_PER_LATENT**2 * self.bytes_per_number
 
     def tiled(self, height: int, width: int, tile: Tile) -> int:
         """The same in tiles whose caches wait on the host: one tile, and the frames it goes into."""
-        canvas = (FRAMES_PER_LATENT * RGB + 1) * height * width * PIXELS**2 * FP32
+        canvas = (FRAMES_PER_LATENT * RGB + 1) * height * width * PIXELS_PER_LATENT**2 * FP32
         return self.frame(min(height, tile[0]), min(width, tile[1])) + canvas
 
     def operations(self, height: int, width: int, latent_frames: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.nearest import refusal
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.plan import PhasePlan, Plan as Plan, Rung as Rung, plan_record as plan_record
+from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.search import RING, Candidate, Problem, held_bytes, kept_bytes, streamed_bytes
 from holo_lite.plan.sizes import ModelSizes, StackSizes

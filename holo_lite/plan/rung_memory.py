@@ -16,17 +16,18 @@ from typing import Annotated
 from msgspec import Meta
 
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import PIXELS, Tile
+from holo_lite.plan.decoding import Tile
 from holo_lite.plan.ladder import LEAST_TILE
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import MOST_PIXELS
+from holo_lite.story.shots import PIXELS_PER_LATENT
 from holo_lite.system.caches import RUNGS, table
 from holo_lite.system.json_table import JsonTable
 from holo_lite.system.records import Natural, Positive
 
-Side = Annotated[int, Meta(ge=LEAST_TILE, le=MOST_PIXELS // PIXELS)]
+Side = Annotated[int, Meta(ge=LEAST_TILE, le=MOST_PIXELS // PIXELS_PER_LATENT)]
 logger = logging.getLogger(__name__)
 
 

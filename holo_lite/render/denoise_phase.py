@@ -22,8 +22,8 @@ from holo_lite.errors import RoomError
 from holo_lite.events import Event, StepDone
 from holo_lite.model.clip import Clip, MakeClip
 from holo_lite.opening.experts import ExpertSetup
-from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
+from holo_lite.plan.plan import Plan
 from holo_lite.render.device_memory import most_used
 from holo_lite.render.profiling import profiled
 from holo_lite.render.retry import KeepPlan, OomRetry

@@ -9,8 +9,9 @@ from holo_lite.cancel import Cancel
 from holo_lite.errors import PromptError
 from holo_lite.model.clip import Clip, MakeClip
 from holo_lite.plan.choose import ProfileChoice
-from holo_lite.plan.fit import Plan, make_plan, plan_record
+from holo_lite.plan.fit import make_plan
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import RunSettings

@@ -15,8 +15,8 @@ from typing import Protocol, Self
 
 from holo_lite.errors import OutputError, RunError
 from holo_lite.events import Event, GoingOn, NotSaved
-from holo_lite.plan.fit import Plan, plan_record
 from holo_lite.plan.ladder import is_out_of_memory
+from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, difference
 from holo_lite.runs.state import State, StoredCache

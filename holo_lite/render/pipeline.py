@@ -29,7 +29,7 @@ from holo_lite.model.clip import Clip
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
 from holo_lite.plan.choose import ProfileChoice, pick_profile
-from holo_lite.plan.fit import Plan
+from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable

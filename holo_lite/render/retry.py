@@ -13,10 +13,10 @@ from types import TracebackType
 
 import torch
 
-from holo_lite.errors import RoomError
+from holo_lite.errors import RoomError, in_a_line
 from holo_lite.events import SteppedDown
-from holo_lite.plan.fit import Plan, Rung
 from holo_lite.plan.ladder import Shortage, shortage_of
+from holo_lite.plan.plan import Plan, Rung
 from holo_lite.render.device_memory import clear
 from holo_lite.streaming.lane import PinError
 
@@ -53,7 +53,7 @@ class OomRetry:
     ) -> bool:
         if not isinstance(error, RuntimeError | PinError) or (shortage := shortage_of(error)) is None:
             return False
-        self._shortage = shortage, first_line(error)
+        self._shortage = shortage, in_a_line(error, LONGEST)
         return True
 
     def down(self, plan: Plan, place: str) -> SteppedDown:
@@ -72,8 +72,3 @@ class OomRetry:
         self.keep(smaller)
         logger.info("%s: memory ran out (%s); continuing with %s", place, reason, change)
         return SteppedDown(smaller, change)
-
-
-def first_line(error: BaseException) -> str:
-    """The beginning of what an error says, or its kind if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]

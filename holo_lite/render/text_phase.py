@@ -16,8 +16,8 @@ from torch import Tensor
 from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, PhaseStarted
-from holo_lite.plan.fit import Plan
 from holo_lite.plan.ladder import Shortage, unpinned
+from holo_lite.plan.plan import Plan
 from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.sampling.sampler import Context
 from holo_lite.system.cache_folder import cache_folder

@@ -31,8 +31,8 @@ from holo_lite.runs.state import (
     write_state,
 )
 from holo_lite.system.folder_lock import holding
+from holo_lite.system.outputs import PARTIAL, write_output, writing
 from holo_lite.system.whole_files import sync_folder
-from holo_lite.weights.shard import PARTIAL, write_whole, writing
 
 SUFFIX = ".run"
 RECORD = "run.json"
@@ -113,7 +113,7 @@ class RunFolder:
     def begin(self, record: Record) -> None:
         """Write down what is begun, in place of a run that has no step. Raises `OutputError`."""
         self.remove()
-        write_whole(self.path / RECORD, record.to_json().encode("utf-8", "surrogatepass"))
+        write_output(self.path / RECORD, record.to_json().encode("utf-8", "surrogatepass"))
         with writing(self.path):
             sync_folder(self.path.parent)  # or after a power cut the folder may be gone, and all of its states
 

@@ -24,11 +24,15 @@ BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
 
 class Draft:
-    """A file before it has its name: written at `partial`, then kept or discarded."""
+    """A file before it has its name: written at `partial`, then kept or discarded.
 
-    def __init__(self, path: Path) -> None:
+    Without a name given for it `partial` is this thread's own, and hidden.
+    """
+
+    def __init__(self, path: Path, partial: Path | None = None) -> None:
         self.path = path
-        self.partial = path.with_name(f".{_stem(path)}.{os.getpid()}-{threading.get_ident()}.part")
+        own = f".{_stem(path)}.{os.getpid()}-{threading.get_ident()}.part"
+        self.partial = path.with_name(own) if partial is None else partial
 
     def begin(self) -> None:
         """Make the temporary file, empty, in place of whatever has its name. Raises `OSError`."""
@@ -47,9 +51,9 @@ class Draft:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
+def draft(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """Give a path to write to, which becomes `path` if the block ends well. Raises `OSError`."""
-    file = Draft(path)
+    file = Draft(path, partial)
     try:
         file.begin()
         yield file.partial

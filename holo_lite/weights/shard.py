@@ -11,14 +11,12 @@ it is whole or not there.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +24,12 @@ from typing import Any, Self
 
 import torch
 
-from holo_lite.errors import OutputError
-from holo_lite.system.whole_files import make_folder, make_new, sync_folder
+from holo_lite.system.outputs import partial_name, writing
+from holo_lite.system.whole_files import Draft, make_folder
 from holo_lite.weights.header import DTYPES, FILLER
 
 PAGE = 4096
 ALIGNMENT = 256
-PARTIAL = ".partial"
 PIECE = 32 * 2**20  # bytes handed to the system at once
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -92,7 +89,7 @@ class ShardWriter:
     def __init__(self, path: Path, specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.layout = lay_out(specs, metadata)
-        self._partial = partial_name(path)
+        self._draft = Draft(path, partial_name(path))
         self._digest = hashlib.sha256()
         self._left = list(self.layout.places)
         self._filled = 0  # bytes of the first tensor left that are written
@@ -105,8 +102,8 @@ class ShardWriter:
     def __enter__(self) -> Self:
         with writing(self.path):
             make_folder(self.path.parent)
-            make_new(self._partial)
-            self._file = self._partial.open("wb", buffering=0)
+            self._draft.begin()
+            self._file = self._draft.partial.open("wb", buffering=0)
         try:
             self._write(self.layout.header)
         except BaseException:
@@ -142,16 +139,14 @@ class ShardWriter:
     def _finish(self) -> None:
         assert not self._left, f"{self._left[0][0].name} was never written"
         with writing(self.path):
-            os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._partial, self.path)
-            sync_folder(self.path.parent)
+            self._draft.keep()
 
     def _discard(self) -> None:
         """Leave nothing under the temporary name; there is nothing any more once the file has its own."""
         with suppress(OSError):
             self._file.close()
-            self._partial.unlink(missing_ok=True)
+        self._draft.discard()
 
     def _write(self, piece: bytes | memoryview) -> None:
         self._digest.update(piece)
@@ -159,42 +154,6 @@ class ShardWriter:
         with writing(self.path):
             while left:
                 left = left[self._file.write(left) :]
-
-
-def partial_name(path: Path) -> Path:
-    """The name under which a file is written before it is whole."""
-    return path.with_name(path.name + PARTIAL)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that under its name it is whole or not there. Raises `OutputError`."""
-    partial = partial_name(path)
-    with writing(path):
-        make_folder(path.parent)
-        try:
-            make_new(partial)
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about a failed write into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise OutputError(
-                f"{path}: the disk is full; free some space and type the same command again"
-            ) from error
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def _entry(spec: TensorSpec, place: int) -> dict[str, object]:

@@ -193,9 +193,7 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
     waited = []
     server.file_faults = [Fault(after=2**21), *[Fault(503)] * 5]
     item = order_of(server, tmp_path).items[0]
-    with pytest.raises(
-        FetchError, match=r"HTTP 503.*the downloaded part is kept: type the same command to continue"
-    ):
+    with pytest.raises(FetchError, match=r"HTTP 503.*the downloaded part is kept: type the same command again"):
         list(download(Hub(server.endpoint), item.file, item.target, waited.append))
     assert waited == [*WAITS]
     assert order_of(server, tmp_path).items[0].came == 2**21
@@ -374,9 +372,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
         add(part, piece)
 
     monkeypatch.setattr(TransferPart, "add", full)
-    with pytest.raises(
-        OutputError, match="the disk is full; free some space and type the same command to continue"
-    ):
+    with pytest.raises(OutputError, match="the disk is full; free some space and type the same command again"):
         bring(server, tmp_path)
     monkeypatch.undo()
     bring(server, tmp_path)
@@ -435,9 +431,7 @@ def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
     monkeypatch.setattr("holo_lite.fetch.run.fetch", interrupted)
     outcome = run("fetch", "sparse", "--into", "model", "--accept-licence")
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1] == (
-        "interrupted; the downloaded part is kept; type the same command to continue"
-    )
+    assert outcome.err.splitlines()[-1] == ("interrupted; the downloaded part is kept; type the same command again")
 
 
 def test_another_variant_is_a_mistake(run):

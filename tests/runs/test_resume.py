@@ -232,7 +232,7 @@ def test_a_failure_while_writing_costs_no_step(toy, whole, tmp_path, monkeypatch
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match="is full; free some space"):
+    with pytest.raises(OutputError, match="the disk is full; free some space"):
         list(begin(toy, tmp_path / "a.mp4"))
     monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr("holo_lite.render.denoise_phase.StreamedExperts", None)  # no expert is touched from here on

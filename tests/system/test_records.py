@@ -17,7 +17,7 @@ from holo_lite.errors import LaterRecordError, RecordError
 from holo_lite.film.colours import ColourMap
 from holo_lite.kernels.trial import KernelTimes
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.fit import PhasePlan
+from holo_lite.plan.plan import PhasePlan
 from holo_lite.plan.rate import Numbers
 from holo_lite.plan.rung_memory import SmallerPlan
 from holo_lite.runs.record import RECORD

@@ -15,10 +15,11 @@ from hypothesis import given, settings, strategies as st
 from safetensors import safe_open
 
 from holo_lite.errors import OutputError
+from holo_lite.system.outputs import write_output
 from holo_lite.weights import shard as shard_module
 from holo_lite.weights.header import DTYPES
 from holo_lite.weights.safetensors_file import SafetensorsFile
-from holo_lite.weights.shard import ShardWriter, TensorSpec, lay_out, write_whole
+from holo_lite.weights.shard import ShardWriter, TensorSpec, lay_out
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8).filter(
     lambda name: not name.startswith(("filler.", "__"))
@@ -179,7 +180,7 @@ def test_failing_at_the_very_end_leaves_nothing(tmp_path, monkeypatch, call):
     with pytest.raises(OutputError, match="the disk is full"), ShardWriter(tmp_path / "a", [WEIGHT]) as writer:
         writer.add(ALL_IN_IT["w"])
     with pytest.raises(OutputError, match="the disk is full"):
-        write_whole(tmp_path / "b", b"all of it")
+        write_output(tmp_path / "b", b"all of it")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,7 +213,7 @@ def test_on_a_disk_that_is_really_full(small_disk):
         written(small_disk / "a", [WEIGHT])
     assert {path.name for path in small_disk.iterdir()} == {"kept", "other"}
     with pytest.raises(OutputError, match="the disk is full"):
-        write_whole(small_disk / "b", bytes(32 * 1024))
+        write_output(small_disk / "b", bytes(32 * 1024))
     (small_disk / "other").unlink()
     written(small_disk / "a", [WEIGHT])
     assert {path.name for path in small_disk.iterdir()} == {"kept", "a"}
@@ -223,4 +224,4 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match="file/a: cannot be written"):
         written(tmp_path / "file" / "a", [WEIGHT])
     with pytest.raises(OutputError, match="cannot be written"):
-        write_whole(tmp_path / "file" / "a", b"")
+        write_output(tmp_path / "file" / "a", b"")
