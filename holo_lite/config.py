@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from holo_lite.errors import CheckpointError, nearest
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 
 Attention = Literal["sparse", "full"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)

@@ -57,7 +57,7 @@ class RunError(HoloError):
     """The folder of a run is damaged, holds another run, or belongs to another model."""
 
 
-class RecordError(HoloError):
+class RecordError(HoloError, ValueError):
     """A record cannot be read: it is no JSON, or holds what no version wrote, at the place that is named."""
 
 

@@ -19,6 +19,7 @@ from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, dif
 from holo_lite.lora.file import Lora, open_lora
 from holo_lite.model.load import describe_expert, expert_config
 from holo_lite.opening.options import Loras
+from holo_lite.reading.files import read_bytes
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.text.encoder_shapes import describe_text_encoder
 from holo_lite.version import __version__
@@ -182,7 +183,7 @@ def _files(folder: ModelFolder, roles: Sequence[str]) -> Iterator[Path]:
 
 def _extras(folder: ModelFolder, roles: Sequence[str]) -> dict[str, bytes]:
     """Small files that go along: the tokenizer, and the VAE's configuration."""
-    extras = {"tokenizer.json": folder.tokenizer.read_bytes()}
+    extras = {"tokenizer.json": read_bytes(folder.tokenizer)}
     if "vae" in roles:
         config = {"_class_name": VAE_NAME, **dataclasses.asdict(check_vae(folder.vae))}
         extras["vae/config.json"] = (json.dumps(config, indent=1) + "\n").encode()

@@ -18,8 +18,8 @@ from typing import Any
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import OutputError, RecordError
-from holo_lite.reading import read_bytes
-from holo_lite.system.json_tree import check, parse
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import check, parse
 from holo_lite.system.outputs import write_output, writing
 from holo_lite.system.records import Natural, convert
 from holo_lite.system.whole_files import refuse_link

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import SettingsError, nearest
-from holo_lite.reading import parse_toml, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_toml
 from holo_lite.schemes.registry import find
 
 COMPONENTS = ("high_noise", "low_noise", "text_encoder")

@@ -8,14 +8,14 @@ the file was made; a converter passes over them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError
+from holo_lite.errors import CheckpointError, RecordError
+from holo_lite.reading.trees import parse
 from holo_lite.weights.files import WeightFile
 from holo_lite.weights.scaled import is_marker, scaled_weight
 
@@ -76,8 +76,8 @@ def _check_marker(file: WeightFile, name: str) -> None:
     marker = file.load(name)
     text = bytes(marker.flatten().to(torch.uint8).tolist())
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse(text)
+    except RecordError as error:
         raise CheckpointError(f"{file.path}: the marker {name} is damaged; download it again") from error
     kind = found.get("format") if isinstance(found, Mapping) else found
     if kind not in KNOWN_FORMATS:

@@ -124,7 +124,7 @@ def test_an_odd_time_embedding_is_refused_before_it_fails_in_the_first_step(sour
         ('{"num_heads": 0}', "num_heads 0"),
         ('{"num_heads": -4}', "num_heads -4"),
         ('{"num_heads": 4, "eps": 0}', "eps 0"),
-        ('{"num_heads": 4, "eps": NaN}', "NaN"),
+        ('{"num_heads": 4, "eps": NaN}', "not finite at $.eps"),
         ('{"num_heads": 4, "dim": 128}', "dim is 128, but the weights have 64"),
         ('{"num_heads": 4, "num_layers": 3}', "num_layers is 3, but the weights have 2"),
         ('{"num_heads": 4, "patch_size": [1, 4, 4]}', "patch_size is [1, 4, 4]"),

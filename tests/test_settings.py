@@ -297,7 +297,7 @@ def test_what_is_not_known_is_kept_where_it_was():
         ({"steps": 0}, "steps 0: give a number from 1"),
         ({"seed": 2**63}, "seed 9223372036854775808: give a number"),
         ({"seed": 10**50}, "a number out of range at $.seed"),
-        ({"cfg": math.nan}, "a number out of range at $.cfg"),
+        ({"cfg": math.nan}, "a number that is not finite at $.cfg"),
         ({"cache": []}, "expected 'array' of length 2, got 0 at $.cache"),
         ({"cache": [2, 0]}, "cache 2.0: give a number from 0 to 1"),
         ({"cfg_until": 0}, "cfg_until 0.0: give a number above 0"),

@@ -14,7 +14,7 @@ import torch
 from msgspec import Meta
 
 from holo_lite.errors import RecordError
-from holo_lite.system.json_tree import check
+from holo_lite.reading.trees import check
 from holo_lite.system.records import convert, plain
 
 Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]

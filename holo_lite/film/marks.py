@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from holo_lite.errors import OutputError
-from holo_lite.reading import open_ordinary
+from holo_lite.reading.files import open_ordinary
 
 KEY = "holo-lite"
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_shapes import PER_LEVEL, Z_DIM, vae_shapes
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.fill import ExpectedTensor, compare
 

@@ -10,7 +10,6 @@ players that take the film for BT.709 shift its colours.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ import numpy.typing as npt
 import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from holo_lite.errors import OutputError
-from holo_lite.reading import open_ordinary
+from holo_lite.errors import OutputError, RecordError
+from holo_lite.reading.files import open_ordinary
+from holo_lite.reading.trees import parse
 from holo_lite.system.outputs import failed_write
 from holo_lite.system.whole_files import Draft, make_folder
 
@@ -179,9 +179,9 @@ def read_metadata(path: Path) -> str:
     with _reading(path) as container:
         comment = str(container.metadata.get("comment", ""))
     try:
-        if isinstance(json.loads(comment), dict):
+        if isinstance(parse(comment), dict):
             return comment
-    except (ValueError, RecursionError) as error:
+    except RecordError as error:
         raise OutputError(f"{path}: carries no holo-lite metadata") from error
     raise OutputError(f"{path}: carries no holo-lite metadata")
 

@@ -7,13 +7,13 @@ pair. diffusers keep it in the header, for every network of a pipeline under tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.errors import CheckpointError
-from holo_lite.reading import read_bytes
+from holo_lite.errors import CheckpointError, RecordError
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import parse
 from holo_lite.weights.header import read_header
 
 SETTINGS_KEY = "lora_adapter_metadata"  # where diffusers keeps an adapter's settings in a safetensors header
@@ -88,7 +88,7 @@ def _within(path: Path) -> dict[str, object]:
 
 def _table(path: Path, text: str) -> dict[str, object]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse(text)
+    except RecordError as error:
         raise CheckpointError(f"{path}: its LoRA settings are not JSON; download it again") from error
     return found if isinstance(found, dict) else {}

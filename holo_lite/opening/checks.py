@@ -15,6 +15,7 @@ from holo_lite.config import Attention
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film.vae_files import check_vae
 from holo_lite.model.load import check_expert
+from holo_lite.reading.files import read_bytes
 from holo_lite.streaming.image import PlacedFile
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.encoder_shapes import check_text_encoder
@@ -102,7 +103,7 @@ def _identity(path: Path) -> str:
         return "".join(open_weights(file).fingerprint for file in sorted(path.glob("*.safetensors")))
     if path.suffix == ".json" and not path.name.endswith(".index.json"):
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return hashlib.sha256(read_bytes(path)).hexdigest()
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     return open_weights(path).fingerprint

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.model.clip import Chunks
-from holo_lite.reading import parse_toml, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_toml
 
 GIB, MIB = 2**30, 2**20
 SUFFIX = ".toml"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
-from holo_lite.reading import read_bytes
+from holo_lite.reading.files import read_bytes
 from holo_lite.runs.record import Record
 from holo_lite.runs.sealed import damaged
 from holo_lite.runs.state import (

@@ -16,6 +16,7 @@ from typing import Literal
 from holo_lite.errors import OutputError
 from holo_lite.film.marks import read_mark
 from holo_lite.film.video import is_blank, read_metadata
+from holo_lite.reading.trees import parse
 from holo_lite.runs.record import difference
 from holo_lite.settings import RunSettings
 
@@ -60,11 +61,11 @@ def seeds_at(path: Path, seeds: Sequence[int], settings: RunSettings) -> Standin
     if not _is_there(path):
         return FREE
     try:
-        found = json.loads(read_mark(path) or "")
+        found = parse(read_mark(path) or "")
         if found["seeds"] != list(seeds):
             return Standing("other", "made with other seeds")
         return _compared(json.dumps(found["settings"]), settings)
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return Standing("other", FOREIGN)
 
 

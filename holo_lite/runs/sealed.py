@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, RecordError, RunError
+from holo_lite.reading.files import open_ordinary
 from holo_lite.weights.header import FILLER, Header, TensorEntry, read_header
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 
@@ -64,7 +65,7 @@ def damaged(path: Path, why: Exception | None = None) -> RunError:
 def _read(path: Path) -> bytearray:
     """The whole file, in memory that tensors may be views of."""
     content = bytearray(path.stat().st_size)
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         file.readinto(content)
     return content
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import StoryboardError, nearest
-from holo_lite.reading import parse_json as parse_json_text, parse_toml as parse_toml_text, read_bytes
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import parse_json as parse_json_text, parse_toml as parse_toml_text
 from holo_lite.story.prompt import GLOBAL_TAG
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 

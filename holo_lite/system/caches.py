@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import RecordError
-from holo_lite.reading import read_bytes
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import parse
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.system.json_table import ASIDE, JsonTable
-from holo_lite.system.json_tree import parse
 
 LARGEST_TABLE = 2**24  # bytes; ours are a thousandth of it
 

@@ -16,8 +16,8 @@ from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from holo_lite.errors import RecordError
-from holo_lite.reading import read_bytes
-from holo_lite.system.json_tree import check, parse
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import check, parse
 from holo_lite.system.records import convert, plain
 from holo_lite.system.whole_files import write_whole
 

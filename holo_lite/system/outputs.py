@@ -45,4 +45,6 @@ def failed_write(path: Path, number: int | None, said: str | None) -> OutputErro
     """The error for a write that failed with the system's number and words."""
     if number in FULL:
         return OutputError(f"{path}: the disk is full; free some space and type the same command again")
-    return OutputError(f"{path}: cannot be written ({said or "for no reason that the system gives"}); choose another place")
+    return OutputError(
+        f"{path}: cannot be written ({said or 'for no reason that the system gives'}); choose another place"
+    )

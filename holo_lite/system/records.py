@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, T
 import msgspec
 
 from holo_lite.errors import HoloError, LaterRecordError, RecordError
-from holo_lite.system.json_tree import JsonPath, check, fault, inside, parse, path_text
+from holo_lite.reading.trees import JsonPath, check, fault, inside, parse, path_text
 from holo_lite.system.record_faults import located
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

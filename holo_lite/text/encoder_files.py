@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import WeightFile, open_weights

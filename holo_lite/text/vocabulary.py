@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading.files import read_bytes
 from holo_lite.text.encoder_sizes import UMT5_XXL
 from holo_lite.text.windows import open_tokenizer
 
@@ -42,7 +43,7 @@ def check_tokenizer(path: Path, rows: int) -> None:
 def _is_released(path: Path) -> bool:
     """Whether this is the released file, to the byte; then nothing of its 17 MB need be understood."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == RELEASED
+        return hashlib.sha256(read_bytes(path)).hexdigest() == RELEASED
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, HoloError, LaterRecordError, OutputError, RecordError
-from holo_lite.reading import read_bytes
+from holo_lite.reading.files import read_bytes
 from holo_lite.settings import BUILT_IN, SETTINGS, RunSettings
 from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is_prompt, load_storyboard
 from holo_lite.story.storyboard import Storyboard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from holo_lite.system.json_tree import parse
+from holo_lite.reading.trees import parse
 from holo_lite.system.records import Origin
 
 

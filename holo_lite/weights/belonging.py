@@ -6,12 +6,13 @@ all of its names and shapes; so a file that cannot be read counts as one that mi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from holo_lite.config import LATENT_CHANNELS, other_network
 from holo_lite.errors import CheckpointError
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import parse
 from holo_lite.weights.names import own_names
 
 LATENT_TENSORS = ("conv2.bias", "post_quant_conv.bias")  # of the VAE, in the original naming and in diffusers'
@@ -64,9 +65,9 @@ def may_be_vae(path: Path) -> bool:
 def may_be_tokenizer(path: Path) -> bool:
     """Whether a file has about the vocabulary of umt5."""
     try:
-        found = json.loads(path.read_bytes()) if path.stat().st_size < MOST_TOKENS else {}
+        found = parse(read_bytes(path, MOST_TOKENS))
         size = len(found["model"]["vocab"])
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return True
     return UMT5_ROWS - 128 < size <= UMT5_ROWS
 
@@ -86,7 +87,7 @@ def _shapes(path: Path) -> Mapping[str, tuple[int, ...]] | None:
 def _says(config: Path, key: str, value: object) -> bool:
     """Whether a config says that, or nothing at all."""
     try:
-        found = json.loads(config.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse(read_bytes(config))
+    except (OSError, ValueError):
         return True
     return not isinstance(found, dict) or found.get(key, value) == value

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from holo_lite.config import Attention
 from holo_lite.errors import CheckpointError
+from holo_lite.reading.files import read_bytes
 from holo_lite.weights.survey import Survey
 
 EXACT = 0  # the rank of a name under which a file was released
@@ -79,11 +80,11 @@ def _are_copies(one: Path, other: Path) -> bool:
         return True
     if one.stat().st_size != other.stat().st_size or not one.stat().st_size:
         return False
-    if one.suffix == other.suffix == ".json" and not one.name.endswith(".index.json"):
-        return one.read_bytes() == other.read_bytes()
     from holo_lite.weights.files import open_weights  # PyTorch, which most folders need not wait for
 
     try:
+        if one.suffix == other.suffix == ".json" and not one.name.endswith(".index.json"):
+            return read_bytes(one) == read_bytes(other)
         return open_weights(one).fingerprint == open_weights(other).fingerprint
-    except CheckpointError:
+    except (OSError, CheckpointError):
         return False

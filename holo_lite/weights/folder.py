@@ -25,7 +25,8 @@ from pathlib import Path
 
 from holo_lite.config import Attention, Defaults, Expert
 from holo_lite.errors import CheckpointError, nearest
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 from holo_lite.weights.belonging import may_be_expert
 from holo_lite.weights.find_experts import Experts, find_experts
 from holo_lite.weights.find_parts import find_encoder, find_tokenizer, find_vae

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import CheckpointError
-from holo_lite.reading import open_ordinary, parse_json
+from holo_lite.reading.files import open_ordinary
+from holo_lite.reading.trees import parse_json
 
 FILLER = "filler."  # begins the names of tensors that only fill a gap, in files written here
 LARGEST_HEADER = 100_000_000

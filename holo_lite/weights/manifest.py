@@ -14,8 +14,8 @@ from typing import Any
 
 from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError
-from holo_lite.reading import read_bytes
-from holo_lite.system.json_tree import parse
+from holo_lite.reading.files import read_bytes
+from holo_lite.reading.trees import parse
 from holo_lite.system.records import FIRST, Codec, Natural, Origin
 
 FILE_NAME = "model.json"

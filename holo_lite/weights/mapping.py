@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
-from holo_lite.reading import open_ordinary
+from holo_lite.reading.files import open_ordinary
 
 SAMPLES = 16  # places at which a file's data is sampled for its fingerprint
 SAMPLE_BYTES = 65_536

@@ -15,7 +15,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import torch
 
 from holo_lite.errors import CheckpointError
-from holo_lite.reading import open_ordinary
+from holo_lite.reading.files import open_ordinary
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.mapping import check_length
 from holo_lite.weights.pickle_shape import LARGEST, check_pickle

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.safetensors_file import SafetensorsFile
 

@@ -193,7 +193,9 @@ def test_a_hub_in_trouble_is_asked_five_times_again_and_what_came_is_kept(server
     waited = []
     server.file_faults = [Fault(after=2**21), *[Fault(503)] * 5]
     item = order_of(server, tmp_path).items[0]
-    with pytest.raises(FetchError, match=r"HTTP 503.*the downloaded part is kept: type the same command again"):
+    with pytest.raises(
+        FetchError, match=r"HTTP 503.*the downloaded part is kept: type the same command to continue"
+    ):
         list(download(Hub(server.endpoint), item.file, item.target, waited.append))
     assert waited == [*WAITS]
     assert order_of(server, tmp_path).items[0].came == 2**21
@@ -431,7 +433,9 @@ def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
     monkeypatch.setattr("holo_lite.fetch.run.fetch", interrupted)
     outcome = run("fetch", "sparse", "--into", "model", "--accept-licence")
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1] == ("interrupted; the downloaded part is kept; type the same command again")
+    assert outcome.err.splitlines()[-1] == (
+        "interrupted; the downloaded part is kept; type the same command to continue"
+    )
 
 
 def test_another_variant_is_a_mistake(run):

@@ -82,7 +82,7 @@ def test_two_recipes_that_say_the_same_are_the_same(recipe):
         ('schem = "nf4"', "unknown key 'schem'; did you mean 'scheme'?"),
         ('scheme = "nf4"\n[[rules]]', "unknown key 'rules'; did you mean 'rule'?"),
         ('scheme = "nf4"\n[[rule]]\nnames = "*"', "unknown key 'names'; did you mean 'name'?"),
-        ('scheme = "nf5"', "unknown scheme 'nf5'; did you mean 'nf4'? (there are bf16, int8,"),
+        ('scheme = "nf5"', "unknown scheme 'nf5'; did you mean 'nf4'? (choose bf16, int8,"),
         ('scheme = "nf4"\n[components]\nhigh_noise = "int9"', "unknown scheme 'int9'; did you mean 'int8'?"),
         ('scheme = "nf4"\n[[rule]]\nname = "*"\nscheme = "qint2"', "unknown scheme 'qint2'; did you mean 'qint"),
         (

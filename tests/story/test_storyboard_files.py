@@ -195,7 +195,7 @@ TOML_FAULTS = {
     "global='G'\n" + SHOT + "seconds=nan": "'seconds' of shot 1 must be a finite number",
     "cfg=inf": "'cfg' must be a finite number",
     "cfg=true": "'cfg' must be a number",
-    "fps=1" + "0" * 400: "a whole number in it is beyond 64 bits",
+    "fps=1" + "0" * 400: "a number out of range at $.fps",
     "cuts=49": "'cuts' must be a list of whole numbers",
     "cuts=[49, 97.0]": "each of 'cuts' must be a whole number",
     "cuts=[49, true]": "each of 'cuts' must be a whole number",

@@ -18,7 +18,8 @@ from holo_lite.kernels.table import KernelTimesTable
 from holo_lite.lora.file import open_lora
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rate import Numbers, _recall
-from holo_lite.reading import parse_json, read_text
+from holo_lite.reading.files import read_text
+from holo_lite.reading.trees import parse_json
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options, RunSettings, resolve
 from holo_lite.story.files import load_storyboard

@@ -9,38 +9,60 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from holo_lite.errors import RecordError
 
 DEEPEST = 64  # of lists and tables in each other; ours go six deep
+LARGEST_WHOLE, SMALLEST_WHOLE = 2**64 - 1, -(2**63)
 LONGEST_NUMBER = 40  # digits of a whole number: more than 64 bits need
 LONGEST_MESSAGE = 160
 PLAIN_KEY = re.compile(r"\w+", re.ASCII)
 
+Pairs = Callable[[list[tuple[str, Any]]], Any]
 JsonPath = tuple[str | int, ...]  # keys of tables and places in lists, from the root
 
 
-def parse(text: str | bytes) -> Any:
-    """Read JSON. Raises `RecordError` for what is none."""
+def parse(text: str | bytes, pairs: Pairs | None = None) -> Any:
+    """Read JSON as it is; `pairs` makes the tables. Raises `RecordError` for what is none."""
     try:
-        return json.loads(text, parse_int=_whole)
-    except RecursionError:
-        raise fault("nested too deeply", ()) from None
+        return _loads(text, pairs)
+    except RecordError:
+        raise
     except ValueError as error:
         raise fault(f"not JSON ({error})", ()) from error
+
+
+def parse_json(text: str, pairs: Pairs | None = None) -> Any:
+    """Read JSON and `check` it; `pairs` makes the tables. Raises `ValueError`, which `RecordError` is, too."""
+    found = _loads(text, pairs)
+    check(found)
+    return found
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML and `check` it, but for infinity and NaN, which TOML has words for. Raises `ValueError`."""
+    try:
+        found = tomllib.loads(text)
+    except RecursionError:
+        raise fault("nested too deeply", ()) from None
+    check(found, finite=False)
+    return found
 
 
 def check(found: object, at: JsonPath = (), *, finite: bool = True, surrogates: bool = False) -> None:
     """Raise `RecordError` for what no record holds in a tree that stands at a path.
 
-    That is a list or table in too many others, a number that is not `finite`, and half of a character, unless
-    `surrogates` may be there: by them the name of a file is kept that is no text.
+    That is a list or table in too many others, a whole number beyond 64 bits, one that is not `finite`, and half of
+    a character, unless `surrogates` may be there: by them the name of a file is kept that is no text.
     """
     for path, value in _walk(found, at):
-        if isinstance(value, float) and finite and not math.isfinite(value):
+        if isinstance(value, int) and not SMALLEST_WHOLE <= value <= LARGEST_WHOLE:
             raise fault("a number out of range", path)
+        if isinstance(value, float) and finite and not math.isfinite(value):
+            raise fault("a number that is not finite", path)
         if isinstance(value, str) and not surrogates and not _is_text(value):
             raise fault("half of a character", path)
 
@@ -63,9 +85,16 @@ def _step(key: str | int) -> str:
     return f".{key}" if PLAIN_KEY.fullmatch(key) else f"[{key!r}]"
 
 
-def _whole(digits: str) -> int | float:
-    """A whole number; one beyond all use is as far out of range as infinity."""
-    return int(digits) if len(digits) <= LONGEST_NUMBER else math.inf
+def _loads(text: str | bytes, pairs: Pairs | None) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_int=_whole)
+    except RecursionError:
+        raise fault("nested too deeply", ()) from None
+
+
+def _whole(digits: str) -> int:
+    """A whole number; of one that is beyond all use no more than that it is out of range."""
+    return int(digits) if len(digits) <= LONGEST_NUMBER else LARGEST_WHOLE + 1
 
 
 def _walk(found: object, at: JsonPath) -> Iterator[tuple[JsonPath, object]]:

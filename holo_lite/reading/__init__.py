@@ -1,0 +1,1 @@
+"""Reading what anybody may have written: ordinary files, and the JSON and TOML in them, within bounds."""
