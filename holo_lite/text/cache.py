@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from holo_lite.reading.files import open_ordinary
 from holo_lite.system.whole_files import write_whole
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.windows import Prompt
@@ -124,6 +125,7 @@ def _checksum(rows: Tensor) -> str:
 
 
 def _read(path: Path) -> Tensor:
+    open_ordinary(path).close()  # the library would wait for a pipe
     with safe_open(path, framework="pt", device="cpu") as file:
         rows: Tensor = file.get_tensor("rows").clone()  # a copy: the file may be replaced while it is in use
         if (file.metadata() or {}).get("sha256") != _checksum(rows):

@@ -210,7 +210,7 @@ def test_what_denoising_takes_adds_up():
 
 def test_plan_takes_what_generate_takes():
     shared = {name for option in generate.params for name in option.opts}
-    own = {"--out", "--draft", "--seeds", "--preview", "--keep-run", "--overwrite", "--progress"}
+    own = {"--out", "--draft", "--seeds", "--preview", "--keep-run", "--overwrite", "--again", "--progress"}
     assert shared - own <= {name for option in plan.params for name in option.opts}
 
 

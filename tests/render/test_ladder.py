@@ -93,13 +93,13 @@ def undisturbed(denoiser):
     return drive(denoiser, PLAN)[0]
 
 
-def drive(denoiser, plan, failing=None):
+def drive(denoiser, plan, failing=None, **options):
     """Latents in the end, the plan in the end, and the events on the way."""
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(2, 512, TEXT_DIM, generator=generator)
     guidance = Guidance(Context(rows[0]), Context(rows[1]), SETTINGS.cfg)
     noise = initial_noise(Clip(SETTINGS.layout), SETTINGS.seed)
-    denoising = Denoiser(denoiser, SETTINGS, guidance, noise, cache=StepCache.of(SETTINGS.cache))
+    denoising = Denoiser(denoiser, SETTINGS, guidance, noise, cache=StepCache.of(SETTINGS.cache), **options)
     run = denoising.run(plan)
     events = []
     with failing or nullcontext():
@@ -288,7 +288,7 @@ def test_a_run_goes_on_with_less_pinned_memory_bit_for_bit(denoiser, undisturbed
     monkeypatch.setattr("holo_lite.streaming.experts.lane_for", lambda _: lane)
     kept = []
     wanted = replace(PLAN, resident=0, resident_other=0, pinned_cache_blocks=3)
-    found, plan, events = drive(replace(denoiser, keep=kept.append), wanted)
+    found, plan, events = drive(denoiser, wanted, keep=kept.append)
     assert [event.change for event in events if isinstance(event, SteppedDown)] == changes
     assert plan.rungs == tuple(Rung("step 1", change) for change in changes)
     assert kept[-1] == plan

@@ -27,6 +27,7 @@ from holo_lite.film.video import read_metadata
 from holo_lite.runs.folder import RunFolder
 from holo_lite.sampling import sampler
 from holo_lite.system.cache_folder import CACHE_VARIABLE
+from holo_lite.system.whole_files import Draft
 from holo_lite.views.run import display, show
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +189,7 @@ def test_killed_around_writes_fsyncs_and_renames_at_most_one_step_is_lost(toy, t
     list(toy.generate(BOARD, tmp_path / "whole.mp4", TWO))
     film = films(tmp_path / "whole.mp4")
     run = partial(begin, toy, options=TWO)
-    kinds = changes(lambda: list(run(tmp_path / "counted.mp4")))
+    kinds = changes(lambda: list(run(tmp_path / "counted" / "a.mp4")))
     assert kinds.count("replace") == 5  # the record, two states, the video, the contact sheet
     renames = [index for index, kind in enumerate(kinds) if kind == "replace"]
     for number, (call, when) in enumerate(sorted(points(kinds))):
@@ -243,10 +244,11 @@ def test_a_failure_while_writing_costs_no_step(toy, whole, tmp_path, monkeypatch
 
 
 def test_a_disk_too_full_for_states_costs_no_video(toy, whole, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(Draft):
+        def keep(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("holo_lite.weights.shard.os.fsync", full)
+    monkeypatch.setattr("holo_lite.weights.shard.Draft", Full)
     events = list(begin(toy, tmp_path / "a.mp4"))
     assert [event.saved for event in events if isinstance(event, NotSaved)] == [0]
     assert films(tmp_path / "a.mp4") == whole[1]

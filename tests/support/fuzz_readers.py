@@ -18,7 +18,7 @@ from holo_lite.kernels.table import KernelTimesTable
 from holo_lite.lora.file import open_lora
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rate import Numbers, _recall
-from holo_lite.reading.files import read_text
+from holo_lite.reading.files import read_bytes, read_text
 from holo_lite.reading.trees import parse_json
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options, RunSettings, resolve
@@ -133,7 +133,7 @@ def _records(folder):
         "run.json", "r.run/run.json", (_run_record(),), lambda path: RunFolder(path.parent).record(), "json"
     )
     rates = json.dumps({"key": [1.0, 2.0]}).encode()
-    yield Reader("rates", "rate.json", (rates,), _rates, "json")
+    yield Reader("rates", "rates.json", (rates,), _rates, "json")
     kernels = json.dumps({"key": {"seconds": {"sdpa": 0.5}, "refused": {}}}).encode()
     yield Reader(
         "kernels",
@@ -217,7 +217,11 @@ def _video(path):
 
 
 def _settings(path):
-    settings = RunSettings.from_json(path.read_bytes().decode("utf-8", "surrogateescape"))
+    try:
+        text = read_bytes(path).decode("utf-8", "surrogateescape")
+    except OSError:
+        return
+    settings = RunSettings.from_json(text)
     check_words(settings)
     command(settings)
 

@@ -179,7 +179,7 @@ def test_loading_is_silent(capfd, forward):
 
 def test_ids_of_another_vocabulary_are_told():
     encoder = TextEncoder.load(ORIGINAL, dtype=torch.float32, device=CPU)
-    with pytest.raises(CheckpointError, match="id 512, the text encoder knows 512 tokens"):
+    with pytest.raises(CheckpointError, match="id 512, but the text encoder knows 512 tokens"):
         encoder.encode([3, 512, 1])
 
 
