@@ -8,7 +8,7 @@ again. A later version reads all records of earlier ones (`holo_lite.system.reco
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,9 +25,11 @@ BOUNDS = {
     "fps": (0.1, 240),
     "steps": (1, MOST_STEPS),
     "cfg": (1, 100),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, 2**64 - 1),
     "cache": (0, 1),
 }
+RANDOM_SEED = -1  # what it means in other programs
+SEEDS_APART = 2**32  # from here on noise is that of a smaller seed
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
@@ -166,7 +168,13 @@ def resolve(
         cfg_until=_check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
         **machine,
     )
-    return settings, timeline.notes
+    return settings, (*timeline.notes, *_seed_notes(settings.seed))
+
+
+def _seed_notes(seed: int) -> Iterator[str]:
+    """PyTorch's generator on a CPU, which all noise comes from, takes the lower 32 bits of a seed."""
+    if seed >= SEEDS_APART:
+        yield f"seed {seed} gives the same noise as seed {seed % SEEDS_APART}: noise differs for seeds below 2^32"
 
 
 def _check_side(name: str, pixels: int) -> int:
@@ -178,6 +186,8 @@ def _check_side(name: str, pixels: int) -> int:
 
 def _check_number(name: str, value: float) -> float:
     low, high = BOUNDS[name]
+    if name == "seed" and value == RANDOM_SEED:
+        raise SettingsError(f"seed {value}: no seed is random here; --seeds 4 makes four drafts to choose from")
     if not low <= value <= high:  # true of NaN, too
         raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
     return value

@@ -25,6 +25,7 @@ from hypothesis import settings  # noqa: E402
 from subsets import FAST, QUICK  # noqa: E402
 
 import cli  # noqa: E402
+from holo_lite.commands.defaults import CONFIG_VARIABLE  # noqa: E402
 from holo_lite.system.cache_folder import CACHE_VARIABLE  # noqa: E402
 
 settings.register_profile("holo-lite", deadline=None)  # no test asserts a time
@@ -73,7 +74,10 @@ def cache(tmp_path_factory):
     """One cache for all tests, so that the toy is made once and nobody's own cache is touched."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("HOLO_LITE_")]:
+            patch.delenv(name)
         patch.setenv(CACHE_VARIABLE, str(folder))
+        patch.setenv(CONFIG_VARIABLE, str(folder / "no-config.toml"))
         for terminal in ("FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"):
             patch.delenv(terminal, raising=False)
         yield folder

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from holo_lite.cancel import Cancelled
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import model_option, overwrite_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.stopping import token
+from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NOT_ALL = 1
 WORDS = {"done": "done", "there": "kept", "other": "different", "failed": "failed"}
 
 
-@click.command()
+@click.command(cls=Command, short_help="Make a video of each of many storyboards.")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
 @click.option(
@@ -36,6 +37,7 @@ WORDS = {"done": "done", "there": "kept", "other": "different", "failed": "faile
 @overwrite_option
 @run_options
 @preview_option
+@talking_options
 def batch(
     sources: tuple[Path, ...], model: Path | None, out: Path, overwrite: bool, preview: int | None, **said: Any
 ) -> None:
@@ -78,7 +80,7 @@ def _run(
         return previewed(saved_run(pipeline, job, video), pipeline, video, preview, overwrite=again)
 
     events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())
-    with closing(events), display(Console(stderr=True)) as view:
+    with closing(events), display(messages()) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
         for event in events:

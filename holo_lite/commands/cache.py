@@ -7,7 +7,7 @@ import click
 from holo_lite.commands.telling import tell
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="Show or clear what is kept between runs.")
 @click.pass_context
 def cache(context: click.Context) -> None:
     """Show the caches' location and size; `cache clear` empties them.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import attention_option, timing_options
+from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument
 from holo_lite.commands.telling import tell
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ FOUND = 1
 IN_A_PIPE = 100  # columns
 
 
-@click.command()
-@click.argument("storyboard")
+@click.command(cls=Command, short_help="Draw a storyboard and look for mistakes.")
+@storyboard_argument
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder of the model that will read it, to count tokens."
 )
@@ -28,7 +30,7 @@ IN_A_PIPE = 100  # columns
 @attention_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of the drawing.")
 def check(
-    storyboard: str,
+    storyboard: GivenStoryboard,
     model: Path | None,
     tokenizer: Path | None,
     *,
@@ -38,16 +40,15 @@ def check(
 ) -> None:
     """Draw the timeline of STORYBOARD and show what may go wrong with it. Reads no weights.
 
-    The exit code is 0 if nothing is found, 1 if something is, 2 if no video can be made of it.
+    The exit code is 0 if nothing or only notes are found, 1 if more is, 2 if no video can be made of it.
     """
     from holo_lite.config import Defaults
     from holo_lite.preflight.check import check_storyboard, named_model, tokenizer_of
     from holo_lite.settings import Options, check_attention
-    from holo_lite.story.files import load_storyboard
     from holo_lite.text.windows import read_prompt
 
     variant = check_attention(attention) if attention is not None else None
-    board, folder = load_storyboard(storyboard), named_model(model, variant)
+    board, folder = storyboard.board, named_model(model, variant)
     words = tokenizer_of(folder, tokenizer)
     report = check_storyboard(
         board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words
@@ -55,7 +56,7 @@ def check(
     show(report, as_json=as_json)
     if words:
         read_prompt(board.prompt, words)  # refuses prompts that are too long, with every other command's message
-    if report.findings:
+    if any(not found.is_note for found in report.findings):
         click.get_current_context().exit(FOUND)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import machine_options
 from holo_lite.commands.shared import load, run
+from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import tell
 
 
-@click.command()
+@click.command(cls=Command, short_help="Make a first video with the built-in model.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -20,6 +22,7 @@ from holo_lite.commands.telling import tell
     help="Folder to write into.",
 )
 @machine_options
+@talking_options
 def demo(out: Path, device: str, dtype: str) -> None:
     """Make a video of five shots and its contact sheet with the built-in model, holo-tiny."""
     from holo_lite.opening.options import ModelOptions

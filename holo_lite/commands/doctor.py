@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import attention_option
+from holo_lite.commands.talking import messages
 from holo_lite.commands.telling import tell_text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from holo_lite.doctor.facts import MachineFacts
 
 
-@click.command()
+@click.command(cls=Command, short_help="Check what works on this machine.")
 @click.option("--model", type=click.Path(path_type=Path), help="Also check this model's folder.")
 @attention_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with the facts behind it.")
@@ -46,7 +47,7 @@ def _look(model: Path | None, attention: Attention | None) -> MachineFacts:
     from holo_lite.views.run import Pace, display
 
     place = ModelPlace(Path.cwd(), cache_folder(), model, attention)
-    with closing(gather(place, NAMES)) as events, display(Console(stderr=True)) as view:
+    with closing(gather(place, NAMES)) as events, display(messages()) as view:
         view.begin("checking this machine", Pace(len(NAMES)))
         for done, event in enumerate(events, start=1):
             if not isinstance(event, Seen):

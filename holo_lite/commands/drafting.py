@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holo_lite.commands.naming import is_done, is_free, numbered, stem_of
+from holo_lite.commands.naming import is_done, is_free, numbered
 from holo_lite.commands.stopping import token
-from holo_lite.commands.telling import tell
+from holo_lite.commands.telling import note
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Drafting:
     """The full run that drafts are made for, and the options given for it."""
 
     pipeline: Pipeline
-    storyboard: str
+    stem: str  # what its files are named by
     board: Storyboard
     options: Options
     full: Job
@@ -45,10 +45,10 @@ class Drafting:
 
         job = self._job(small=True)
         out = self._beside("draft") if self.out else self._own_or_free(job)
-        tell(explanation(job.settings, self.full.settings), err=True)
+        note(explanation(job.settings, self.full.settings))
         if not is_done(out, job.settings, overwrite=self.overwrite):
             self.watch(lambda: self.pipeline.run(job, out, cancel=token()))
-        tell(f"full run       {typed_again(sys.argv[1:])}", err=True)
+        note(f"full run       {typed_again(sys.argv[1:])}")
 
     def of_seeds(self, text: str, *, small: bool) -> None:
         """Make a draft for each seed, and a picture of them all; of those that are done, if interrupted."""
@@ -64,21 +64,21 @@ class Drafting:
         check_place(picture)
         if self._is_done(jobs, picture, seeds_at(picture, seeds, first)):
             return
-        tell(explanation(first, self.full.settings), err=True)
+        note(explanation(first, self.full.settings))
         try:
             self.watch(lambda: self._drafts(jobs, sheet))
         finally:
             if sheet.begun:
                 sheet.save(picture, seeds_mark(seeds, first))
-                tell(f"seeds          {picture}", err=True)
+                note(f"seeds          {picture}")
         for seed in seeds:
-            tell(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}", err=True)
+            note(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}")
 
     def _own_or_free(self, job: Job) -> Path:
         """The first name of a draft that nothing has, or the same draft."""
         from holo_lite.runs.own import video_at
 
-        names = numbered(f"{stem_of(self.storyboard)}-draft", ".mp4")
+        names = numbered(f"{self.stem}-draft", ".mp4")
         return next(name for name in names if is_free(name) or video_at(name, job.settings).state == "own")
 
     def _sheet(self, seeds: Sequence[int], settings: RunSettings) -> Path:
@@ -87,7 +87,7 @@ class Drafting:
 
         if self.out:
             return self._beside("seeds", ".png")
-        names = numbered(f"{stem_of(self.storyboard)}-seeds", ".png")
+        names = numbered(f"{self.stem}-seeds", ".png")
         return next(name for name in names if seeds_at(name, seeds, settings).state != "other")
 
     def _is_done(self, jobs: Mapping[int, Job], picture: Path, sheet: Standing) -> bool:
@@ -97,7 +97,7 @@ class Drafting:
         videos = {self._beside(f"seed-{seed}"): job.settings for seed, job in jobs.items()}
         states = {sheet.state, *(video_at(video, settings).state for video, settings in videos.items())}
         if states == {"own"}:
-            tell(f"done already   {picture}", err=True)
+            note(f"done already   {picture}")
             return True
         if not self.overwrite:
             refuse(picture, sheet)
@@ -124,7 +124,7 @@ class Drafting:
 
     def _beside(self, what: str, suffix: str | None = None) -> Path:
         """The name of a file that belongs to the full run's video."""
-        video = self.out or Path(f"{stem_of(self.storyboard)}.mp4")
+        video = self.out or Path(f"{self.stem}.mp4")
         return video.with_name(f"{video.stem}-{what}{suffix or video.suffix}")
 
 

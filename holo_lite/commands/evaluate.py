@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.naming import free
 from holo_lite.commands.options import (
     computing_options,
@@ -21,7 +21,8 @@ from holo_lite.commands.options import (
 )
 from holo_lite.commands.shared import load
 from holo_lite.commands.stopping import token
-from holo_lite.commands.telling import tell
+from holo_lite.commands.talking import messages, talking_options
+from holo_lite.commands.telling import note, tell
 
 if TYPE_CHECKING:
     from holo_lite.evaluation.outcome import Outcome
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from holo_lite.settings import Options
 
 
-@click.command()
+@click.command(cls=Command, short_help="Measure how well a model keeps to storyboards.")
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: holo-tiny]"
 )
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 @lora_option
 @machine_options
 @computing_options
+@talking_options
 def evaluate(
     model: Path | None,
     baseline: Path | None,
@@ -116,7 +118,7 @@ def _judge(
     outcomes: list[Outcome] = []
     events = evaluate(model, baseline, storyboards, options, seeds, token())
     try:
-        with closing(events), display(Console(stderr=True)) as view:
+        with closing(events), display(messages()) as view:
             for event in events:
                 show(event, view)
                 if isinstance(event, StoryboardJudged):
@@ -134,8 +136,8 @@ def _show(report: QualityReport, outcomes: list[Outcome], gallery: Gallery, out:
     for line in report_lines(report):
         tell(line)
     gallery.save(out)
-    tell(f"picture  {out}", err=True)
+    note(f"picture  {out}")
     if save is not None:
         write(save, report, outcomes)
-        tell(f"saved    {save}", err=True)
+        note(f"saved    {save}")
     tell(report.to_json())

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from holo_lite.cancel import Cancelled
+from holo_lite.commands.helping import Command, option
 from holo_lite.commands.stopping import token
-from holo_lite.commands.telling import tell
+from holo_lite.commands.talking import messages, talking_options
+from holo_lite.commands.telling import note, tell
+from holo_lite.commands.values import VARIANTS, Word
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.views.terminal import typed
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 USUAL = "nf4"  # the scheme that fits the smallest card
 
 
-@click.command()
-@click.argument("variant")
+@click.command(cls=Command, short_help="Download HoloCine and check its files.")
+@click.argument("variant", type=Word(*VARIANTS), default="sparse")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
@@ -33,9 +35,13 @@ USUAL = "nf4"  # the scheme that fits the smallest card
     show_default=True,
     help="Folder for the files.",
 )
-@click.option("--accept-licence", is_flag=True, help="Accept the licences shown, without a question.")
-def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
-    """Download the files of HoloCine from Hugging Face and check them. VARIANT is sparse or full.
+@option(
+    "--accept-licence", also=("--yes", "-y"), is_flag=True, help="Accept the licences shown, without a question."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be downloaded; download nothing.")
+@talking_options
+def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool) -> None:
+    """Download the files of HoloCine from Hugging Face and check them. VARIANT is sparse (the default) or full.
 
     If interrupted, the same command continues where it stopped. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
     are used.
@@ -49,12 +55,14 @@ def fetch(variant: str, into: Path, *, accept_licence: bool) -> None:
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)
     for line in order_lines(order):
-        tell(line, err=True)
+        note(line)
     check_room(order)
+    if dry_run:
+        return
     if not (accept_licence or order.is_done):
         _ask()
     try:
-        with closing(bring(order, hub, cancel=token())) as events, display(Console(stderr=True)) as view:
+        with closing(bring(order, hub, cancel=token())) as events, display(messages()) as view:
             for event in events:
                 show(event, view)
     except (KeyboardInterrupt, Cancelled):

@@ -9,26 +9,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holo_lite.commands.drafting import Drafting
+from holo_lite.commands.helping import Command
 from holo_lite.commands.naming import is_done, named_after
 from holo_lite.commands.options import (
     keep_option,
     model_option,
+    out_option,
     overwrite_option,
     preview_option,
     progress_option,
     run_options,
 )
-from holo_lite.commands.shared import opened, previewed, watch
+from holo_lite.commands.shared import opened, previewed, show_job, watch
 from holo_lite.commands.stopping import token
+from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument
+from holo_lite.commands.talking import talking_options
 
 if TYPE_CHECKING:
     from holo_lite.events import Events
 
 
-@click.command()
-@click.argument("storyboard")
+@click.command(cls=Command, short_help="Make a video from a storyboard.")
+@storyboard_argument
 @model_option
-@click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: named after STORYBOARD]")
+@out_option
 @run_options
 @click.option(
     "--draft", is_flag=True, help="Use a quarter of the steps and half the size, to check cuts and framing."
@@ -37,9 +41,11 @@ if TYPE_CHECKING:
 @overwrite_option
 @preview_option
 @keep_option
+@click.option("--dry-run", is_flag=True, help="Show what would be made, and how; make nothing.")
 @progress_option
+@talking_options
 def generate(
-    storyboard: str,
+    storyboard: GivenStoryboard,
     model: Path | None,
     out: Path | None,
     draft: bool,
@@ -47,25 +53,27 @@ def generate(
     overwrite: bool,
     preview: int | None,
     keep_run: bool,
+    dry_run: bool,
     progress: str,
     **said: Any,
 ) -> None:
-    """Make a video from STORYBOARD: a .toml, .json or .txt file, or a prompt in quotes.
+    """Make a video from STORYBOARD: a .toml, .json or .txt file, a prompt in quotes, or - for standard input.
 
     Options override the storyboard; the storyboard overrides the model's defaults.
     """
     from holo_lite.runs.folder import RunFolder
-    from holo_lite.story.files import load_storyboard
 
-    board = load_storyboard(storyboard)
     pipeline, options = opened(model, **said)
-    job = pipeline.prepare(board, options)
+    job = pipeline.prepare(storyboard.board, options)
+    if dry_run:
+        show_job(pipeline, job)
+        return
     if draft or seeds is not None:
         shown = partial(watch, pipeline, progress=progress)
-        drafting = Drafting(pipeline, storyboard, board, options, job, out, shown, overwrite)
+        drafting = Drafting(pipeline, storyboard.stem, storyboard.board, options, job, out, shown, overwrite)
         drafting.one() if seeds is None else drafting.of_seeds(seeds, small=draft)
         return
-    video = out or named_after(storyboard, job.settings)
+    video = out or named_after(storyboard.stem, job.settings)
     if is_done(video, job.settings, overwrite=overwrite):
         return
     folder = RunFolder.beside(video)

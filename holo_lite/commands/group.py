@@ -9,11 +9,15 @@ import click
 from holo_lite.commands.batch import batch
 from holo_lite.commands.cache import cache
 from holo_lite.commands.check import check
+from holo_lite.commands.config import config
+from holo_lite.commands.defaults import PREFIX, read_defaults
 from holo_lite.commands.demo import demo
 from holo_lite.commands.doctor import doctor
 from holo_lite.commands.evaluate import evaluate
 from holo_lite.commands.fetch import fetch
 from holo_lite.commands.generate import generate
+from holo_lite.commands.help import show_help
+from holo_lite.commands.helping import Program
 from holo_lite.commands.inspect import inspect
 from holo_lite.commands.plan import plan
 from holo_lite.commands.profiles import profiles
@@ -22,7 +26,14 @@ from holo_lite.commands.resume import resume
 from holo_lite.version import __version__
 from holo_lite.views.terminal import shown
 
-COMMANDS = (generate, batch, resume, check, inspect, demo, evaluate, profiles, plan, fetch, quantize, doctor, cache)
+# In the order of the work: get a model, look at a storyboard, make it, look at what was made.
+COMMANDS = (
+    *(demo, fetch, quantize, doctor, profiles),
+    *(check, plan, generate, batch, resume, inspect, evaluate, config, cache, show_help),
+)
+
+
+WITHOUT_DEFAULTS = {"config", "help"}
 
 
 class LineFormatter(logging.Formatter):
@@ -33,10 +44,21 @@ class LineFormatter(logging.Formatter):
         return "\n".join(map(shown, super().format(record).split("\n")))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="holo-lite")
-def holo_lite() -> None:
+@click.group(
+    cls=Program,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "auto_envvar_prefix": PREFIX,
+    },
+)
+@click.version_option(__version__, "-V", "--version", prog_name="holo-lite")
+@click.pass_context
+def holo_lite(context: click.Context) -> None:
     """Whole multi-shot scenes from a storyboard, on the graphics card you have."""
+    if context.invoked_subcommand not in WITHOUT_DEFAULTS:
+        context.default_map = read_defaults(holo_lite.commands)
+    logging.getLogger("holo_lite").setLevel(logging.NOTSET)
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)

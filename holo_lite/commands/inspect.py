@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import attention_option
 from holo_lite.commands.telling import tell
 
 
-@click.command()
+@click.command(cls=Command, short_help="Show what a file or folder is.")
 @click.argument("path", type=click.Path(path_type=Path))
 @attention_option
 def inspect(path: Path, attention: str | None) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holo_lite.commands.telling import tell
+from holo_lite.commands.telling import note
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
 
     check_writable(video)  # a name that no video can have
     if video_at(video, settings).state == "own":
-        tell(f"done already   {video}", err=True)
+        note(f"done already   {video}")
         return True
     if not overwrite:
         refuse_another_video(video, settings)
@@ -35,8 +34,8 @@ def resuming(folder: RunFolder) -> str:
     return typed(["holo-lite", "resume", str(folder.path)])
 
 
-def named_after(storyboard: str, settings: RunSettings) -> Path:
-    """video.mp4 for a prompt, else the storyboard's own name, in the folder one stands in.
+def named_after(stem: str, settings: RunSettings) -> Path:
+    """The video of a storyboard with that stem, in the current folder.
 
     Numbered where a video or picture of that name is there, or an unfinished run of other settings: what took hours
     is not written over unasked. An unfinished run of these settings is gone on with, a finished one is the name.
@@ -46,20 +45,15 @@ def named_after(storyboard: str, settings: RunSettings) -> Path:
     from holo_lite.runs.own import video_at
     from holo_lite.runs.record import difference
 
-    for name in numbered(stem_of(storyboard), ".mp4"):
+    for name in numbered(stem, ".mp4"):
         folder = RunFolder.beside(name)
         if folder.has_state and not difference(folder.begun().settings, settings):
             return name
         if folder.has_state:
-            tell(f"note: {folder.path} holds another unfinished run; {resuming(folder)} continues it", err=True)
+            note(f"note: {folder.path} holds another unfinished run; {resuming(folder)} continues it")
         elif is_free(name) or video_at(name, settings).state == "own":
             return name
     raise AssertionError("numbers do not end")
-
-
-def stem_of(storyboard: str) -> str:
-    """What files made of a storyboard are named by: its own name, or video for a prompt."""
-    return Path(storyboard).stem if os.path.isfile(storyboard) else "video"
 
 
 def free(stem: str, suffix: str) -> Path:

@@ -8,28 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from holo_lite.cancel import Cancelled
-from holo_lite.commands.options import lora_option
+from holo_lite.commands.helping import Command
+from holo_lite.commands.options import device_option, lora_option
 from holo_lite.commands.stopping import token
-from holo_lite.commands.telling import tell
+from holo_lite.commands.talking import messages, talking_options
+from holo_lite.commands.telling import note
+from holo_lite.commands.values import SCHEMES, VARIANTS, Word
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
     from quantize.job import ConversionEvent
 
 
-@click.command()
+@click.command(cls=Command, short_help="Convert the released files, once.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), required=False)
-@click.option("--scheme", help="Number format: bf16, int8, nf4, qint8, qint4 or qfloat8.  [default: nf4]")
+@click.option("--scheme", type=Word(*SCHEMES), help="Number format of the weights.  [default: nf4]")
 @click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file with schemes by component and tensor.")
 @lora_option
-@click.option("--attention", help="Variant, if SOURCE has both: sparse or full.")
-@click.option("--device", default="auto", show_default=True, help="Compute on: auto, cpu, cuda or cuda:N.")
+@click.option("--attention", type=Word(*VARIANTS), help="Variant, if SOURCE has both.")
+@device_option
 @click.option("--verify", is_flag=True, help="Check the files of a finished model against their checksums instead.")
-def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Show what would be read and written; write nothing.")
+@talking_options
+def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, **said: Any) -> None:
     """Convert the released files in the folder SOURCE, once, to a smaller model in the folder OUT.
 
     If interrupted, the same command continues where it stopped.
@@ -42,16 +46,19 @@ def quantize(source: Path, out: Path | None, *, verify: bool, **said: Any) -> No
     if out is None and not verify:
         raise click.UsageError("missing OUT: give the output folder after the source folder.")
     cancel = token()
+    if dry_run:
+        _decided(source, out or source, **said)
+        return
     if verify:
         events: Generator[ConversionEvent, None, None] = hash_again(out or source, cancel)
     else:
         events = run_conversion(_decided(source, out or source, **said), cancel)
     try:
-        with closing(events), display(Console(stderr=True)) as view:
+        with closing(events), display(messages()) as view:
             for event in events:
                 show(event, view)
     except (KeyboardInterrupt, Cancelled):
-        tell("type the same command to continue from here", err=True)
+        note("type the same command to continue from here")
         raise
 
 
@@ -63,5 +70,5 @@ def _decided(source: Path, out: Path, *, attention: str | None, loras: Any, **sa
     variant = check_attention(attention) if attention is not None else None
     conversion = prepare_conversion(source, out, attention=variant, lora=loras, **said)
     for line in preflight(conversion):
-        tell(line, err=True)
+        note(line)
     return conversion

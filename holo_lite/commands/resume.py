@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holo_lite.commands.helping import Command
 from holo_lite.commands.options import keep_option, overwrite_option, preview_option, progress_option
 from holo_lite.commands.shared import previewed, watch
 from holo_lite.commands.stopping import token
+from holo_lite.commands.talking import talking_options
 
 if TYPE_CHECKING:
     from holo_lite.events import Events
 
 
-@click.command()
+@click.command(cls=Command, short_help="Continue an interrupted run.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), help="The model's folder, if it has moved.")
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: the run's own]")
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 @preview_option
 @keep_option
 @progress_option
+@talking_options
 def resume(
     run: Path,
     out: Path | None,

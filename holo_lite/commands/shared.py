@@ -15,6 +15,7 @@ from rich.console import Console
 from holo_lite.cancel import Cancelled
 from holo_lite.commands.naming import resuming
 from holo_lite.commands.stopping import token
+from holo_lite.commands.talking import messages
 from holo_lite.errors import HoloError, RunError
 
 OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options that open a model, as given
@@ -23,6 +24,7 @@ PREVIEW_EVERY = 5  # steps, in a terminal
 if TYPE_CHECKING:
     from holo_lite.events import Event, Events
     from holo_lite.opening.options import ModelOptions
+    from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
     from holo_lite.settings import Options
@@ -75,7 +77,7 @@ def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None
     if progress == "json":
         yield _write
         return
-    with display(Console(stderr=True)) as view:
+    with display(messages()) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
         yield partial(show, view=view)
@@ -113,3 +115,12 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
         if folder is None or not folder.has_state or isinstance(error, RunError):
             raise
         raise type(error)(f"{error}; finished steps are saved: {resuming(folder)} continues") from error
+
+
+def show_job(pipeline: Pipeline, job: Job) -> None:
+    """Show what would be made, and how."""
+    from holo_lite.events import Resolved
+    from holo_lite.views.run import display, show
+
+    with display(messages()) as view:
+        show(Resolved(job.settings, job.notes, job.plan, pipeline.choice.why, pipeline.model.setup.lines), view)

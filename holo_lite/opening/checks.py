@@ -20,6 +20,7 @@ from holo_lite.streaming.image import PlacedFile
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.text.vocabulary import check_tokenizer
+from holo_lite.tiny.model import is_name, tiny_model
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder
@@ -32,9 +33,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 def find_model(path: Path, attention: Attention | None = None) -> ModelFolder:
     """Find the files of a model in a folder and prove that each is part of it; it need not be one that can run.
 
-    `attention` as for `open_folder`. Raises `CheckpointError`.
+    The built-in model is found by its name, holo-tiny. `attention` as for `open_folder`. Raises `CheckpointError`.
     """
-    folder = open_folder(path, attention)
+    folder = open_folder(tiny_model() if is_name(path) else path, attention)
     check_parts(folder)
     return folder
 

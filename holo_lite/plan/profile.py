@@ -76,6 +76,11 @@ def shipped_profiles() -> tuple[Profile, ...]:
     return tuple(sorted(found, key=lambda profile: (profile.device == "cpu", profile.card)))
 
 
+def shipped_names() -> tuple[str, ...]:
+    """The names of the profiles that come with holo-lite."""
+    return tuple(sorted(Path(entry.name).stem for entry in _shipped()))
+
+
 def find_profile(name: str) -> Profile:
     """Give the shipped profile of that name, or the one in the TOML file of that path.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.config import TEXT_ROWS, Attention, Defaults
-from holo_lite.preflight.rules import CheckFinding, findings
+from holo_lite.preflight.rules import CheckFinding, count_words, findings, long_text
 from holo_lite.settings import Options, resolve
 from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.story.shots import latent_frames
@@ -58,7 +58,9 @@ class Tokens:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` shows. `asked` is the length in frames before it was rounded."""
+    """What `check` shows. `asked` is the length in frames before it was rounded, `words` about how
+    many the prompt has.
+    """
 
     title: str | None
     frames: int
@@ -68,11 +70,15 @@ class CheckReport:
     width: int
     shots: tuple[ShotLine, ...]
     tokens: Tokens | None
+    words: int
     findings: tuple[CheckFinding, ...]
 
     def to_json(self) -> str:
         """Write the report as JSON on one line."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
+        found = dataclasses.asdict(self)
+        for each, row in zip(self.findings, found["findings"], strict=True):
+            row["level"] = "note" if each.is_note else "warning"
+        return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_storyboard(
@@ -101,7 +107,8 @@ def check_storyboard(
         width=settings.width,
         shots=_shots(board, timeline, settings.fps, tokens),
         tokens=tokens,
-        findings=findings(board, timeline),
+        words=count_words(board),
+        findings=(*findings(board, timeline), *(() if tokens else long_text(board))),
     )
 
 

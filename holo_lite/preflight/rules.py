@@ -13,15 +13,26 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import nearest
+from holo_lite.settings import RunSettings
 from holo_lite.story.numbered import numbered_shots
 from holo_lite.story.shots import FRAMES_PER_LATENT
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import TRAINED_FRAMES, Timeline
 
 Rule = Literal[
-    "numbered shots", "unknown tag", "unused tag", "shot count", "alike", "short shot", "long shot", "long video"
+    "numbered shots",
+    "unknown tag",
+    "unused tag",
+    "shot count",
+    "alike",
+    "short shot",
+    "long shot",
+    "long video",
+    "long text",
 ]
+NOTES: frozenset[Rule] = frozenset({"long shot", "long video"})  # a person may well mean it
 
 NAME = re.compile(r"\[([^\[\]]+)\]")  # how a prompt names a person: [character1]
 COUNT = re.compile(r"This scene contains (\w+) shots?\b", re.IGNORECASE)
@@ -32,6 +43,7 @@ NUMBERS = (
 HAN = "\u3040-\u30ff\u3400-\u9fff"  # written without spaces: each character counts as a word
 WORD = re.compile(rf"[{HAN}]|[^\W{HAN}]+")
 ALIKE = 0.85  # of two captions' words; one word of six differs at 0.83
+MANY_WORDS = 350  # a word of English is 1.4 tokens or so
 MOVES = 2  # latent frames: with one, a shot is a still
 
 
@@ -43,10 +55,22 @@ class CheckFinding:
     message: str
     shots: tuple[int, ...] = ()
 
+    @property
+    def is_note(self) -> bool:
+        """Whether it is only worth knowing; anything else is probably a mistake."""
+        return self.rule in NOTES
+
 
 def findings(board: Storyboard, timeline: Timeline) -> tuple[CheckFinding, ...]:
     """Everything that the rules find, in their order."""
     return tuple(found for rule in RULES for found in rule(board, timeline))
+
+
+def finding_notes(settings: RunSettings) -> Iterator[str]:
+    """What the rules find in a run that is decided, as notes for a person; the timeline has one of its length."""
+    for found in findings(settings.storyboard, Timeline(settings.frames, settings.cuts, ())):
+        if found.rule != "long video":
+            yield f"{found.rule}: {found.message}"
 
 
 def numbered(board: Storyboard, _: Timeline) -> Iterator[CheckFinding]:
@@ -144,6 +168,22 @@ def long_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
             f"{timeline.num_frames} frames are longer than the model was trained for "
             f"({TRAINED_FRAMES} frames, 15 s)",
         )
+
+
+def long_text(board: Storyboard) -> Iterator[CheckFinding]:
+    """A text that is probably too long, where nothing counts its tokens."""
+    words = count_words(board)
+    if words > MANY_WORDS:
+        yield CheckFinding(
+            "long text",
+            f"about {words} words: the model reads {TEXT_ROWS} tokens, and over {MANY_WORDS} words are often more; "
+            "count them with --model or --tokenizer",
+        )
+
+
+def count_words(board: Storyboard) -> int:
+    """About how many words the whole prompt has."""
+    return len(WORD.findall(board.prompt))
 
 
 RULES: tuple[Callable[[Storyboard, Timeline], Iterator[CheckFinding]], ...] = (

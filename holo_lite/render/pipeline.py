@@ -30,6 +30,7 @@ from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
 from holo_lite.plan.choose import ProfileChoice, pick_profile
 from holo_lite.plan.plan import Plan
+from holo_lite.preflight.rules import finding_notes
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
@@ -46,7 +47,7 @@ from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import NOTHING_SAID, Options, resolve
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.windows import PromptTokenizer
-from holo_lite.tiny.model import tiny_model
+from holo_lite.tiny.model import is_name, tiny_model
 from holo_lite.version import __version__
 from holo_lite.weights.audit import Audit
 from holo_lite.weights.stamps import Stamp
@@ -67,11 +68,11 @@ class Pipeline:
     def load(cls, model: str | Path | None = None, options: ModelOptions = AS_IT_COMES) -> Pipeline:
         """Open a model folder and check every file in it by names and shapes; no weight is read yet.
 
-        Without `model` the built-in holo-tiny is used. Raises `CheckpointError`, `SettingsError`, or `RoomError`
-        for a card that is too full to be asked or tried.
+        Without `model`, or by its name, the built-in holo-tiny is used. Raises `CheckpointError`, `SettingsError`,
+        or `RoomError` for a card that is too full to be asked or tried.
         """
-        path = Path(model) if model is not None else tiny_model()
-        opened = open_model(path, options, built_in=model is None)
+        path = tiny_model() if model is None or is_name(model) else Path(model)
+        opened = open_model(path, options, built_in=model is None or path != Path(model))
         choice = pick_profile(options.profile, opened.device, opened.sizes)
         return cls(opened, PromptTokenizer(opened.folder.tokenizer), choice)
 
@@ -99,7 +100,7 @@ class Pipeline:
         settings, notes = resolve(
             storyboard, options, self.model.folder.defaults, made_with=made_with, **self.model.traits
         )
-        notes = (*notes, *self.model.adapters.notes)
+        notes = (*notes, *finding_notes(settings), *self.model.adapters.notes)
         return plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes)
 
     def generate(

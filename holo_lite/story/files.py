@@ -23,6 +23,7 @@ from holo_lite.story.storyboard import Shot, Storyboard, naming
 LARGEST_STORYBOARD = 2**20  # bytes; the model reads 512 tokens
 SUFFIXES = (".toml", ".json", ".txt")
 LIKE_A_FILE = re.compile(r"[/\\]|\.[A-Za-z0-9]{1,8}$|^[.~]|\0")  # as a file's name: a folder, a suffix, hidden
+LIKE_TOML = re.compile(r"^[ \t]*(\[\[shots?\]\]|(title|prompt|global|frames|cuts|seed|fps)[ \t]*=)", re.MULTILINE)
 _SHOT_KEYS = ("caption", "frames", "seconds")
 _TOP_KEYS = (
     *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
@@ -55,6 +56,19 @@ def load_storyboard(source: str | Path) -> Storyboard:
         case _:
             with naming(where):
                 return Storyboard(None, (), raw=text.strip(), source=where)
+
+
+def parse_text(text: str, where: str) -> Storyboard:
+    """Read a storyboard whose file's name says nothing: JSON, TOML, or a whole prompt, by how the text looks.
+
+    Raises `StoryboardError`.
+    """
+    if text.lstrip().startswith("{"):
+        return parse_json(text, where)
+    if LIKE_TOML.search(text):
+        return parse_toml(text, where)
+    with naming(where):
+        return Storyboard(None, (), raw=text.strip(), source=where)
 
 
 def parse_toml(text: str, where: str) -> Storyboard:

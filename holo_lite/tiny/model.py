@@ -10,6 +10,11 @@ from pathlib import Path
 NAME = "holo-tiny"
 
 
+def is_name(model: str | Path) -> bool:
+    """Whether the built-in model is meant, by its name. A folder of that name goes before it."""
+    return str(model) == NAME and not Path(model).exists()
+
+
 def tiny_model() -> Path:
     """The folder of the built-in model."""
     return Path(__file__).parent / "weights"

@@ -32,7 +32,7 @@ def report_lines(report: CheckReport, width: int) -> Iterator[Text]:
     for shot in report.shots:
         yield _shot(shot, report, bars, page)
     yield Text()
-    yield from _budget(report.tokens, page)
+    yield from _budget(report, page)
     yield from _rounded(report)
     yield from _findings(report)
 
@@ -71,10 +71,11 @@ def _shot(shot: ShotLine, report: CheckReport, bars: int, page: int) -> Text:
     return line + caption
 
 
-def _budget(tokens: Tokens | None, page: int) -> Iterator[Text]:
+def _budget(report: CheckReport, page: int) -> Iterator[Text]:
     """How many of the available tokens the captions take, drawn to scale."""
+    tokens = report.tokens
     if tokens is None:
-        yield Text("tokens  not counted: pass --model or --tokenizer")
+        yield Text(f"tokens  not counted (about {report.words} words): pass --model or --tokenizer")
         return
     said = f"  {tokens.total} of {tokens.limit}"
     room = page - len("tokens  ") - len(said)
@@ -110,7 +111,8 @@ def _rounded(report: CheckReport) -> Iterator[Text]:
 
 def _findings(report: CheckReport) -> Iterator[Text]:
     for found in report.findings:
-        yield Text.assemble((f"{found.rule}: ", "yellow"), shown(found.message))
+        kind, colour = ("note, ", "cyan") if found.is_note else ("", "yellow")
+        yield Text.assemble((f"{kind}{found.rule}: ", colour), shown(found.message))
     if report.findings or not _is_too_long(report.tokens):  # too long is an error, which is reported after all this
         yield Text(_count(report.findings), "bold")
 

@@ -19,6 +19,7 @@ from holo_lite.story.files import SUFFIXES as STORYBOARD_SUFFIXES, dump_toml, is
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.units import bytes_text, count_text
+from holo_lite.tiny.model import is_name, tiny_model
 from holo_lite.views.records import as_written, not_known_here
 from holo_lite.views.remaking import check_words, command, to_fill_in
 
@@ -32,6 +33,8 @@ def inspect(path: Path, attention: Attention | None = None) -> Iterator[str]:
 
     `attention` says whether a folder's experts are sparse or dense, where their names do not.
     """
+    if is_name(path):
+        path = tiny_model()
     if (path / RUN_RECORD).is_file():
         return _run(path)
     if path.is_dir():

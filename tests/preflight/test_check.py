@@ -166,7 +166,7 @@ def test_too_many_tokens_are_drawn_and_then_refused(run, umt5_tokenizer_path):
 
 def test_tokens_are_not_counted_with_a_vocabulary_that_nobody_named(run):
     outcome = run("check", EXAMPLES[0])
-    assert "not counted: pass --model or --tokenizer" in outcome.out
+    assert "words): pass --model or --tokenizer" in outcome.out
     assert json.loads(run("check", EXAMPLES[0], "--json").out)["tokens"] is None
 
 
@@ -250,7 +250,25 @@ def test_what_no_video_can_be_made_of_is_an_error(run, tmp_path, text, said):
 
 def test_json_holds_the_whole_report(run):
     line = run("check", EXAMPLES[2], "--json").out
-    assert json.loads(line) == json.loads(json.dumps(asdict(check_storyboard(load_storyboard(EXAMPLES[2])))))
+    expected = json.loads(json.dumps(asdict(check_storyboard(load_storyboard(EXAMPLES[2])))))
+    for found in expected["findings"]:
+        found["level"] = "note" if found["rule"] == "long video" else "warning"
+    assert json.loads(line) == expected
+    assert expected["findings"]
+
+
+def test_a_note_is_no_failure(run):
+    outcome = run("check", EXAMPLES[2])
+    assert "note, long video: 961 frames are longer" in outcome.out
+    assert outcome.code == 0
+
+
+def test_many_words_are_told_where_no_vocabulary_counts_them(run, tmp_path, umt5_tokenizer_path):
+    (tmp_path / "s.txt").write_text("a road by the sea " * 80)
+    outcome = run("check", "s.txt")
+    assert outcome.code == 1
+    assert "long text: about 400 words: the model reads 512 tokens" in outcome.out
+    assert "long text" not in run("check", "s.txt", "--tokenizer", umt5_tokenizer_path).out
 
 
 def test_no_weight_and_no_tensor_library_is_touched(umt5_tokenizer_path):
