@@ -20,6 +20,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 # Two at a time, each file in one process: what a file has prepared is prepared once.
 test: check

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import click
 import psutil
@@ -231,7 +232,7 @@ class MadeUp(speed_floor.Stopwatch):
 
 
 def test_the_floor_takes_the_best_portions_and_the_best_kernel():
-    watch = MadeUp(CPU, torch.float32, 2, {"slow": None, "fast": None})
+    watch = MadeUp(CPU, torch.float32, 2, {"slow": attention, "fast": attention})
     gemm = speed_floor.Gemm("g", (1000, 1000), 8, 8, 3)
     attended = speed_floor.Attention("a", (3000, 3000), 7, 8, 2)
     found = speed_floor.floor([gemm, attended], watch)
@@ -597,9 +598,15 @@ def test_results_of_other_runs_are_not_compared(key):
 # --- targets ---------------------------------------------------------------------------------------
 
 
+USUAL: dict[str, dict[str, Any]] = {
+    "own": {"linear": "plain", "exact": True, "streamed": False, "kernel": "flash"},
+    "reference": {"kernel": "flash"},
+    "diffusers": {"weights": "plain", "offload": False},
+}
+
+
 def cell(kind, seconds, **says):
-    usual = {"own": {"linear": "plain", "exact": True, "streamed": False, "kernel": "flash"}}.get(kind, {})
-    usual |= {"reference": {"kernel": "flash"}, "diffusers": {"weights": "plain", "offload": False}}.get(kind, {})
+    usual = USUAL.get(kind, {})
     facts = {"kind": kind, "frames": 241, "dense": kind == "diffusers", "seconds": [seconds] * 3, **usual, **says}
     return {"name": kind, **facts}
 

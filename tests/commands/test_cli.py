@@ -581,11 +581,12 @@ def events_of(tmp_path):
 
 
 def test_a_terminal_sees_phase_step_pace_and_time_left(tmp_path):
-    console = Console(file=io.StringIO(), force_terminal=True, width=160, _environ={"TERM": "xterm"})
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=160, _environ={"TERM": "xterm"})
     with display(console) as view:
         for event in events_of(tmp_path):
             show(event, view)
-    drawn = console.file.getvalue()
+    drawn = file.getvalue()
     assert "\x1b[" in drawn
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "\n").splitlines()
     (bar,) = {line.strip() for line in last if "denoising" in line and "4/4" in line and "left" in line} or {""}
@@ -597,27 +598,25 @@ def test_a_terminal_sees_phase_step_pace_and_time_left(tmp_path):
 def test_a_log_gets_a_line_in_ten_seconds(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("holo_lite.views.run.time.monotonic", lambda: now[0])
-    console = Console(file=io.StringIO(), width=80)
-    empty = torch.zeros(1)
-    with display(console) as view:
+    file, empty = io.StringIO(), torch.zeros(1)
+    with display(Console(file=file, width=80)) as view:
         show(PhaseStarted("denoise", 50), view)
         for step in Schedule.of(50):
             now[0] += 4.0
             show(StepDone(Progress(step, 50, empty, empty)), view)
-    lines = console.file.getvalue().splitlines()
+    lines = file.getvalue().splitlines()
     assert lines[:2] == ["denoising", "denoising 3/50 high-noise, 4.0 s each, 3:08 left"]
     assert lines[-1] == "denoising 50/50 low-noise, 4.0 s each, 0:00 left"
     assert len(lines) == 18  # every third step, and the last
 
 
 def test_a_step_that_waits_for_weights_says_so_and_one_that_hardly_does_not():
-    console = Console(file=io.StringIO(), width=120)
-    empty = torch.zeros(1)
-    with display(console) as view:
+    file, empty = io.StringIO(), torch.zeros(1)
+    with display(Console(file=file, width=120)) as view:
         for step, waited in zip(Schedule.of(2), (0.4, 1.2), strict=True):
             show(PhaseStarted("denoise", step.index + 1), view)
             show(StepDone(Progress(step, 2, empty, empty), 3 * 10**9, 4 * 10**9, 10.0, waited), view)
-    _, first, _, second = console.file.getvalue().splitlines()
+    _, first, _, second = file.getvalue().splitlines()
     assert "high-noise, 2.79 GiB of 3.73 GiB VRAM, " in first
     assert "waiting" not in first
     assert "low-noise, 2.79 GiB of 3.73 GiB VRAM, 12% waiting for weights, " in second

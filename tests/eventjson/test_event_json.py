@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
@@ -98,7 +99,7 @@ def test_there_is_an_example_of_every_event_of_every_job(examples):
     assert {*examples} == ALL
 
 
-@pytest.mark.parametrize("event", sorted(ALL, key=lambda each: each.__name__))
+@pytest.mark.parametrize("event", sorted(ALL, key=attrgetter("__name__")))
 def test_every_event_has_a_record_that_is_json(examples, event):
     found = event_json(examples[event])
     again = json.loads(json.dumps(found, allow_nan=False))

@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ def test_two_decodings_at_once_do_not_share_a_cache(vae, reference, frames):
 
 def test_an_abandoned_decoding_leaves_nothing_behind(vae, reference, frames):
     abandoned = decode_frames(vae, reference["latents"])
+    assert isinstance(abandoned, Generator)
     next(abandoned)
     abandoned.close()
     assert torch.equal(torch.stack(list(decode_frames(vae, reference["latents"])), dim=1), frames)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import av
 import pytest
@@ -25,6 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from whole_models import write_holes
 
 from holo_lite import ModelOptions
+from holo_lite.config import Expert
 from holo_lite.eightbit.coding import quantize
 from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import CheckpointError, SettingsError
@@ -75,7 +77,7 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def factors(rows, columns, seed=0, rank=RANK):
+def factors(rows, columns, *, seed=0, rank=RANK):
     """Factors whose product is about as large as a weight."""
     return normal(rows, rank, seed=seed) * rank**-0.5, normal(rank, columns, seed=seed + 1) * columns**-0.5
 
@@ -132,12 +134,12 @@ def experts_of(folder):
 
 def adapters_of(folder, high=(), low=()):
     """Adapters for a folder's experts, given as files and strengths."""
-    loras = {"high_noise": high, "low_noise": low}
+    loras: dict[Expert, Any] = {"high_noise": high, "low_noise": low}
     return open_adapters(open_folder(folder), {expert: given for expert, given in loras.items() if given}).by_expert
 
 
 def files(paths, dtype=FP32, **options):
-    return FileExperts(*paths.values(), dtype, CPU, **options)
+    return FileExperts.of(paths, dtype, CPU, **options)
 
 
 def latents_of(experts, dtype=FP32):
@@ -209,10 +211,10 @@ def test_in_8_bits_the_product_is_added_before_rounding(scheme, mode):
     """Even if the weight is stored in those very 8 bits."""
     linear = linear_of(scheme, normal(96, 256), normal(96).bfloat16(), BF16)
     dense = linear.weight.unpack(FP32) if scheme != "as it is" else linear.weight.float()
-    linear.adapter = LowRank(*(factor.bfloat16() for factor in factors(96, 256)), 0.6)
+    up, down = (factor.bfloat16() for factor in factors(96, 256))
+    linear.adapter = LowRank(up, down, 0.6)
     found = linear.unpacked(mode=mode).weight
-    up, down = linear.adapter.up.float(), linear.adapter.down.float()
-    expected = quantize(torch.addmm(dense, up, down, alpha=0.6), FORMATS[mode])
+    expected = quantize(torch.addmm(dense, up.float(), down.float(), alpha=0.6), FORMATS[mode])
     assert torch.equal(found.codes.float(), expected.codes.float())
     assert torch.equal(found.scale, expected.scale)
 
@@ -465,8 +467,9 @@ def test_at_full_size_a_card_takes_what_is_planned(tmp_path):
     with FakeTensorMode(allow_non_fake_inputs=True):
         for name in added.pairs:
             rows, columns = added.shapes[name]
-            factors = LowRank(torch.empty(rows, 64), torch.empty(64, columns), 1.0)
-            experts.model.get_submodule(name.removesuffix(".weight")).adapter = factors
+            linear = experts.model.get_submodule(name.removesuffix(".weight"))
+            assert isinstance(linear, Linear)
+            linear.adapter = LowRank(torch.empty(rows, 64), torch.empty(64, columns), 1.0)
         with LiveBytes() as live:
             measured = step(live, experts, shots, joint=True)
     holds(measured, planned)

@@ -6,7 +6,7 @@ from collections import Counter
 import parity
 import pytest
 import torch
-from conversions import DATA, EXPERTS, SIZES, convert, expert_weights, write_source
+from conversions import DATA, SIZES, convert, expert_weights, write_source
 from file_experts import FileExperts
 from live_bytes import LiveBytes
 from safetensors.torch import load_file
@@ -229,7 +229,7 @@ def test_stored_parts_keep_their_dtype_whatever_the_model_computes_in(small):
 
 
 def test_the_experts_of_a_run_open_from_the_folder(small):
-    experts = FileExperts(*(small / noise for noise in EXPERTS), BF16, CPU)
+    experts = FileExperts(small / "high_noise", small / "low_noise", BF16, CPU)
     with experts.lend("high_noise") as model:
         first = run(model)[0]
     with experts.lend("low_noise") as model:
@@ -248,7 +248,7 @@ def test_a_packed_layer_is_its_unpacked_weight(scheme, bias):
         pack_linears(module, {"0.weight": scheme, "1.weight": scheme})
     parts, added = find(scheme).pack(weight), torch.randn(96) if bias else None
     state = {f"{index}.weight.{name}": part for index in (0, 1) for name, part in parts.items()}
-    state |= {f"{index}.bias": added for index in (0, 1)} if bias else {}
+    state |= {f"{index}.bias": added for index in (0, 1)} if added is not None else {}
     module.load_state_dict(state, assign=True)
     expected = torch.nn.functional.linear(x, find(scheme).unpack(parts, (96, 128), FP32), added)
     for layer in module:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_a_conversion_would_have_the_planned_sizes(released, scheme, tmp_path):
         ("text_encoder", SIZES[scheme].text),
     ):
         shards = {shard.block: lay_out(shard.specs) for shard in found[role].shards}
-        data = {block: layout.nbytes - len(layout.header) for block, layout in shards.items()}
+        data: dict[Any, int] = {block: layout.nbytes - len(layout.header) for block, layout in shards.items()}
         rest = data.pop(None)
         assert tuple(data[block] for block in sorted(data)) == stack.blocks
         if role != "text_encoder":  # there the rest holds the token embedding, which stays on the host

@@ -82,7 +82,7 @@ def imports(module):
     """Every module of the project that this one names in an import, wherever the import stands."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names: list[str | None] = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             full = [f"{node.module}.{alias.name}" for alias in node.names]

@@ -152,8 +152,8 @@ def test_the_tree_is_drawn_as_it_stands():
 
 def defined(module):
     """The exceptions that a module makes, by the names of their bases."""
-    for node in ast.walk(tree(module)):
-        bases = {ast.unparse(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
+    for node in (found for found in ast.walk(tree(module)) if isinstance(found, ast.ClassDef)):
+        bases = {ast.unparse(base) for base in node.bases}
         if any(base.endswith(("Error", "Exception")) for base in bases):
             yield node.name, bases
 

@@ -45,7 +45,7 @@ def gathered(layout, tmp_path_factory):
 def imported(source):
     """The top-level names that a module's imports begin with."""
     for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names: list[str | None] = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         yield from (name.split(".")[0] for name in names)
 

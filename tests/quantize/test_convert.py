@@ -292,9 +292,9 @@ def test_diffusers_folders_with_shards_and_all_their_files_are_recorded(source, 
     }
     same(stored(tmp_path / "out", "vae"), stored(models("nf4"), "vae"))
     recorded = [(file.file, file.nbytes, file.sha256) for file in read_manifest(tmp_path / "out").sources]
-    weights = [path for path in home.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
-    weights += list(home.rglob("*.index.json"))
-    assert sorted(recorded) == sorted((path.name, path.stat().st_size, sha256_of(path)) for path in weights)
+    files = [path for path in home.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
+    files += list(home.rglob("*.index.json"))
+    assert sorted(recorded) == sorted((path.name, path.stat().st_size, sha256_of(path)) for path in files)
     (total,) = [event.total for event in events if isinstance(event, PhaseStarted) and event.phase == "hash"]
     assert total == sum(nbytes for _, nbytes, _ in recorded)
 

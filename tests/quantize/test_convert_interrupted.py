@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from quantize import convert as convert_module, inputs, job
 from quantize.convert import LOCK
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("text_encoder",)
+SMALL: tuple[str, ...] = ("text_encoder",)
 SHARDS = 3  # of the text encoder: the rest and two blocks
 
 
@@ -160,6 +161,7 @@ def test_the_command_killed_goes_on_to_the_same_bytes(source, whole, tmp_path):
 def cut_off(source, out, count=2, roles=SMALL):
     """Leave a conversion after `count` shards, as a kill would."""
     events = convert_module.convert(plan(source, out, roles=roles))
+    assert isinstance(events, Generator)
     for _ in range(count + 1):
         next(events)
     events.close()

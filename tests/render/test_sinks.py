@@ -76,15 +76,13 @@ def test_an_attempt_that_failed_leaves_no_frame(pipeline, tmp_path, monkeypatch,
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path.parent / f"cache-{kind}"))  # or the smaller plan is remembered
     monkeypatch.setattr(FrameDecoder, "frames", failing)
     monkeypatch.setattr("holo_lite.render.decode_phase.smaller_tile", lambda *_: (8, 8))
-    sink = {"film": FilmSink.at(tmp_path / "a.mp4"), "memory": MemorySink(), "raw": RawSink(tmp_path / "a.rgb")}[
-        kind
-    ]
-    events = list(pipeline.generate(BOARD, sink, SMALL))
+    film, memory, raw = FilmSink.at(tmp_path / "a.mp4"), MemorySink(), RawSink(tmp_path / "a.rgb")
+    events = list(pipeline.generate(BOARD, {"film": film, "memory": memory, "raw": raw}[kind], SMALL))
     assert sum(isinstance(each, SteppedDown) for each in events) == 1
     if kind == "memory":
-        assert len(sink.frames) == 9
+        assert len(memory.frames) == 9
     if kind == "raw":
-        assert sink.path.stat().st_size == 9 * 32 * 64 * 3
+        assert raw.path.stat().st_size == 9 * 32 * 64 * 3
     assert {path.suffix for path in tmp_path.iterdir()} == {"film": {".mp4", ".png"}, "raw": {".rgb"}}.get(
         kind, set()
     )

@@ -33,8 +33,8 @@ from holo_lite.views.run import display, show
 ROOT = Path(__file__).parents[2]
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
 SMALL = Options(frames=5, height=16, width=16, steps=4)
-WORDS = ("[global caption] A house. [per shot caption] a [shot cut] b", "--frames", "5", "--height", "16")
-WORDS += ("--width", "16", "--steps", "4")
+WORDS: tuple[str, ...] = ("[global caption] A house. [per shot caption] a [shot cut] b", "--frames", "5")
+WORDS += ("--height", "16", "--width", "16", "--steps", "4")
 
 
 @pytest.fixture(scope="module")
@@ -439,13 +439,13 @@ def test_a_run_goes_on_within_another_profile_if_it_is_named(run, toy_copy, monk
 
 
 def test_what_a_person_sees_of_a_run_that_goes_on(tmp_path):
-    console = Console(file=io.StringIO(), width=200)
-    with display(console) as view:
+    file = io.StringIO()
+    with display(Console(file=file, width=200)) as view:
         show(GoingOn(tmp_path, 3, 50, ("torch 2.13.0, now 2.14.0", "threads 8, now 4")), view)
         show(GoingOn(tmp_path, 50, 50), view)
         show(NotSaved("a.mp4.run: the disk is full", 0), view)
         show(NotSaved("a.mp4.run: the disk is full", 7), view)
-    assert console.file.getvalue().splitlines() == [
+    assert file.getvalue().splitlines() == [
         "continuing after step 3 of 50",
         "note: changed since the start: torch 2.13.0, now 2.14.0; threads 8, now 4: "
         "the result may differ in the last bits",
@@ -460,9 +460,9 @@ def test_the_pace_of_a_run_that_goes_on_counts_its_own_steps(toy, tmp_path, monk
     now = [0.0]
     monkeypatch.setattr("holo_lite.views.run.time.monotonic", lambda: now[0])
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
-    console = Console(file=io.StringIO(), width=200)
-    with display(console) as view:
+    file = io.StringIO()
+    with display(Console(file=file, width=200)) as view:
         for event in begin(toy, tmp_path / "a.mp4"):
             now[0] += 20.0 if isinstance(event, StepDone) else 0.0
             show(event, view)
-    assert "denoising 3/4 low-noise, 20.0 s each, 0:20 left" in console.file.getvalue()
+    assert "denoising 3/4 low-noise, 20.0 s each, 0:20 left" in file.getvalue()

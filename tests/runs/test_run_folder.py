@@ -606,7 +606,8 @@ def test_a_full_disk_is_told_once_and_the_state_before_stays(tmp_path, monkeypat
     keeper = keeper_of(folder)
     with keeper:
         assert [*keeper.begin(), *keeper.save(state(1))] == []
-        (told,) = [*keeper.save(state(2)), *keeper.save(state(3))]
+        notes = [*keeper.save(state(2)), *keeper.save(state(3))]
+        (told,) = notes
         assert (type(told), told.saved) == (NotSaved, 1)
         assert "the disk is full" in told.why
         assert same(folder.state()[0], state(1))
@@ -649,7 +650,8 @@ def test_a_disk_that_is_full_from_the_beginning_costs_a_line_and_what_fits_later
     folder = RunFolder(tmp_path / "a.mp4.run")
     disk = Full(monkeypatch, room=0)
     with keeper_of(folder) as keeper:
-        (told,) = [*keeper.begin(), *keeper.save(state(1))]
+        notes = [*keeper.begin(), *keeper.save(state(1))]
+        (told,) = notes
         assert (type(told), told.saved) == (NotSaved, 0)
         disk.room = math.inf
         assert [*keeper.save(state(2))] == []
@@ -669,7 +671,8 @@ def test_a_file_in_the_folders_place_is_told_and_stays(tmp_path):
     path = tmp_path / "a.mp4.run"
     path.write_text("mine")
     with keeper_of(RunFolder(path)) as keeper:
-        (told,) = [*keeper.begin(), *keeper.save(state(1))]
+        notes = [*keeper.begin(), *keeper.save(state(1))]
+        (told,) = notes
     assert isinstance(told, NotSaved)
     assert path.read_text() == "mine"
 

@@ -120,11 +120,10 @@ def test_a_step_of_one_branch_has_half_the_time_to_hide_the_same_bytes():
     """Blocks come once for both branches where these go together; apart, one of two visits falls away."""
     plan, found = costs(50, 0.5)
     assert plan.joint
-    assert needed_rate(plan, found, RATE) == pytest.approx(
-        [2 * rate for rate in needed_rate(*costs(50, 1.0), RATE)]
-    )
+    whole, guided = costs(50, 1.0)
+    assert needed_rate(plan, found, RATE) == pytest.approx([2 * rate for rate in needed_rate(whole, guided, RATE)])
     apart = replace(plan, joint=False)
-    assert needed_rate(apart, found, RATE) == needed_rate(apart, costs(50, 1.0)[1], RATE)
+    assert needed_rate(apart, found, RATE) == needed_rate(apart, guided, RATE)
 
 
 # --- for people ------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ def by_the_book(noise, noised, clip):
         x, model = noised(x, step), EXPERTS[step.expert]
         with torch.inference_mode():
             texts = [TextRows(model.embed_text(context.rows)) for context in guidance().contexts]
-            velocity = guide(*model(x, torch.tensor(step.timestep), texts, clip), SCALE)
+            positive, negative = model(x, torch.tensor(step.timestep), texts, clip)
+            velocity = guide(positive, negative, SCALE)
         x = x + velocity * (step.sigma_next - step.sigma)
     x[:, noised.frozen] = noised.clean[:, noised.frozen]
     return x

@@ -491,12 +491,11 @@ def test_skipped_steps_are_shown_and_recorded(run, tmp_path):
 
 
 def test_a_step_that_is_skipped_says_so():
-    console = Console(file=io.StringIO(), width=120)
-    empty = torch.zeros(1)
-    with display(console) as view:
+    file, empty = io.StringIO(), torch.zeros(1)
+    with display(Console(file=file, width=120)) as view:
         show(PhaseStarted("denoise", 1), view)
         show(StepDone(Progress(Schedule.of(1).steps[0], 1, empty, empty, skipped=True)), view)
-    assert "denoising 1/1 high-noise, skipped (cached)" in console.file.getvalue()
+    assert "denoising 1/1 high-noise, skipped (cached)" in file.getvalue()
 
 
 def test_the_gate_counts_what_is_skipped_and_shows_what_that_costs(run, cache):

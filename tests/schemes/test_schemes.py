@@ -40,8 +40,8 @@ def _no_compiler():
         yield
 
 
-def gaussian(rows, columns, dtype=FLOAT, seed=0, spread=0.02):
-    return (torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * spread).to(dtype)
+def gaussian(shape, dtype=FLOAT, seed=0, spread=0.02):
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread).to(dtype)
 
 
 def trip(scheme, weight, dtype=FLOAT):
@@ -71,7 +71,7 @@ seeds = st.integers(0, 2**31)
 @settings(max_examples=60, deadline=None)
 @given(names, shapes, dtypes, seeds)
 def test_pack_gives_exactly_the_parts_that_were_announced(name, shape, dtype, seed):
-    scheme, weight = find(name), gaussian(*shape, dtype, seed)
+    scheme, weight = find(name), gaussian(shape, dtype, seed)
     before = weight.clone()
     packed, announced = scheme.pack(weight), scheme.parts(shape)
     assert [(n, tuple(t.shape), t.dtype) for n, t in packed.items()] == [
@@ -90,7 +90,7 @@ def test_pack_gives_exactly_the_parts_that_were_announced(name, shape, dtype, se
 @settings(max_examples=60, deadline=None)
 @given(names, shapes, dtypes, seeds, st.integers(1, 3000))
 def test_slices_do_not_change_a_bit(name, shape, dtype, seed, elements):
-    scheme, weight = find(name), gaussian(*shape, dtype, seed)
+    scheme, weight = find(name), gaussian(shape, dtype, seed)
     sliced = replace(scheme, slice_elements=elements)
     whole = scheme.pack(weight)
     assert equal_parts(sliced.pack(weight), whole)
@@ -100,7 +100,7 @@ def test_slices_do_not_change_a_bit(name, shape, dtype, seed, elements):
 @settings(max_examples=30, deadline=None)
 @given(names, shapes, dtypes, seeds)
 def test_a_strided_weight_packs_as_its_copy_does(name, shape, dtype, seed):
-    wide = gaussian(shape[1], 2 * shape[0], dtype, seed)
+    wide = gaussian((shape[1], 2 * shape[0]), dtype, seed)
     strided = wide.t()[::2]
     assert equal_parts(find(name).pack(strided), find(name).pack(strided.contiguous()))
 
@@ -108,7 +108,7 @@ def test_a_strided_weight_packs_as_its_copy_does(name, shape, dtype, seed):
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_goes_through_no_narrower_type(name):
     """bf16 reaches far beyond fp16 in both directions; the error must not know."""
-    weight = gaussian(64, 256, torch.bfloat16)
+    weight = gaussian((64, 256), torch.bfloat16)
     small = trip(find(name), weight)
     for power in (2.0**-90, 2.0**90):
         assert error(trip(find(name), weight * power) / power, small) < 1e-6
@@ -117,21 +117,21 @@ def test_bf16_goes_through_no_narrower_type(name):
 @pytest.mark.parametrize("name", ["bf16", "int8", "nf4-single", "qint8", "qfloat8"])
 def test_a_second_round_trip_changes_nothing(name):
     """The largest number of a row or block is kept exactly, so the grid it spans is found again."""
-    once = trip(find(name), gaussian(40, 320, torch.bfloat16), torch.bfloat16)
+    once = trip(find(name), gaussian((40, 320), torch.bfloat16), torch.bfloat16)
     assert torch.equal(trip(find(name), once, torch.bfloat16), once)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_unpacking_rounds_once_from_float32(name, dtype):
-    weight = gaussian(9, 128)
+    weight = gaussian((9, 128))
     assert torch.equal(trip(find(name), weight, dtype), trip(find(name), weight).to(dtype))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_device_stores_as_well(name, device):
-    scheme, weight = find(name), gaussian(256, 512, torch.bfloat16).to(device)
+    scheme, weight = find(name), gaussian((256, 512), torch.bfloat16).to(device)
     packed = scheme.pack(weight)
     assert {part.device.type for part in packed.values()} == {device}
     assert error(scheme.unpack(packed, (256, 512), FLOAT), weight) <= scheme.error_bound
@@ -142,7 +142,7 @@ def test_every_device_stores_as_well(name, device):
 @pytest.mark.parametrize("name", NAMES)
 def test_parts_may_lie_at_any_eighth_byte(name):
     """Mapped safetensors promise no more; quanto's own matmul segfaults on it."""
-    scheme, weight = find(name), gaussian(16, 256, torch.bfloat16)
+    scheme, weight = find(name), gaussian((16, 256), torch.bfloat16)
     packed, moved = scheme.pack(weight), {}
     for part_name, part in packed.items():
         room = torch.empty(part.nbytes + 72, dtype=torch.uint8)
@@ -158,7 +158,7 @@ def test_parts_may_lie_at_any_eighth_byte(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rows", [1, 8])
 def test_zeros_stay_zeros(name, rows):
-    weight = gaussian(rows, 128)
+    weight = gaussian((rows, 128))
     weight[-1] = 0
     got = trip(find(name), weight)
     assert got.isfinite().all()
@@ -176,21 +176,21 @@ def test_a_constant_comes_back(name, value):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_tiny_and_huge_weights_keep_the_bound(name, scale):
-    weight = gaussian(128, 512, spread=1.0)
+    weight = gaussian((128, 512), spread=1.0)
     assert error(trip(find(name), weight * scale) / scale, weight) <= find(name).error_bound
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [1e-36, 1e-38, 1e-42])
 def test_vanishing_weights_never_become_nan_or_grow(name, scale):
-    got = trip(find(name), gaussian(16, 128, spread=scale))
+    got = trip(find(name), gaussian((16, 128), spread=scale))
     assert got.isfinite().all()
     assert got.abs().max() <= 10 * scale
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_outlier_spoils_only_its_row(name):
-    weight = gaussian(64, 128)
+    weight = gaussian((64, 128))
     weight[3, 5] = 50.0
     got = trip(find(name), weight)
     assert abs(float(got[3, 5]) - 50.0) < 0.25
@@ -204,7 +204,7 @@ def test_an_outlier_spoils_only_its_row(name):
 @settings(max_examples=25, deadline=None)
 @given(shapes, dtypes, seeds)
 def test_int8_is_the_library_bit_for_bit(shape, dtype, seed):
-    weight = gaussian(*shape, dtype, seed)
+    weight = gaussian(shape, dtype, seed)
     codes, absmax, _ = bnb.int8_vectorwise_quant(weight)
     packed = Int8().pack(weight)
     assert equal_parts(packed, {"codes": codes, "absmax": absmax})
@@ -215,7 +215,7 @@ def test_int8_is_the_library_bit_for_bit(shape, dtype, seed):
 @given(shapes, seeds, st.sampled_from([1e-30, 1e-6, 1.0, 1e5, 1e30]))
 def test_the_way_through_half_keeps_every_bit_of_a_bf16_weight(shape, seed, spread):
     """What a card does, on a kernel that takes only fp16: here the CPU's, with the same arithmetic."""
-    weight = gaussian(*shape, torch.bfloat16, seed, spread).float()
+    weight = gaussian(shape, torch.bfloat16, seed, spread).float()
     codes, absmax, _ = bnb.int8_vectorwise_quant(weight)
     half_codes, half_absmax = int8_through_half(weight)
     assert torch.equal(half_codes, codes)
@@ -225,7 +225,7 @@ def test_the_way_through_half_keeps_every_bit_of_a_bf16_weight(shape, seed, spre
 @settings(max_examples=25, deadline=None)
 @given(shapes, dtypes, seeds, st.integers(1, 3000))
 def test_nf4_is_the_library_bit_for_bit(shape, dtype, seed, elements):
-    weight = gaussian(*shape, dtype, seed)
+    weight = gaussian(shape, dtype, seed)
     codes, state = bnb.quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
     packed = Nf4(slice_elements=elements).pack(weight)
     wanted = {
@@ -240,7 +240,7 @@ def test_nf4_is_the_library_bit_for_bit(shape, dtype, seed, elements):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nf4_is_the_library_over_many_slices_and_statistics(dtype):
-    weight = gaussian(300, 5120, dtype)
+    weight = gaussian((300, 5120), dtype)
     codes, state = bnb.quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
     assert torch.equal(trip(find("nf4"), weight, dtype), bnb.dequantize_4bit(codes, state))
 
@@ -253,7 +253,7 @@ def quanto_eight_bits(weight, qtype):
 @settings(max_examples=25, deadline=None)
 @given(shapes.filter(lambda shape: shape[0] > 1), dtypes, seeds)
 def test_qint8_and_qfloat8_are_the_library_bit_for_bit(shape, dtype, seed):
-    weight = gaussian(*shape, dtype, seed)
+    weight = gaussian(shape, dtype, seed)
     assert torch.equal(trip(find("qint8"), weight), quanto_eight_bits(weight.float(), quanto.qint8))
     assert torch.equal(trip(find("qfloat8"), weight), quanto_eight_bits(weight.float(), quanto.qfloat8))
 
@@ -261,7 +261,7 @@ def test_qint8_and_qfloat8_are_the_library_bit_for_bit(shape, dtype, seed):
 @settings(max_examples=25, deadline=None)
 @given(shapes.filter(lambda shape: shape[0] > 1), dtypes, seeds)
 def test_qint4_is_the_library_bit_for_bit(shape, dtype, seed):
-    weight, size = gaussian(*shape, dtype, seed), group_size(shape[1])
+    weight, size = gaussian(shape, dtype, seed), group_size(shape[1])
     scale, shift = quanto.MaxOptimizer()(weight.float(), quanto.qint4, 0, size)
     scale, shift = scale.bfloat16().float(), shift.bfloat16().float()
     theirs = quanto.quantize_weight(weight.float(), quanto.qint4, 0, scale, shift, size, optimized=False)
@@ -346,7 +346,7 @@ def test_the_bound_stands_a_little_above_the_theory(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_theory_is_what_is_measured(name):
     """At the width it was derived for, so that the bound rests on the right arithmetic."""
-    assert error(trip(find(name), gaussian(64, WIDEST)), gaussian(64, WIDEST)) == pytest.approx(
+    assert error(trip(find(name), gaussian((64, WIDEST))), gaussian((64, WIDEST))) == pytest.approx(
         theories()[name], rel=0.03
     )
 
@@ -355,7 +355,7 @@ def test_the_theory_is_what_is_measured(name):
 @given(names, st.integers(128, 400), st.integers(4, 40).map(lambda n: 64 * n), dtypes, seeds, st.integers(-20, 4))
 def test_gaussian_weights_keep_the_bound(name, rows, columns, dtype, seed, power):
     spread = 1.0 if dtype == torch.float16 else 2.0**power  # fp16 loses small numbers before we see them
-    weight = gaussian(rows, columns, dtype, seed, spread)
+    weight = gaussian((rows, columns), dtype, seed, spread)
     assert error(trip(find(name), weight), weight) <= find(name).error_bound
 
 
@@ -430,7 +430,7 @@ def anonymous_bytes():
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc: run on Linux")
 @pytest.mark.parametrize("name", NAMES)
 def test_packing_the_largest_weight_takes_little_beside_its_result(name):
-    scheme, weight = find(name), gaussian(1, 5120, torch.bfloat16).repeat(WIDEST, 1)
+    scheme, weight = find(name), gaussian((1, 5120), torch.bfloat16).repeat(WIDEST, 1)
     scheme.pack(weight[:1])
     before, peak, done = anonymous_bytes(), [0], threading.Event()
 

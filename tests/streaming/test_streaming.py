@@ -69,7 +69,8 @@ def converted(plain, tmp_path_factory):
     folder = ModelFolder(
         plain["high_noise"].parent,
         "sparse",
-        *plain.values(),
+        plain["high_noise"],
+        plain["low_noise"],
         DATA / "text_encoder.safetensors",
         DATA / "vae.safetensors",
         DATA / "prompts.json",
@@ -111,7 +112,7 @@ def latents_of(experts, *, joint=True):
     ids=str,
 )
 def test_where_blocks_are_kept_does_not_change_a_bit(paths, residency, joint):
-    expected = latents_of(FileExperts(*paths.values(), FP32, CPU))
+    expected = latents_of(FileExperts.of(paths, FP32, CPU))
     with StreamedExperts(paths, forwards(1 if joint else 2), FP32, CPU, residency) as experts:
         found = latents_of(experts, joint=joint)
     assert len(found) == STEPS
@@ -204,7 +205,7 @@ def test_a_system_that_reads_in_small_pieces_is_read_on(paths, monkeypatch):
     monkeypatch.setattr(disk, "_read_at", lambda handle, target, offset: whole(handle, target[:1000], offset))
     with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
         found = latents_of(experts)
-    assert torch.equal(found[-1], latents_of(FileExperts(*paths.values(), FP32, CPU))[-1])
+    assert torch.equal(found[-1], latents_of(FileExperts.of(paths, FP32, CPU))[-1])
 
 
 def test_a_file_cut_short_while_it_is_in_use_is_named(plain, tmp_path):
@@ -236,7 +237,7 @@ def test_after_a_forward_that_raised_every_slot_is_free_again(paths):
             with pytest.raises(ArithmeticError):
                 fail_within_a_block(experts)
         found = latents_of(experts)
-    assert torch.equal(found[-1], latents_of(FileExperts(*paths.values(), FP32, CPU))[-1])
+    assert torch.equal(found[-1], latents_of(FileExperts.of(paths, FP32, CPU))[-1])
 
 
 def test_cancelling_between_steps_leaves_no_thread_and_no_slot_behind(paths):

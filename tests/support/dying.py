@@ -4,6 +4,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 KILLED = 77
 CHANGES = ("replace", "fsync", "truncate", "unlink", "mkdir", "rmdir")
@@ -60,7 +61,11 @@ class Die:
         for name in CHANGES:
             setattr(os, name, partial(self.call, name, getattr(os, name)))
         opened = Path.open
-        Path.open = lambda path, *args, **options: Dying(opened(path, *args, **options), self)
+
+        def dying(path, *args, **options):
+            return Dying(opened(path, *args, **options), self)
+
+        patch.object(Path, "open", dying).start()
 
     def call(self, name, function, *args, **options):
         last = self.count(name)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,6 +34,13 @@ class FileExperts:
     device: torch.device
     compute: Compute = PLAIN
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, paths: Mapping[Expert, Path], dtype: torch.dtype, device: torch.device, **options: Any
+    ) -> FileExperts:
+        """The experts whose files these are."""
+        return cls(paths["high_noise"], paths["low_noise"], dtype, device, **options)
 
     @contextmanager
     def lend(self, expert: Expert) -> Iterator[WanDiT]:

@@ -71,6 +71,7 @@ def entry(path, content):
 class Handler(BaseHTTPRequestHandler):
     """Answers for `server.hub`."""
 
+    server: "Server"
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -164,6 +165,7 @@ class Server(ThreadingHTTPServer):
     """Says nothing of clients that are killed."""
 
     daemon_threads = True
+    hub: HubServer
 
     def handle_error(self, *_):
         pass

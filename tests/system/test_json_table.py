@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,11 @@ from holo_lite.film.colours import ColourMap
 from holo_lite.kernels.trial import KernelTimes
 from holo_lite.plan.rate import Numbers, device_rate
 from holo_lite.plan.rung_memory import SmallerPlan
-from holo_lite.system.caches import COLOURS, KERNELS, RATES, RUNGS, sizes, table
+from holo_lite.system.caches import COLOURS, KERNELS, RATES, RUNGS, CachePart, sizes, table
 from holo_lite.system.json_table import ASIDE, read
 
 SMALLER = {"joint": True, "resident": 3, "pinned_cache_blocks": 0, "pinned_ring": True, "tile": [8, 16]}
-SOUND = {
+SOUND: dict[CachePart, tuple[Any, dict[str, Any]]] = {
     RATES: (Numbers, {"a CPU, PyTorch 2": [1e12, 2e12]}),
     RUNGS: (SmallerPlan, {"a" * 24: {"chunks": [256, 128], **SMALLER}}),
     KERNELS: (KernelTimes, {"a card, torch 2, cudnn 9": {"seconds": {"sdpa": 0.5}, "refused": {"flash": "why"}}}),

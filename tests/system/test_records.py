@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -31,7 +32,7 @@ from holo_lite.weights.manifest import MANIFEST
 from quantize.journal import Journal
 
 V1 = Path(__file__).parents[1] / "records" / "v1"
-KINDS = {"settings": SETTINGS, "run": RECORD, "state": STATE_FACTS, "model": MANIFEST}
+KINDS: dict[str, Codec[Any]] = {"settings": SETTINGS, "run": RECORD, "state": STATE_FACTS, "model": MANIFEST}
 WRITTEN = [path.name for path in sorted(V1.iterdir()) if path.name.split("-")[0] in KINDS]
 
 

@@ -188,9 +188,9 @@ def test_ids_of_another_vocabulary_are_told():
 
 def real_shapes(blocks=24):
     """Names and shapes of models_t5_umt5-xxl-enc-bf16.pth, or of its first blocks."""
-    shapes = {"token_embedding.weight": (256384, 4096), "norm.weight": (4096,)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embedding.weight": (256384, 4096), "norm.weight": (4096,)}
     for block in range(blocks):
-        inner = {f"attn.{name}": (4096, 4096) for name in "qkvo"}
+        inner: dict[str, tuple[int, ...]] = {f"attn.{name}": (4096, 4096) for name in "qkvo"}
         inner |= {"norm1": (4096,), "norm2": (4096,), "pos_embedding.embedding": (32, 64)}
         inner |= {"ffn.gate.0": (10240, 4096), "ffn.fc1": (10240, 4096), "ffn.fc2": (4096, 10240)}
         shapes |= {f"blocks.{block}.{name}.weight": shape for name, shape in inner.items()}
