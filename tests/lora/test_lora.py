@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_model import config_of, random_model
 
-from holo_lite.commands.options import parse_lora_option
+from holo_lite.commands.values import parse_lora_option
 from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.lora.file import open_lora
 from holo_lite.lora.notes import name_notes

@@ -21,7 +21,7 @@ from test_ladder import PLAN, SETTINGS, FailAt
 from test_plan_measured import LAYOUTS, holds, model, profile_of  # noqa: F401 - one is a fixture
 from toy_files import toy_model
 
-from holo_lite.commands.options import parse_cache_option
+from holo_lite.commands.values import parse_cache_option
 from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
