@@ -19,6 +19,7 @@ from pathlib import Path
 from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
 from holo_lite.reading.files import read_bytes
 from holo_lite.runs.damage import damaged
+from holo_lite.runs.folder_names import LOCK, RECORD
 from holo_lite.runs.record import Record
 from holo_lite.runs.state import State, read_state, write_state
 from holo_lite.runs.state_facts import CACHES, STATE, StoredCache, check_record, named_cache
@@ -27,8 +28,6 @@ from holo_lite.system.outputs import PARTIAL, write_output, writing
 from holo_lite.system.whole_files import sync_folder
 
 SUFFIX = ".run"
-RECORD = "run.json"
-LOCK = "lock"  # there while a process works on the run, and after it was killed
 OWN = (RECORD, STATE, CACHES, *(name + PARTIAL for name in (RECORD, STATE, CACHES)))
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from holo_lite.errors import CheckpointError
 from holo_lite.reading.files import open_ordinary
 from holo_lite.runs.damage import damaged
+from holo_lite.runs.folder_names import SEAL
 from holo_lite.weights.header import Header, TensorEntry, read_header
 from holo_lite.weights.plain_header import FILLER
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 
-SEAL = "sha256"
 DIGEST = TensorEntry((32,), torch.uint8)
 
 
