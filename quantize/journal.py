@@ -69,15 +69,30 @@ class Journal:
         path = folder / JOURNAL
         if not path.is_file():
             return None
+        journal, whole = cls._parsed(path)
+        with writing(path):
+            os.truncate(path, whole)
+        return journal
+
+    @classmethod
+    def look(cls, path: Path) -> Journal:
+        """The journal in a file, which stays as it is. Raises `OutputError`."""
+        try:
+            return cls._parsed(path)[0]
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
+
+    @classmethod
+    def _parsed(cls, path: Path) -> tuple[Journal, int]:
+        """The journal, and how many bytes of its file are whole lines."""
         lines, whole = _whole_lines(path)
         begun = lines[0].get("begun") if lines else None
         if not isinstance(begun, dict) or not isinstance(begun.get("plan"), str):
             raise OutputError(f"{path}: is not the journal of a conversion; name another folder")
-        with writing(path):
-            os.truncate(path, whole)
         shards = [line["shard"] for line in lines if _is(line.get("shard"), FinishedShard)]
         sources = [line["source"] for line in lines if _is(line.get("source"), FinishedFile)]
-        return cls(path, begun, {each["file"]: each for each in shards}, {each["file"]: each for each in sources})
+        finished = {each["file"]: each for each in shards}, {each["file"]: each for each in sources}
+        return cls(path, begun, *finished), whole
 
     def finish_shard(self, record: dict[str, Any]) -> None:
         """Note a shard that is complete under its name: file, nbytes, sha256, and what was measured."""

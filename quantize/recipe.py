@@ -26,7 +26,7 @@ from typing import Any
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_toml
-from holo_lite.schemes.registry import find
+from holo_lite.schemes.names import check_scheme
 
 COMPONENTS = ("high_noise", "low_noise", "text_encoder")
 
@@ -50,7 +50,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in (self.scheme, *self.components.values(), *(rule.scheme for rule in self.rules)):
-            find(name)
+            check_scheme(name)
         unknown = [component for component in self.components if component not in COMPONENTS]
         unknown += [rule.component for rule in self.rules if not _fits_any(rule.component)]
         if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Check what works on this machine.")
 @click.option("--model", type=click.Path(path_type=Path), help="Also check this model's folder.")
 @attention_option
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with the facts behind it.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print everything as JSON, with versions and hardware, for a bug report.",
+)
 def doctor(model: Path | None, attention: str | None, *, as_json: bool) -> int:
     """Check this machine by running everything a video needs on a small input.
 
@@ -34,10 +40,16 @@ def doctor(model: Path | None, attention: str | None, *, as_json: bool) -> int:
     surroundings = _look(model, check_attention(attention) if attention is not None else None)
     findings = judge(surroundings)
     if as_json:
-        tell_text(report_json(findings, surroundings))
+        tell_text(report_json(findings, surroundings, *_who()))
     else:
         tell_text("\n".join(report_lines(findings)))
     return int(to_fix(findings) > 0)
+
+
+def _who() -> tuple[Path, list[str]]:
+    """Whose computer this is, so that a report need not say it."""
+    home = Path.home()
+    return home, sorted({home.name, *filter(None, (os.environ.get(name) for name in ("USER", "USERNAME")))})
 
 
 def _look(model: Path | None, attention: Attention | None) -> MachineFacts:

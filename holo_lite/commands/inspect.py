@@ -15,13 +15,14 @@ from holo_lite.commands.telling import tell
 @click.argument("path", type=click.Path(path_type=Path))
 @attention_option
 def inspect(path: Path, attention: str | None) -> None:
-    """Show what PATH is: a checkpoint, a model folder, a storyboard or a video.
+    """Show what PATH is, and what to do with it.
 
-    For a video, prints the storyboard and command that reproduce it.
+    It knows storyboards, videos, run folders, models and their parts, checkpoints, LoRAs, latents, tokenizers,
+    profiles and recipes. For a video, prints the storyboard and command that reproduce it.
     """
+    from holo_lite.inspection.describe import inspect as describe
     from holo_lite.settings import check_attention
-    from holo_lite.views.inspection import inspect as describe
 
     variant = check_attention(attention) if attention is not None else None
-    for line in describe(path, variant):
+    for line in list(describe(path, variant)):  # all or nothing: what is broken ends in one line
         tell(line)

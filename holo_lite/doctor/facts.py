@@ -138,6 +138,55 @@ class CacheFacts:
 
 
 @dataclass(frozen=True)
+class SourceFacts:
+    """The version of holo-lite; in a checkout its commit, too, and whether files of it were changed since."""
+
+    version: str
+    commit: str | None = None
+    changed: bool | None = None
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """Versions by distribution; missing: those required that are not there; not_installed: optional ones."""
+
+    python: str
+    installed: Mapping[str, str]
+    missing: tuple[str, ...] = ()
+    not_installed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HardwareFacts:
+    """The processor, the memory in bytes, and the system. None: not known.
+
+    cores: physical ones; threads: logical ones; usable: those this process may have; container_limit: bytes.
+    """
+
+    processor: str
+    machine: str
+    cores: int | None
+    threads: int | None
+    usable: int | None
+    ram: int
+    ram_free: int
+    container_limit: int | None
+    distribution: str
+    kernel: str
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What a bug report needs besides. is_set: whether a variable is set; its value stays private."""
+
+    source: SourceFacts
+    versions: VersionFacts
+    hardware: HardwareFacts
+    encodings: Mapping[str, str]
+    is_set: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
 class MachineFacts:
     """Everything the doctor knows. No model: None was named."""
 
@@ -150,4 +199,5 @@ class MachineFacts:
     model: ModelFacts | Trouble | None
     choice: ProfileFacts | Trouble
     cache: CacheFacts | Trouble
+    report: ReportFacts | Trouble
     trials: tuple[DoctorTrial, ...] = ()

@@ -47,6 +47,7 @@ def judge(s: MachineFacts) -> tuple[Diagnosis, ...]:
         judge_model,
         judge_choice,
         judge_cache,
+        judge_report,
     )
     return tuple(finding for check in checks for finding in check(s))
 
@@ -79,6 +80,12 @@ def judge_packages(s: MachineFacts) -> Iterator[Diagnosis]:
 
 def _has_nvidia(s: MachineFacts) -> bool:
     return not isinstance(s.nvidia, Trouble) and bool(s.nvidia.cards)
+
+
+def judge_report(s: MachineFacts) -> Iterator[Diagnosis]:
+    """What a bug report needs besides, only if it could not be gathered."""
+    if isinstance(s.report, Trouble):
+        yield unseen("report", s.report.said)
 
 
 def judge_memory(s: MachineFacts) -> Iterator[Diagnosis]:

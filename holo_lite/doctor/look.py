@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from holo_lite.config import Attention
-from holo_lite.doctor import disk, model, nvidia, system, trials
+from holo_lite.doctor import disk, model, nvidia, report, system, trials
 from holo_lite.doctor.apart import look_apart
 from holo_lite.doctor.facts import CacheFacts, DoctorTrial, Kind, MachineFacts, Trouble
 from holo_lite.system.caches import sizes
@@ -59,6 +59,7 @@ FACTS: Mapping[str, Callable[[ModelPlace], Any]] = {
     "model": lambda place: model.model(place.model, place.attention) if place.model is not None else None,
     "choice": lambda place: model.choice(place.model, place.attention),
     "cache": lambda place: CacheFacts(place.cache, sizes(place.cache)),
+    "report": lambda _: report.report(),
 }
 TRIALS: Mapping[Kind, Callable[[str], DoctorTrial]] = {
     "scheme": trials.scheme,

@@ -7,11 +7,11 @@ for it. Only another source can distinguish these from a computer without a card
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 from holo_lite.doctor.facts import DriverFacts, Version
+from holo_lite.doctor.programs import program
 
 PATIENCE = 20  # seconds; a driver that is stuck never answers
 SMI_PLACES = (r"C:\Windows\System32\nvidia-smi.exe", "/usr/lib/wsl/lib/nvidia-smi")  # where no PATH leads at times
@@ -46,13 +46,13 @@ def by_nvml() -> DriverFacts | None:
 
 def by_smi() -> DriverFacts | None:
     """Ask nvidia-smi, which comes with every driver; None if it is not there."""
-    program = shutil.which("nvidia-smi") or next((place for place in SMI_PLACES if Path(place).is_file()), None)
-    if program is None:
+    smi = program("nvidia-smi") or next((place for place in SMI_PLACES if Path(place).is_file()), None)
+    if smi is None:
         return None
-    listed = _asked(program, "--query-gpu=name,driver_version", "--format=csv,noheader")
+    listed = _asked(smi, "--query-gpu=name,driver_version", "--format=csv,noheader")
     if isinstance(listed, DriverFacts):
         return listed
-    table = _asked(program)
+    table = _asked(smi)
     lines = [line.rpartition(",") for line in listed.splitlines() if "," in line]
     return DriverFacts(
         cards=tuple(name.strip() for name, _, _ in lines),
@@ -82,10 +82,10 @@ def by_tables(root: Path) -> DriverFacts:
     return DriverFacts(cards=tuple("an NVIDIA card" for slot in slots if _is_ours(slot)))
 
 
-def _asked(program: str, *options: str) -> str | DriverFacts:
+def _asked(smi: str, *options: str) -> str | DriverFacts:
     """What nvidia-smi prints, or a record of its complaint."""
     try:
-        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run([smi, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return DriverFacts(trouble=f"nvidia-smi does not run: {error}")
     if done.returncode:

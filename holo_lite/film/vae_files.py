@@ -106,7 +106,7 @@ def vae_config(path: Path, file: WeightFile) -> VaeConfig:
     Raises `CheckpointError` for the VAE of another model.
     """
     if path.is_dir():
-        return _config_from_json(path / "config.json")
+        return vae_config_of(path / "config.json")
     shapes = {new: file.entries[old].shape for old, new in diffusers_names(file.entries).items()}
     head, latent = (shapes.get(name, ()) for name in ("decoder.norm_out.gamma", "post_quant_conv.bias"))
     if not head or not latent:
@@ -139,7 +139,8 @@ def _module_name(name: str) -> str:
     return name
 
 
-def _config_from_json(path: Path) -> VaeConfig:
+def vae_config_of(path: Path) -> VaeConfig:
+    """What a diffusers ``config.json`` says of a VAE. Raises `CheckpointError` for that of another model."""
     try:
         found = parse_json(read_text(path))
     except OSError as error:

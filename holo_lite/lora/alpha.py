@@ -14,7 +14,7 @@ from pathlib import Path
 from holo_lite.errors import CheckpointError, RecordError
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import parse
-from holo_lite.weights.header import read_header
+from holo_lite.weights.plain_header import read_plain_header
 
 SETTINGS_KEY = "lora_adapter_metadata"  # where diffusers keeps an adapter's settings in a safetensors header
 SETTINGS_FILE = "adapter_config.json"  # and where peft does, next to its adapter_model.safetensors
@@ -82,7 +82,7 @@ def _beside(path: Path, ranks: Collection[int]) -> dict[str, object]:
 def _within(path: Path) -> dict[str, object]:
     if path.suffix != ".safetensors":
         return {}
-    metadata = read_header(path).metadata
+    metadata = read_plain_header(path).metadata
     return _table(path, metadata[SETTINGS_KEY]) if SETTINGS_KEY in metadata else {}
 
 

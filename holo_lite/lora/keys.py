@@ -35,6 +35,18 @@ ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("diff_m", re.compile(r"(.+)\.diff_m")),
 )
 
+FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (  # whose naming a key is in, the first that fits
+    ("kohya's tools", re.compile(r"lora_unet_.+")),
+    ("LyCORIS", re.compile(r"lycoris_.+")),
+    ("peft", re.compile(r"base_model\.model\..+")),
+    ("DiffSynth", re.compile(r"pipe\..+")),
+    ("older diffusers", re.compile(r".+(_lora|\.lora_linear_layer)\.(up|down)\.weight")),
+    ("diffusers", re.compile(r"(transformer(_2)?|unet)\..+|lora_transformer_.+|.+\.attn\d\..+")),
+    ("ComfyUI or lightx2v", re.compile(r"(model\.)?diffusion_model\..+|.+\.diff(_[bm])?")),
+    ("Mochi", re.compile(r".+\.lora_[AB]")),
+)
+PLAIN_FORM = "the model's own names"
+
 
 @dataclass(frozen=True)
 class Key:
@@ -42,6 +54,11 @@ class Key:
 
     module: str
     role: Role
+
+
+def form_of(key: str) -> str:
+    """Whose naming a tensor's name is in."""
+    return next((form for form, pattern in FORMS if pattern.fullmatch(key)), PLAIN_FORM)
 
 
 def parse_key(key: str) -> Key | None:

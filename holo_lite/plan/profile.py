@@ -18,6 +18,7 @@ from holo_lite.errors import SettingsError, nearest
 from holo_lite.model.clip import Chunks
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_toml
+from holo_lite.schemes.names import check_scheme
 
 GIB, MIB = 2**30, 2**20
 SUFFIX = ".toml"
@@ -203,12 +204,10 @@ class _Table:
         return Chunks(*value)
 
     def schemes(self) -> tuple[str, ...]:
-        from holo_lite.schemes.registry import find  # it brings torch along
-
         value = self._value("schemes")
         if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
             raise SettingsError(f'{self.source}: schemes {value!r:.40}: give a list of names such as ["nf4"]')
         try:
-            return tuple(find(name).name for name in value)
+            return tuple(check_scheme(name) for name in value)
         except SettingsError as error:
             raise SettingsError(f"{self.source}: {error}") from error

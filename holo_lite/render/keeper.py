@@ -19,7 +19,8 @@ from holo_lite.plan.ladder import is_out_of_memory
 from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, difference
-from holo_lite.runs.state import State, StoredCache
+from holo_lite.runs.state import State
+from holo_lite.runs.state_facts import StoredCache
 from holo_lite.settings import RunSettings
 
 logger = logging.getLogger(__name__)

@@ -18,25 +18,16 @@ from pathlib import Path
 
 from holo_lite.errors import LaterRecordError, OutputError, RecordError, RunError
 from holo_lite.reading.files import read_bytes
+from holo_lite.runs.damage import damaged
+from holo_lite.runs.folder_names import LOCK, RECORD
 from holo_lite.runs.record import Record
-from holo_lite.runs.sealed import damaged
-from holo_lite.runs.state import (
-    CACHES,
-    STATE,
-    State,
-    StoredCache,
-    check_record,
-    named_cache,
-    read_state,
-    write_state,
-)
+from holo_lite.runs.state import State, read_state, write_state
+from holo_lite.runs.state_facts import CACHES, STATE, StoredCache, check_record, named_cache
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.outputs import PARTIAL, write_output, writing
 from holo_lite.system.whole_files import sync_folder
 
 SUFFIX = ".run"
-RECORD = "run.json"
-LOCK = "lock"  # there while a process works on the run, and after it was killed
 OWN = (RECORD, STATE, CACHES, *(name + PARTIAL for name in (RECORD, STATE, CACHES)))
 
 

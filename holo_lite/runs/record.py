@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from holo_lite.kernels.registry import KERNELS
 from holo_lite.opening.options import RecordedOptions
 from holo_lite.plan.plan import Plan
 from holo_lite.settings import SETTINGS, RunSettings
 from holo_lite.system.records import FIRST, RUNS_FROM, Codec, Origin
 from holo_lite.version import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
@@ -60,6 +60,8 @@ def circumstances(
     device: torch.device, computing: Mapping[str, str] = MappingProxyType({}), threads: int | None = None
 ) -> dict[str, str]:
     """Everything except the settings on which the last bits of a run depend, that computes as `computing` says."""
+    import torch
+
     tools = (*TOOLS, *_packages(computing))
     found = {"holo-lite": __version__, **{tool: _version(tool) for tool in tools}, **computing}
     if device.type == "cuda":
@@ -74,6 +76,8 @@ def circumstances(
 
 def _packages(computing: Mapping[str, str]) -> Iterator[str]:
     """What computes in addition to PyTorch: an attention kernel's package, and Triton (another name on Windows)."""
+    from holo_lite.kernels.registry import KERNELS
+
     packages = {kernel.name: kernel.package for kernel in KERNELS}
     if (package := packages.get(computing.get("kernel", ""))) is not None:
         yield package.distribution

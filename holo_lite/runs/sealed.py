@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError, RecordError, RunError
+from holo_lite.errors import CheckpointError
 from holo_lite.reading.files import open_ordinary
-from holo_lite.weights.header import FILLER, Header, TensorEntry, read_header
+from holo_lite.runs.damage import damaged
+from holo_lite.runs.folder_names import SEAL
+from holo_lite.weights.header import Header, TensorEntry, read_header
+from holo_lite.weights.plain_header import FILLER
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 
-SEAL = "sha256"
 DIGEST = TensorEntry((32,), torch.uint8)
 
 
@@ -51,15 +53,6 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
         for name, entry in header.entries.items()
         if name != SEAL and not name.startswith(FILLER)
     }, header.metadata
-
-
-def damaged(path: Path, why: Exception | None = None) -> RunError:
-    """The error for a file that is torn or was changed, and by what it was noticed."""
-    noticed = f" ({why})" if isinstance(why, RecordError) else ""
-    return RunError(
-        f"{path}: is damaged, or was changed since it was written{noticed}; "
-        f"remove the folder {path.parent} to start over"
-    )
 
 
 def _read(path: Path) -> bytearray:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from holo_lite.errors import SettingsError, nearest
 from holo_lite.schemes.bnb import Int8, Nf4, Nf4Single
+from holo_lite.schemes.names import check_scheme
 from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.quanto import QFloat8, QInt4, QInt8
 from holo_lite.schemes.scheme import Scheme
@@ -22,7 +22,4 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 
 def find(name: str) -> Scheme:
     """Give the scheme of that name. Raises `SettingsError`, with the nearest name, for an unknown one."""
-    if name in SCHEMES:
-        return SCHEMES[name]
-    hint = nearest(name, SCHEMES)
-    raise SettingsError(f"unknown scheme '{name}'{hint} (choose {', '.join(SCHEMES)})")
+    return SCHEMES[check_scheme(name)]

@@ -36,7 +36,7 @@ def check_tokenizer(path: Path, rows: int) -> None:
         raise CheckpointError(
             f"{path}: is not the text encoder's tokenizer: it has {size} tokens, the encoder {rows} rows; {ADVICE}"
         )
-    if rows == UMT5_XXL.vocabulary and not _is_umt5(tokenizer):
+    if rows == UMT5_XXL.vocabulary and not is_umt5(tokenizer):
         raise CheckpointError(f"{path}: is not the umt5 tokenizer: its words have other numbers; {ADVICE}")
 
 
@@ -48,6 +48,7 @@ def _is_released(path: Path) -> bool:
         return False
 
 
-def _is_umt5(tokenizer: Tokenizer) -> bool:
+def is_umt5(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer is umt5's, by its size and the numbers of some words."""
     known = all(tokenizer.token_to_id(word) == number for word, number in UMT5_IDS.items())
     return known and tokenizer.get_vocab_size() == UMT5_TOKENS

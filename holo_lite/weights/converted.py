@@ -16,7 +16,7 @@ import torch
 from holo_lite.errors import CheckpointError
 from holo_lite.schemes.registry import SCHEMES
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.manifest import PLAIN, Component, StoredTensor, read_manifest
+from holo_lite.weights.manifest import PLAIN, Component, StoredTensor, check_shards, read_manifest
 from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.weight_file import WeightFile
 
@@ -32,11 +32,7 @@ class ConvertedFile:
         self.path = path
         self.component = self._find(path)
         self._check_schemes()
-        for shard, file in zip(self.component.shards, self.shard_paths, strict=True):
-            size = file.stat().st_size if file.is_file() else -1
-            if size != shard.nbytes:
-                state = f"has {size} bytes, not {shard.nbytes}" if size >= 0 else "is missing"
-                raise CheckpointError(f"{file}: {state}; convert the model again into an empty folder")
+        check_shards(path.parent, self.component)
 
     @staticmethod
     def _find(path: Path) -> Component:

@@ -78,6 +78,27 @@ def open_folder(path: Path, attention: Attention | None = None) -> ModelFolder:
     return folder
 
 
+def models_below(path: Path, attention: Attention | None = None) -> tuple[Path, ...]:
+    """The folders below `path` that are a model each, whole, converted, or about to be converted."""
+    found = survey(path)
+    return tuple(sorted((*found.models, *_whole_models(found, attention))))
+
+
+def holds_several(path: Path, attention: Attention | None = None) -> bool:
+    """Whether a folder is not one model but lies above some: then those below it are worth naming.
+
+    A model in whose folder others lie is one, if its own files are apart from theirs.
+    """
+    below = models_below(path, attention)
+    if not below:
+        return False
+    try:
+        parts = open_folder(path, attention).weight_paths
+    except CheckpointError:
+        return True
+    return len(below) > 1 and any(model in part.parents for model in below for part in parts)
+
+
 def _assembled(found: Survey, experts: Experts) -> ModelFolder:
     """The experts with all other parts of a model. Raises `CheckpointError` for one that is missing."""
     return ModelFolder(
@@ -88,7 +109,7 @@ def _assembled(found: Survey, experts: Experts) -> ModelFolder:
         text_encoder=find_encoder(found),
         vae=find_vae(found),
         tokenizer=find_tokenizer(found),
-        defaults=_defaults(found.root / "defaults.json"),
+        defaults=read_defaults(found.root / "defaults.json"),
     )
 
 
@@ -150,7 +171,8 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
     )
 
 
-def _defaults(path: Path) -> Defaults:
+def read_defaults(path: Path) -> Defaults:
+    """What a ``defaults.json`` says, or without one the released defaults. Raises `CheckpointError`."""
     if not path.is_file():
         return Defaults()
     known = dataclasses.asdict(Defaults())

@@ -1,29 +1,16 @@
-"""The header of a safetensors file, believed only after it has been checked.
-
-A safetensors file is: 8 bytes, the header's length; the header, JSON that gives every tensor its dtype,
-shape and place; then the data. A torn download or a hand-edited header shows as a place outside the file
-or a size that does not fit the shape. It is found here, by name, before anyone maps a byte.
-"""
+"""The header of a safetensors file with PyTorch's dtypes, and what any file of weights says of a tensor."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from holo_lite.errors import CheckpointError
-from holo_lite.reading.files import open_ordinary
-from holo_lite.reading.trees import parse_json
+from holo_lite.weights.plain_header import read_plain_header
 
-FILLER = "filler."  # begins the names of tensors that only fill a gap, in files written here
-LARGEST_HEADER = 100_000_000
-LARGEST_NUMBER = 2**63 - 1
-MOST_DIMENSIONS = 16
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -68,84 +55,6 @@ def read_header(path: Path) -> Header:
 
     Raises `CheckpointError` when the file is missing, cut short, or its header contradicts its length.
     """
-    try:
-        raw = _read_raw(path)
-        size = path.stat().st_size
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    header = _parse(path, raw)
-    metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
-    start = 8 + len(raw)
-    entries = {name: _entry(path, name, value, start, size) for name, value in header.items()}
-    _check_cover(path, entries, start, size)
-    return Header(entries, metadata, hashlib.sha256(raw).hexdigest())
-
-
-def _read_raw(path: Path) -> bytes:
-    with open_ordinary(path) as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= LARGEST_HEADER:
-            raise CheckpointError(f"{path}: is not a safetensors file; check that the download is complete")
-        raw = file.read(length)
-    if len(raw) < length:
-        raise CheckpointError(f"{path}: is cut short within its header; download it again")
-    return raw
-
-
-def _parse(path: Path, raw: bytes) -> dict[str, dict[str, object]]:
-    try:
-        header = parse_json(raw.decode("utf-8"), _table)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its safetensors header is damaged ({error}); download it again") from error
-    if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):
-        raise CheckpointError(f"{path}: its safetensors header is damaged; download it again")
-    return header
-
-
-def _table(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object as a dict; `json` itself would take the last of two equal names."""
-    table: dict[str, object] = {}
-    for name, value in pairs:
-        if name in table or not name.isprintable():
-            raise ValueError(f"the name {name!a} {'comes twice' if name in table else 'cannot be printed'}")
-        table[name] = value
-    return table
-
-
-def _entry(path: Path, name: str, value: Mapping[str, object], start: int, size: int) -> TensorEntry:
-    dtype = DTYPES.get(str(value.get("dtype")))
-    shape, offsets = _integers(value.get("shape")), _integers(value.get("data_offsets"))
-    if dtype is None:
-        raise CheckpointError(f"{path}: tensor {name} has the unknown dtype {value.get('dtype')!a:.40}")
-    if shape is None or offsets is None or len(offsets) != 2:
-        raise CheckpointError(f"{path}: the header entry of tensor {name} is damaged; download it again")
-    if len(shape) > MOST_DIMENSIONS or math.prod(max(n, 1) for n in shape) > LARGEST_NUMBER // dtype.itemsize:
-        raise CheckpointError(f"{path}: the size of tensor {name} is impossibly large; download it again")
-    entry = TensorEntry(shape, dtype, start + offsets[0])
-    if offsets[1] - offsets[0] != entry.nbytes:
-        raise CheckpointError(f"{path}: the size of tensor {name} contradicts its shape; download it again")
-    if start + offsets[1] > size:
-        raise CheckpointError(
-            f"{path}: is cut short: tensor {name} ends at byte {start + offsets[1]}, the file at {size}; "
-            "download it again"
-        )
-    return entry
-
-
-def _integers(value: object) -> tuple[int, ...] | None:
-    """A list of non-negative integers as a tuple, or None for anything else."""
-    if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= LARGEST_NUMBER for item in value):
-        return None
-    return tuple(value)
-
-
-def _check_cover(path: Path, entries: Mapping[str, TensorEntry], start: int, size: int) -> None:
-    """The tensors must lie end to end: no overlap, no hole, nothing behind the last."""
-    place = start
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
-        if entry.offset != place:
-            raise CheckpointError(f"{path}: tensor {name} does not begin where the previous one ends")
-        place += entry.nbytes
-    if place != size:
-        raise CheckpointError(f"{path}: {size - place} bytes follow the last tensor; download it again")
+    plain = read_plain_header(path)
+    entries = {name: TensorEntry(e.shape, DTYPES[e.dtype], e.offset) for name, e in plain.entries.items()}
+    return Header(entries, plain.metadata, plain.sha256)

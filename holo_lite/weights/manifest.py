@@ -113,6 +113,16 @@ def read_manifest(folder: Path, *, to_run: bool = True) -> Manifest:
         raise CheckpointError(f"{path}: is damaged ({error}); convert the model again") from error
 
 
+def check_shards(folder: Path, component: Component) -> None:
+    """Raise `CheckpointError` for a component's file that is missing, or of another size than was written."""
+    for shard in component.shards:
+        file = folder / shard.file
+        size = file.stat().st_size if file.is_file() else -1
+        if size != shard.nbytes:
+            state = f"has {size} bytes, not {shard.nbytes}" if size >= 0 else "is missing"
+            raise CheckpointError(f"{file}: {state}; convert the model again into an empty folder")
+
+
 def _no_manifest(path: Path) -> CheckpointError:
     return CheckpointError(f"{path}: is not the manifest of a converted model; convert the model again")
 

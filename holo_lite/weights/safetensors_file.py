@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.weights.header import FILLER, Header, TensorEntry, read_header
+from holo_lite.weights.header import Header, TensorEntry, read_header
 from holo_lite.weights.mapping import check_length, map_file, samples
+from holo_lite.weights.plain_header import FILLER
 
 
 class SafetensorsFile:

@@ -27,6 +27,7 @@ from holo_lite.settings import Options, RunSettings
 from holo_lite.story.files import load_storyboard
 from holo_lite.version import __version__
 from holo_lite.views.run import display, show
+from holo_lite.views.terminal import shown
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / "parity_data"
@@ -207,10 +208,10 @@ def test_inspect_knows_what_a_file_is(run, toy_copy, tmp_path):
     )
     assert run("inspect", DATA / "vae.safetensors").out.startswith("Wan 2.1 VAE\n")
     assert run("inspect", DATA / "text_encoder.safetensors").out.startswith("umt5 text encoder\n")
-    save_file({"a": torch.zeros(2, 3)}, tmp_path / "lora.safetensors")
-    assert run("inspect", tmp_path / "lora.safetensors").out.splitlines() == [
+    save_file({"a": torch.zeros(2, 3)}, tmp_path / "other.safetensors")
+    assert run("inspect", tmp_path / "other.safetensors").out.splitlines()[:2] == [
         "weights of an unknown network",
-        "1 tensors, 6 numbers, 24 bytes, float32",
+        "  holds       1 tensor, 6 numbers, 24 bytes, float32",
     ]
 
 
@@ -232,16 +233,26 @@ def test_inspect_shows_a_storyboards_shots(run, tmp_path):
     assert lines[0] == "storyboard: 17 frames, 1.7 s at 10 fps"
     assert "note: cut 6 → 5" in lines
     assert "  shot  2  frames    5-  16    1.2 s  b" in lines
-    assert lines[-1].startswith("[global caption] G This scene contains 2 shots. [per shot caption] a [shot cut] b")
+    assert lines[-3].startswith("[global caption] G This scene contains 2 shots. [per shot caption] a [shot cut] b")
 
 
-def test_inspect_needs_no_torch_for_a_storyboard():
+def test_inspect_needs_no_torch_for_what_holds_no_weights_to_judge():
     script = "import sys, cli\ntry: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
     words = ["inspect", str(EXAMPLES[0])]
     done = subprocess.run(
         [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout.endswith("\nFalse\n")
+    records, tiny = ROOT / "tests" / "records" / "v1", ROOT / "holo_lite" / "tiny" / "weights"
+    paths = [ROOT / "profiles" / "12gb.toml", records / "run-nf4.json", records / "journal.jsonl", tiny]
+    paths += [tiny / "high_noise" / "block-00.safetensors", tiny / "tokenizer.json", tiny / "quality.json"]
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom holo_lite.inspection.describe import inspect\n"
+        "for path in sys.argv[1:]:\n"
+        "    assert list(inspect(Path(path)))\n"
+        "    assert 'torch' not in sys.modules, path\n"
+    )
+    subprocess.run([sys.executable, "-c", script, *map(str, paths)], cwd=ROOT, check=True, timeout=HANGS)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +262,9 @@ def test_inspect_needs_no_torch_for_a_storyboard():
         ("missing.mp4", None, "cannot be read"),
         ("missing.safetensors", None, "no such file"),
         ("missing", None, "there is no such file"),
-        ("notes.md", b"text", "is not a model, checkpoint, storyboard or video"),
+        ("notes.md", b"text", "4 bytes, a text: nothing that can be shown; inspect knows storyboards, videos"),
+        ("photo.jpg", b"\xff\xd8\xff\xe0", "a JPEG picture"),
+        ("x\x1b[2Jy.dat", b"\x00\x01\xff", "bytes of no kind known here"),
         ("film.mp4", b"text", "is not a video"),
         ("weights.pth", b"text", "not a PyTorch file"),
         ("weights.safetensors", b"text", "is not a safetensors file"),
@@ -262,7 +275,7 @@ def test_inspect_tells_what_it_cannot_read(run, tmp_path, name, content, telling
     if content is not None:
         (tmp_path / name).write_bytes(content)
     line = mistake(run("inspect", name))
-    assert line.startswith(f"error: {name}: ")
+    assert line.startswith(f"error: {shown(name)}: ")
     assert telling in line
 
 

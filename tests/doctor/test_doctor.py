@@ -23,13 +23,17 @@ from holo_lite.doctor.facts import (
     DiskFacts,
     DoctorTrial,
     DriverFacts,
+    HardwareFacts,
     MachineFacts,
     ModelFacts,
     PackageFacts,
     ProfileFacts,
+    ReportFacts,
+    SourceFacts,
     SystemFacts,
     TorchFacts,
     Trouble,
+    VersionFacts,
 )
 from holo_lite.doctor.finding import Diagnosis
 from holo_lite.doctor.judge import judge
@@ -68,6 +72,13 @@ WELL = MachineFacts(
     model=ModelFacts(Path("models/holocine-nf4"), "sparse", "nf4", is_converted=True),
     choice=ProfileFacts("profile 24gb: 23.0 of 24.0 GiB free", fits=True),
     cache=CacheFacts(Path("cache"), {"prompts": 4_000_000, "rates": 0}),
+    report=ReportFacts(
+        SourceFacts("0.1.0", "ab" * 20, changed=False),
+        VersionFacts("CPython 3.12.1", {"torch": "2.13.0"}),
+        HardwareFacts("a processor", "x86_64", 8, 16, 16, 64 * GIB, 50 * GIB, None, "Debian 13", "Linux 6.12"),
+        {"files": "utf-8"},
+        {"HF_HOME": False},
+    ),
     trials=(
         *FOUND,
         DoctorTrial("sdpa", "attention", "works"),
@@ -396,6 +407,7 @@ surroundings_of_any_kind = st.builds(
     model=trouble | st.none() | st.builds(ModelFacts, st.just(Path("m")), words, words, st.booleans(), words),
     choice=trouble | st.builds(ProfileFacts, words, st.booleans()),
     cache=trouble | st.builds(CacheFacts, st.just(Path("c")), st.dictionaries(words, st.integers(0, 2**40))),
+    report=trouble | st.just(WELL.report),
     trials=st.lists(
         st.builds(
             DoctorTrial,

@@ -27,7 +27,7 @@ from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.json_table import ASIDE
-from holo_lite.views.inspection import command
+from holo_lite.views.remaking import command
 
 CPU = torch.device("cpu")
 KERNELS_FILE = "kernels.json"

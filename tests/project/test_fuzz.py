@@ -16,6 +16,10 @@ NAMES = (
     *("storyboard.toml", "storyboard.json", "storyboard.txt", "prompt", "profile", "recipe", "safetensors"),
     *("safetensors header", "index.json", "gguf", "pth", "lora", "lora.pth", "dit_config", "defaults.json"),
     *("vae config", "tokenizer", "cache folder", "colours", "mp4"),
+    *("inspect run", "inspect state", "inspect step cache", "inspect journal", "inspect report", "inspect block"),
+    *("inspect model", "inspect tokenizer", "inspect profile", "inspect sizes", "inspect defaults"),
+    *("inspect config", "inspect LoRA settings", "inspect cache", "inspect latents", "inspect pickled"),
+    *("inspect sheet", "inspect settings", "inspect unknown"),
     *("manifest", "settings", "run.json", "rates", "kernels", "prompt cache", "video settings"),
 )
 

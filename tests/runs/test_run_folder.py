@@ -22,7 +22,8 @@ from holo_lite.render.keeper import FolderKeeper
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, changes, circumstances, difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
-from holo_lite.runs.state import State, steps_done
+from holo_lite.runs.state import State
+from holo_lite.runs.state_facts import steps_done
 from holo_lite.settings import AddedLora, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.records import Origin

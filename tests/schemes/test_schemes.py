@@ -18,6 +18,7 @@ from optimum.quanto.tensor.packed import PackedTensor
 
 from holo_lite.errors import SettingsError
 from holo_lite.schemes.bnb import Int8, Nf4, int8_through_half
+from holo_lite.schemes.names import NAMES as ALL_NAMES
 from holo_lite.schemes.quanto import group_size
 from holo_lite.schemes.registry import SCHEMES, find
 
@@ -444,3 +445,7 @@ def test_packing_the_largest_weight_takes_little_beside_its_result(name):
     done.set()
     watcher.join()
     assert peak[0] - before - sum(part.nbytes for part in packed.values()) < 256 * 2**20
+
+
+def test_a_scheme_that_is_known_by_name_is_there():
+    assert tuple(SCHEMES) == ALL_NAMES

@@ -2,17 +2,23 @@
 
 import io
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from fuzzing import Reader
 from gguf import GGMLQuantizationType, GGUFWriter
+from PIL import Image
 from safetensors.torch import save
 
 from holo_lite.config import Defaults, dit_config
+from holo_lite.errors import OutputError
+from holo_lite.film.marks import marked
 from holo_lite.film.vae_files import check_vae
 from holo_lite.film.video import VideoWriter, is_blank, probe, read_metadata
+from holo_lite.inspection.describe import inspect
 from holo_lite.jobs.preview import ColourMap
 from holo_lite.kernels.table import KernelTimesTable
 from holo_lite.lora.file import open_lora
@@ -21,16 +27,18 @@ from holo_lite.plan.rate import Numbers, _recall
 from holo_lite.reading.files import read_bytes, read_text
 from holo_lite.reading.trees import parse_json
 from holo_lite.runs.folder import RunFolder
+from holo_lite.runs.own import seeds_mark
+from holo_lite.runs.sealed import write_sealed
+from holo_lite.runs.state_facts import FACTS, LATENTS
 from holo_lite.settings import Options, RunSettings, resolve
 from holo_lite.story.files import load_storyboard
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.caches import RATES, sizes, table
 from holo_lite.text.cache import PromptCache
 from holo_lite.text.windows import PromptTokenizer, read_prompt
-from holo_lite.views.inspection import inspect
 from holo_lite.views.remaking import check_words, command
 from holo_lite.weights.files import open_weights
-from holo_lite.weights.folder import _defaults
+from holo_lite.weights.folder import read_defaults
 from holo_lite.weights.manifest import read_manifest
 from quantize.recipe import load_recipe
 
@@ -52,10 +60,26 @@ RECIPE = (
     b'scheme = "int8"\n[components]\ntext_encoder = "bf16"\n[[rule]]\nname = "blocks.*.ffn.*"\nscheme = "nf4"\n'
 )
 
+LORA = {
+    "blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 4),
+    "blocks.0.self_attn.q.lora_B.weight": torch.ones(4, 2),
+    "blocks.0.self_attn.q.alpha": torch.tensor(2.0),
+}
+LORA_SETTINGS = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 4, "transformer.r": 2})}
+QUALITY = json.dumps(
+    {
+        "summary": {"high_noise": {"tensors": 20, "mean": 0.09, "largest": 0.1}},
+        "blocks": {"high_noise": {"0": 0.03}},
+        "worst": [["high_noise/blocks.0.ffn.0.weight", 0.1]],
+        "above_bound": [],
+        "tensors": {},
+    }
+)
+
 
 def readers(folder):
     """All readers, by name."""
-    found = (*_texts(), *_weights(folder), *_configs(folder), *_videos(folder))
+    found = (*_texts(), *_weights(folder), *_configs(folder), *_videos(folder), *_described(folder))
     return {reader.name: reader for reader in (*found, *(_records(folder) if RECORDS_TOO else ()))}
 
 
@@ -82,14 +106,8 @@ def _weights(folder):
     yield Reader("index.json", "x.safetensors.index.json", (index.encode(),), _all_weights, "json")
     yield Reader("gguf", "w.gguf", (_gguf(folder),), _all_weights)
     yield Reader("pth", "w.pth", (_pth(tensors), _pth({"a": torch.ones(2), "b": torch.ones(2, 2).T})), _all_weights)
-    lora = {
-        "blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 4),
-        "blocks.0.self_attn.q.lora_B.weight": torch.ones(4, 2),
-    }
-    lora["blocks.0.self_attn.q.alpha"] = torch.tensor(2.0)
-    settings = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 4, "transformer.r": 2})}
-    yield Reader("lora", "l.safetensors", (save(lora, metadata=settings), save(lora)), _lora)
-    yield Reader("lora.pth", "l.pth", (_pth(lora),), _lora)
+    yield Reader("lora", "l.safetensors", (save(LORA, metadata=LORA_SETTINGS), save(LORA)), _lora)
+    yield Reader("lora.pth", "l.pth", (_pth(LORA),), _lora)
 
 
 def _configs(folder):
@@ -100,7 +118,7 @@ def _configs(folder):
         "dit_config", "dit_config.json", (config,), lambda path: dit_config(shapes, path.parent / "w"), "json"
     )
     defaults = json.dumps({"frames": 9, "fps": 12.5, "steps": 2, "cfg": 1.5, "negative": "x"}).encode()
-    yield Reader("defaults.json", "defaults.json", (defaults,), _defaults, "json")
+    yield Reader("defaults.json", "defaults.json", (defaults,), read_defaults, "json")
     vae = folder / "vae"
     vae.mkdir()
     (vae / "diffusion_pytorch_model.safetensors").write_bytes((DATA / "vae.safetensors").read_bytes())
@@ -120,6 +138,69 @@ def _videos(folder):
                 writer.add(np.zeros((16, 16, 3), np.uint8))
     sound = tuple((folder / f"v{number}.mp4").read_bytes() for number in (0, 1))
     yield Reader("mp4", "v.mp4", sound, _video)
+
+
+def _described(folder):
+    """What `inspect` describes: each reader is the command on a file of that kind."""
+    named = lambda name, file, *sound, kind="json": Reader(f"inspect {name}", file, sound, _inspected, kind)  # noqa: E731
+    tiny = shutil.copytree(ROOT / "holo_lite" / "tiny" / "weights", folder / "model")
+    for place in (folder / "i.run", folder / "work", folder / "i"):
+        place.mkdir()
+    yield named("run", "i.run/run.json", _run_record())
+    yield named("state", "i.run/state.safetensors", _state(folder), kind="bytes")
+    yield named("step cache", "i.run/cache-2.safetensors", _sealed(folder, {"a": torch.ones(2)}), kind="bytes")
+    yield named(
+        "journal", "work/journal.jsonl", (DATA.parent / "records/v1/journal.jsonl").read_bytes(), kind="text"
+    )
+    yield named("report", "quality.json", QUALITY.encode())
+    block = (tiny / "high_noise" / "block-00.safetensors").read_bytes()
+    yield named("block", "model/high_noise/block-00.safetensors", block, kind="bytes")
+    yield named("model", "model/model.json", (tiny / "model.json").read_bytes())
+    yield named("tokenizer", "i/tokenizer.json", _tokenizer())
+    yield named("profile", "i.toml", (ROOT / "profiles" / "8gb.toml").read_bytes(), RECIPE, TIMED, kind="toml")
+    yield named("sizes", "i/dit_config.json", (DATA / "dit_config.json").read_bytes())
+    yield named(
+        "defaults", "i/defaults.json", b'{"frames": 9, "fps": 12.5, "steps": 2, "cfg": 1.5, "negative": "x"}'
+    )
+    yield named("config", "i/config.json", (tiny / "vae" / "config.json").read_bytes(), b'{"model_type": "umt5"}')
+    yield named("LoRA settings", "i/adapter_config.json", b'{"peft_type": "LORA", "r": 4, "lora_alpha": 2}')
+    tables = [
+        (DATA.parent / "records/v1" / f"cache-{name}.json").read_bytes() for name in ("rates", "rungs", "kernels")
+    ]
+    yield named("cache", "i/rates.json", *tables, b'{"weight": [[1]], "bias": [1, 2, 3]}')
+    latents = save({"latents": torch.ones(16, 2, 4, 4)})
+    rows = save({"rows": torch.ones(3, 8)}, metadata={"sha256": "0" * 64})
+    yield named("latents", "i.safetensors", latents, rows, save(LORA, metadata=LORA_SETTINGS), kind="bytes")
+    yield named("pickled", "i.pth", _pth({"latents": torch.ones(16, 2, 4, 4)}), _pth(LORA), kind="bytes")
+    yield named("sheet", "i.png", *_sheets(folder), kind="bytes")
+    yield named("settings", "settings.json", SETTINGS.to_json().encode())
+    yield Reader("inspect unknown", "i.dat", (b"GIF89a", b"some words"), _not_known)
+
+
+def _inspected(path):
+    return list(inspect(path))
+
+
+def _not_known(path):
+    """What is of no known kind is an error, and here no fault."""
+    with suppress(OutputError):
+        assert list(inspect(path)) == []
+
+
+def _sealed(folder, tensors, metadata=None):
+    write_sealed(folder / "sealed.safetensors", tensors, metadata or {})
+    return (folder / "sealed.safetensors").read_bytes()
+
+
+def _state(folder):
+    facts = (DATA.parent / "records/v1/state-cache.json").read_text(encoding="utf-8")
+    return _sealed(folder, {LATENTS: torch.ones(16, 2, 4, 4)}, {FACTS: facts})
+
+
+def _sheets(folder):
+    for mark in (SETTINGS.to_json(), seeds_mark((1, 2), SETTINGS)):
+        Image.new("RGB", (8, 8)).save(folder / "sheet.png", pnginfo=marked(mark))
+        yield (folder / "sheet.png").read_bytes()
 
 
 def _records(folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from holo_lite.runs.record import RECORD
-from holo_lite.runs.state import STATE_FACTS
+from holo_lite.runs.state_facts import STATE_FACTS
 from holo_lite.settings import SETTINGS
 from holo_lite.system.records import Origin
 from holo_lite.weights.manifest import MANIFEST

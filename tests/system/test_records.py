@@ -23,7 +23,7 @@ from holo_lite.plan.rate import Numbers
 from holo_lite.plan.rung_memory import SmallerPlan
 from holo_lite.reading.trees import parse
 from holo_lite.runs.record import RECORD
-from holo_lite.runs.state import STATE_FACTS, StoredCache
+from holo_lite.runs.state_facts import STATE_FACTS, StoredCache
 from holo_lite.settings import SETTINGS, AddedLora
 from holo_lite.story.storyboard import Shot
 from holo_lite.system.caches import KERNELS, RATES, RUNGS, table

@@ -10,10 +10,10 @@ from tensor_files import refusal
 
 from holo_lite.config import Defaults
 from holo_lite.errors import CheckpointError
+from holo_lite.inspection.describe import inspect
 from holo_lite.model.load import check_expert
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.text.encoder_shapes import check_text_encoder
-from holo_lite.views.inspection import inspect
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder

@@ -1,0 +1,1 @@
+"""What `inspect` knows: one module says what a path is, the others describe each kind."""

@@ -1,0 +1,60 @@
+"""Latents of any program, and encoded prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from holo_lite.errors import CheckpointError
+from holo_lite.inspection.lines import do, fact, length
+from holo_lite.inspection.tensor_kinds import latents_among
+from holo_lite.story.shots import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from holo_lite.system.units import bytes_text
+from holo_lite.weights.plain_header import read_plain_header
+
+
+def latents(path: Path) -> Iterator[str]:
+    """A file of latents. Raises `CheckpointError`."""
+    shapes, nbytes = _stored(path)
+    yield f"latents, a compressed video: {bytes_text(nbytes)}"
+    for name in latents_among(shapes):
+        yield fact(name, latent_text(shapes[name]))
+    yield "  → Pipeline.decode makes a video of latents, from Python; no command does"
+
+
+def encoded_prompt(path: Path) -> Iterator[str]:
+    """A prompt's rows, as the cache keeps them. Raises `CheckpointError`."""
+    shapes, nbytes = _stored(path)
+    rows = shapes.get("rows", ())
+    if len(rows) != 2:
+        raise CheckpointError(f"{path}: holds no encoded prompt; remove it, and the prompt is encoded again")
+    yield f"encoded prompt: {rows[0]} tokens of {rows[1]} numbers, {bytes_text(nbytes)}"
+    yield "  It is kept so that the text encoder need not be read again."
+    yield do("see all caches, and how large they are", "cache")
+
+
+def latent_text(shape: tuple[int, ...]) -> str:
+    """The shape of latents, (16, F, h, w) or more of them, and the video that they are."""
+    if len(shape) < 4:
+        return f"of the shape {_by(shape)}, which no video has"
+    *several, _, frames, rows, columns = shape
+    number = 1
+    for count in several:
+        number *= count
+    each = "" if number == 1 else f"{number} videos of "
+    pixels = f"{columns * PIXELS_PER_LATENT}×{rows * PIXELS_PER_LATENT} pixels"
+    return f"{_by(shape)}: {each}{length(FRAMES_PER_LATENT * (frames - 1) + 1)}, {pixels}"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a single number"
+
+
+def _stored(path: Path) -> tuple[Mapping[str, tuple[int, ...]], int]:
+    if path.suffix == ".safetensors":
+        plain = read_plain_header(path).entries
+        return {name: e.shape for name, e in plain.items()}, sum(e.nbytes for e in plain.values())
+    from holo_lite.weights.files import open_weights
+
+    entries = open_weights(path).entries
+    return {name: e.shape for name, e in entries.items()}, sum(e.nbytes for e in entries.values())
