@@ -15,7 +15,8 @@ from holo_lite.commands.options import device_option, lora_option
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import note
-from holo_lite.commands.values import SCHEMES, VARIANTS, Word
+from holo_lite.commands.values import VARIANTS, Word
+from holo_lite.schemes.names import NAMES
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Convert the released files, once.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path), required=False)
-@click.option("--scheme", type=Word(*SCHEMES), help="Number format of the weights.  [default: nf4]")
+@click.option("--scheme", type=Word(*NAMES), help="Number format of the weights.  [default: nf4]")
 @click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file with schemes by component and tensor.")
 @lora_option
 @click.option("--attention", type=Word(*VARIANTS), help="Variant, if SOURCE has both.")

@@ -17,7 +17,6 @@ SIZE = "holo_lite.size"  # where a context keeps what --size gave, as width and 
 EXPERTS = {"high": 0, "low": 1}
 VARIANTS = ("sparse", "full")
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
-SCHEMES = ("bf16", "int8", "nf4", "nf4-single", "qint8", "qint4", "qfloat8")
 
 
 class Word(click.ParamType[str]):

@@ -12,11 +12,10 @@ from PIL import Image
 
 from holo_lite.commands.group import holo_lite
 from holo_lite.commands.helping import HEADINGS
-from holo_lite.commands.values import KERNELS, SCHEMES, VARIANTS
+from holo_lite.commands.values import KERNELS, VARIANTS
 from holo_lite.config import ATTENTIONS
 from holo_lite.film.video import read_metadata
 from holo_lite.kernels.registry import KERNELS as EVERY_KERNEL
-from holo_lite.schemes.registry import SCHEMES as EVERY_SCHEME
 from holo_lite.settings import RunSettings
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +90,6 @@ def test_a_size_and_another_side_are_one_too_many(run):
 
 def test_words_of_options_are_those_there_are():
     assert ("auto", *(kernel.name for kernel in EVERY_KERNEL)) == KERNELS
-    assert tuple(EVERY_SCHEME) == SCHEMES
     assert VARIANTS == ATTENTIONS
 
 
