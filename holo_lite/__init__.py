@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
+        FitError as FitError,
         HoloError as HoloError,
         LaterRecordError as LaterRecordError,
         OutputError as OutputError,
@@ -102,6 +103,7 @@ _NAMES = {
     "holo_lite.errors": (
         "CheckpointError",
         "FetchError",
+        "FitError",
         "HoloError",
         "LaterRecordError",
         "OutputError",

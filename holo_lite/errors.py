@@ -4,6 +4,7 @@
     ├── StoryboardError          the storyboard file, its captions, frames or cuts
     ├── PromptError              the text: tags, windows, the 512-token limit
     ├── SettingsError            a size, a step count, a scale, an option
+    │   └── FitError             more than a card has memory for, or than it can compute
     ├── CheckpointError          a file of weights: missing, torn, wrong names or shapes
     ├── OutputError              a place that cannot be written, a video that cannot be read
     ├── FetchError               the hub: out of reach, refusing, or sending something else
@@ -39,6 +40,14 @@ class PromptError(HoloError):
 
 class SettingsError(HoloError):
     """An option lies outside what the model can do."""
+
+
+class FitError(SettingsError):
+    """A clip needs more memory than there is, or a card cannot compute what is asked; `short` says why in brief."""
+
+    def __init__(self, message: str, short: str = "") -> None:
+        super().__init__(message)
+        self.short = short or message
 
 
 class CheckpointError(HoloError):

@@ -105,7 +105,7 @@ def test_shots_lie_where_the_cuts_are():
 
 def test_rounding_is_noted():
     _, notes = resolve(Storyboard("G", SHOTS), Options(frames=80, cuts=(50,)), Defaults(), **MACHINE)
-    assert notes == ("length 80 → 81 frames", "cut 50 → 49")
+    assert notes == ("rounded length 80 → 81, cut 50 → 49: cuts and length must be 1, 5, 9, 13, …",)
 
 
 def test_the_published_values_are_the_defaults():

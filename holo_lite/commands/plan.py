@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from holo_lite.commands.helping import Command
 from holo_lite.commands.options import run_options
 from holo_lite.commands.shared import OPENING
 from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument
 from holo_lite.commands.telling import tell
+from holo_lite.errors import FitError
+
+if TYPE_CHECKING:
+    from holo_lite.preflight.comparison import Outlook
+
+IN_A_PIPE = 100  # columns
+FITS_NOWHERE = 2
 
 
 @click.command(cls=Command, short_help="Show what a run needs and how long it takes.")
@@ -19,21 +29,50 @@ from holo_lite.commands.telling import tell
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: HoloCine-14B]"
 )
-@click.option("--gpu", help="Plan for this card instead of this machine, such as 'RTX 4090'.")
+@click.option(
+    "--gpu",
+    multiple=True,
+    help="Plan for this card instead of this machine, such as 'RTX 4090'; several are shown in one table.",
+)
 @run_options
-def plan(storyboard: GivenStoryboard, model: Path | None, gpu: str | None, loras: Any, **said: Any) -> None:
-    """Show what a run of STORYBOARD would need, how long it may take, and what else would fit.
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead, for a program.")
+def plan(
+    storyboard: GivenStoryboard, model: Path | None, gpu: tuple[str, ...], loras: Any, *, as_json: bool, **said: Any
+) -> None:
+    """Show whether a run of STORYBOARD fits, how long it may take, and what else would fit.
 
-    Accepts the options of `generate`. Needs no graphics card and loads no weights.
+    Accepts the options of `generate`. Needs no graphics card and loads no weights. The exit code is 0 if it fits
+    on at least one card, and 2 if it fits on none.
     """
     from holo_lite.opening.options import ModelOptions
-    from holo_lite.preflight.forecast import forecast
-    from holo_lite.preflight.target import ForecastPlace
+    from holo_lite.preflight.comparison import compare
     from holo_lite.settings import Options, check_attention
-    from holo_lite.views.forecast import forecast_lines
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})
     options = Options(**{**said, "attention": attention})
-    for line in forecast_lines(forecast(storyboard.board, options, model, how, ForecastPlace(gpu))):
+    outlooks = compare(storyboard.board, options, model, how, gpu)
+    _show(outlooks, as_json=as_json)
+    if not any(outlook.forecast for outlook in outlooks):
+        click.get_current_context().exit(FITS_NOWHERE)
+
+
+def _show(outlooks: Sequence[Outlook], *, as_json: bool) -> None:
+    """Print a plan, a table of several, or either as JSON. Raises `FitError` where the only one does not fit."""
+    from holo_lite.eventjson.plan_json import plan_json
+    from holo_lite.views.comparison import comparison_lines
+    from holo_lite.views.forecast import forecast_lines
+
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else IN_A_PIPE
+    if as_json:
+        tell(json.dumps(plan_json(outlooks), ensure_ascii=False, allow_nan=False))
+        return
+    if len(outlooks) > 1:
+        lines = comparison_lines(outlooks, width)
+    elif isinstance(found := outlooks[0].found, FitError):
+        raise found
+    else:
+        lines = forecast_lines(found, width)
+    for line in lines:
         tell(line)

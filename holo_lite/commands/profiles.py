@@ -13,7 +13,7 @@ def profiles() -> None:
     """List the profiles, and how long a clip of HoloCine-14B each can run."""
     from holo_lite.plan.machine import this_machine
     from holo_lite.preflight.forecast import abilities
-    from holo_lite.views.forecast import ability_lines
+    from holo_lite.views.abilities import ability_lines
 
     for line in ability_lines(abilities(this_machine())):
         tell(line)

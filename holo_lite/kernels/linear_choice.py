@@ -15,7 +15,7 @@ from holo_lite.eightbit.coding import has_triton, quantize
 from holo_lite.eightbit.limits import EightBits, LinearMode, unfit
 from holo_lite.eightbit.product import CLOSE, SIDES, multiply, off, reference, runs_row_by_row
 from holo_lite.eightbit.rows import FORMATS
-from holo_lite.errors import SettingsError, in_a_line, nearest
+from holo_lite.errors import FitError, SettingsError, in_a_line, nearest
 from holo_lite.kernels.kernel import Capability
 from holo_lite.schemes.registry import SCHEMES
 
@@ -92,7 +92,7 @@ def _decided(said: str, place: _Place, stored: str, sides: Sequence[int]) -> tup
     for bits in FORMATS:
         if said == bits:
             if (reason := place.refusal(bits)) is not None:
-                raise SettingsError(f"compute '{said}': {reason}; or give --compute {PLAIN}")
+                raise FitError(f"compute '{said}': {reason}; or give --compute {PLAIN}", f"no {said}: {reason}")
             return bits, f"compute {bits}: as asked{_remarks(bits, place, sides)}"
     raise SettingsError(f"compute '{said}': give one of {', '.join(SAYINGS)}{nearest(said, SAYINGS)}")
 

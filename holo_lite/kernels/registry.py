@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holo_lite.errors import SettingsError, nearest
+from holo_lite.errors import FitError, SettingsError, nearest
 from holo_lite.kernels import flash_attn, sage, sdpa
 from holo_lite.kernels.kernel import Kernel, Site
 
@@ -28,7 +28,7 @@ def foresee(name: str, site: Site, kernels: Sequence[Kernel] = KERNELS) -> Kerne
     if kernel.limits is None or site.capability is None:
         return kernel
     if (refusal := kernel.limits.refusal(site)) is not None:
-        raise SettingsError(f"kernel '{name}': {refusal}")
+        raise FitError(f"kernel '{name}': {refusal}", f"no kernel {name}: {refusal}")
     return kernel
 
 

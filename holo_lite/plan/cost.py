@@ -18,13 +18,13 @@ Time is operations divided by a rate, and the rate's origin is always reported w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from holo_lite.config import PATCH, TEXT_ROWS, Attention, DiTConfig
 from holo_lite.eightbit.limits import LinearMode, unfit
 from holo_lite.plan import encoding
-from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.decoding import Decoder
+from holo_lite.plan.known_card import KnownCard
 from holo_lite.plan.phases import PROMPTS, ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
@@ -56,13 +56,15 @@ class Operations:
 class Rate:
     """Operations a second in matrix products, attention and products in 8 bits, and where the figures come from.
 
-    eight_bit: None where it is not known; such products are then taken to be as fast as others.
+    eight_bit: None where it is not known; such products are then taken to be as fast as others. measured: on the
+    device itself, not by what its vendor says.
     """
 
     linear: float
     attention: float
     basis: str
     eight_bit: float | None = None
+    measured: bool = field(default=False, compare=False)
 
     def seconds(self, operations: Operations) -> float:
         """How long the operations take."""
@@ -151,8 +153,8 @@ def vendor_rate(card: KnownCard, linear: LinearMode = "plain") -> Rate | None:
         return None
     rate = card.tflops * 1e12 * ASSUMED_SHARE
     basis = (
-        f"an estimate: {ASSUMED_SHARE:.0%} (assumed, not measured) of the {card.tflops:g} TFLOPS "
-        f"that NVIDIA states for the {card.name}"
+        f"by NVIDIA's figure, not measured: {ASSUMED_SHARE:.0%} (assumed) of the {card.tflops:g} TFLOPS "
+        f"{card.basis} {card.name}"
     )
     if linear != "plain":
         basis += f", products in {linear} counted as no faster than others"

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from holo_lite.plan.advice import refusal
 from holo_lite.plan.machine import UNKNOWN, Machine
-from holo_lite.plan.nearest import refusal
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import Profile
@@ -17,7 +17,7 @@ from holo_lite.plan.sizes import ModelSizes, StackSizes
 def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine: Machine = UNKNOWN) -> Plan:
     """Fit a clip into what a profile and a machine allow.
 
-    Raises `SettingsError` for one that cannot fit, with the nearest that would: shorter, smaller, a larger profile.
+    Raises `FitError` for one that cannot fit, with the nearest that would: shorter, smaller, a larger profile.
     """
     problem = Problem(profile, sizes, request, machine)
     if not problem.fits():

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from holo_lite.errors import RoomError, in_a_line
-from holo_lite.plan.cards import KnownCard
 from holo_lite.plan.container import tightest
+from holo_lite.plan.known_card import KnownCard
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """What would fit: the longest clip, the largest size, the smallest profile.
 
-A refusal names what is near and does fit: each candidate has been through the same arithmetic. A shorter clip
+Each candidate has been through the same arithmetic. A shorter clip
 keeps its shots in proportion, a smaller one its shape as far as multiples of 16 allow.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from holo_lite.errors import SettingsError
 from holo_lite.plan.machine import UNKNOWN
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile, shipped_profiles
@@ -17,16 +16,9 @@ from holo_lite.plan.search import Problem
 from holo_lite.settings import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout, latent_frames
 from holo_lite.story.timeline import MOST_FRAMES
-from holo_lite.system.units import memory_text
 
 MOST_ROWS = MOST_PIXELS // PIXELS_PER_TOKEN
 MOST_LATENT_FRAMES = latent_frames(MOST_FRAMES)
-PHASE_NAMES = {
-    "text": "reading the prompt",
-    "high_noise": "denoising",
-    "low_noise": "denoising",
-    "decode": "decoding",
-}
 
 
 def stretched(layout: ShotLayout, frames: int) -> ShotLayout:
@@ -79,13 +71,19 @@ def largest(problem: Problem) -> ClipRequest | None:
 
 
 def _last(problem: Problem, candidates: range, layout_of: Callable[[int], ShotLayout]) -> ClipRequest | None:
-    """The last candidate that fits: they need more and more, so halving finds it."""
+    """The clip of the last candidate that fits, or None."""
+    last = last_fitting(problem, candidates, layout_of)
+    return None if last is None else with_layout(problem, layout_of(last)).request
+
+
+def last_fitting(problem: Problem, candidates: range, layout_of: Callable[[int], ShotLayout]) -> int | None:
+    """The last candidate that fits, or None: they need more and more, so halving finds it."""
     low, high = 0, len(candidates)
     while low < high:
         middle = (low + high) // 2
         fits = with_layout(problem, layout_of(candidates[middle])).fits()
         low, high = (middle + 1, high) if fits else (low, middle)
-    return with_layout(problem, layout_of(candidates[low - 1])).request if low else None
+    return candidates[low - 1] if low else None
 
 
 def larger_profile(problem: Problem) -> Profile | None:
@@ -95,31 +93,6 @@ def larger_profile(problem: Problem) -> Profile | None:
         if larger and dataclasses.replace(problem, profile=profile, machine=UNKNOWN).fits():
             return profile
     return None
-
-
-def refusal(problem: Problem) -> SettingsError:
-    """Say what is lacking, and the nearest clips and profile that would do."""
-    name, need = max(problem.least().items(), key=lambda phase: phase[1])
-    layout = problem.request.layout
-    clip = f"{problem.request.frames} frames at {size_text(layout)}"
-    found = list(_alternatives(problem))
-    advice = f"what fits: {', or '.join(found)}" if found else "nothing close to it fits"
-    return SettingsError(
-        f"{clip} need {memory_text(need)} for {PHASE_NAMES[name]}; "
-        f"profile {problem.profile.name} gives {memory_text(problem.room)} here; {advice}"
-    )
-
-
-def _alternatives(problem: Problem) -> Iterator[str]:
-    shorter, smaller, profile = longest(problem), largest(problem), larger_profile(problem)
-    if shorter:
-        yield f"{shorter.frames} frames with the shots in proportion"
-    if smaller:
-        yield size_text(smaller.layout)
-    if problem.request.cached and without_cache(problem).fits():
-        yield "the same without --cache"
-    if profile:
-        yield f"a free card for the profile {profile.name}"
 
 
 def size_text(layout: ShotLayout) -> str:

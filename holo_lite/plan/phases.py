@@ -49,6 +49,7 @@ from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
 from holo_lite.settings import OFF, RunSettings
 from holo_lite.story.shots import FRAMES_PER_LATENT, LATENTS_PER_TOKEN, ShotLayout
+from holo_lite.story.timing import Timing
 
 UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
@@ -68,11 +69,13 @@ class ClipRequest:
     attention: Attention = "sparse"
     guided: bool = True
     cached: bool = False
+    timing: Timing | None = dataclasses.field(default=None, compare=False)  # for advice alone
 
     @classmethod
     def of(cls, settings: RunSettings) -> ClipRequest:
         """What a run asks."""
-        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF)
+        timing = Timing.of(settings.storyboard, settings.frames, settings.cuts, settings.fps)
+        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF, timing)
 
     @property
     def branches(self) -> int:

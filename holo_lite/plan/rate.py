@@ -40,9 +40,9 @@ def device_rate(device: torch.device, name: str, folder: Path, linear: LinearMod
     plain, attended = _recall(known, key, 2, lambda: measure(device))
     basis = f"measured on {name}: {plain / 1e12:.3g} TFLOPS linear, {attended / 1e12:.3g} attention"
     if linear == "plain":
-        return Rate(plain, attended, basis)
+        return Rate(plain, attended, basis, measured=True)
     (coded,) = _recall(known, f"{key}, {linear}", 1, lambda: (measure_eight_bit(device, linear),))
-    return Rate(plain, attended, f"{basis}, {coded / 1e12:.3g} in {linear}", coded)
+    return Rate(plain, attended, f"{basis}, {coded / 1e12:.3g} in {linear}", coded, measured=True)
 
 
 def measure(device: torch.device) -> tuple[float, float]:

@@ -12,11 +12,12 @@ from holo_lite.errors import SettingsError
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
 from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
+from holo_lite.plan.advice import Advice, largest_advice, longest_advice
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
 from holo_lite.plan.fit import denoising_rows, make_plan
 from holo_lite.plan.machine import Machine
-from holo_lite.plan.nearest import largest, longest, longest_in_shots
+from holo_lite.plan.nearest import longest, longest_in_shots
 from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
@@ -31,6 +32,7 @@ from holo_lite.system.cache_folder import cache_folder
 from holo_lite.weights.folder import ModelFolder
 
 RELEASED = "HoloCine-14B"
+NO_CARD = "no card is known; give --gpu, or run plan on the machine itself"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 
@@ -38,10 +40,13 @@ TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 class Forecast:
     """A plan with everything to show about it. `link` is in bytes per second; None: not known.
 
+    `place` is what it is for: a card, this CPU, or a profile. Without a `rate`, `no_rate` says why there is none.
+
     `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
     bytes.
     """
 
+    place: str
     why: str
     model: str
     settings: RunSettings
@@ -51,9 +56,15 @@ class Forecast:
     rows: dict[str, int]
     costs: dict[str, PhaseCost]
     rate: Rate | None
+    no_rate: str
     link: float | None
-    longest: ClipRequest | None
-    largest: ClipRequest | None
+    longest: Advice | None
+    largest: Advice | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the arithmetic of all phases takes; None without a rate."""
+        return sum(cost.seconds(self.rate) for cost in self.costs.values()) if self.rate is not None else None
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,9 @@ def forecast(
     """Plan a storyboard without loading a weight.
 
     `model` is a folder; without it the released model is planned for, in the scheme that the profile prefers. `how`
-    it would be opened is as for `Pipeline.load`. Raises `SettingsError` for a clip that cannot fit, a profile or
-    card that is not known, what cannot be had there, and what reading storyboard and model raises.
+    it would be opened is as for `Pipeline.load`. Raises `FitError` for a clip that cannot fit or a card that cannot
+    compute it, `SettingsError` for a profile, card or option that is not known, and what reading storyboard and
+    model raises.
     """
     model = Path(model) if model is not None else None
     opened = find_model(model, options.attention or how.attention) if model is not None else None
@@ -115,6 +127,7 @@ def forecast(
     problem = Problem(chosen, found, ClipRequest.of(settings), target.room)
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Forecast(
+        place=target.name or f"profile {chosen.name}",
         why=why,
         model=f"{model.name if model is not None else RELEASED} {settings.attention} in {found.scheme}",
         settings=settings,
@@ -124,9 +137,10 @@ def forecast(
         rows=denoising_rows(problem, plan),
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
         rate=target.rate(how.computing, found, where.rates or cache_folder()),
+        no_rate=target.card.no_rate if target.card is not None else NO_CARD,
         link=target.card.link if target.card is not None else None,
-        longest=longest(problem),
-        largest=largest(problem),
+        longest=longest_advice(problem),
+        largest=largest_advice(problem),
     )
 
 

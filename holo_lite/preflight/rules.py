@@ -165,8 +165,7 @@ def long_shots(_: Storyboard, timeline: Timeline) -> Iterator[CheckFinding]:
     if timeline.num_frames > TRAINED_FRAMES:
         yield CheckFinding(
             "long video",
-            f"{timeline.num_frames} frames are longer than the model was trained for "
-            f"({TRAINED_FRAMES} frames, 15 s)",
+            f"{timeline.num_frames} frames are longer than the model was trained for ({TRAINED_FRAMES} frames)",
         )
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.errors import SettingsError
+from holo_lite.errors import FitError, SettingsError
 from holo_lite.kernels.computing import foresee_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.options import ComputeOptions
 from holo_lite.opening.options import ModelOptions
-from holo_lite.plan.cards import KnownCard, find_card
+from holo_lite.plan.cards import find_card
 from holo_lite.plan.choose import named_profile
 from holo_lite.plan.cost import Rate, vendor_rate
+from holo_lite.plan.known_card import KnownCard
 from holo_lite.plan.machine import THIS_CPU, UNKNOWN, Machine, machine_with, this_machine
 from holo_lite.plan.profile import AUTO, Profile, find_profile
 from holo_lite.plan.rate import device_rate
@@ -39,6 +40,7 @@ class ForecastPlace:
 
 
 HERE = ForecastPlace()
+HAS_BF16 = 8, 0  # compute capability; without it PyTorch's attention would write all scores, beyond any plan
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,19 @@ class Target:
 
     @classmethod
     def of(cls, where: ForecastPlace, how: ModelOptions, dtype: torch.dtype) -> Target:
-        """Find the target. Raises `SettingsError` for a card or profile that is not known."""
+        """Find the target.
+
+        Raises `SettingsError` for a card or profile that is not known, `FitError` for a card without bf16.
+        """
         if where.gpu is not None and how.device != "auto":
             raise SettingsError("--device names this machine, --gpu another one; give only one of them")
         card = find_card(where.gpu) if where.gpu is not None else None
+        if card is not None and card.capability < HAS_BF16 and dtype == torch.bfloat16:
+            raise FitError(
+                f"graphics card '{card.name}': cannot compute in bf16 (it has compute capability "
+                f"{card.capability[0]}.{card.capability[1]}, bf16 needs 8.0: an RTX 30xx, an A100, or later)",
+                "no bf16: needs an RTX 30xx, an A100, or later",
+            )
         here = where.machine or _machine(how.device)
         has_card = here.has_card or card is not None
         kind = find_profile(how.profile).device if how.profile != AUTO else "cuda" if has_card else "cpu"
@@ -65,6 +76,13 @@ class Target:
     def place(self) -> Machine:
         """The machine it is in, or one that has the named card."""
         return machine_with(self.card) if self.card is not None else self.machine
+
+    @property
+    def name(self) -> str | None:
+        """What computes, for a person; None where only a profile says how large it is."""
+        if self.device.type == "cpu":
+            return THIS_CPU
+        return self.place.name if self.place.has_card else None
 
     @property
     def is_here(self) -> bool:

@@ -9,6 +9,7 @@ of range or fall together, and the video then has fewer shots than captions; her
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -65,9 +66,21 @@ def resolve_timeline(
             length, asked = _from_durations(storyboard.shots, fps)
             _check_agreement(length, frames, "--frames")
             _check_agreement(length, storyboard.frames, "frames")
-            return _timeline(length, asked, storyboard.shot_count)
+            _check_durations(storyboard.shots, fps, length, asked)
+            return _timeline(length, asked, storyboard.shot_count, fps)
         length = _first_given(frames, storyboard.frames, default_frames)
-        return _timeline(length, storyboard.cuts if cuts is None else cuts, storyboard.shot_count)
+        return _timeline(length, storyboard.cuts if cuts is None else cuts, storyboard.shot_count, fps)
+
+
+def asked_durations(storyboard: Storyboard, fps: float) -> tuple[float, ...]:
+    """How many frames each shot is asked to last, not rounded; nothing if the shots have no durations.
+
+    Raises:
+        StoryboardError: only some shots have a duration, or one is impossible.
+    """
+    if all(shot.frames is None and shot.seconds is None for shot in storyboard.shots):
+        return ()
+    return tuple(_frames_of(shot, number, fps) for number, shot in enumerate(storyboard.shots, start=1))
 
 
 def _first_given(*lengths: int | None) -> int:
@@ -133,33 +146,62 @@ def _check_agreement(total: int, frames: int | None, name: str) -> None:
         )
 
 
-def _timeline(length: int, asked: tuple[int, ...] | None, shots: int) -> Timeline:
+def _check_durations(shots: tuple[Shot, ...], fps: float, length: int, cuts: tuple[int, ...]) -> None:
+    """Refuse a shot so short that no latent frame is left for it, by its number and what is written there."""
+    _check_length(length, "the length in frames")
+    edges = (0, *map(round_frames, cuts), round_frames(length))
+    for number, (shot, (begin, end)) in enumerate(zip(shots, pairwise(edges), strict=True), start=1):
+        if begin >= end:
+            raise StoryboardError(
+                f"shot {number} lasts {_duration(shot, number, fps)}, too short to keep a frame of its own once "
+                f"its ends are rounded to 1, 5, 9, 13, …; give it at least {SAFE_SPACING} frames "
+                f"({SAFE_SPACING / fps:.2g} s)"
+            )
+
+
+def _duration(shot: Shot, number: int, fps: float) -> str:
+    """A shot's duration as it is written, and in frames."""
+    frames = _frames_of(shot, number, fps)
+    said = "1 frame" if frames == 1 else f"{frames:.3g} frames"
+    return said if shot.seconds is None else f"{shot.seconds:g} s ({said} at {fps:g} fps)"
+
+
+def _timeline(length: int, asked: tuple[int, ...] | None, shots: int, fps: float) -> Timeline:
     """Round the length and the cuts asked for (None: an even split), check them, and note changes."""
     _check_length(length, "the length in frames")
     num_frames = round_frames(length)
     _check_room(num_frames, shots)
-    notes = [f"length {length} → {num_frames} frames"] if num_frames != length else []
+    cuts = _even(num_frames, shots) if asked is None else _rounded(asked, num_frames, shots)
+    before = (length, *(asked or ()))
+    return Timeline(num_frames, cuts, tuple(_notes(before, num_frames, cuts, fps)), before)
+
+
+def _notes(asked: tuple[int, ...], num_frames: int, cuts: tuple[int, ...], fps: float) -> Iterator[str]:
+    """What was rounded, on one line, and a length beyond the trained one."""
+    length, *before = asked
+    changed = [f"length {length} → {num_frames}"] if num_frames != length else []
+    changed += [f"cut {old} → {new}" for old, new in zip(before, cuts, strict=False) if old != new]
+    if changed:
+        yield f"rounded {', '.join(changed)}: cuts and length must be 1, 5, 9, 13, …"
     if num_frames > TRAINED_FRAMES:
-        notes.append(
-            f"{num_frames} frames are longer than the model was trained for ({TRAINED_FRAMES} frames, 15 s)"
-        )
-    if asked is None:
-        return Timeline(num_frames, _even(num_frames, shots), tuple(notes), (length,))
-    cuts = _rounded(asked, num_frames, shots)
-    notes += [f"cut {old} → {new}" for old, new in zip(asked, cuts, strict=True) if old != new]
-    return Timeline(num_frames, cuts, tuple(notes), (length, *asked))
+        yield f"{num_frames} frames are longer than the model was trained for ({trained_text(fps)})"
+
+
+def trained_text(fps: float) -> str:
+    """The trained length in frames and seconds: ``241 frames, 16.1 s at 15 fps``."""
+    return f"{TRAINED_FRAMES} frames, {TRAINED_FRAMES / fps:.1f} s at {fps:g} fps"
 
 
 def _check_room(num_frames: int, shots: int) -> None:
     if shots > latent_frames(num_frames):
         raise StoryboardError(
             f"{shots} shots do not fit into {num_frames} frames ({latent_frames(num_frames)} latent frames, "
-            f"and each shot needs one); use fewer shots or at least {_roomy(shots)} frames"
+            f"and each shot needs one); use fewer shots or at least {roomy_frames(shots)} frames"
         )
 
 
-def _roomy(shots: int) -> int:
-    """Return a length 4t+1 into which `shots` fit evenly."""
+def roomy_frames(shots: int) -> int:
+    """Return a length 4t+1 into which `shots` shots fit evenly."""
     return FRAMES_PER_LATENT * math.ceil((SAFE_SPACING * shots - 1) / FRAMES_PER_LATENT) + 1
 
 
@@ -168,7 +210,7 @@ def _even(num_frames: int, shots: int) -> tuple[int, ...]:
     if any(a >= b for a, b in pairwise((0, *cuts, num_frames))):
         raise StoryboardError(
             f"{shots} shots cannot be spread evenly over {num_frames} frames: some cuts would be the same; "
-            f"use fewer shots, at least {_roomy(shots)} frames, or your own cuts"
+            f"use fewer shots, at least {roomy_frames(shots)} frames, or your own cuts"
         )
     return cuts
 

@@ -19,6 +19,18 @@ def memory_text(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def span_text(seconds: float) -> str:
+    """About how long, as people say it: ``42 s``, ``12 min``, ``1 h 29 min``, ``2 days 3 h``."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 59.5:
+        return f"{max(seconds, 1):.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    return f"{hours // 24} days {hours % 24} h" if hours % 24 else f"{hours // 24} days"
+
+
 def count_text(count: float) -> str:
     """A number of things: ``14.29 billion``, ``3.20 million``, ``512``."""
     for unit, size in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):

@@ -1,92 +1,123 @@
-"""A plan as lines for a person, none wider than 100 columns."""
+"""A plan as lines for a person: the answer first, then what is made, memory, and the details."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from holo_lite.plan.cards import CARDS
 from holo_lite.plan.cost import needed_rate
 from holo_lite.plan.nearest import size_text
 from holo_lite.plan.plan import PhasePlan, Plan
-from holo_lite.plan.profile import GIB
-from holo_lite.preflight.forecast import Ability, Forecast
-from holo_lite.system.units import memory_text
+from holo_lite.plan.profile import MIB
+from holo_lite.preflight.forecast import Forecast
+from holo_lite.settings import RunSettings
+from holo_lite.system.units import bytes_text, memory_text, span_text
 
-WIDTH = 100
-HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
+WIDTH, NARROWEST = 100, 50  # columns
+HEADS = ("phase", "steps", "time", "pinned", "read a step", "PFLOP a step")
+WHOLE_TABLE = 88  # columns it needs; a narrower page gets the first four
 NOTHING = "-"
 
 
-def forecast_lines(report: Forecast) -> Iterator[str]:
-    """Everything about a plan, line by line."""
-    plan, settings = report.plan, report.settings
+def forecast_lines(report: Forecast, width: int = WIDTH) -> Iterator[str]:
+    """Everything about a plan, line by line, none wider than `width` columns or 100."""
+    page = page_width(width)
+    for text in (answer(report), made(report.settings), *_terms(report)):
+        yield from wrapped(text, page)
+    yield ""
+    yield from _table(report, whole=page >= WHOLE_TABLE)
+    yield ""
+    for text in _details(report):
+        yield from wrapped(text, page)
+
+
+def page_width(width: int) -> int:
+    """The columns to write on, within what can be read."""
+    return min(max(width, NARROWEST), WIDTH)
+
+
+def answer(report: Forecast) -> str:
+    """Whether it fits, and how long it takes."""
+    if report.rate is None or report.seconds is None:
+        return f"fits on {report.place}; how long it takes is not known: {report.no_rate}"
+    basis = "at the rate measured here" if report.rate.measured else "by NVIDIA's figure, not measured"
+    return f"fits on {report.place}: about {span_text(report.seconds)} (arithmetic {basis})"
+
+
+def made(settings: RunSettings) -> str:
+    """What is made: length, size, shots and steps."""
     shots, guided = len(settings.shot_frames), settings.cfg != 1
     guidance = "" if settings.cfg_until == 1 else f", guidance in the first {settings.guided_steps}"
-    yield from _wrapped(report.why)
-    yield from _wrapped(
-        f"{report.model}: {settings.frames} frames at {size_text(settings.layout)} in "
-        f"{shots} {'shot' if shots == 1 else 'shots'}, {settings.steps} steps"
-        f"{guidance if guided else ' without guidance'}"
+    return (
+        f"video: {settings.frames / settings.fps:.1f} s ({settings.frames} frames at {settings.fps:g} fps), "
+        f"{size_text(settings.layout)}, {shots} {'shot' if shots == 1 else 'shots'}, {settings.steps} "
+        f"{'step' if settings.steps == 1 else 'steps'}{guidance if guided else ' without guidance'}"
     )
-    for line in report.computing:
-        yield from _wrapped(line)
-    for note in report.notes:
-        yield from _wrapped(f"note: {note}")
-    yield ""
-    yield from _table(report)
-    yield ""
-    for line in (_memory(plan, guided=guided), _rows(report), _decode(plan), *_time(report), _room(report)):
-        yield from _wrapped(line)
 
 
-def _table(report: Forecast) -> Iterator[str]:
+def _terms(report: Forecast) -> Iterator[str]:
+    """The rest of what should be read first."""
+    plan = report.plan
+    others = f", and {plan.resident_other} of the next expert's" if plan.resident_other else ""
+    yield (
+        f"memory: at most {memory_text(max(plan.peak.values()))} of {memory_text(plan.budget)} that may be used; "
+        f"{plan.resident} of {plan.blocks} blocks stay on the device{others}"
+    )
+    yield f"model: {report.model}"
+    yield from report.computing
+    yield from (f"note: {note}" for note in report.notes)
+    found = [advice.text for advice in (report.longest, report.largest) if advice]
+    if found:
+        yield f"most that fits: {', or '.join(found)}"
+
+
+def _table(report: Forecast, *, whole: bool) -> Iterator[str]:
+    columns = len(HEADS) + 1 if whole else 4
     memory = "peak RAM" if report.plan.device == "cpu" else "peak VRAM"
-    yield _row((HEADS[0], HEADS[1], memory, *HEADS[2:]))
+    yield _row((*HEADS[:2], memory, *HEADS[2:])[:columns])
     for name, phase in report.plan.phases.items():
         cost = report.costs[name]
-        seconds = cost.seconds(report.rate) if report.rate else None
-        yield _row(
-            (
-                name.replace("_", "-"),
-                str(cost.steps),
-                *_bytes(phase),
-                f"{cost.step.total / 1e15:.3g}",
-                duration_text(seconds) if seconds is not None else NOTHING,
-            )
-        )
+        seconds = NOTHING if report.rate is None else duration_text(cost.seconds(report.rate))
+        peak, *others = _bytes(phase)
+        cells = (name.replace("_", "-"), str(cost.steps), peak, seconds, *others, f"{cost.step.total / 1e15:.3g}")
+        yield _row(cells[:columns])
 
 
 def _bytes(phase: PhasePlan) -> Iterable[str]:
     return (memory_text(count) if count else NOTHING for count in (phase.peak, phase.pinned, phase.streamed))
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def _row(cells: Sequence[str]) -> str:
     name, steps, *others = cells
     return f"{name:11}{steps:>6}" + "".join(f"{cell:>14}" for cell in others)
 
 
-def _memory(plan: Plan, *, guided: bool) -> str:
-    others = f" and {plan.resident_other} of the next expert's" if plan.resident_other else ""
-    branches = (
-        "both guidance branches in one visit of a block" if plan.joint else "one guidance branch at a time"
-    ) + ", "
-    kept = (
-        f", {plan.pinned_cache_blocks} of each expert's others in pinned memory" if plan.pinned_cache_blocks else ""
-    )
-    cache = ", room for a step cache" if plan.step_cache else ""
-    return (
-        f"memory: a budget of {memory_text(plan.budget)}; {plan.resident} of {plan.blocks} blocks{others} stay on "
-        f"the device{kept}; {branches if guided else ''}"
-        f"chunks of {plan.chunks.attention} tokens in attention and {plan.chunks.feed_forward} in the feed-forward"
-        f"{cache}"
+def _details(report: Forecast) -> Iterator[str]:
+    yield report.why
+    yield _way(report.plan, guided=report.settings.cfg != 1)
+    yield _rows(report)
+    yield _decode(report.plan)
+    yield from _time(report)
+
+
+def _way(plan: Plan, *, guided: bool) -> str:
+    """How blocks are visited."""
+    branches = "both guidance branches in one visit of a block" if plan.joint else "one guidance branch at a time"
+    kept, chunks = plan.pinned_cache_blocks, plan.chunks
+    return "denoising: " + ", ".join(
+        [
+            *([branches] if guided else []),
+            *([f"{kept} blocks of each expert in pinned memory"] if kept else []),
+            f"chunks of {chunks.attention} tokens in attention and {chunks.feed_forward} in the feed-forward",
+            *(["room for a step cache"] if plan.step_cache else []),
+        ]
     )
 
 
 def _rows(report: Forecast) -> str:
-    """What takes the most memory while denoising."""
-    rows = [f"{memory_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes]
-    return f"denoising at its peak: {', '.join(rows)}"
+    """What takes the most memory while denoising; what is less than 1 MiB is left out."""
+    rows = [f"{memory_text(nbytes)} {name}" for name, nbytes in report.rows.items() if nbytes >= MIB]
+    return f"denoising at its peak: {', '.join(rows)}" if rows else "denoising at its peak: less than 1 MiB of each"
 
 
 def _decode(plan: Plan) -> str:
@@ -97,14 +128,13 @@ def _decode(plan: Plan) -> str:
 
 
 def _time(report: Forecast) -> Iterator[str]:
-    if report.rate is None:
-        known = ", ".join(card.name for card in CARDS if card.tflops is not None)
-        yield f"time: no rate is known for this card; run plan on the machine itself, or give --gpu one of {known}"
+    if report.rate is None or report.seconds is None:
         return
-    total = sum(cost.seconds(report.rate) for cost in report.costs.values())
-    yield f"time: {duration_text(total)} of arithmetic, {report.rate.basis}; a prompt counts as 512 tokens"
-    if report.plan.step_cache:
-        yield "with --cache it will take less; how much depends on the clip"
+    cached = "; with --cache it will take less, depending on the clip" if report.plan.step_cache else ""
+    yield (
+        f"time: {duration_text(report.seconds)} of arithmetic, {report.rate.basis}; a prompt counts as 512 tokens"
+        f"{cached}"
+    )
     device, disk = needed_rate(report.plan, report.costs, report.rate)
     if device:
         yield _streaming(device, disk, report.link)
@@ -112,47 +142,14 @@ def _time(report: Forecast) -> Iterator[str]:
 
 def _streaming(device: float, disk: float, link: float | None) -> str:
     """How fast weights must arrive, in bytes a second, so that arithmetic never waits; and whether the link can."""
-    bound = ""
-    if link is not None:
-        bound = f" (PCIe gives at most {link / 1e9:.1f}{', so it is the limit' if device > link else ''})"
-    from_disk = f", {disk / 1e9:.2f} GB/s of them from disk" if disk else ", none of them from disk"
-    return f"streaming: costs no time if weights arrive at {device / 1e9:.2f} GB/s{bound}{from_disk}"
-
-
-def _room(report: Forecast) -> str:
-    found = []
-    if report.longest:
-        found.append(f"{report.longest.frames} frames with the shots in proportion")
-    if report.largest:
-        found.append(f"{size_text(report.largest.layout)} at this length")
-    return f"most that fits: {', or '.join(found)}"
-
-
-def ability_lines(abilities: Iterable[Ability]) -> Iterator[str]:
-    """The shipped profiles as a table."""
-    yield f"{'241 frames, 5 shots':>53}{'longest clip at 832×480':>34}"
-    yield _ability_cells("profile", "budget", "scheme", "guidance", "blocks", "in 3 s shots", "in one shot")
-    for ability in abilities:
-        yield _ability_row(ability)
-    yield ""
-    yield "blocks: how many of an expert's stay on the device (+ of the next expert's); the others stream"
-    yield "int8 models multiply with 8-bit activations by default; --compute bf16 keeps them exact"
-    yield "your own profile: a TOML file like the shipped ones, given as --profile FILE; see docs/profiles.md"
-
-
-def _ability_row(ability: Ability) -> str:
-    plan = ability.plan
-    if plan is None:
-        return f"{ability.profile.name:8}{'':10}{ability.scheme:>8}  too little memory is free"
-    blocks = f"{plan.resident}/{plan.blocks}" + (f" + {plan.resident_other}" if plan.resident_other else "")
-    longest = [f"{clip.frames} frames" if clip else NOTHING for clip in (ability.in_shots, ability.as_one_shot)]
-    guidance, budget = "joint" if plan.joint else "sequential", f"{plan.budget / GIB:.1f} GiB"
-    return _ability_cells(ability.profile.name, budget, plan.scheme, guidance, blocks, *longest)
-
-
-def _ability_cells(name: str, *cells: str) -> str:
-    widths = (10, 8, 12, 15, 19, 15)
-    return f"{name:8}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    needs = f"{bytes_text(device)}/s from RAM"
+    if disk:
+        needs += f", of which {bytes_text(disk)}/s from disk"
+    if link is None:
+        return f"streaming: costs no time if weights arrive at {needs}"
+    if device > link:
+        return f"streaming: limits the speed: needs {needs}, and PCIe gives at most {bytes_text(link)}/s"
+    return f"streaming: costs no time: needs {needs} (PCIe gives at most {bytes_text(link)}/s)"
 
 
 def duration_text(seconds: float) -> str:
@@ -164,5 +161,6 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+def wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of that many columns; words and options stay whole."""
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)

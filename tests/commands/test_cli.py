@@ -127,18 +127,17 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     lines = err.splitlines()
     assert all(line.isprintable() for line in lines)
     assert lines[0] == TINY_NOTICE
-    assert lines[1:4] == [
+    assert lines[1:3] == [
         "2 shots, 16×16, 9 frames, 2 steps, seed 0",
-        "note: length 10 → 9 frames",
-        "note: cut 6 → 5",
+        "note: rounded length 10 → 9, cut 6 → 5: cuts and length must be 1, 5, 9, 13, …",
     ]
-    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GiB of RAM, model in bf16: all blocks stay", lines[4])
-    assert re.fullmatch(r"plan: at most \S+ MiB of cpu memory, 5 of 5 blocks resident, both .*", lines[5])
-    assert lines[6:8] == ["reading the prompt", "denoising"]
-    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[8])
-    assert lines[9] == "decoding and writing"
-    assert re.fullmatch(r"decoding and writing 9/9 frames, \S+ (s each|a second), 0:00 left", lines[10])
-    assert lines[11:] == ["video          video.mp4", "contact sheet  video.png"]
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GiB of RAM, model in bf16: all blocks stay", lines[3])
+    assert re.fullmatch(r"plan: at most \S+ MiB of cpu memory, 5 of 5 blocks resident, both .*", lines[4])
+    assert lines[5:7] == ["reading the prompt", "denoising"]
+    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), 0:00 left", lines[7])
+    assert lines[8] == "decoding and writing"
+    assert re.fullmatch(r"decoding and writing 9/9 frames, \S+ (s each|a second), 0:00 left", lines[9])
+    assert lines[10:] == ["video          video.mp4", "contact sheet  video.png"]
 
 
 def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
@@ -164,7 +163,7 @@ def test_file_names_that_look_like_markup_are_shown_as_they_are(run):
 def test_clips_longer_than_trained_are_told_once(run):
     outcome = run("generate", "a road", *TINY, "--frames", 245)
     (note,) = [line for line in outcome.err.splitlines() if line.startswith("note:")]
-    assert note == "note: 245 frames are longer than the model was trained for (241 frames, 15 s)"
+    assert note == "note: 245 frames are longer than the model was trained for (241 frames, 16.1 s at 15 fps)"
     assert "trained" not in run("generate", "a road", *TINY, "--frames", 9).err
 
 
@@ -179,7 +178,7 @@ def test_examples_are_ready_to_run(path, published):
     job = published.prepare(load_storyboard(path))
     assert job.prompt.shots == len(job.settings.shot_frames) == load_storyboard(path).shot_count
     assert job.settings.frames in {81, 241, 961, 245}
-    assert all("cut" not in note for note in job.notes if path.suffix == ".json")
+    assert all("cut " not in note for note in job.notes if path.suffix == ".json")
 
 
 def test_the_demo_makes_a_video_and_its_contact_sheet(run, tmp_path):
@@ -231,7 +230,7 @@ def test_inspect_shows_a_storyboards_shots(run, tmp_path):
     )
     lines = run("inspect", "s.toml").out.splitlines()
     assert lines[0] == "storyboard: 17 frames, 1.7 s at 10 fps"
-    assert "note: cut 6 → 5" in lines
+    assert "note: rounded cut 6 → 5: cuts and length must be 1, 5, 9, 13, …" in lines
     assert "  shot  2  frames    5-  16    1.2 s  b" in lines
     assert lines[-3].startswith("[global caption] G This scene contains 2 shots. [per shot caption] a [shot cut] b")
 

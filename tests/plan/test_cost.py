@@ -14,7 +14,8 @@ from holo_lite.config import HOLOCINE_14B, DiTConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.layers import TextRows
 from holo_lite.plan import rate as rate_module
-from holo_lite.plan.cards import CARDS, find_card
+from holo_lite.plan.card_table import CARDS
+from holo_lite.plan.cards import find_card
 from holo_lite.plan.cost import (
     Operations,
     Rate,
@@ -25,6 +26,7 @@ from holo_lite.plan.cost import (
     vendor_rate,
 )
 from holo_lite.plan.fit import make_plan
+from holo_lite.plan.known_card import derived
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rate import device_rate
@@ -117,12 +119,36 @@ def test_products_in_8_bits_are_counted_apart_and_have_their_own_rate():
 def test_a_vendors_rate_says_that_it_is_an_estimate():
     rate = vendor_rate(find_card("4090"))
     assert rate.linear == rate.attention == 82.6e12
-    assert rate.basis.startswith("an estimate: 50% (assumed, not measured) of the 165.2 TFLOPS")
+    assert rate.basis == (
+        "by NVIDIA's figure, not measured: 50% (assumed) of the 165.2 TFLOPS that NVIDIA states for the RTX 4090"
+    )
+    assert not rate.measured
     coded = vendor_rate(find_card("4090"), "int8")
     assert (coded.linear, coded.eight_bit) == (82.6e12, None)
     assert coded.basis == f"{rate.basis}, products in int8 counted as no faster than others"
-    assert vendor_rate(find_card("RTX 4060")) is None
-    assert sum(card.tflops is not None for card in CARDS) == 7
+    assert vendor_rate(find_card("RTX 2060")) is None
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_every_card_has_a_rate_or_the_reason_why_not(card):
+    rate = vendor_rate(card)
+    assert (rate is None) == bool(card.no_rate)
+    assert rate is None or 5e12 < rate.linear < 500e12
+    assert card.no_rate or card.capability >= (8, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [("3060", 25.5), ("3060 Ti", 32.4), ("4080", 97.5), ("4060", 30.2), ("5060 Ti", 47.4), ("5090 laptop", 90.7)],
+)
+def test_rates_of_other_geforce_cards_follow_from_cores_and_clock(name, tflops):
+    """Twice the fp32 rate that NVIDIA states for them: 4080 48.7, 4060 15.1, 5060 Ti 23.7."""
+    assert find_card(name).tflops == tflops
+
+
+def test_cores_and_clock_that_contradict_the_stated_rate_are_a_mistake_of_ours():
+    with pytest.raises(AssertionError, match="cores and clock give"):
+        derived("RTX 4090", 24, 16384, 2520, capability=(8, 9), pcie=4, stated=330.4)
 
 
 def test_what_must_come_to_hide_behind_the_arithmetic():

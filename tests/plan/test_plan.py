@@ -1,6 +1,7 @@
 """The plan's arithmetic: sizes against files, formulas against layers, and what the search may never do."""
 
 import dataclasses
+import re
 import struct
 from typing import Any
 
@@ -409,7 +410,7 @@ def test_a_refusal_names_what_fits():
         Problem(find_profile("6gb"), SIZES["nf4"], MINUTE),
         stretched(MINUTE.layout, (int(frames.split()[0]) - 1) // 4 + 1),
     )
-    width, height = map(int, size.split("×"))
+    width, height = map(int, re.fullmatch(r"--width (\d+) --height (\d+)", size).groups())
     assert shorter.fits()
     assert make_plan(find_profile("6gb"), SIZES["nf4"], clip(961, 16, height, width))
     assert make_plan(find_profile("8gb"), SIZES["nf4"], MINUTE)
@@ -461,7 +462,7 @@ def test_half_of_the_main_memory_is_the_most_that_is_pinned():
 def test_what_nothing_can_run_is_refused_without_advice_that_is_wrong():
     endless = ClipRequest(ShotLayout((0,), 3601, 256, 256), "full")
     with pytest.raises(
-        SettingsError, match=r"frames with the shots in proportion, or [0-9×]+$|nothing close to it fits$"
+        SettingsError, match=r"in proportion, or --width \d+ --height \d+$|nothing close to it fits$"
     ):
         make_plan(CARDS[-1], SIZES["bf16"], endless)
 

@@ -1,5 +1,6 @@
 """Profiles: what ships, what is refused, which one is chosen, and where resident blocks stand."""
 
+import re
 import tomllib
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +12,8 @@ from hypothesis import given, strategies as st
 
 from holo_lite.errors import RoomError, SettingsError
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.cards import CARDS, find_card
+from holo_lite.plan.card_table import CARDS
+from holo_lite.plan.cards import card_keys, find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_machine
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
@@ -215,10 +217,46 @@ def test_an_unknown_card_is_told_with_the_nearest():
         find_card("rtx 4091")
 
 
-def test_cards_are_told_apart_and_have_a_link_where_they_have_a_rate():
-    assert len({card.name for card in CARDS}) == len(CARDS)
-    assert all((card.tflops is None) == (card.link is None) for card in CARDS)
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100 80 GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "RTX 4090 Laptop"),
+        ("4060ti 16g", "RTX 4060 Ti 16 GB"),
+        ("RTX 3060 12GB", "RTX 3060"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada"),
+        ("A6000", "RTX A6000"),
+    ],
+)
+def test_names_that_drivers_and_shops_give_are_found(written, name):
+    assert find_card(written).name == name
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("5070 super", "did you mean 'RTX 5070'?"),
+        ("RTX 9090", "did you mean 'RTX 5090'?"),
+        ("GTX 1080", "--profile 12gb"),
+        ("RX 7900 XTX", "--profile 12gb"),
+        ("banana", "--profile 12gb"),
+    ],
+)
+def test_a_near_miss_names_a_card_of_the_same_number_and_others_none(written, hint):
+    with pytest.raises(SettingsError, match=re.escape(hint)):
+        find_card(written)
+
+
+def test_no_two_cards_have_a_name_in_common():
+    names = [key for card in CARDS for key in card_keys(card)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_link_has_the_lanes_of_its_card():
     assert find_card("4090").link == pytest.approx(31.5e9, rel=1e-3)
+    assert find_card("4060").link == pytest.approx(15.8e9, rel=1e-2)
+    assert find_card("4090 laptop").link is None
 
 
 @given(st.integers(0, 200).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -180,9 +181,10 @@ def test_durations_may_repeat_their_sum_as_length():
     assert resolve(shots).num_frames == resolve(shots, frames=241).num_frames == 241
 
 
-def test_every_rounding_is_told():
-    timeline = resolve(board(cuts=(50, 97), frames=240))
-    assert timeline == Timeline(241, (49, 97), ("length 240 → 241 frames", "cut 50 → 49"))
+def test_every_rounding_is_told_in_one_note():
+    timeline = resolve(board(cuts=(50, 99), frames=240))
+    note = "rounded length 240 → 241, cut 50 → 49, cut 99 → 97: cuts and length must be 1, 5, 9, 13, …"
+    assert timeline == Timeline(241, (49, 97), (note,))
 
 
 def test_nothing_is_told_when_nothing_changes():
@@ -194,7 +196,9 @@ def test_longer_than_trained_is_told_once():
     assert resolve(board(), frames=241).notes == ()
     (note,) = resolve(board(), frames=245).notes
     assert "245 frames" in note
-    assert "241 frames, 15 s" in note
+    assert "241 frames, 16.1 s at 15 fps" in note
+    (note,) = resolve(board(), frames=245, fps=24).notes
+    assert "241 frames, 10.0 s at 24 fps" in note
 
 
 @given(st.lists(st.integers(SAFE_SPACING, 300), min_size=1, max_size=13))
@@ -204,9 +208,22 @@ def test_shots_of_five_frames_or_more_always_fit(lengths):
     edges = [0, *timeline.cuts, timeline.num_frames]
     assert all(a < b for a, b in pairwise(edges))
     assert all(edge % 4 == 1 for edge in edges[1:])
-    told = [note for note in timeline.notes if note.startswith("cut")]
+    told = [said for note in timeline.notes for said in re.findall(r"cut \d+ → \d+", note)]
     asked = [sum(lengths[: i + 1]) for i in range(len(lengths) - 1)]
     assert told == [f"cut {a} → {b}" for a, b in zip(asked, timeline.cuts, strict=True) if a != b]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.floats(0.5, 60))
+def test_a_refused_duration_is_named_by_its_shot_and_never_by_a_cut(lengths, fps):
+    storyboard, said = timed(*({"frames": frames} for frames in lengths)), ""
+    try:
+        resolve(storyboard, fps=fps)
+    except StoryboardError as error:
+        said = str(error)
+    named = re.match(r"shot (\d+) lasts", said)
+    assert bool(said) == (named is not None)
+    assert "cut " not in said
+    assert named is None or lengths[int(named[1]) - 1] < SAFE_SPACING
 
 
 @given(st.integers(1, 60), st.integers(1, 400))
@@ -309,8 +326,15 @@ TIMING_FAULTS = [
         {"frames": 81},
         "18 frames together but --frames is 81; remove --frames",
     ),
-    (timed({"frames": 49}, {"frames": 1}, {"frames": 49}), {}, "leaves shot 2 without frames"),
-    (timed({"frames": 49}, {"frames": 1}), {}, "leaves a shot without frames"),
+    (timed({"frames": 49}, {"frames": 1}, {"frames": 49}), {}, "shot 2 lasts 1 frame, too short"),
+    (timed({"frames": 49}, {"frames": 1}), {}, "shot 2 lasts 1 frame, too short"),
+    (timed({"frames": 7}, {"frames": 4}, {"frames": 40}), {}, "shot 2 lasts 4 frames, too short"),
+    (
+        timed({"seconds": 1.0}, {"seconds": 0.5}, {"seconds": 0.1}),
+        {"fps": 24},
+        "shot 3 lasts 0.1 s (2.4 frames at 24 fps), too short to keep a frame of its own once its ends are rounded "
+        "to 1, 5, 9, 13, …; give it at least 5 frames (0.21 s)",
+    ),
     (timed(*[{"frames": MOST_FRAMES}] * 2), {}, "the length in frames is 28802"),
 ]
 

@@ -1,0 +1,75 @@
+"""A plan as a record for JSON; docs/profiles.md names every field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from holo_lite.errors import FitError
+from holo_lite.eventjson.event_json import VERSION
+from holo_lite.eventjson.form import plain
+from holo_lite.plan.cost import needed_rate
+from holo_lite.preflight.comparison import Outlook
+from holo_lite.preflight.forecast import Forecast
+
+
+def plan_json(outlooks: Sequence[Outlook]) -> dict[str, Any]:
+    """What `plan` finds, as `json.dumps` takes it: a record for each card, in the order they were given."""
+    fits = any(outlook.forecast for outlook in outlooks)
+    return {"version": VERSION, "kind": "plan", "fits": fits, "plans": [_outlook(each) for each in outlooks]}
+
+
+def _outlook(outlook: Outlook) -> dict[str, Any]:
+    found = outlook.found
+    if isinstance(found, FitError):
+        return {"gpu": outlook.gpu, "fits": False, "why_not": str(found), "in_short": found.short}
+    return {"gpu": outlook.gpu, "fits": True, **plain(_fields(found))}
+
+
+def _fields(found: Forecast) -> dict[str, Any]:
+    settings, rate = found.settings, found.rate
+    return {
+        "place": found.place,
+        "seconds": found.seconds,
+        "measured": rate.measured if rate is not None else None,
+        "basis": rate.basis if rate is not None else found.no_rate,
+        "model": found.model,
+        "clip": {
+            "frames": settings.frames,
+            "seconds": settings.frames / settings.fps,
+            "width": settings.width,
+            "height": settings.height,
+            "shots": len(settings.shot_frames),
+            "steps": settings.steps,
+        },
+        "settings": json.loads(settings.to_json()),
+        "notes": found.notes,
+        "computing": found.computing,
+        "why": found.why,
+        "plan": found.plan,
+        "denoising": found.rows,
+        "phases": _phases(found),
+        "streaming": _streaming(found),
+        "longest": found.longest,
+        "largest": found.largest,
+    }
+
+
+def _phases(found: Forecast) -> dict[str, Any]:
+    return {
+        name: {
+            "steps": cost.steps,
+            "operations": cost.step.total,
+            "seconds": cost.seconds(found.rate) if found.rate is not None else None,
+        }
+        for name, cost in found.costs.items()
+    }
+
+
+def _streaming(found: Forecast) -> dict[str, Any] | None:
+    """Bytes a second that must arrive so that nothing waits; of them from disk; and what the link can."""
+    if found.rate is None:
+        return None
+    device, disk = needed_rate(found.plan, found.costs, found.rate)
+    return {"needed": device, "from_disk": disk, "link": found.link}
