@@ -70,7 +70,7 @@ def hardware() -> HardwareFacts:
         usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         ram=int(memory.total),
         ram_free=int(memory.available),
-        container_limit=allowed.limit if allowed is not None else None,
+        container_limit=allowed.limit if allowed is not None and allowed.limit < memory.total else None,
         distribution=distribution(),
         kernel=f"{platform.system()} {platform.release()}",
     )

@@ -23,7 +23,7 @@ def video(path: Path) -> Iterator[str]:
 
     text, info = read_metadata(path), probe(path)
     size = f"{info.width}×{info.height}, {length(info.frames, float(info.fps))}"
-    return remade(path, text, f"# video {path.name}: {size}")
+    return remade(path, text, f"# {path.name}: {size}")
 
 
 def video_settings(path: Path) -> Iterator[str]:

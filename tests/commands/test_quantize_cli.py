@@ -117,7 +117,8 @@ def test_inspect_shows_the_manifest_to_a_person(run, source, tmp_path):
     assert "  merged into low_noise: fast.safetensors:0.5" in lines
     assert any(line.startswith("  made from sparse_high_noise.safetensors, 4.") for line in lines)
     assert any("torch 2." in line and "bitsandbytes" in line for line in lines)
-    assert lines[-1].startswith("  licence: ")
+    assert lines[-2].startswith("  licence: ")
+    assert lines[-1].endswith("holo-lite generate STORYBOARD --model out")
 
 
 # --- what it makes ---------------------------------------------------------------------------------

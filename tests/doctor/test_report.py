@@ -17,6 +17,7 @@ from holo_lite.doctor.checkout import source
 from holo_lite.doctor.private import without_names
 from holo_lite.doctor.programs import program
 from holo_lite.doctor.report import BESIDES, EXTRAS, REQUIRED, SETTINGS, hardware, processor, report, versions
+from holo_lite.plan.container import MemoryLimit
 from holo_lite.version import __version__
 from holo_lite.views.doctor import report_json
 
@@ -166,6 +167,12 @@ def test_the_processor_is_named_as_its_maker_did(tmp_path, table, name):
     (tmp_path / "cpuinfo").write_text(table)
     assert processor(tmp_path / "cpuinfo") == name
     assert processor(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize(("limit", "said"), [(2**63 - 4096, None), (2**20, 2**20)])
+def test_a_limit_above_all_memory_is_none(monkeypatch, limit, said):
+    monkeypatch.setattr(report_module, "tightest", lambda: MemoryLimit(limit, limit))
+    assert hardware().container_limit == said
 
 
 def test_the_memory_and_the_system_are_named():
