@@ -36,7 +36,7 @@ def real(name: str, value: object, kind: Kind = SettingsError) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.inf if number > 0 else -math.inf
+        return math.inf if abs(number) == number else -math.inf
 
 
 def text(name: str, value: object, kind: Kind = SettingsError) -> str:

@@ -74,7 +74,7 @@ class FilmSink:
             sweep(film)  # what a run that was killed left of them
         contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
         size = {"width": settings.width, "height": settings.height}
-        writer = VideoWriter(self.video, **size, fps=settings.fps, metadata=settings.to_json())
+        writer = VideoWriter(self.video, **size, fps=settings.fps, cuts=settings.cuts, metadata=settings.to_json())
         with encoding_behind(writer) as video:
 
             def add(index: int, pixels: Tensor) -> None:
