@@ -9,7 +9,7 @@
     ├── OutputError              a place that cannot be written, a video that cannot be read
     ├── FetchError               the hub: out of reach, refusing, or sending something else
     │   └── PassingError         the same request may succeed in a while (in `holo_lite.fetch.hub`)
-    ├── RunError                 the folder of a run to resume: damaged, foreign, or of another run
+    ├── RunError                 a run to resume that is damaged, foreign or another; events that ended before
     ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
     │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
     └── RoomError                memory that ran out and cannot be made do with
@@ -63,7 +63,7 @@ class FetchError(HoloError):
 
 
 class RunError(HoloError):
-    """The folder of a run is damaged, holds another run, or belongs to another model."""
+    """The folder of a run is damaged, holds another run, or belongs to another model; or a run has ended before."""
 
 
 class RecordError(HoloError, ValueError):

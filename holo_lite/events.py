@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
+from holo_lite.errors import RunError
 from holo_lite.plan.plan import Plan
 from holo_lite.progress import PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
@@ -22,14 +24,14 @@ class Resolved:
     computes, a line a choice.
     """
 
-    settings: RunSettings
+    settings: RunSettings = field(repr=False)
     notes: tuple[str, ...]
-    plan: Plan
+    plan: Plan = field(repr=False)
     why: str
     computing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StepDone:
     """A denoising step is done.
 
@@ -45,6 +47,9 @@ class StepDone:
     planned: int = 0
     seconds: float = 0.0
     waited: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.done} of {self.steps}, {self.seconds:.2f} s)"
 
     @property
     def done(self) -> int:
@@ -108,7 +113,7 @@ class NoPreview:
 class SteppedDown:
     """Memory ran out; the run continues with a smaller plan. `change` describes what is smaller, for a person."""
 
-    plan: Plan
+    plan: Plan = field(repr=False)
     change: str
 
 
@@ -117,16 +122,16 @@ class FrameDone:
     """A frame is decoded, and on its way into the video. pixels: (H, W, 3) uint8 on the CPU."""
 
     index: int
-    pixels: Tensor
+    pixels: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True)
 class LatentsDone:
     """Denoising is done. latents: clean, (16, F, H/8, W/8) fp32 on the run's device; plan: the one that did it."""
 
-    latents: Tensor
-    settings: RunSettings
-    plan: Plan
+    latents: Tensor = field(repr=False)
+    settings: RunSettings = field(repr=False)
+    plan: Plan = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class Finished:
 
     video: Path | None
     sheet: Path | None
-    settings: RunSettings
+    settings: RunSettings = field(repr=False)
 
 
 Event = (
@@ -152,6 +157,7 @@ Event = (
     | Finished
 )
 
+Last = TypeVar("Last", Finished, LatentsDone)
 Events = Generator[Event, None, None]  # what drives a run: close it to cancel
 
 
@@ -159,19 +165,24 @@ def finish(events: Iterable[Event]) -> Finished:
     """Drive a run to its end, and give what it ends with.
 
     The events before it are dropped one by one: a list of them would hold the latents of every step on the card and
-    every frame of the video. Raises what the run raises.
+    every frame of the video. Raises what the run raises, and `RunError` for events that were taken before.
     """
-    finished = None
-    for event in events:
-        finished = event if isinstance(event, Finished) else None
-    assert finished is not None, "a run that raises nothing ends with Finished"
-    return finished
+    return _last(events, Finished)
 
 
 def latents_of(events: Iterable[Event]) -> LatentsDone:
-    """Drive a run's denoising to its end, and give what it ends with. Raises what the run raises."""
-    finished = None
+    """Drive a run's denoising to its end, and give what it ends with. Raises as `finish`."""
+    return _last(events, LatentsDone)
+
+
+def _last(events: Iterable[Event], kind: type[Last]) -> Last:
+    """The last event, which is of this kind. Raises `RunError` for events that do not end so."""
+    last = None
     for event in events:
-        finished = event if isinstance(event, LatentsDone) else None
-    assert finished is not None, "denoising that raises nothing ends with LatentsDone"
-    return finished
+        last = event
+    if isinstance(last, kind):
+        return last
+    if last is None:
+        raise RunError("this run has no events left: it was finished or closed before; call generate for another")
+    wanted = "finish" if isinstance(last, Finished) else "latents_of"
+    raise RunError(f"these events end with {type(last).__name__}, not {kind.__name__}; use {wanted} for them")

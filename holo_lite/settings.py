@@ -8,12 +8,13 @@ again. A later version reads all records of earlier ones (`holo_lite.system.reco
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holo_lite.config import ATTENTIONS, Attention, Defaults, Expert
 from holo_lite.errors import SettingsError, StoryboardError, nearest
+from holo_lite.reading import values
 from holo_lite.sampling.schedule import MOST_STEPS, Schedule
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
@@ -30,6 +31,13 @@ BOUNDS = {
 }
 RANDOM_SEED = -1  # what it means in other programs
 SEEDS_APART = 2**32  # from here on noise is that of a smaller seed
+_READERS: Mapping[str, Callable[[str, object], object]] = {
+    **dict.fromkeys(("frames", "height", "width", "steps", "seed"), values.whole),
+    **dict.fromkeys(("fps", "cfg", "cfg_until"), values.real),
+    **dict.fromkeys(("negative", "attention"), values.text),
+    "cuts": values.wholes,
+    "cache": values.pair,
+}
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
 
@@ -43,7 +51,7 @@ class Options:
     how many denoising steps there are, `cfg` is the guidance scale (1: no negative branch), `seed` the noise's,
     `negative` what should not be seen. `attention` must be that of the model. `cache` are the step cache's
     thresholds, of the high-noise and the low-noise expert, from 0 (off) to 1; `cfg_until` is the part of the
-    steps, from the first on, that is guided.
+    steps, from the first on, that is guided. Raises `SettingsError` for a value of another type.
     """
 
     frames: int | None = None
@@ -59,8 +67,19 @@ class Options:
     cache: tuple[float, float] | None = None
     cfg_until: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, read in _READERS.items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, read(name, value))
+
 
 NOTHING_SAID = Options()
+
+
+def check_options(options: Options) -> None:
+    """Raise `SettingsError` for what a caller without a type checker may give in the place of options."""
+    if not isinstance(options, Options):
+        raise values.wrong("options", options, "Options, such as Options(seed=7)")
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,12 @@ class RunSettings:
     def shot_frames(self) -> list[tuple[int, int]]:
         """First frame and the one after the last, of each shot."""
         return list(zip((0, *self.cuts), (*self.cuts, self.frames), strict=True))
+
+    @property
+    def summary(self) -> str:
+        """Size, length, steps and seed, for a person."""
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{self.width}×{self.height}, {self.frames} frames, {steps}, seed {self.seed}"
 
     @property
     def options(self) -> Options:

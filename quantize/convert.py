@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import shutil
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ LOCK = "lock"  # in the folder while a process converts into it, and after it wa
 SPARE = 64 * 2**20  # bytes of disk left free in addition to what is written
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversion:
     """A conversion that is decided: what from, where to, how."""
 
@@ -62,6 +62,9 @@ class Conversion:
     facts: dict[str, Any]  # attention, defaults, loras, licence: the manifest's other entries
     device: torch.device
     tools: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.out}, {self.recipe.scheme}, {bytes_text(self.nbytes)})"
 
     @property
     def nbytes(self) -> int:
@@ -102,7 +105,7 @@ class ConversionFinished:
     """The folder is a model now."""
 
     conversion: Conversion
-    quality: Quality
+    quality: Quality = field(repr=False)
 
 
 Event = PhaseEvent | Converted

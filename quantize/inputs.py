@@ -18,7 +18,7 @@ from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
 from holo_lite.lora.file import Lora, open_lora
 from holo_lite.model.load import describe_expert, expert_config
-from holo_lite.opening.options import Loras
+from holo_lite.opening.given import Loras
 from holo_lite.reading.files import read_bytes
 from holo_lite.text.encoder_files import EMBEDDING, encoder_file, module_names
 from holo_lite.text.encoder_shapes import describe_text_encoder

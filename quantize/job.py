@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from holo_lite.cancel import Cancel
@@ -15,8 +16,9 @@ from holo_lite.config import Attention, Expert
 from holo_lite.errors import OutputError
 from holo_lite.lora.notes import name_notes
 from holo_lite.opening.checks import find_model
-from holo_lite.opening.options import Loras
+from holo_lite.opening.given import GivenLoras, adapters_by_expert, device_text
 from holo_lite.progress import Note, PhaseEvent, PhaseStarted
+from holo_lite.reading import values
 from holo_lite.system.device import pick_device
 from holo_lite.system.folder_lock import holding
 from holo_lite.system.outputs import write_output
@@ -39,20 +41,24 @@ def prepare_conversion(
     scheme: str | None = None,
     *,
     recipe: str | Path | None = None,
-    lora: Loras | None = None,
+    lora: GivenLoras | None = None,
     attention: Attention | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Conversion:
     """Decide a conversion of the released files in `source` to a model in the folder `out`; reads no weight.
 
     `scheme` is a name of `holo_lite.schemes.registry`; it is nf4 if neither it nor a `recipe`, a TOML file, is
-    given. `lora` are adapters to merge, files and strengths by expert; `attention` picks sparse or full experts
-    where both are there; `device`, which packs, is auto, cpu, cuda or cuda:N. Raises `CheckpointError` for a source
-    that is not what it should be, `OutputError` for an `out` inside the source, and `SettingsError`.
+    given. `lora` are adapters to merge, as `ModelOptions` takes them; `attention` picks sparse or full experts
+    where both are there; `device`, which packs, is auto, cpu, cuda, cuda:N or a ``torch.device``.
+    Raises `CheckpointError` for a source that is not what it should be, `OutputError` for an `out` inside the
+    source, and `SettingsError`.
     """
-    folder = find_model(Path(source), attention)
-    chosen = load_recipe(Path(recipe), scheme) if recipe is not None else Recipe(scheme or "nf4")
-    return plan_conversion(folder, Path(out), chosen, device=pick_device(device), loras=lora)
+    loras, place = adapters_by_expert(lora), pick_device(device_text(device))
+    named = None if scheme is None else values.text("scheme", scheme)
+    target = values.path("out", out)
+    folder = find_model(values.path("source", source), attention)
+    chosen = load_recipe(values.path("recipe", recipe), named) if recipe is not None else Recipe(named or "nf4")
+    return plan_conversion(folder, target, chosen, device=place, loras=loras)
 
 
 ConversionEvent = PhaseEvent | ConversionFinished

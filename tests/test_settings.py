@@ -313,3 +313,46 @@ def test_what_is_not_known_is_kept_where_it_was():
 )
 def test_settings_no_run_could_have_are_told_with_their_place(places, why):
     assert why in refused_record(changed(**places))
+
+
+# --- from programs without a type checker ----------------------------------------------------------
+
+
+class Index:
+    """As NumPy's whole numbers are."""
+
+    def __index__(self):
+        return 9
+
+
+def test_numbers_of_other_libraries_are_kept_as_plain_ones():
+    said = Options(frames=Index(), cuts=[Index()], fps=24, cache=[0, 0.5])
+    assert said == Options(frames=9, cuts=(9,), fps=24.0, cache=(0.0, 0.5))
+    assert [type(value) for value in (said.frames, said.cuts, said.fps)] == [int, tuple, float]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": "4"}, "steps: give a whole number, not '4'"),
+        ({"steps": 4.5}, "steps: give a whole number, not 4.5"),
+        ({"seed": True}, "seed: give a whole number, not True"),
+        ({"cfg": "5"}, "cfg: give a number, not '5'"),
+        ({"fps": 1j}, "fps: give a number, not an object of type complex"),
+        ({"cuts": 5}, "cuts: give whole numbers such as (49, 97), not 5"),
+        ({"cuts": "49"}, "cuts: give whole numbers such as (49, 97), not '49'"),
+        ({"cuts": (4, None)}, "cuts: give a whole number, not None"),
+        ({"cache": 0.1}, "cache: give two numbers such as (0.1, 0.05), not 0.1"),
+        ({"negative": b"rain"}, "negative: give a text, not an object of type bytes"),
+        ({"negative": ["two\nlines" * 20]}, "negative: give a text, not an object of type list"),
+    ],
+)
+def test_an_option_of_another_type_is_one_line(given, message):
+    with pytest.raises(SettingsError) as caught:
+        Options(**given)
+    assert str(caught.value) == message
+
+
+def test_a_number_too_large_for_a_float_is_refused_as_one_out_of_range():
+    with pytest.raises(SettingsError, match="cfg inf: give a number from 1 to 100"):
+        resolve(Storyboard("a", SHOTS), Options(cfg=10**400), Defaults(), **MACHINE)

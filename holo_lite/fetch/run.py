@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from holo_lite.cancel import Cancel
@@ -18,6 +19,7 @@ from holo_lite.system.outputs import writing
 from holo_lite.system.whole_files import draft
 
 LOCK = ".fetch.lock"
+IN_ALL = "in all"  # what a fetch counts: the bytes of all its files
 
 
 FetchEvent = PhaseEvent | Fetched
@@ -40,12 +42,29 @@ def fetch(
 
 
 def _brought(order: FetchOrder, hub: Hub, wait: Callable[[float], None]) -> Generator[PhaseEvent, None, None]:
+    came = {item: item.came for item in order.items if item.means == "fetch"}
+    total = sum(item.file.nbytes for item in came)
     with _alone(order.folder):
         for item in order.items:
             if item.means == "fetch":
-                yield from download(hub, item.file, item.target, wait)
+                others = sum(came.values()) - came[item]
+                yield from _of_all(download(hub, item.file, item.target, wait), others, total)
+                came[item] = item.file.nbytes
             elif item.means != "there":
                 yield from _from_cache(item)
+
+
+def _of_all(events: Iterator[PhaseEvent], others: int, total: int) -> Iterator[PhaseEvent]:
+    """A file's events, with bytes that count towards all files: what is left, in bytes and time, is of all."""
+    is_fetch = False
+    for event in events:
+        if isinstance(event, PhaseStarted):
+            is_fetch = event.phase == "fetch"
+            yield replace(event, total=total, done=others + event.done) if is_fetch else event
+        elif isinstance(event, PhaseAdvanced) and is_fetch:
+            yield PhaseAdvanced(others + event.done, IN_ALL)
+        else:
+            yield event
 
 
 def check(order: FetchOrder) -> None:

@@ -4,6 +4,11 @@ A file of 28 GB outlasts connections, and often the evening. `huggingface_hub` k
 cut off (since its pull request #4228 every attempt has a file of its own; see its issue #4196), so what has come is
 kept here: next to the target, under a name made from the file's digest, so that parts of two versions are never
 joined. Everything that comes is hashed on its way, and a file bears its name only if its digest is the listed one.
+
+It comes in one stream, over HTTP. `hf_xet` would bring it in several, but its downloads to a file (1.8, as
+`huggingface_hub` 2.4 calls them) begin at byte 0 every time, write the file themselves, and cannot be held to the
+listed size while they do. Its ordered streams begin at any byte and would fit `HubStream`; what they raise, and how
+long they wait for a server that does not answer, is known only from a real one, so they are not used yet.
 """
 
 from __future__ import annotations

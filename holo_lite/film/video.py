@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from holo_lite.errors import OutputError, RecordError
@@ -32,8 +33,10 @@ from holo_lite.system.whole_files import Draft, make_folder
 
 PIECE = 2**20  # bytes read at once
 CRF = "18"  # constant quality: to the eye like the source
+SEEKABLE = 2  # seconds between key frames at most: what a player that seeks has to decode
 # x264's macroblock tree gives other bits from run to run, at every size; without it a film can be made again.
-X264 = "mbtree=0"
+# Groups of pictures are closed: no frame behind a key frame needs one before it.
+X264 = "mbtree=0:open-gop=0"
 BT709 = {
     "dst_colorspace": Colorspace.ITU709,
     "dst_color_range": ColorRange.MPEG,
@@ -59,17 +62,26 @@ class VideoWriter:
     """Write H.264 (yuv420p, index in front) frame by frame; a context manager.
 
     `width` and `height` in pixels must be even; an `fps` such as 23.976 is taken as the nearest fraction with
-    a denominator up to 1001. `metadata` is a JSON object of any length. The file appears under `path` only
-    when the ``with`` block ends well; after any exception, Ctrl-C included, nothing is left. Entering, adding
-    and leaving raise `OutputError` when the file cannot be written.
+    a denominator up to 1001. `cuts` are the first frames of all shots but the first: there, and at most two seconds
+    apart, are key frames, to which a player can jump. `metadata` is a JSON object of any length. The file appears
+    under `path` only when the ``with`` block ends well; after any exception, Ctrl-C included, nothing is left.
+    Entering, adding and leaving raise `OutputError` when the file cannot be written.
     """
 
     def __init__(
-        self, path: Path, *, width: int, height: int, fps: float | Fraction, metadata: str | None = None
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: float | Fraction,
+        cuts: Iterable[int] = (),
+        metadata: str | None = None,
     ) -> None:
         self.path = path
         self._size = (width, height)
         self._fps = Fraction(fps).limit_denominator(1001)
+        self._cuts = frozenset(cuts)
         self._metadata = metadata
         self._draft = Draft(path)
         self._frames = 0
@@ -95,8 +107,9 @@ class VideoWriter:
         if self._metadata is not None:
             self._container.metadata["comment"] = self._metadata
         self._stream = self._container.add_stream(
-            "libx264", rate=self._fps, options={"crf": CRF, "x264-params": X264}
+            "libx264", rate=self._fps, options={"crf": CRF, "x264-params": X264, "forced-idr": "1"}
         )
+        self._stream.codec_context.gop_size = max(1, int(SEEKABLE * self._fps))
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         _tag_bt709(self._stream.codec_context)
@@ -107,6 +120,8 @@ class VideoWriter:
         assert pixels.shape == (self._size[1], self._size[0], 3), f"a frame of shape {pixels.shape}"
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", **BT709)
         picture.pts, picture.time_base = self._frames, 1 / self._fps
+        if self._frames in self._cuts:
+            picture.pict_type = PictureType.I
         self._frames += 1
         self._mux(picture)
 

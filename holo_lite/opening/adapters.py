@@ -14,9 +14,9 @@ from holo_lite.lora.adaptation import Adaptation
 from holo_lite.lora.file import Lora, open_lora
 from holo_lite.lora.notes import name_notes
 from holo_lite.model.load import own_names
-from holo_lite.opening.options import Loras
+from holo_lite.opening.given import Loras
 from holo_lite.settings import AddedLora
-from holo_lite.weights.files import open_weights
+from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import is_converted, read_manifest
 
@@ -32,16 +32,20 @@ class Adapters:
     notes: tuple[str, ...] = ()
 
 
-def open_adapters(folder: ModelFolder, loras: Loras) -> Adapters:
+def open_adapters(
+    folder: ModelFolder, loras: Loras, experts: Mapping[Expert, WeightFile] | None = None
+) -> Adapters:
     """Open adapters for the experts of a folder; all their numbers are read once.
 
+    `experts` are the experts' files, where they are open already.
     Raises `CheckpointError` for a file that is not a LoRA of this model, that holds NaN or Inf, or that changes
     what can only be changed by merging.
     """
     opened = {
         expert: [open_lora(Path(file), strength) for file, strength in given] for expert, given in loras.items()
     }
-    found = {expert: _adaptation(folder.experts[expert], given) for expert, given in opened.items()}
+    files = experts or {expert: open_weights(folder.experts[expert]) for expert in opened}
+    found = {expert: _adaptation(files[expert], given) for expert, given in opened.items()}
     return Adapters(
         {expert: adaptation for expert, adaptation in found.items() if not adaptation.is_empty},
         tuple(_recorded(expert, lora) for expert, given in opened.items() for lora in given),
@@ -49,8 +53,7 @@ def open_adapters(folder: ModelFolder, loras: Loras) -> Adapters:
     )
 
 
-def _adaptation(path: Path, loras: Sequence[Lora]) -> Adaptation:
-    expert = open_weights(path)
+def _adaptation(expert: WeightFile, loras: Sequence[Lora]) -> Adaptation:
     adaptation = Adaptation.of(loras, expert, own_names(expert))
     adaptation.check_numbers()
     return adaptation

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from holo_lite.config import Attention, Expert
+from holo_lite.config import Attention
 from holo_lite.kernels.options import ComputeOptions
-from holo_lite.system.records import FileName
+from holo_lite.opening.given import GivenLoras, Loras, adapters_by_expert, device_text, dtype_text
+from holo_lite.reading import values
 
-Loras = Mapping[Expert, Sequence[tuple[FileName, float]]]  # files and strengths, by expert
+if TYPE_CHECKING:
+    import torch
+
+HOW = ("kernel", "compute", "fuse")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ModelOptions:
     """What may be chosen when a model is opened.
 
-    `device` is auto, cpu, cuda or cuda:N; `dtype` is auto (that of the files), bf16 or fp32; `attention` picks
-    sparse or full experts where both are there; `profile` is auto, the name of a shipped profile, or a TOML file;
-    `lora` are adapters to add as the model runs, files and strengths by expert
-    (``{"high_noise": [("fast.safetensors", 1.0)]}``), which are read once to check their numbers. `kernel` computes
+    `device` is auto, cpu, cuda, cuda:N or a ``torch.device``; `dtype` is auto (that of the files), bf16, fp32,
+    ``torch.bfloat16`` or ``torch.float32``; `attention` picks sparse or full experts where both are there;
+    `profile` is auto, the name of a shipped profile, or a TOML file;
+    `lora` are adapters to add as the model runs, files or files with strengths by expert
+    (``{"high": ("fast.safetensors", 0.8)}``), which are read once to check their numbers. `kernel` computes
     attention: auto or a kernel's name; `compute` is auto, bf16, fp8 or int8, the numbers matrices are multiplied
-    in; `fuse` is auto, on or off.
+    in; `fuse` is auto, on or off. Raises `SettingsError` for a value of another type.
     """
 
     device: str = "auto"
@@ -34,6 +40,28 @@ class ModelOptions:
     compute: str = "auto"
     fuse: str = "auto"
 
+    def __init__(
+        self,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        attention: Attention | None = None,
+        profile: str | Path = "auto",
+        lora: GivenLoras | None = None,
+        kernel: str = "auto",
+        compute: str = "auto",
+        fuse: str = "auto",
+    ) -> None:
+        kept = {
+            "device": device_text(device),
+            "dtype": dtype_text(dtype),
+            "attention": attention if attention is None else values.text("attention", attention),
+            "profile": profile if isinstance(profile, str) else str(values.path("profile", profile)),
+            "lora": adapters_by_expert(lora),
+            **{name: values.text(name, given) for name, given in zip(HOW, (kernel, compute, fuse), strict=True)},
+        }
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+
     @property
     def computing(self) -> ComputeOptions:
         """The part of it that decides how layers are computed."""
@@ -41,6 +69,12 @@ class ModelOptions:
 
 
 AS_IT_COMES = ModelOptions()
+
+
+def check_model_options(options: ModelOptions) -> None:
+    """Raise `SettingsError` for what a caller without a type checker may give in the place of options."""
+    if not isinstance(options, ModelOptions):
+        raise values.wrong("options", options, 'ModelOptions, such as ModelOptions(dtype="bf16")')
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from holo_lite.config import TEXT_ROWS, Attention, Defaults
 from holo_lite.preflight.rules import CheckFinding, count_words, findings, long_text
-from holo_lite.settings import Options, resolve
+from holo_lite.settings import Options, check_options, resolve
+from holo_lite.story.files import AnyStoryboard, as_storyboard
 from holo_lite.story.prompt import caption_spans, clean
 from holo_lite.story.shots import latent_frames
 from holo_lite.story.storyboard import Storyboard
@@ -82,7 +83,7 @@ class CheckReport:
 
 
 def check_storyboard(
-    board: Storyboard,
+    board: AnyStoryboard,
     options: Options = Options(),  # noqa: B008
     *,
     defaults: Defaults = Defaults(),  # noqa: B008
@@ -90,9 +91,13 @@ def check_storyboard(
 ) -> CheckReport:
     """Look at a storyboard as a run with these options would take it; without a tokenizer, tokens are not counted.
 
+    `board` may also be a prompt or a path.
+
     A prompt of too many tokens is only reported; `read_prompt` refuses it. Raises `StoryboardError`,
     `SettingsError` or `PromptError` for what no run could be made of.
     """
+    board = as_storyboard(board)
+    check_options(options)
     settings, _ = resolve(board, options, defaults, **NOT_DECIDED)
     timeline = resolve_timeline(
         board, default_frames=defaults.frames, fps=settings.fps, frames=options.frames, cuts=options.cuts

@@ -11,7 +11,8 @@ from holo_lite.config import Attention, Defaults
 from holo_lite.errors import SettingsError
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
-from holo_lite.opening.options import AS_IT_COMES, Loras, ModelOptions
+from holo_lite.opening.given import Loras
+from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
 from holo_lite.plan.advice import Advice, largest_advice, longest_advice
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
@@ -25,7 +26,9 @@ from holo_lite.plan.profile import Profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.preflight.target import HERE, ForecastPlace, Target
-from holo_lite.settings import NOTHING_SAID, Options, RunSettings, resolve
+from holo_lite.reading import values
+from holo_lite.settings import NOTHING_SAID, Options, RunSettings, check_options, resolve
+from holo_lite.story.files import AnyStoryboard, as_storyboard
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.system.cache_folder import cache_folder
@@ -36,7 +39,7 @@ NO_CARD = "no card is known; give --gpu, or run plan on the machine itself"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """A plan with everything to show about it. `link` is in bytes per second; None: not known.
 
@@ -65,6 +68,9 @@ class Forecast:
     def seconds(self) -> float | None:
         """How long the arithmetic of all phases takes; None without a rate."""
         return sum(cost.seconds(self.rate) for cost in self.costs.values()) if self.rate is not None else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model}, {self.settings.summary})"
 
 
 @dataclass(frozen=True)
@@ -99,20 +105,22 @@ def _ability(profile: Profile, machine: Machine) -> Ability:
 
 
 def forecast(
-    storyboard: Storyboard,
+    storyboard: AnyStoryboard,
     options: Options = NOTHING_SAID,
     model: str | Path | None = None,
     how: ModelOptions = AS_IT_COMES,
     where: ForecastPlace = HERE,
 ) -> Forecast:
-    """Plan a storyboard without loading a weight.
+    """Plan a storyboard, which may also be a prompt or a path, without loading a weight.
 
     `model` is a folder; without it the released model is planned for, in the scheme that the profile prefers. `how`
     it would be opened is as for `Pipeline.load`. Raises `FitError` for a clip that cannot fit or a card that cannot
     compute it, `SettingsError` for a profile, card or option that is not known, and what reading storyboard and
     model raises.
     """
-    model = Path(model) if model is not None else None
+    check_options(options)
+    check_model_options(how)
+    model = values.path("model", model) if model is not None else None
     opened = find_model(model, options.attention or how.attention) if model is not None else None
     if opened is not None:
         check_runnable(opened)
@@ -123,7 +131,7 @@ def forecast(
     counted = target.counted(how.computing, own) if own is not None else None
     chosen, why = target.profile(how.profile, counted and counted[0])
     found, lines = counted or target.counted(how.computing, released_sizes(chosen.schemes[0]))
-    settings, notes = _settings(storyboard, options, opened, chosen.device)
+    settings, notes = _settings(as_storyboard(storyboard), options, opened, chosen.device)
     problem = Problem(chosen, found, ClipRequest.of(settings), target.room)
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Forecast(

@@ -19,7 +19,7 @@ from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """A run that is decided and checked, and has not begun.
 
@@ -34,7 +34,10 @@ class Job:
     plan: Plan
     remembered: RungMemory
     clip: MakeClip = Clip
-    cancel: Cancel = field(default_factory=Cancel, compare=False, repr=False)
+    cancel: Cancel = field(default_factory=Cancel, compare=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings.summary})"
 
     @property
     def prompts(self) -> list[Prompt]:

@@ -26,11 +26,13 @@ from holo_lite.cancel import Cancel, FramesLeftBehind
 from holo_lite.errors import SettingsError
 from holo_lite.events import Event, Events, LatentsDone, PhaseStarted, Resolved
 from holo_lite.model.clip import Clip
+from holo_lite.opening.given import GivenLoras, adapters_by_expert
 from holo_lite.opening.model import OpenedModel, open_model
-from holo_lite.opening.options import AS_IT_COMES, ModelOptions
+from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
 from holo_lite.plan.choose import ProfileChoice, pick_profile
 from holo_lite.plan.plan import Plan
 from holo_lite.preflight.rules import finding_notes
+from holo_lite.reading import values
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
@@ -44,8 +46,8 @@ from holo_lite.runs.record import Record, circumstances
 from holo_lite.runs.state import State
 from holo_lite.sampling.sampler import Guidance, initial_noise
 from holo_lite.sampling.schedule import Schedule
-from holo_lite.settings import NOTHING_SAID, Options, resolve
-from holo_lite.story.storyboard import Storyboard
+from holo_lite.settings import NOTHING_SAID, Options, check_options, resolve
+from holo_lite.story.files import AnyStoryboard, as_storyboard
 from holo_lite.text.windows import PromptTokenizer
 from holo_lite.tiny.model import is_name, tiny_model
 from holo_lite.version import __version__
@@ -55,14 +57,17 @@ from holo_lite.weights.stamps import Stamp
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pipeline:
     """An opened model, and the profile its runs are planned for."""
 
     model: OpenedModel
     tokenizer: PromptTokenizer
     choice: ProfileChoice
-    whole: set[Stamp] = field(default_factory=set, compare=False, repr=False)  # files whose hash was found right
+    whole: set[Stamp] = field(default_factory=set, compare=False)  # files whose hash was found right
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model.summary}, profile {self.choice.profile.name})"
 
     @classmethod
     def load(cls, model: str | Path | None = None, options: ModelOptions = AS_IT_COMES) -> Pipeline:
@@ -71,8 +76,10 @@ class Pipeline:
         Without `model`, or by its name, the built-in holo-tiny is used. Raises `CheckpointError`, `SettingsError`,
         or `RoomError` for a card that is too full to be asked or tried.
         """
-        path = tiny_model() if model is None or is_name(model) else Path(model)
-        opened = open_model(path, options, built_in=model is None or path != Path(model))
+        check_model_options(options)
+        built_in = model is None or (isinstance(model, str | Path) and is_name(model))
+        path = tiny_model() if model is None or built_in else values.path("model", model)
+        opened = open_model(path, options, built_in=built_in)
         choice = pick_profile(options.profile, opened.device, opened.sizes)
         return cls(opened, PromptTokenizer(opened.folder.tokenizer), choice)
 
@@ -84,12 +91,26 @@ class Pipeline:
         """
         return cls.load(*RunFolder.named(Path(run)).begun().opening.to_load(otherwise))
 
-    def prepare(self, storyboard: Storyboard, options: Options = NOTHING_SAID) -> Job:
+    def with_lora(self, lora: GivenLoras | None) -> Pipeline:
+        """The same opened model with these adapters in place of those it has; None: without any.
+
+        `lora` is as for `ModelOptions`. No expert is opened, read or hashed again: a run makes what it would make
+        with a model that was opened so. Raises `SettingsError`, and `CheckpointError` for a file that is not a
+        LoRA of this model.
+        """
+        model = self.model.adapted(adapters_by_expert(lora))
+        choice = pick_profile(model.options.profile, model.device, model.sizes)
+        return dataclasses.replace(self, model=model, choice=choice)
+
+    def prepare(self, storyboard: AnyStoryboard, options: Options = NOTHING_SAID) -> Job:
         """Decide everything about a run and check it: timing, sizes, captions, tokens.
 
+        The storyboard is one, or a prompt, or the path of a file.
         Raises `StoryboardError`, `PromptError`, or `SettingsError`, also for a clip that cannot fit; reads no
         weight.
         """
+        board = as_storyboard(storyboard)
+        check_options(options)
         attention = self.model.folder.attention
         if options.attention not in {None, attention}:
             raise SettingsError(
@@ -98,14 +119,14 @@ class Pipeline:
             )
         made_with = f"holo-lite {__version__}, torch {torch.__version__}"
         settings, notes = resolve(
-            storyboard, options, self.model.folder.defaults, made_with=made_with, **self.model.traits
+            board, options, self.model.folder.defaults, made_with=made_with, **self.model.traits
         )
         notes = (*notes, *finding_notes(settings), *self.model.adapters.notes)
         return plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes)
 
     def generate(
         self,
-        storyboard: Storyboard,
+        storyboard: AnyStoryboard,
         out: str | Path | FrameSink,
         options: Options = NOTHING_SAID,
         *,

@@ -20,6 +20,7 @@ from holo_lite.events import Finished
 from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.video import VideoWriter, check_writable
 from holo_lite.film.video_thread import encoding_behind
+from holo_lite.reading.values import wrong
 from holo_lite.settings import RunSettings
 from holo_lite.system.whole_files import draft, sweep
 
@@ -73,7 +74,7 @@ class FilmSink:
             sweep(film)  # what a run that was killed left of them
         contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
         size = {"width": settings.width, "height": settings.height}
-        writer = VideoWriter(self.video, **size, fps=settings.fps, metadata=settings.to_json())
+        writer = VideoWriter(self.video, **size, fps=settings.fps, cuts=settings.cuts, metadata=settings.to_json())
         with encoding_behind(writer) as video:
 
             def add(index: int, pixels: Tensor) -> None:
@@ -92,7 +93,7 @@ class FilmSink:
 class MemorySink:
     """All frames in main memory: 3 bytes a pixel, 289 MB for 241 frames of 480x832."""
 
-    frames: list[Tensor] = field(default_factory=list)
+    frames: list[Tensor] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
         return f"{len(self.frames)} frames in memory"
@@ -163,5 +164,9 @@ def _write(write: Callable[[bytes], int], pixels: Tensor) -> None:
 
 
 def sink_of(out: str | Path | FrameSink) -> FrameSink:
-    """The sink a person names: a path is an mp4."""
-    return FilmSink.at(out) if isinstance(out, str | Path) else out
+    """The sink a person names: a path is an mp4. Raises `SettingsError` for what is neither."""
+    if isinstance(out, str | Path):
+        return FilmSink.at(out)
+    if not hasattr(out, "begin"):
+        raise wrong("out", out, "the path of an .mp4, or what takes frames, such as MemorySink()")
+    return out

@@ -17,6 +17,7 @@ from pathlib import Path
 from holo_lite.errors import StoryboardError, nearest
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import parse_json as parse_json_text, parse_toml as parse_toml_text
+from holo_lite.reading.values import wrong
 from holo_lite.story.prompt import GLOBAL_TAG
 from holo_lite.story.storyboard import Shot, Storyboard, naming
 
@@ -24,11 +25,21 @@ LARGEST_STORYBOARD = 2**20  # bytes; the model reads 512 tokens
 SUFFIXES = (".toml", ".json", ".txt")
 LIKE_A_FILE = re.compile(r"[/\\]|\.[A-Za-z0-9]{1,8}$|^[.~]|\0")  # as a file's name: a folder, a suffix, hidden
 LIKE_TOML = re.compile(r"^[ \t]*(\[\[shots?\]\]|(title|prompt|global|frames|cuts|seed|fps)[ \t]*=)", re.MULTILINE)
+AnyStoryboard = Storyboard | str | Path  # a text is a prompt, or the path of a file
 _SHOT_KEYS = ("caption", "frames", "seconds")
 _TOP_KEYS = (
     *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
     *("height", "width", "fps", "steps", "cfg", "seed", "negative"),
 )
+
+
+def as_storyboard(source: AnyStoryboard) -> Storyboard:
+    """The storyboard itself, or what ``load_storyboard`` makes of a prompt or a path.
+
+    Raises:
+        StoryboardError: as ``load_storyboard``, and for anything else.
+    """
+    return source if isinstance(source, Storyboard) else load_storyboard(source)
 
 
 def load_storyboard(source: str | Path) -> Storyboard:
@@ -40,6 +51,8 @@ def load_storyboard(source: str | Path) -> Storyboard:
     Raises:
         StoryboardError: the file cannot be read or understood, or describes no possible storyboard.
     """
+    if not isinstance(source, str | Path):
+        raise wrong("storyboard", source, "a Storyboard, a prompt or the path of a file", StoryboardError)
     if isinstance(source, str) and is_prompt(source):
         return Storyboard(None, (), raw=source.strip())
     path = Path(source)

@@ -12,21 +12,37 @@ long they last is decided in ``timeline``, since the command line has a say in i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from holo_lite.errors import PromptError, StoryboardError
+from holo_lite.errors import HoloError, PromptError, StoryboardError
+from holo_lite.reading import values
 from holo_lite.story.prompt import CUT_TAG, GLOBAL_TAG, PER_SHOT_TAG, TAG, caption_spans, clean, misspelt_tag
+
+Readers = Mapping[str, Callable[[str, object, type[HoloError]], object]]
+_READERS: Readers = {
+    **dict.fromkeys(("height", "width", "steps", "seed"), values.whole),
+    **dict.fromkeys(("fps", "cfg"), values.real),
+    **dict.fromkeys(("global_caption", "raw", "title", "negative", "source"), values.text),
+    "cuts": values.several,  # what is wrong with one, or with a length, the timeline says
+}
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One shot: what is seen in it, and how long it lasts in ``frames`` or in ``seconds``, or neither."""
+    """One shot: what is seen in it, and how long it lasts in ``frames`` or in ``seconds``, or neither.
+
+    Raises:
+        StoryboardError: the caption is not a text.
+    """
 
     caption: str
     frames: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        values.text("caption", self.caption, StoryboardError)
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Storyboard:
 
     Raises:
         StoryboardError: a caption is empty or holds a tag, there is no shot or no global caption, or
-            the tags of ``raw`` are in no order the model knows.
+            the tags of ``raw`` are in no order the model knows; or a value is of another type.
     """
 
     global_caption: str | None
@@ -60,7 +76,8 @@ class Storyboard:
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shots", tuple(self.shots))  # callers without a type checker may pass a list
+        object.__setattr__(self, "shots", _shots(self.shots))  # callers without a type checker may pass a list
+        _read(self, _READERS)
         for text in (self.title, self.negative):
             _check_characters(text or "")
         if self.raw is None:
@@ -97,6 +114,21 @@ class Storyboard:
             return [_one_line(shot.caption) for shot in self.shots]
         scene, captions = _split_prompt(self.raw)
         return captions or [scene]
+
+
+def _read(record: object, readers: Readers) -> None:
+    """Give a record's fields the types they must have; None stays. Raises `StoryboardError`."""
+    for name, read in readers.items():
+        if (value := getattr(record, name)) is not None:
+            object.__setattr__(record, name, read(name, value, StoryboardError))
+
+
+def _shots(shots: object) -> tuple[Shot, ...]:
+    found = tuple(shots) if isinstance(shots, Iterable) else (shots,)
+    for shot in found:
+        if not isinstance(shot, Shot):
+            raise values.wrong("shots", shot, 'shots such as Shot("A fox runs.")', StoryboardError)
+    return found
 
 
 @contextmanager

@@ -115,7 +115,8 @@ def _frames_of(shot: Shot, number: int, fps: float) -> float:
 
 def _frames_in(seconds: float, number: int, fps: float) -> float:
     longest = MOST_FRAMES / fps
-    if isinstance(seconds, bool) or not (1 / fps <= seconds <= longest):
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not (1 / fps <= seconds <= longest):
         shortest = f"{1 / fps:.3g} (one frame at {fps:g} fps)"
         raise StoryboardError(
             f"seconds of shot {number} is {_short(seconds)}; give a number from {shortest} to {longest:g}"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,14 @@ from hub_server import COMMIT, Fault, hub_server
 from hypothesis import given, settings, strategies as st
 
 from holo_lite.commands.fetch import _preferred
-from holo_lite.errors import FetchError, OutputError
+from holo_lite.errors import CheckpointError, FetchError, OutputError
 from holo_lite.fetch import hub as hub_module
 from holo_lite.fetch.hub import Hub, PassingError
 from holo_lite.fetch.order import check_room, order_lines, plan_order
 from holo_lite.fetch.run import _alone, fetch
 from holo_lite.fetch.transfer import WAITS, TransferPart, download, partial
 from holo_lite.fetch.wanted import HOLOCINE, WAN, wanted
-from holo_lite.progress import Note, PhaseStarted
+from holo_lite.progress import Note, PhaseAdvanced, PhaseStarted
 from holo_lite.weights.folder import open_folder
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,31 @@ def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tm
     assert any(line.startswith("checking models_t5") for line in said)
     assert said[-1] == "model          model"
     assert all(line.isprintable() for line in said)
+
+
+def test_bytes_count_towards_all_files(server, tmp_path):
+    """What came of a later file before counts from the start; what is there already does not count at all."""
+    (tmp_path / "Wan2.1_VAE.pth").write_bytes(b"vae")
+    before = order_of(server, tmp_path)
+    partial(before.items[1].file, before.items[1].target).write_bytes(b"lo")
+    server.file_faults = [Fault(after=2**21)]
+    seen, events = [], fetch(order_of(server, tmp_path), Hub(server.endpoint), no_wait)
+    with suppress(CheckpointError):  # these bytes are no weights
+        for event in events:
+            seen.append(event)  # noqa: PERF402 - what came before the error is kept
+    total = len(BYTES) + len(b"low") + len(b"encoder") + len(b"{}")
+    begun = [event for event in seen if isinstance(event, PhaseStarted) and event.phase == "fetch"]
+    assert [(event.subject, event.done, event.total) for event in begun] == [
+        (HIGH, 2, total),
+        (LOW, len(BYTES) + 2, total),
+        ("models_t5_umt5-xxl-enc-bf16.pth", len(BYTES) + 3, total),
+        ("tokenizer.json", len(BYTES) + 10, total),
+    ]
+    checked = seen.index(PhaseStarted("check", 2, 0, LOW))
+    assert seen[checked + 1] == PhaseAdvanced(2)  # of the file alone
+    done = [event.done for event in seen if isinstance(event, PhaseAdvanced) and event.detail == "in all"]
+    assert done == sorted(done)
+    assert done[-1] == total
 
 
 # --- faults on the way -----------------------------------------------------------------------------

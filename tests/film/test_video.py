@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -52,6 +53,45 @@ def test_every_frame_is_there_and_counted(tmp_path, frames):
     assert (info.frames, info.width, info.height, info.fps) == (frames, WIDTH, HEIGHT, 15)
     assert info.duration == pytest.approx(frames / 15, rel=1e-3)
     assert len(decode(film)) == frames
+
+
+def key_frames(path):
+    """Numbers of the frames that a player can begin at, as the container's index has them."""
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.video
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        return sorted(round(p.pts * p.time_base * stream.average_rate) for p in packets if p.is_keyframe)
+
+
+@pytest.mark.parametrize("still", [True, False], ids=["still", "moving"])
+@pytest.mark.parametrize("fps", [0.4, 5, 16, 23.976])
+@pytest.mark.parametrize("cuts", [(), (1,), (5, 6, 41, 117)], ids=str)
+def test_a_player_can_jump_to_every_cut_and_waits_for_two_seconds_at_most(tmp_path, cuts, fps, still):
+    """x264 itself begins a shot anew where the picture changes, and not where a cut shows nearly the same."""
+    moving = np.random.default_rng(0).integers(0, 255, (3, HEIGHT, WIDTH, 3), np.uint8)
+    with VideoWriter(tmp_path / "film.mp4", width=WIDTH, height=HEIGHT, fps=fps, cuts=cuts) as writer:
+        for index in range(121):
+            writer.add(moving[0] if still else np.roll(moving[index // 40 % 3], index, axis=1))
+    keys = key_frames(tmp_path / "film.mp4")
+    assert {0, *cuts} <= {*keys}
+    assert max(after - before for before, after in pairwise([*keys, 121])) <= max(1, 2 * fps)
+    assert len(decode(tmp_path / "film.mp4")) == 121
+
+
+def test_what_follows_a_key_frame_needs_nothing_before_it(tmp_path):
+    """The film from each cut on, with nothing before it, is the same to the bit."""
+    frames = np.random.default_rng(1).integers(0, 255, (30, HEIGHT, WIDTH, 3), np.uint8)
+    with VideoWriter(tmp_path / "film.mp4", width=WIDTH, height=HEIGHT, fps=15, cuts=(7, 18)) as writer:
+        for frame in frames:
+            writer.add(frame)
+    whole = [picture.to_ndarray() for picture in decode(tmp_path / "film.mp4")]
+    for cut in (7, 18):
+        with av.open(str(tmp_path / "film.mp4")) as container:
+            (stream,) = container.streams.video
+            container.seek(round(cut / 15 / stream.time_base), stream=stream)
+            after = [picture.to_ndarray() for picture in container.decode(video=0)]
+        assert len(after) == 30 - cut
+        assert all((a == b).all() for a, b in zip(after, whole[cut:], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from test_plan_measured import MODELS, SMALL, Case, denoise, holds, plan_of, wri
 from torch._subclasses.fake_tensor import FakeTensorMode
 from whole_models import write_holes
 
-from holo_lite import ModelOptions
+from holo_lite import ModelOptions, Pipeline, latents_of as finished_latents
 from holo_lite.config import Expert
 from holo_lite.eightbit.coding import quantize
 from holo_lite.eightbit.rows import FORMATS
@@ -59,6 +59,9 @@ from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
+from holo_lite.tiny.model import tiny_model
+from holo_lite.weights import audit
+from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder
 from quantize.source import Source
@@ -552,6 +555,67 @@ def test_settings_keep_what_was_added_and_read_records_from_before():
     older = json.loads(found.to_json())
     del older["lora"]
     assert RunSettings.from_json(json.dumps(older)).lora == ()
+
+
+# --- exchanged in an open pipeline -----------------------------------------------------------------
+
+BOARD, FEW = "a road", Options(frames=5, height=16, width=16, steps=2, cfg=1)
+
+
+def denoised(pipeline):
+    return finished_latents(pipeline.denoise(pipeline.prepare(BOARD, FEW))).latents
+
+
+@pytest.mark.parametrize("lora", [{"high": "fast"}, {"high": ("fast", 0.5), "low": "fast"}, None], ids=str)
+@pytest.mark.parametrize("before", [None, {"low": ("fast", 2.0)}], ids=str)
+def test_exchanged_adapters_make_what_a_model_opened_with_them_makes(toy_copy, fast, before, lora):
+    def named(given):
+        named = {"fast": fast, ("fast", 0.5): (fast, 0.5), ("fast", 2.0): (fast, 2.0)}
+        return {key: named[each] for key, each in given.items()} if given else None
+
+    opened = Pipeline.load(toy_copy, ModelOptions(lora=named(lora)))
+    exchanged = Pipeline.load(toy_copy, ModelOptions(lora=named(before))).with_lora(named(lora))
+    assert exchanged.model.sizes == opened.model.sizes
+    assert exchanged.model.traits == opened.model.traits
+    assert exchanged.model.recorded == opened.model.recorded
+    jobs = [pipeline.prepare(BOARD, FEW) for pipeline in (exchanged, opened)]
+    assert jobs[0].settings == jobs[1].settings
+    assert torch.equal(denoised(exchanged), denoised(opened))
+    if lora != before:
+        assert not torch.equal(
+            denoised(exchanged), denoised(Pipeline.load(toy_copy, ModelOptions(lora=named(before))))
+        )
+
+
+def test_experts_are_not_opened_to_exchange_adapters(toy_copy, fast, tmp_path):
+    """They could as well be elsewhere meanwhile."""
+    plain = Pipeline.load(toy_copy)
+    toy_copy.rename(tmp_path / "away")
+    exchanged = plain.with_lora({"high": fast})
+    (tmp_path / "away").rename(toy_copy)
+    assert torch.equal(denoised(exchanged), denoised(Pipeline.load(toy_copy, ModelOptions(lora={"high": fast}))))
+    assert plain.model.adapters.record == ()
+
+
+def test_experts_are_not_hashed_again_when_adapters_are_exchanged(tmp_path, monkeypatch):
+    shapes = stored_shapes(open_weights(tiny_model() / "high_noise"))
+    lora = write(tmp_path / "lora.safetensors", pairs([name for name in shapes if len(shapes[name]) == 2], shapes))
+    plain, hashed = Pipeline.load(shutil.copytree(tiny_model(), tmp_path / "model")), []
+    without, look = denoised(plain), audit._Hashing._hash
+    monkeypatch.setattr(audit._Hashing, "_hash", lambda self, path: hashed.append(path) or look(self, path))
+    assert not torch.equal(denoised(plain.with_lora({"high": lora})), without)
+    assert hashed == []
+    denoised(Pipeline.load(tmp_path / "model", ModelOptions(lora={"high": lora})))
+    assert hashed  # in a model that is opened another time, they are
+
+
+def test_a_file_that_is_no_adapter_is_refused_and_the_pipeline_stays_as_it_was(toy_copy, fast):
+    pipeline = Pipeline.load(toy_copy, ModelOptions(lora={"high": fast}))
+    with pytest.raises(CheckpointError, match="which is not a LoRA format"):
+        pipeline.with_lora({"low": toy_copy / "dit_low_noise.safetensors"})
+    with pytest.raises(SettingsError, match="is not an expert"):
+        pipeline.with_lora({"middle": fast})
+    assert [(each.expert, each.strength) for each in pipeline.model.adapters.record] == [("high_noise", 1.0)]
 
 
 # --- from the command line -------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from toy_files import toy_model
 from whole_models import PUBLISHED, write_holes
 
-from holo_lite import ModelOptions, Options, Pipeline, RunSettings, Shot, Storyboard
+from holo_lite import MemorySink, ModelOptions, Options, Pipeline, RunSettings, Shot, Storyboard, finish, latents_of
 from holo_lite.config import HOLOCINE_14B, PUBLISHED_NEGATIVE
-from holo_lite.errors import CheckpointError, OutputError, SettingsError
+from holo_lite.errors import CheckpointError, OutputError, RunError, SettingsError
 from holo_lite.events import Finished, FrameDone, PhaseStarted, Resolved, StepDone, SteppedDown
 from holo_lite.film.vae_files import check_vae
 from holo_lite.film.video import probe, read_metadata
@@ -92,6 +92,53 @@ def test_closing_at_any_point_cancels_and_leaves_nothing(toy, tmp_path, kind, co
             break
     run.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_events_that_were_taken_before_are_an_error_that_says_so(toy):
+    run = toy.generate("a house", MemorySink(), SMALL)
+    run.close()
+    with pytest.raises(RunError, match="it was finished or closed before; call generate for another"):
+        finish(run)
+    with pytest.raises(RunError, match="no events left"):
+        latents_of(iter(()))
+    with pytest.raises(RunError, match="end with LatentsDone, not Finished; use latents_of"):
+        finish(toy.denoise(toy.prepare("a house", changed(steps=1))))
+
+
+def test_what_a_person_prints_is_one_short_line(toy):
+    job, seen = toy.prepare("a house", changed(steps=1)), []
+    seen += [toy, toy.model, job, *toy.run(job, sink := MemorySink()), sink]
+    assert repr(toy) == f"Pipeline({toy.model.folder.path.name}, sparse, fp32, cpu, profile cpu)"
+    assert repr(job) == "Job(32×16, 9 frames, 1 step, seed 0)"
+    assert repr(Pipeline.load()) == "Pipeline(holo-tiny, sparse, fp32, cpu, profile cpu)"
+    assert [each for each in seen if len(repr(each)) > 250 or "\n" in repr(each)] == []
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_callers_threads_are_as_they_were_and_a_small_model_uses_one(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        used = {torch.get_num_threads() for _ in Pipeline.load().generate("a house", MemorySink(), SMALL)}
+        left = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert left == threads
+    assert used == {threads, 1}  # the first event comes before anything is computed
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda toy: toy.generate("a house", 5), "out: give the path of an .mp4, or what takes frames"),
+        (lambda toy: toy.prepare("a house", {"seed": 7}), r"options: give Options, such as Options\(seed=7\)"),
+        (lambda _: Pipeline.load(ModelOptions()), "model: give a path, not an object of type ModelOptions"),
+        (lambda _: Pipeline.load(None, {"dtype": "bf16"}), "options: give ModelOptions, such as"),
+    ],
+)
+def test_what_is_given_in_another_place_is_one_line(toy, call, said):
+    with pytest.raises(SettingsError, match=said):
+        call(toy)
 
 
 def test_an_older_video_survives_a_cancelled_run(toy, tmp_path):

@@ -287,7 +287,7 @@ def test_first_and_last_possible_cut_are_accepted():
 
 @pytest.mark.parametrize(
     "frames",
-    [0, -1, True, 81.0, MOST_FRAMES + 1, 10**5000],
+    [0, -1, True, 81.0, "81", MOST_FRAMES + 1, 10**5000],
     ids=lambda n: str(n)[:8] if n != 10**5000 else "huge",
 )
 def test_impossible_lengths_are_refused(frames):
@@ -296,7 +296,7 @@ def test_impossible_lengths_are_refused(frames):
     assert "frames of shot 1" in message_of(lambda: resolve(timed({"frames": frames})))
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, 0.01, math.nan, math.inf, 1e300, True])
+@pytest.mark.parametrize("seconds", [0, -1.0, 0.01, math.nan, math.inf, 1e300, True, "1"])
 def test_impossible_seconds_are_refused(seconds):
     assert "seconds of shot 2" in message_of(lambda: resolve(timed({"frames": 49}, {"seconds": seconds})))
 

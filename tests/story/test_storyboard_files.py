@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, reject, strategies as st
 
 from holo_lite.errors import StoryboardError
-from holo_lite.story.files import dump_toml, load_storyboard, parse_json, parse_toml
+from holo_lite.story.files import as_storyboard, dump_toml, load_storyboard, parse_json, parse_toml
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
 
@@ -247,3 +247,34 @@ def test_what_looks_like_a_file_is_no_prompt(tmp_path, monkeypatch, name):
     (tmp_path / "board.toml").touch()
     with pytest.raises(StoryboardError):
         load_storyboard(name)
+
+
+# --- from Python -----------------------------------------------------------------------------------
+
+
+def test_a_storyboard_a_prompt_and_a_path_are_taken_alike(tmp_path):
+    board = Storyboard(None, (), raw="a fox in the snow")
+    file = tmp_path / "fox.toml"
+    file.write_text(dump_toml(board))
+    assert as_storyboard(board) is board
+    assert board == as_storyboard("a fox in the snow") == as_storyboard(file) == as_storyboard(str(file))
+
+
+@pytest.mark.parametrize("given", [None, 5, ["a fox"], b"a fox"])
+def test_anything_else_is_no_storyboard(given):
+    message = one_line(lambda: as_storyboard(given))
+    assert message.startswith("storyboard: give a Storyboard, a prompt or the path of a file, not ")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Shot(5), "caption: give a text, not 5"),
+        (lambda: Storyboard("a", ["b"]), "shots: give shots such as Shot(\"A fox runs.\"), not 'b'"),
+        (lambda: Storyboard("a", Shot("b"), fps="24"), "fps: give a number, not '24'"),
+        (lambda: Storyboard(5, (Shot("b"),)), "global_caption: give a text, not 5"),
+        (lambda: Storyboard("a", (Shot("b"),), cuts=5), "cuts: give whole numbers such as (49, 97), not 5"),
+    ],
+)
+def test_a_value_of_another_type_is_named(make, message):
+    assert one_line(make) == message
