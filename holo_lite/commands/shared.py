@@ -21,7 +21,8 @@ OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options
 PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:
-    from holo_lite.events import Event, Events
+    from holo_lite.events import Events
+    from holo_lite.jobs.batch import BatchEvent, BatchEvents
     from holo_lite.opening.options import ModelOptions
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.folder import RunFolder
@@ -58,7 +59,7 @@ def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
 
 
 def watch(
-    pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
+    pipeline: Pipeline, begin: Callable[[], BatchEvents], folder: RunFolder | None = None, progress: str = "text"
 ) -> None:
     """Begin a run and show its progress. If it is saved in a folder and interrupted, say how to continue."""
     events = begin()
@@ -68,9 +69,10 @@ def watch(
 
 
 @contextmanager
-def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None]]:
+def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[BatchEvent], None]]:
     """What shows an event: to a person on standard error, or as a line of JSON on standard output."""
-    from holo_lite.views.run import display, show
+    from holo_lite.views.display import display
+    from holo_lite.views.run import show
 
     if progress == "json":
         yield _write
@@ -81,7 +83,7 @@ def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None
         yield partial(show, view=view)
 
 
-def _write(event: Event) -> None:
+def _write(event: BatchEvent) -> None:
     from holo_lite.eventjson.event_json import event_json
 
     click.echo(json.dumps(event_json(event), allow_nan=False))

@@ -11,7 +11,7 @@ from holo_lite.plan.nearest import size_text
 from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import GIB
 from holo_lite.preflight.forecast import Ability, Forecast
-from holo_lite.system.units import memory_text
+from holo_lite.system.units import duration_text, memory_text
 
 WIDTH = 100
 HEADS = ("phase", "steps", "pinned", "read a step", "PFLOP a step", "in all")
@@ -153,15 +153,6 @@ def _ability_row(ability: Ability) -> str:
 def _ability_cells(name: str, *cells: str) -> str:
     widths = (10, 8, 12, 15, 19, 15)
     return f"{name:8}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-
-def duration_text(seconds: float) -> str:
-    """``0:42``, ``3:12:08``, or in days from two days on."""
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:.1f} days"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from holo_lite.plan.profile import GIB
 from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.forecast import forecast
 from holo_lite.story.files import load_storyboard
-from holo_lite.views.forecast import duration_text
+from holo_lite.system.units import duration_text
 
 BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 PHASES = ["text", "high-noise", "low-noise", "decode"]
