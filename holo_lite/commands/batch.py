@@ -93,7 +93,7 @@ def _run(
                         view.say(_line(event))
                 case _:
                     show(event, view)
-        view.say(f"took           {duration_text(time.monotonic() - start)}")
+        view.say(f"all took       {duration_text(time.monotonic() - start)}")
 
 
 def summary(items: Sequence[BatchItem], ended: Sequence[ItemEnded]) -> Iterator[str]:
