@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from holo_lite.errors import RunError
 from holo_lite.plan.plan import Plan
-from holo_lite.progress import PhaseStarted as PhaseStarted
+from holo_lite.progress import Phase, PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings
 
@@ -21,7 +21,8 @@ class Resolved:
     """The run is decided, and everything that can be checked without weights is.
 
     `notes` are for people; `why` says, on one line, why the plan's profile was chosen, `computing` how the model
-    computes, a line a choice.
+    computes, a line a choice; `work` is how many operations each phase has by the plan, the steps of an earlier
+    session included: what a time for the whole run is weighted by.
     """
 
     settings: RunSettings = field(repr=False)
@@ -29,6 +30,7 @@ class Resolved:
     plan: Plan = field(repr=False)
     why: str
     computing: tuple[str, ...] = ()
+    work: Mapping[Phase, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,11 +138,15 @@ class LatentsDone:
 
 @dataclass(frozen=True)
 class Finished:
-    """The sink has all frames; a video and its contact sheet have their names (None: there is no such file)."""
+    """The sink has all frames; a video and its contact sheet have their names (None: there is no such file).
+
+    seconds: how long it took since the run began, or since it was continued; a sink need not know it.
+    """
 
     video: Path | None
     sheet: Path | None
     settings: RunSettings = field(repr=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 Event = (

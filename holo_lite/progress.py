@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["text", "denoise", "decode", "check", "fetch", "copy", "names", "convert", "hash", "compare"]
+Phase = Literal[
+    "text", "denoise", "load", "decode", "check", "fetch", "copy", "names", "convert", "hash", "compare"
+]
 Unit = Literal["", "bytes", "steps", "frames"]
 
 UNITS: Mapping[Phase, Unit] = {
     "text": "",  # a run's: prompts are encoded
     "denoise": "steps",
+    "load": "",  # a network is read, and the library that holds its layers
     "decode": "frames",
     "check": "bytes",  # what came or was written before is hashed
     "fetch": "bytes",
@@ -32,7 +35,7 @@ UNITS: Mapping[Phase, Unit] = {
 class PhaseStarted:
     """A phase begins: of `total` parts, of which `done` were done before it was cut off; 0: nobody can say.
 
-    `subject` is the file that it is about, where it is about one.
+    `subject` is the file or the network that it is about, where it is about one.
     """
 
     phase: Phase

@@ -102,10 +102,11 @@ class Converted:
 
 @dataclass(frozen=True)
 class ConversionFinished:
-    """The folder is a model now."""
+    """The folder is a model now. seconds: how long it took since it began, or was continued."""
 
     conversion: Conversion
     quality: Quality = field(repr=False)
+    seconds: float = 0.0
 
 
 Event = PhaseEvent | Converted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -78,17 +79,19 @@ def run_conversion(conversion: Conversion, cancel: Cancel | None = None) -> Gene
 
 
 def _finished(conversion: Conversion, cancel: Cancel) -> Generator[ConversionEvent, None, None]:
+    start = time.monotonic()
     for event in convert(conversion, cancel):
         if isinstance(event, Converted):
             yield PhaseStarted("compare", 0)
             cancel.check()
-            yield from _judged(conversion, event)
+            quality = yield from _judged(conversion, event)
+            yield ConversionFinished(conversion, quality, time.monotonic() - start)
         else:
             yield event
 
 
-def _judged(conversion: Conversion, converted: Converted) -> Iterator[ConversionEvent]:
-    """Compare what was written with its source; only what is good enough becomes a model."""
+def _judged(conversion: Conversion, converted: Converted) -> Generator[ConversionEvent, None, Quality]:
+    """Compare what was written with its source; only what is good enough becomes a model. Returns how good."""
     quality = judge(conversion, converted)
     yield from _warnings(quality)
     report = quality.to_json().encode()
@@ -96,7 +99,7 @@ def _judged(conversion: Conversion, converted: Converted) -> Iterator[Conversion
     refuse_bad(quality)
     files = {**converted.manifest.files, REPORT: hashlib.sha256(report).hexdigest()}
     finish(conversion, dataclasses.replace(converted.manifest, files=files))
-    yield ConversionFinished(conversion, quality)
+    return quality
 
 
 def _warnings(quality: Quality) -> Iterator[Note]:

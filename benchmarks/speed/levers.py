@@ -70,6 +70,6 @@ def _steps(run: Events) -> list[StepDone]:
         for event in events:
             if isinstance(event, StepDone):
                 found.append(event)
-            if isinstance(event, PhaseStarted) and event.phase == "decode":
+            if isinstance(event, PhaseStarted) and event.phase == "load":
                 break
     return found

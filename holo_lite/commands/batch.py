@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import tell
+from holo_lite.system.units import duration_text
 
 if TYPE_CHECKING:
     from holo_lite.events import Events
@@ -73,26 +75,27 @@ def _run(
 ) -> None:
     """Make the videos, show the progress, and collect the result of each."""
     from holo_lite.jobs.batch import render_batch, saved_run
-    from holo_lite.jobs.items import ItemEnded, ItemStarted
-    from holo_lite.views.run import display, show
+    from holo_lite.jobs.items import ItemEnded
+    from holo_lite.views.display import display
+    from holo_lite.views.run import show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
         return previewed(saved_run(pipeline, job, video), pipeline, video, preview, overwrite=again)
 
+    start = time.monotonic()
     events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())
     with closing(events), display(messages()) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
         for event in events:
             match event:
-                case ItemStarted(item, number, total):
-                    view.say(f"{number} of {total}: {item.storyboard}")
                 case ItemEnded():
                     ended.append(event)
                     if event.state != "done":
                         view.say(_line(event))
                 case _:
                     show(event, view)
+        view.say(f"all took       {duration_text(time.monotonic() - start)}")
 
 
 def summary(items: Sequence[BatchItem], ended: Sequence[ItemEnded]) -> Iterator[str]:
@@ -108,7 +111,7 @@ def summary(items: Sequence[BatchItem], ended: Sequence[ItemEnded]) -> Iterator[
 
 def _line(ended: ItemEnded) -> str:
     """The result of one: its video, unless an error names it or its storyboard."""
-    why = ended.why or f"in {round(ended.seconds) // 60}:{round(ended.seconds) % 60:02}"
+    why = ended.why or f"in {duration_text(ended.seconds)}"
     named = why.startswith((f"{ended.item.storyboard}:", f"{ended.item.video}:"))
     subject = "" if named else f"{ended.item.video}  "
     return f"{WORDS[ended.state]:10}  {subject}{why}"

@@ -56,11 +56,11 @@ def _look(model: Path | None, attention: Attention | None) -> MachineFacts:
     """Gather everything, and show the progress."""
     from holo_lite.doctor.look import NAMES, ModelPlace, Seen, gather
     from holo_lite.system.cache_folder import cache_folder
-    from holo_lite.views.run import Pace, display
+    from holo_lite.views.display import display
 
     place = ModelPlace(Path.cwd(), cache_folder(), model, attention)
     with closing(gather(place, NAMES)) as events, display(messages()) as view:
-        view.begin("checking this machine", Pace(len(NAMES)))
+        view.begin("checking this machine", len(NAMES))
         for done, event in enumerate(events, start=1):
             if not isinstance(event, Seen):
                 return event

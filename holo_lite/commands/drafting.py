@@ -15,8 +15,8 @@ from holo_lite.commands.telling import note
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
-    from holo_lite.events import Events
     from holo_lite.film.seed_sheet import SeedSheet
+    from holo_lite.jobs.batch import BatchEvents
     from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.own import Standing
@@ -36,7 +36,7 @@ class Drafting:
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not given
-    watch: Callable[[Callable[[], Events]], None]  # begins a run and shows how it goes
+    watch: Callable[[Callable[[], BatchEvents]], None]  # begins a run and shows how it goes
     overwrite: bool = False
 
     def one(self) -> None:
@@ -111,12 +111,16 @@ class Drafting:
         options = draft_options(self.options, self.full.settings, small=small)
         return self.pipeline.prepare(self.board, replace(options, seed=seed) if seed is not None else options)
 
-    def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> Events:
+    def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> BatchEvents:
         """Make one draft after the other, and pass its frames to the sheet."""
         from holo_lite.events import FrameDone
+        from holo_lite.jobs.items import BatchItem, items_started
 
-        for seed, job in jobs.items():
-            with closing(self.pipeline.run(job, self._beside(f"seed-{seed}"), cancel=token())) as events:
+        items = [BatchItem(Path(self.board.source or self.stem), self._beside(f"seed-{seed}")) for seed in jobs]
+        started = items_started(items, [1.0] * len(jobs))  # seeds alone differ
+        for begun, (seed, job) in zip(started, jobs.items(), strict=True):
+            yield begun
+            with closing(self.pipeline.run(job, begun.item.video, cancel=token())) as events:
                 for event in events:
                     if isinstance(event, FrameDone):
                         sheet.add(seed, event.index, event.pixels)

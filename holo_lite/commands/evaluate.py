@@ -111,8 +111,8 @@ def _judge(
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.report import QualityReport
     from holo_lite.evaluation.run import evaluate
+    from holo_lite.views.display import display
     from holo_lite.views.evaluation import show
-    from holo_lite.views.run import display
 
     gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
     outcomes: list[Outcome] = []

@@ -49,8 +49,8 @@ def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool) -> N
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
+    from holo_lite.views.display import display
     from holo_lite.views.progress import show
-    from holo_lite.views.run import display
 
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)

@@ -39,8 +39,8 @@ def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, **s
 
     If interrupted, the same command continues where it stopped.
     """
+    from holo_lite.views.display import display
     from holo_lite.views.progress import show
-    from holo_lite.views.run import display
     from quantize.convert import verify as hash_again
     from quantize.job import run_conversion
 

@@ -22,7 +22,8 @@ OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options
 PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:
-    from holo_lite.events import Event, Events
+    from holo_lite.events import Events
+    from holo_lite.jobs.batch import BatchEvent, BatchEvents
     from holo_lite.opening.options import ModelOptions
     from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
@@ -60,7 +61,7 @@ def run(pipeline: Pipeline, board: Storyboard, out: Path, options: Any) -> None:
 
 
 def watch(
-    pipeline: Pipeline, begin: Callable[[], Events], folder: RunFolder | None = None, progress: str = "text"
+    pipeline: Pipeline, begin: Callable[[], BatchEvents], folder: RunFolder | None = None, progress: str = "text"
 ) -> None:
     """Begin a run and show its progress. If it is saved in a folder and interrupted, say how to continue."""
     events = begin()
@@ -70,9 +71,10 @@ def watch(
 
 
 @contextmanager
-def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None]]:
+def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[BatchEvent], None]]:
     """What shows an event: to a person on standard error, or as a line of JSON on standard output."""
-    from holo_lite.views.run import display, show
+    from holo_lite.views.display import display
+    from holo_lite.views.run import show
 
     if progress == "json":
         yield _write
@@ -83,7 +85,7 @@ def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[Event], None
         yield partial(show, view=view)
 
 
-def _write(event: Event) -> None:
+def _write(event: BatchEvent) -> None:
     from holo_lite.eventjson.event_json import event_json
 
     click.echo(json.dumps(event_json(event), allow_nan=False))
@@ -120,7 +122,8 @@ def telling_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
 def show_job(pipeline: Pipeline, job: Job) -> None:
     """Show what would be made, and how."""
     from holo_lite.events import Resolved
-    from holo_lite.views.run import display, show
+    from holo_lite.views.display import display
+    from holo_lite.views.run import show
 
     with display(messages()) as view:
         show(Resolved(job.settings, job.notes, job.plan, pipeline.choice.why, pipeline.model.setup.lines), view)

@@ -48,7 +48,7 @@ def _(event: Note) -> Form:
 
 @form.register
 def _(event: Fetched) -> Form:
-    return "fetched", {"folder": event.order.folder}
+    return "fetched", {"folder": event.order.folder, "seconds": event.seconds}
 
 
 def plain(value: object) -> Any:

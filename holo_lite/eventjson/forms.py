@@ -32,6 +32,7 @@ def _(event: Resolved) -> Form:
         "plan": event.plan,
         "why": event.why,
         "computing": event.computing,
+        "work": event.work,
     }
 
 
@@ -88,14 +89,19 @@ def _(event: LatentsDone) -> Form:
 @form.register
 def _(event: Finished) -> Form:
     settings = _settings(event.settings)
-    return "finished", {"video": event.video, "sheet": event.sheet, "settings": settings}
+    return "finished", {"video": event.video, "sheet": event.sheet, "settings": settings, "seconds": event.seconds}
 
 
 @form.register
 def _(event: ConversionFinished) -> Form:
     conversion = event.conversion
     errors = event.quality.summary()
-    return "converted", {"folder": conversion.out, "bytes": conversion.nbytes, "errors": errors}
+    return "converted", {
+        "folder": conversion.out,
+        "bytes": conversion.nbytes,
+        "errors": errors,
+        "seconds": event.seconds,
+    }
 
 
 @form.register
@@ -129,6 +135,8 @@ def _(event: ItemStarted) -> Form:
         "video": item.video,
         "number": event.number,
         "of": event.total,
+        "share": event.share,
+        "rest": event.rest,
     }
 
 

@@ -72,9 +72,10 @@ class FetchOrder:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The folder is a model."""
+    """The folder is a model. seconds: how long it took."""
 
     order: FetchOrder
+    seconds: float = 0.0
 
 
 def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = None) -> FetchOrder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
@@ -33,12 +34,12 @@ def fetch(
     By the token `cancel` any thread ends it before the next piece of a file, and while it waits to try again; what
     has come is kept. Raises `FetchError`, `OutputError`, and `CheckpointError` for files that make no model.
     """
-    cancel = cancel or Cancel()
+    cancel, start = cancel or Cancel(), time.monotonic()
     with closing(cancel.between(_brought(order, hub, wait or cancel.wait))) as events:
         yield from events
     yield PhaseStarted("names", 0)
     check(order)
-    yield Fetched(order)
+    yield Fetched(order, time.monotonic() - start)
 
 
 def _brought(order: FetchOrder, hub: Hub, wait: Callable[[float], None]) -> Generator[PhaseEvent, None, None]:

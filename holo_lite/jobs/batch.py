@@ -25,7 +25,7 @@ from holo_lite.errors import (
 )
 from holo_lite.events import Event, Events
 from holo_lite.film.video import check_writable
-from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
+from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted, items_started
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
@@ -37,6 +37,7 @@ Begin = Callable[[Pipeline, Job, Path], Events]
 
 
 BatchEvent = Event | ItemStarted | ItemEnded
+BatchEvents = Generator[BatchEvent, None, None]
 
 
 def find_items(sources: Iterable[Path], out: Path) -> tuple[BatchItem, ...]:
@@ -64,7 +65,7 @@ def render_batch(
     again: bool = False,
     begin: Begin | None = None,
     cancel: Cancel | None = None,
-) -> Generator[BatchEvent, None, None]:
+) -> BatchEvents:
     """Make the videos that do not exist: first reports those that are kept, then makes one after the other.
 
     `again` makes those again whose place another file has; `begin` starts a run. An error that a person can
@@ -81,9 +82,10 @@ def render_batch(
             yield found
     with suppress(HoloError):  # the run that meets the error reports it
         yield from pipeline.read_ahead([job for _, job in jobs])
-    for number, (item, job) in enumerate(jobs, start=1):
+    started = items_started([item for item, _ in jobs], [sum(pipeline.work(job).values()) for _, job in jobs])
+    for begun, (item, job) in zip(started, jobs, strict=True):
         cancel.check()
-        yield ItemStarted(item, number, len(jobs))
+        yield begun
         yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +20,17 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class ItemStarted:
-    """The video of an item is begun, the `number`-th of `total` to make."""
+    """The video of an item is begun, the `number`-th of `total` to make.
+
+    `share` is its part of the work of all of them, `rest` the part of those that come after it, as their plans have
+    it; both are 0 where that is not known.
+    """
 
     item: BatchItem
     number: int
     total: int
+    share: float = 0.0
+    rest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,3 +45,11 @@ class ItemEnded:
     state: State
     why: str = ""
     seconds: float = 0.0
+
+
+def items_started(items: Sequence[BatchItem], work: Sequence[float]) -> Iterator[ItemStarted]:
+    """What is reported as each item begins, from how much work each of them is, in any unit."""
+    left = total = sum(work)
+    for number, (item, own) in enumerate(zip(items, work, strict=True), start=1):
+        left -= own
+        yield ItemStarted(item, number, len(items), own / total, left / total)

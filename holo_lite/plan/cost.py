@@ -28,6 +28,7 @@ from holo_lite.plan.known_card import KnownCard
 from holo_lite.plan.phases import PROMPTS, ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.progress import Phase
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
 
@@ -87,6 +88,11 @@ class PhaseCost:
         """How long the phase takes if nothing but arithmetic takes time."""
         return rate.seconds(self.step) * (self.steps - self.unguided / 2)
 
+    @property
+    def total(self) -> float:
+        """All operations of the phase."""
+        return self.step.total * (self.steps - self.unguided / 2)
+
 
 def forward_operations(
     config: DiTConfig,
@@ -142,6 +148,15 @@ def phase_costs(
         "low_noise": PhaseCost(steps - high, forward, min(steps - guided, steps - high)),
         "decode": PhaseCost(1, decode_operations(sizes.decoder, request, plan)),
     }
+
+
+def run_work(
+    sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int, cfg_until: float = 1.0
+) -> dict[Phase, float]:
+    """Operations of each phase of a run as its events name them: both experts are one phase. As `phase_costs`."""
+    costs = phase_costs(sizes, request, plan, steps, cfg_until)
+    denoise = costs["high_noise"].total + costs["low_noise"].total
+    return {"text": costs["text"].total, "denoise": denoise, "decode": costs["decode"].total}
 
 
 def vendor_rate(card: KnownCard, linear: LinearMode = "plain") -> Rate | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
-from holo_lite.events import Event, FrameDone
+from holo_lite.events import Event, FrameDone, PhaseStarted
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.plan.decoding import Tile, stride_of
@@ -56,19 +56,27 @@ class FrameDecoder:
             settings = dataclasses.replace(settings, plan=plan_record(plan))
             self.cancel.check()
             with retry:
-                with sink.begin(settings) as add:
-                    for index, frame in enumerate(self.frames(latents, plan.tile)):
-                        pixels = to_uint8(frame)
-                        add(index, pixels)
-                        yield FrameDone(index, pixels)
-                        self.cancel.check()
-                    self.settle()  # weights are read from the disk up to the last frame
+                yield from self._attempt(settings, latents, plan.tile, sink)
                 return settings
             yield (down := retry.down(plan, "decode"))
             plan = down.plan
 
+    def _attempt(
+        self, settings: RunSettings, latents: Tensor, tile: Tile | None, sink: FrameSink
+    ) -> Generator[Event, None, None]:
+        """Decode all frames, from the first on. The phase begins after loading, which takes seconds."""
+        frames = self.frames(latents, tile)
+        yield PhaseStarted("decode", settings.frames)
+        with sink.begin(settings) as add:
+            for index, frame in enumerate(frames):
+                pixels = to_uint8(frame)
+                add(index, pixels)
+                yield FrameDone(index, pixels)
+                self.cancel.check()
+            self.settle()  # weights are read from the disk up to the last frame
+
     def frames(self, latents: Tensor, tile: Tile | None) -> Iterator[Tensor]:
-        """Frames (3, H, W), decoded whole or in tiles."""
+        """Load the decoder; then frames (3, H, W) are decoded as they are asked for, whole or in tiles."""
         vae = load_vae(self.vae, dtype=self.dtype, device=self.device)
         if tile is None:
             return decode_frames(vae, latents)

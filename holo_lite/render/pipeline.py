@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,14 +25,17 @@ from torch import Tensor
 
 from holo_lite.cancel import Cancel, FramesLeftBehind
 from holo_lite.errors import SettingsError
-from holo_lite.events import Event, Events, LatentsDone, PhaseStarted, Resolved
+from holo_lite.events import Event, Events, Finished, LatentsDone, PhaseStarted, Resolved
 from holo_lite.model.clip import Clip
 from holo_lite.opening.given import GivenLoras, adapters_by_expert
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
 from holo_lite.plan.choose import ProfileChoice, pick_profile
+from holo_lite.plan.cost import run_work
+from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.preflight.rules import finding_notes
+from holo_lite.progress import Phase
 from holo_lite.reading import values
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
@@ -195,8 +199,16 @@ class Pipeline:
     def decode(self, latents: LatentsDone, sink: FrameSink, cancel: Cancel | None = None) -> Events:
         """Decode latents into a sink: yields each frame, and at the end `Finished`. Raises what the sink raises."""
         sink.check()
+        start = time.monotonic()
         with FramesLeftBehind(), self._session(latents.plan) as audit:
-            yield from self._decoded(latents, sink, audit, NoKeeper(), self._decoder(cancel=cancel))
+            finished = yield from self._decoded(latents, sink, audit, NoKeeper(), self._decoder(cancel=cancel))
+        yield dataclasses.replace(finished, seconds=time.monotonic() - start)
+
+    def work(self, job: Job) -> dict[Phase, float]:
+        """How many operations each phase of a prepared job has, by its plan."""
+        settings = job.settings
+        request = ClipRequest.of(settings)
+        return run_work(self.model.sizes, request, job.plan, settings.steps, settings.cfg_until)
 
     def read_ahead(self, jobs: Sequence[Job]) -> Events:
         """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.
@@ -245,13 +257,15 @@ class Pipeline:
     def _events(self, job: Job, sink: FrameSink, keeper: Keeper) -> Events:
         job.cancel.check()
         logger.info("%s: %s; plan %s", sink, self.choice.why, dict(job.settings.plan))
-        yield Resolved(job.settings, job.notes, job.plan, self.choice.why, self.model.setup.lines)
+        start, lines = time.monotonic(), self.model.setup.lines
+        yield Resolved(job.settings, job.notes, job.plan, self.choice.why, lines, self.work(job))
         with FramesLeftBehind(), keeper, self._session(job.plan) as audit:
             yield from keeper.begin()
             latents, plan = yield from self._denoised(job, keeper, audit)
             done = LatentsDone(latents, job.settings, plan)
             decoder = self._decoder(job.remembered.keep, job.cancel)
-            yield from self._decoded(done, sink, audit, keeper, decoder)
+            finished = yield from self._decoded(done, sink, audit, keeper, decoder)
+        yield dataclasses.replace(finished, seconds=time.monotonic() - start)
 
     def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
         """Do the steps that are left, with a plan that gets smaller where memory runs out.
@@ -290,14 +304,15 @@ class Pipeline:
 
     def _decoded(
         self, done: LatentsDone, sink: FrameSink, audit: Audit, keeper: Keeper, decoder: FrameDecoder
-    ) -> Events:
-        yield PhaseStarted("decode", done.settings.frames)
+    ) -> Generator[Event, None, Finished]:
+        """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
+        yield PhaseStarted("load", 0, subject="the decoder")
         settle = partial(audit.settle, self.model.folder.vae)
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)
         settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
         keeper.finish()
-        yield sink.finished(settings)
+        return sink.finished(settings)
 
     def _reader(self, job: Job, audit: Audit) -> PromptReader:
         encoder = self.model.folder.text_encoder

@@ -9,7 +9,8 @@ from holo_lite.evaluation.outcome import EvaluationStarted, Event, StoryboardJud
 from holo_lite.evaluation.report import QualityReport
 from holo_lite.evaluation.scores import Estimate, Score
 from holo_lite.settings import OFF
-from holo_lite.views.run import Display, Pace, savings
+from holo_lite.views.display import Display
+from holo_lite.views.run import savings
 
 PHASE = "making and reading"
 NOTHING = "-"
@@ -29,7 +30,7 @@ def show(event: Event, view: Display) -> None:
                 view.say(f"note: {note}")
             for line in computing:
                 view.say(line)
-            view.begin(PHASE, Pace(storyboards))
+            view.begin(PHASE, storyboards)
         case StoryboardJudged(outcome):
             saved = f", {outcome.skipped} steps skipped (cached)" if outcome.skipped else ""
             view.advance(outcome.index + 1, f"storyboards, the last {mean_of(outcome.verdict.marks):.0%}{saved}")

@@ -11,7 +11,7 @@ from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import MIB
 from holo_lite.preflight.forecast import Forecast
 from holo_lite.settings import RunSettings
-from holo_lite.system.units import bytes_text, memory_text, span_text
+from holo_lite.system.units import bytes_text, duration_text, memory_text, span_text
 
 WIDTH, NARROWEST = 100, 50  # columns
 HEADS = ("phase", "steps", "time", "pinned", "read a step", "PFLOP a step")
@@ -150,15 +150,6 @@ def _streaming(device: float, disk: float, link: float | None) -> str:
     if device > link:
         return f"streaming: limits the speed: needs {needs}, and PCIe gives at most {bytes_text(link)}/s"
     return f"streaming: costs no time: needs {needs} (PCIe gives at most {bytes_text(link)}/s)"
-
-
-def duration_text(seconds: float) -> str:
-    """``0:42``, ``3:12:08``, or in days from two days on."""
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:.1f} days"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def wrapped(text: str, width: int) -> list[str]:

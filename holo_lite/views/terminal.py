@@ -10,7 +10,10 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterable
+
+from rich.cells import cell_len
 
 # Control characters but the tab, line ends of other kinds, halves of characters, and what turns the direction.
 ORDERS = re.compile(
@@ -26,10 +29,30 @@ def shown(text: str) -> str:
     return ORDERS.sub(lambda found: _escape(found[0]), text)
 
 
+def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
+    """A text in lines of at most `width` columns, broken between words; a word that is wider keeps its own line."""
+    lines, room = [""], width
+    for word in re.findall(r"\s*\S+", text):
+        if lines[-1].strip() and cell_len(lines[-1] + word) > room:
+            lines.append(indent + word.lstrip())
+        else:
+            lines[-1] += word
+    return lines
+
+
 def typed(words: Iterable[str], *, windows: bool | None = None) -> str:
     """A command on one line, each word quoted for this system's shell so that it reaches the program as it is."""
     quote = _quoted_on_windows if _is_windows(windows) else shlex.quote
     return shown(" ".join(map(quote, words)))
+
+
+def opener(path: object, system: str = sys.platform) -> str:
+    """The command that opens a file with the program that this system has for it."""
+    windows = system == "win32"
+    words = {"darwin": ["open"], "win32": ["start"]}.get(system, ["xdg-open"])
+    if windows and not BARE.fullmatch(str(path)):
+        words = ["explorer"]  # `start` takes words in quotation marks for a title
+    return typed([*words, str(path)], windows=windows)
 
 
 def is_inert(word: str, *, windows: bool | None = None) -> bool:

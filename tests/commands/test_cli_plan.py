@@ -21,9 +21,9 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.comparison import compare
 from holo_lite.preflight.forecast import forecast
 from holo_lite.story.files import load_storyboard
-from holo_lite.system.units import span_text
+from holo_lite.system.units import duration_text, span_text
 from holo_lite.views.comparison import comparison_lines
-from holo_lite.views.forecast import duration_text, forecast_lines
+from holo_lite.views.forecast import forecast_lines
 
 BOARD = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 PHASES = ["text", "high-noise", "low-noise", "decode"]
@@ -384,7 +384,8 @@ def test_what_is_advised_can_be_typed_and_fits(timing, profile, size):
         advised = [advice.text for advice in (found.longest, found.largest) if advice]
     for text in advised:
         if (taken := typed(board, said, text)) is not None:
-            assert forecast(*taken, how=how).settings.layout.shots == len(shots)
+            again, values = taken
+            assert forecast(again, values, how=how).settings.layout.shots == len(shots)
 
 
 def typed(board, said, text):
@@ -395,7 +396,7 @@ def typed(board, said, text):
     if not words:
         assert text.startswith("a free card for the profile ")
         return None
-    values = {name: int(value) for name, value in words.items() if name != "cuts"}
+    values: dict[str, object] = {name: int(value) for name, value in words.items() if name != "cuts"}
     if "cuts" in words:
         values["cuts"] = tuple(map(int, words["cuts"].split(",")))
     return board, replace(said, **values)

@@ -64,7 +64,7 @@ def test_it_says_what_it_will_do_then_does_it_and_reports(run, source, tmp_path)
     needed = written - len(contents(tmp_path / "out")[FILE_NAME])
     assert lines[5] == f"needs   {bytes_text(needed):>10} of disk in out"
     assert lines[6] == "converting"
-    speed = r"\d+ MB/s, 0:00 left"
+    speed = r"[\d.,]+ (bytes|[kMG]B)/s, took 0:\d\d"
     size = re.escape(bytes_text(sum(part.nbytes for part in manifest.components.values())))
     assert re.fullmatch(rf"converting {size} of {size} vae/diffusion_pytorch_model.safetensors, {speed}", lines[7])
     assert lines[8] == "hashing"
@@ -73,7 +73,10 @@ def test_it_says_what_it_will_do_then_does_it_and_reports(run, source, tmp_path)
     assert lines[11].endswith("largest   error of a block's output")
     assert re.fullmatch(r"high_noise +20 +0\.00\d\d +0\.00\d\d   0: 0\.0\d+, 1: 0\.0\d+", lines[12])
     assert all(re.fullmatch(r"  0\.00\d\d  \w+/\S+\.weight", line) for line in lines[15:25])
-    assert lines[25:] == ["model          out", "next           holo-lite generate STORYBOARD --model out"]
+    assert lines[25] == "model          out"
+    assert lines[26] == f"size           {bytes_text(needed)}"
+    assert re.fullmatch(r"took           0:\d\d", lines[27])
+    assert lines[28:] == ["next           holo-lite generate STORYBOARD --model out"]
 
 
 def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp_path, monkeypatch):
@@ -81,7 +84,7 @@ def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp
     assert run("quantize", source, "out").code == 130
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("holo_lite.views.run.LINE_EVERY", 0.0)
+    monkeypatch.setattr("holo_lite.views.display.LINE_EVERY", 0.0)
     lines = run("quantize", source, "out").err.splitlines()
     at = lines.index("checking finished files")
     assert [line.split()[0] for line in lines[at + 1 : at + 5]] == ["checking"] * 4
@@ -89,7 +92,7 @@ def test_going_on_shows_how_far_it_was_and_how_long_it_has_left(run, source, tmp
     assert lines[at + 6] == "converting"
     rows = [line for line in lines[at + 7 :] if line.startswith("converting ")]
     assert len(rows) == 6
-    assert all(re.search(r" (\d+ MB/s, \d+:\d\d left)$", line) for line in rows)
+    assert all(re.search(r" [\d.,]+ (bytes|[kMG]B)/s, (\d+:\d\d left|took \d+:\d\d)$", line) for line in rows)
 
 
 def test_verify_says_what_it_found(run, source, tmp_path):

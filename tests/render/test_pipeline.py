@@ -64,15 +64,17 @@ def changed(**values):
 
 def test_events_come_in_the_order_of_the_work(toy, tmp_path):
     events = generate(toy, tmp_path / "a.mp4")
-    steps, shown = events[3:6], events[7:16]
+    steps, shown = events[3:6], events[8:17]
     assert isinstance(events[0], Resolved)
     assert events[1:3] == [PhaseStarted("text", 0), PhaseStarted("denoise", 3)]
     assert [event.progress.step.index for event in steps] == [0, 1, 2]
     assert {tuple(event.progress.latents.shape) for event in steps} == {(16, 3, 2, 4)}
-    assert events[6] == PhaseStarted("decode", 9)
+    assert events[6:8] == [PhaseStarted("load", 0, subject="the decoder"), PhaseStarted("decode", 9)]
     assert [event.index for event in shown] == list(range(9))
     assert {(tuple(event.pixels.shape), event.pixels.dtype) for event in shown} == {((16, 32, 3), torch.uint8)}
-    assert events[16:] == [Finished(tmp_path / "a.mp4", tmp_path / "a.png", events[0].settings)]
+    assert events[17:] == [Finished(tmp_path / "a.mp4", tmp_path / "a.png", events[0].settings)]
+    assert sum(step.seconds for step in steps) < events[-1].seconds < 3600
+    assert list(events[0].work) == ["text", "denoise", "decode"]
 
 
 def test_notes_and_settings_are_told_first(toy, tmp_path):
@@ -282,7 +284,7 @@ def test_what_a_run_gave_up_stands_in_the_video_with_the_place_and_is_remembered
     changes = [event.change for event in events if isinstance(event, SteppedDown)]
     assert changes == ["no pinned memory", "chunks of 4096 and 2048 tokens"]
     phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
-    assert phases == ["text", "text", "denoise", "decode"]
+    assert phases == ["text", "text", "denoise", "load", "decode"]
     plan = RunSettings.from_json(read_metadata(tmp_path / "b.mp4")).plan
     places = [{"at": at, "change": change} for at, change in zip(("text", "step 2"), changes, strict=True)]
     assert plan["rungs"] == places

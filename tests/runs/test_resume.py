@@ -28,7 +28,8 @@ from holo_lite.runs.folder import RunFolder
 from holo_lite.sampling import sampler
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.system.whole_files import Draft
-from holo_lite.views.run import display, show
+from holo_lite.views.display import display
+from holo_lite.views.run import show
 
 ROOT = Path(__file__).parents[2]
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
@@ -99,7 +100,7 @@ def test_cut_off_after_any_step_it_goes_on_with_the_next(toy, whole, tmp_path, a
     assert steps(events) == [*range(after + 1, 5)]
     phases = [event for event in events if isinstance(event, PhaseStarted)]
     left = [PhaseStarted("text", 0), PhaseStarted("denoise", 4, after)] if after < 4 else []
-    assert phases == [*left, PhaseStarted("decode", 5)]
+    assert phases == [*left, PhaseStarted("load", 0, subject="the decoder"), PhaseStarted("decode", 5)]
     assert films(out) == whole[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
@@ -456,13 +457,12 @@ def test_what_a_person_sees_of_a_run_that_goes_on(tmp_path):
     ]
 
 
-def test_the_pace_of_a_run_that_goes_on_counts_its_own_steps(toy, tmp_path, monkeypatch):
+def test_the_pace_of_a_run_that_goes_on_counts_its_own_steps(toy, tmp_path):
     now = [0.0]
-    monkeypatch.setattr("holo_lite.views.run.time.monotonic", lambda: now[0])
     cut_off(begin(toy, tmp_path / "a.mp4"), 2)
     file = io.StringIO()
-    with display(Console(file=file, width=200)) as view:
+    with display(Console(file=file, width=200, get_time=lambda: now[0])) as view:
         for event in begin(toy, tmp_path / "a.mp4"):
             now[0] += 20.0 if isinstance(event, StepDone) else 0.0
             show(event, view)
-    assert "denoising 3/4 low-noise, 20.0 s each, 0:20 left" in file.getvalue()
+    assert "denoising 3/4 low-noise, 20.0 s each, 0:20 left; whole run " in file.getvalue()

@@ -49,7 +49,8 @@ from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
-from holo_lite.views.run import display, show
+from holo_lite.views.display import display
+from holo_lite.views.run import show
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 LAYERS = len(MODELS["high_noise"].blocks)

@@ -172,7 +172,7 @@ def test_nothing_made_with_changed_weights_is_kept(
         seen.extend(pipeline.generate(BOARD, out, SMALL, run=run.path))
     assert str(caught.value).startswith(told(path))
     phases = [event.phase for event in seen if isinstance(event, PhaseStarted)]
-    order = ["text", "denoise", "decode"]
+    order = ["text", "denoise", "load", "decode"]
     assert order.index(phases[-1]) <= order.index(phase)
     assert not any(isinstance(event, FrameDone) for event in seen)
     done = [event.done for event in seen if isinstance(event, StepDone)]
