@@ -73,7 +73,7 @@ def rows(view):
     """The live rows as a terminal has them."""
     console = Console(file=io.StringIO(), width=view._console.width, get_time=view._console.get_time)
     console.print(view.rows())
-    return console.file.getvalue().splitlines()
+    return written(console).splitlines()
 
 
 def screen(written):
