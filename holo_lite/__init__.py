@@ -1,9 +1,9 @@
 """holo-lite: HoloCine multi-shot video, shot by shot, on the card you have.
 
-    from holo_lite import Options, Pipeline, finish, load_storyboard
+    from holo_lite import Options, Pipeline, finish
 
     pipeline = Pipeline.load("models/holocine-nf4")
-    run = pipeline.generate(load_storyboard("storyboard.toml"), "video.mp4", Options(seed=7))
+    run = pipeline.generate("storyboard.toml", "video.mp4", Options(seed=7))
     print(finish(run).video)
 
 Every public name is here, and docs/python.md explains all of them. Names are looked up when they are first used, so
