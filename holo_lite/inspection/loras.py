@@ -44,7 +44,7 @@ def lora(path: Path) -> Iterator[str]:
     if other := OTHER_MODELS.search(file.stem.lower()):
         yield fact("note", f"its name says {other[0]}, so it was trained for another model")
     yield fact("fits", _fits(adapter))
-    noise = expert or "high"
+    noise = expert or "EXPERT"  # never a guess: in the other expert it would spoil a run without an error
     yield do("add it as a model runs", "generate", "STORYBOARD", "--model", "FOLDER", "--lora", f"{noise}={file}:1")
 
 

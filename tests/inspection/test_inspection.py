@@ -146,6 +146,11 @@ def test_ranks_that_differ_are_counted(tmp_path):
     assert facts(path)["rank"] == "4 (3 times), 16 (1 times)"
 
 
+def test_an_expert_that_nothing_names_is_not_guessed(tmp_path):
+    save_file(kohya(1, 64), path := tmp_path / "rain.safetensors")
+    assert list(inspect(path))[-1].endswith(f"--lora EXPERT={path}:1")
+
+
 def test_a_lora_in_a_form_not_known_here_is_an_error(tmp_path):
     save_file({"blocks.0.ffn.0.hada_w1_a": torch.zeros(2, 2)}, path := tmp_path / "loha.safetensors")
     assert what_is(path) == "LoRA"
