@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,10 +28,20 @@ class Option(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """What help shows of it."""
+        with self._own_names():
+            return super().get_help_record(ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """How errors name it."""
+        with self._own_names():
+            return super().get_error_hint(ctx)
+
+    @contextmanager
+    def _own_names(self) -> Iterator[None]:
         every = self.opts
         self.opts = [name for name in every if name not in self.also]
         try:
-            return super().get_help_record(ctx)
+            yield
         finally:
             self.opts = every
 

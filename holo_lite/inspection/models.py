@@ -63,6 +63,8 @@ def several_models(path: Path, attention: Attention | None = None) -> Iterator[s
 
 def converted_model(path: Path) -> Iterator[str]:
     """A converted model's folder, or its manifest. Raises `CheckpointError`."""
+    from holo_lite.opening.checks import find_model
+
     folder = path if path.is_dir() else path.parent
     if path.name != FILE_NAME and not path.is_dir():
         raise OutputError(
@@ -76,7 +78,9 @@ def converted_model(path: Path) -> Iterator[str]:
         yield from as_written(read_bytes(folder / FILE_NAME))
         return
     if manifest.origin.runs_from <= MANIFEST.current.version:
-        _check_whole(folder, manifest)
+        for component in manifest.components.values():
+            check_shards(folder, component)
+        find_model(folder)  # as every command does: what one takes, no other refuses
     yield f"converted model {folder}: {_facts(manifest)}"
     yield from _components(manifest)
     for role, adapters in manifest.loras.items():
@@ -144,15 +148,3 @@ def _sources(sources: Sequence[SourceFile]) -> Iterator[str]:
     if before:
         size = bytes_text(sum(source.nbytes for source in before))
         yield f"a converted model: {some(len(before), 'file')} such as {before[0].file}, {size}"
-
-
-def _check_whole(folder: Path, manifest: Manifest) -> None:
-    """Raise `CheckpointError` for what a converted model lacks: parts, files, or the encoder's own tokenizer."""
-    from holo_lite.text.vocabulary import check_tokenizer
-
-    opened = open_folder(folder)
-    for component in manifest.components.values():
-        check_shards(folder, component)
-    vocabulary = manifest.components["text_encoder"].config.get("vocabulary")
-    if type(vocabulary) is int:
-        check_tokenizer(opened.tokenizer, vocabulary)

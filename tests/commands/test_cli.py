@@ -128,15 +128,17 @@ def test_it_says_what_it_does_in_plain_lines(tmp_path):
     lines = err.splitlines()
     assert all(line.isprintable() for line in lines)
     assert lines[0] == TINY_NOTICE
-    assert lines[1:3] == [
+    assert lines[1:4] == [
         "2 shots, 16×16, 9 frames, 2 steps, seed 0",
         "note: rounded length 10 → 9, cut 6 → 5: cuts and length must be 1, 5, 9, 13, …",
+        "note: short shot: shot 2 has 4 frames, one latent frame: hardly more than a still picture; "
+        "give it 8 frames or more",
     ]
-    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GiB of RAM, model in bf16: all blocks stay", lines[3])
-    assert re.fullmatch(r"plan: at most \S+ MiB of cpu memory, 5 of 5 blocks resident, both .*", lines[4])
-    assert lines[5:7] == ["reading the prompt", "denoising"]
-    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), took \d+:\d\d", lines[7])
-    assert lines[8:10] == ["loading the decoder", "decoding and writing"]
+    assert re.fullmatch(r"profile cpu: no CUDA card here, \S+ GiB of RAM, model in bf16: all blocks stay", lines[4])
+    assert re.fullmatch(r"plan: at most \S+ MiB of cpu memory, 5 of 5 blocks resident, both .*", lines[5])
+    assert lines[6:8] == ["reading the prompt", "denoising"]
+    assert re.fullmatch(r"denoising 2/2 low-noise, \S+ (s each|a second), took \d+:\d\d", lines[8])
+    assert lines[9:11] == ["loading the decoder", "decoding and writing"]
     assert re.fullmatch(r"decoding and writing 9/9 frames, \S+ (s each|a second), took \d+:\d\d", lines[-6])
     assert lines[-5:-3] == ["video          video.mp4", "contact sheet  video.png"]
     assert re.fullmatch(r"took           \d+:\d\d( \(.*\))?", lines[-3])
@@ -246,7 +248,7 @@ def test_inspect_needs_no_torch_for_what_holds_no_weights_to_judge():
     )
     assert done.stdout.endswith("\nFalse\n")
     records, tiny = ROOT / "tests" / "records" / "v1", ROOT / "holo_lite" / "tiny" / "weights"
-    paths = [ROOT / "profiles" / "12gb.toml", records / "run-nf4.json", records / "journal.jsonl", tiny]
+    paths = [ROOT / "profiles" / "12gb.toml", records / "run-nf4.json", records / "journal.jsonl"]
     paths += [tiny / "high_noise" / "block-00.safetensors", tiny / "tokenizer.json", tiny / "quality.json"]
     script = (
         "import sys\nfrom pathlib import Path\nfrom holo_lite.inspection.describe import inspect\n"
@@ -387,7 +389,7 @@ COMMANDS = {
     ("generate", "a road", "--stpes", "5"): "No such option '--stpes'. (Did you mean one of: ",
     ("generate",): "Missing argument 'STORYBOARD'. See 'holo-lite generate --help'.",
     ("generate", "a", "road"): "Got unexpected extra argument (road)",
-    ("genrate", "a road"): "No such command 'genrate'",
+    ("genrate", "a road"): "there is no command 'genrate'; did you mean 'generate'?",
     ("demo", "--out", "file"): "cannot be written",
     ("inspect", "a" * 400): "File name too long",
 }
