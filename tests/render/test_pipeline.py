@@ -79,7 +79,9 @@ def test_events_come_in_the_order_of_the_work(toy, tmp_path):
 
 def test_notes_and_settings_are_told_first(toy, tmp_path):
     first = next(toy.generate(BOARD, tmp_path / "a.mp4", changed(frames=10, cuts=(6,))))
-    assert first.notes == ("rounded length 10 → 9, cut 6 → 5: cuts and length must be 1, 5, 9, 13, …",)
+    rounded, found = first.notes
+    assert rounded == "rounded length 10 → 9, cut 6 → 5: cuts and length must be 1, 5, 9, 13, …"
+    assert found.startswith("short shot: shot 2 has 4 frames, one latent frame")
     assert (first.settings.frames, first.settings.cuts) == (9, (5,))
 
 
