@@ -142,7 +142,8 @@ def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tm
     assert "is there" in said[0]
     assert any(line.startswith(f"licence of {HOLOCINE.name}: CC BY-NC-SA 4.0") for line in said)
     assert any(line.startswith("checking models_t5") for line in said)
-    assert said[-2] == "model          model"
+    assert said[-3] == "model          model"
+    assert re.fullmatch(r"size           \S+ MB", said[-2])
     assert re.fullmatch(r"took           \d+:\d\d", said[-1])
     assert all(line.isprintable() for line in said)
 

@@ -139,7 +139,7 @@ def test_a_plan_says_how_long_it_is_guided_and_takes_less_time(run):
     assert "guidance in the first" not in whole.out
     low = [next(line for line in each.out.splitlines() if line.startswith("low-noise")) for each in (whole, part)]
     assert [line.split()[1] for line in low] == ["29", "29"]
-    seconds = [sum(int(n) * 60**i for i, n in enumerate(reversed(line.split()[-1].split(":")))) for line in low]
+    seconds = [sum(int(n) * 60**i for i, n in enumerate(reversed(line.split()[4].split(":")))) for line in low]
     assert seconds[1] == pytest.approx(seconds[0] * (4 + 25 / 2) / 29, abs=1), "4 guided steps, and 25 halves"
     peaks = [line.split()[2:4] for line in low]
     assert peaks[0] == peaks[1], "memory is that of the guided steps"
