@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from file_experts import FileExperts
 from safetensors.torch import load_file
 
 from holo_lite.config import PUBLISHED_NEGATIVE
@@ -31,6 +30,9 @@ from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.text.windows import PromptTokenizer, TokenizedPrompt, token_windows
+
+sys.path.append(str(Path(__file__).parent / "support"))  # as a script it has only its own folder
+from file_experts import FileExperts
 
 FORWARD, RUN, EXACT = 1e-5, 1e-4, 0.0
 FP32, CPU = torch.float32, torch.device("cpu")

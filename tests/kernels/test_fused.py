@@ -180,7 +180,7 @@ def test_what_does_not_work_is_said_on_one_line(monkeypatch, make):
     with pytest.raises(SettingsError) as raised:
         pick_ops("on", CPU)
     said = str(raised.value)
-    assert "no compiler found" in said or "it is 1 off" in said
+    assert "no compiler found" in said or "they are 1 off" in said
     assert said.startswith("fuse 'on': torch.compile ")
     assert said.endswith("; give --fuse off")
     assert "\n" not in said
