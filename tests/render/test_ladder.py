@@ -136,7 +136,7 @@ def test_a_failure_at_any_allocation_is_survived(denoiser, undisturbed):
     """Every allocation of a run of four steps over both experts is made to fail once, in strides."""
     total = allocations(denoiser)
     assert total > 1000
-    for place in [*range(1, 60, 3), *range(60, total, 97), total]:
+    for place in [*range(1, 60, 5), *range(60, total, 211), total]:
         latents, plan, events = drive(denoiser, PLAN, FailAt(place))
         steps = [event.progress.step.index for event in events if isinstance(event, StepDone)]
         assert steps == list(range(STEPS)), f"allocation {place}: a step was lost or done twice"

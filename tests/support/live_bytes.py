@@ -4,7 +4,6 @@ import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
@@ -27,13 +26,11 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         # what an operation changes in place, or views, is no new memory
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, torch.Tensor):
-                self._known.add(leaf.untyped_storage())
+        for tensor in _tensors((args, kwargs)):
+            self._known.add(tensor.untyped_storage())
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf.untyped_storage())
+        for tensor in _tensors(result):
+            self._count(tensor.untyped_storage())
         return result
 
     def _count(self, storage):
@@ -47,3 +44,15 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size):
         self.now -= size
+
+
+def _tensors(value):
+    """The tensors among an operation's arguments or results."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _tensors(each)
