@@ -26,6 +26,16 @@ SUFFIXES = (".toml", ".json", ".txt")
 LIKE_A_FILE = re.compile(r"[/\\]|\.[A-Za-z0-9]{1,8}$|^[.~]|\0")  # as a file's name: a folder, a suffix, hidden
 LIKE_TOML = re.compile(r"^[ \t]*(\[\[shots?\]\]|(title|prompt|global|frames|cuts|seed|fps)[ \t]*=)", re.MULTILINE)
 AnyStoryboard = Storyboard | str | Path  # a text is a prompt, or the path of a file
+_ELSEWHERE = {  # what other programs call our keys
+    "guidance_scale": "cfg",
+    "guidance": "cfg",
+    "num_inference_steps": "steps",
+    "num_frames": "frames",
+    "length": "frames",
+    "negative_prompt": "negative",
+    "size": "width and height",
+    "resolution": "width and height",
+}
 _SHOT_KEYS = ("caption", "frames", "seconds")
 _TOP_KEYS = (
     *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
@@ -236,7 +246,9 @@ class _Table:
     def refuse_unknown(self, known: Iterable[str]) -> None:
         for key in self.values:
             if key not in known:
-                hint = nearest(key, known) or f"; the keys are {', '.join(known)}"
+                ours = _ELSEWHERE.get(key.lower())
+                hint = f"; here it is {ours}" if ours else nearest(key, known)
+                hint = hint or f"; the keys are {', '.join(known)}"
                 raise StoryboardError(f"unknown key {key!r}{self.owner}{hint}")
 
     def text(self, key: str) -> str | None:

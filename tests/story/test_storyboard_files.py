@@ -172,6 +172,8 @@ TOML_FAULTS = {
     "glbal='G'\n" + SHOT: "unknown key 'glbal'; did you mean 'global'?",
     "global='G'\nzzzz=1\n" + SHOT: "the keys are title, prompt",
     "global='G'\n'two\\nlines'=1\n\"a\\nb\"=2\n" + SHOT: "unknown key",
+    "guidance_scale=5\nglobal='G'\n" + SHOT: "unknown key 'guidance_scale'; here it is cfg",
+    "size='832x480'\nglobal='G'\n" + SHOT: "unknown key 'size'; here it is width and height",
     "global='G'\n" + SHOT + "second=1": "unknown key 'second' of shot 1; did you mean 'seconds'?",
     "global='G'\n" + SHOT * 2 + "cuts=[49]": "'cuts' is inside shot 2; move it above the first shot",
     "global='G'\n" + SHOT + "[[shot]]\nframes=9": "shot 2 has no caption",
