@@ -22,7 +22,7 @@ sys.path[:0] = [str(folder) for folder in sorted(TESTS.iterdir()) if any(folder.
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from subsets import FAST, QUICK  # noqa: E402
+from subsets import FAST, NOT_QUICK, QUICK  # noqa: E402
 
 import cli  # noqa: E402
 from holo_lite.commands.defaults import CONFIG_VARIABLE  # noqa: E402
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items):
         name = item.path.relative_to(TESTS).as_posix()
         if name in FAST:
             item.add_marker("fast")
-        if name in QUICK and not WITH_TORCH & {*item.fixturenames}:
+        if name in QUICK and item.name not in NOT_QUICK and not WITH_TORCH & {*item.fixturenames}:
             item.add_marker("quick")
 
 

@@ -20,6 +20,9 @@ QUICK = (
     "text/test_windows.py",
 )
 
+# Of those files, tests that import torch all the same.
+NOT_QUICK = ("test_the_facade_gives_every_name_it_promises",)
+
 # With torch, and a few seconds a file: with the quick ones, a minute and a half on two cores.
 FAST = (
     *QUICK,
