@@ -19,6 +19,7 @@ import click
 from holo_lite.errors import SettingsError, nearest
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_toml
+from holo_lite.system.cache_folder import expanded
 
 CONFIG_VARIABLE = "HOLO_LITE_CONFIG"
 MODEL_VARIABLE = "HOLO_LITE_MODEL"
@@ -31,7 +32,7 @@ def config_file() -> Path:
     from platformdirs import user_config_path
 
     chosen = os.environ.get(CONFIG_VARIABLE)
-    return Path(chosen).expanduser() if chosen else user_config_path("holo-lite") / "config.toml"
+    return expanded(chosen) if chosen else user_config_path("holo-lite") / "config.toml"
 
 
 def read_defaults(commands: Mapping[str, click.Command]) -> Defaults:
@@ -101,7 +102,7 @@ def _value(path: Path, command: click.Command, option: click.Option, value: obje
         )
         raise SettingsError(f"{path}: {option.opts[0]}: give {wanted}")
     if isinstance(option.type, click.Path):
-        value = str(path.parent / Path(str(value)).expanduser())
+        value = str(path.parent / expanded(str(value)))
     try:
         option.type_cast_value(click.Context(command), value)
     except click.BadParameter as error:

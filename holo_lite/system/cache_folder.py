@@ -13,9 +13,12 @@ CACHE_VARIABLE = "HOLO_LITE_CACHE"
 def cache_folder() -> Path:
     """Return the folder of caches: ``$HOLO_LITE_CACHE``, or the system's place. It need not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    if not chosen:
-        return user_cache_path("holo-lite")
+    return expanded(chosen) if chosen else user_cache_path("holo-lite")
+
+
+def expanded(path: str) -> Path:
+    """A path with ``~`` replaced by the home folder; as it is if this computer does not know the user."""
     try:
-        return Path(chosen).expanduser()
-    except RuntimeError:  # the home of somebody whom this computer does not know
-        return Path(chosen)
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -262,6 +262,14 @@ def test_a_wrong_default_names_the_file_and_what_is_wrong(run, config, tmp_path,
         assert line.startswith(f"error: {tmp_path / 'defaults' / 'config.toml'}: {said}")
 
 
+def test_the_home_of_an_unknown_user_is_a_name_like_any_other(run, config, monkeypatch):
+    config('model = "~nobody-at-all/models"\n')
+    (line,) = run("generate", "a road").err.splitlines()
+    assert "~nobody-at-all/models: no such folder" in line
+    monkeypatch.setenv("HOLO_LITE_CONFIG", "~nobody-at-all/config.toml")
+    assert run("check", "a road").code == 0
+
+
 def test_a_wrong_default_leaves_help_readable(run, config):
     config("x = 1")
     assert run("help").code == 0
