@@ -1,1 +1,1 @@
-"""Events as JSON: one record an event, with a version, for whoever is not in this process."""
+"""Events as JSON: one record an event, with a version, for other programs."""

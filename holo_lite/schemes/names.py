@@ -1,4 +1,4 @@
-"""The names of all schemes, for whoever checks one before PyTorch is needed."""
+"""The names of all schemes, for checking one before PyTorch is needed."""
 
 from __future__ import annotations
 
