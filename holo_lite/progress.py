@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Phase = Literal[
-    "text", "denoise", "load", "decode", "check", "fetch", "copy", "names", "convert", "hash", "compare"
+    "encode", "text", "denoise", "load", "decode", "check", "fetch", "copy", "names", "convert", "hash", "compare"
 ]
 Unit = Literal["", "bytes", "steps", "frames"]
 
 UNITS: Mapping[Phase, Unit] = {
+    "encode": "frames",  # a run's: pictures and videos that are given become latents
     "text": "",  # a run's: prompts are encoded
     "denoise": "steps",
     "load": "",  # a network is read, and the library that holds its layers

@@ -15,11 +15,13 @@ from typing import Any, Literal
 from holo_lite.config import ATTENTIONS, Attention, Defaults, Expert
 from holo_lite.errors import SettingsError, StoryboardError, nearest
 from holo_lite.reading import values
+from holo_lite.sampling.frozen_shots import NOTHING_FROZEN, Frozen
 from holo_lite.sampling.schedule import MOST_STEPS, Schedule
+from holo_lite.story.memory import behind, without
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
-from holo_lite.story.timeline import resolve_timeline
-from holo_lite.system.records import FIRST, Codec, Origin
+from holo_lite.story.timeline import Timeline, resolve_timeline
+from holo_lite.system.records import Codec, Origin
 
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 BOUNDS = {
@@ -28,18 +30,20 @@ BOUNDS = {
     "cfg": (1, 100),
     "seed": (0, 2**64 - 1),
     "cache": (0, 1),
+    "kappa": (0, 1),
 }
 RANDOM_SEED = -1  # what it means in other programs
 SEEDS_APART = 2**32  # from here on noise is that of a smaller seed
 _READERS: Mapping[str, Callable[[str, object], object]] = {
     **dict.fromkeys(("frames", "height", "width", "steps", "seed"), values.whole),
-    **dict.fromkeys(("fps", "cfg", "cfg_until"), values.real),
+    **dict.fromkeys(("fps", "cfg", "cfg_until", "kappa"), values.real),
     **dict.fromkeys(("negative", "attention"), values.text),
     "cuts": values.wholes,
     "cache": values.pair,
 }
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
+FROZEN_FRAMES = Origin(version=2, runs_from=2)  # a reader that knows no frozen frames would make another video
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Options:
     how many denoising steps there are, `cfg` is the guidance scale (1: no negative branch), `seed` the noise's,
     `negative` what should not be seen. `attention` must be that of the model. `cache` are the step cache's
     thresholds, of the high-noise and the low-noise expert, from 0 (off) to 1; `cfg_until` is the part of the
-    steps, from the first on, that is guided. Raises `SettingsError` for a value of another type.
+    steps, from the first on, that is guided. `kappa` is how noisy the model sees frozen frames, from 0 to 1 (as
+    noisy as the others). Raises `SettingsError` for a value of another type.
     """
 
     frames: int | None = None
@@ -66,6 +71,7 @@ class Options:
     attention: Attention | None = None
     cache: tuple[float, float] | None = None
     cfg_until: float | None = None
+    kappa: float | None = None
 
     def __post_init__(self) -> None:
         for name, read in _READERS.items():
@@ -116,7 +122,8 @@ class RunSettings:
     cache: tuple[float, float] = OFF  # the step cache's thresholds, of the high-noise and the low-noise expert
     cfg_until: float = 1.0  # the part of the schedule, from its beginning, that is guided
     computing: Mapping[str, str] = field(default_factory=dict)  # kernel, format of products, fused operations
-    origin: Origin = FIRST  # a change of any field is a new version
+    frozen: Frozen = NOTHING_FROZEN  # which latent frames are given, and how many shots are not shown
+    origin: Origin = FROZEN_FRAMES  # a change of any field is a new version
 
     @property
     def layout(self) -> ShotLayout:
@@ -134,16 +141,41 @@ class RunSettings:
         return list(zip((0, *self.cuts), (*self.cuts, self.frames), strict=True))
 
     @property
+    def hidden_frames(self) -> int:
+        """Frames of the memory, at the clip's beginning, which the video does not show."""
+        return self.shot_frames[self.frozen.memory][0]
+
+    @property
+    def shown(self) -> Timeline:
+        """Length and cuts of the video: the clip's without its memory, counted from the video's first frame."""
+        hidden, cuts = self.hidden_frames, self.cuts[self.frozen.memory :]
+        return Timeline(self.frames - hidden, tuple(cut - hidden for cut in cuts), ())
+
+    @property
+    def shown_captions(self) -> list[str]:
+        """One caption a shot of the video."""
+        return self.storyboard.shot_captions()[self.frozen.memory :]
+
+    @property
+    def new_shots(self) -> dict[int, tuple[int, int]]:
+        """First frame and the one after the last of every shot that is not given, by its number in the video."""
+        kept = self.frozen.whole_shots(self.layout)
+        shown = enumerate(self.shown.shot_frames, start=1)
+        return {number: span for number, span in shown if self.frozen.memory + number not in kept}
+
+    @property
     def summary(self) -> str:
         """Size, length, steps and seed, for a person."""
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-        return f"{self.width}×{self.height}, {self.frames} frames, {steps}, seed {self.seed}"
+        return f"{self.width}×{self.height}, {self.shown.num_frames} frames, {steps}, seed {self.seed}"
 
     @property
     def options(self) -> Options:
         """The options that, with the storyboard, make this video again with the same model."""
         names = [option.name for option in dataclasses.fields(Options)]
-        said = Options(**{name: getattr(self, name) for name in names})
+        frames, cuts = without(self.frames, self.cuts, self.frozen.memory)
+        given: dict[str, Any] = {"frames": frames, "cuts": cuts, "kappa": self.frozen.kappa}
+        said = Options(**{name: given[name] if name in given else getattr(self, name) for name in names})
         if any(shot.frames is not None or shot.seconds is not None for shot in self.storyboard.shots):
             return dataclasses.replace(
                 said, frames=None, cuts=None
@@ -161,12 +193,18 @@ class RunSettings:
 
 
 def resolve(
-    storyboard: Storyboard, options: Options, defaults: Defaults, **machine: Any
+    storyboard: Storyboard,
+    options: Options,
+    defaults: Defaults,
+    *,
+    frozen: Frozen = NOTHING_FROZEN,
+    **machine: Any,
 ) -> tuple[RunSettings, tuple[str, ...]]:
     """Decide everything about a run: options go before the storyboard, that before the model's defaults.
 
-    `machine` gives attention, dtype, device, model and made_with as resolved by the caller. Returns the
-    settings and the notes the person must see. Raises `StoryboardError` or `SettingsError`.
+    `frozen` is what is given of the clip; `machine` gives attention, dtype, device, model and made_with as resolved
+    by the caller. Returns the settings and the notes the person must see. Raises `StoryboardError` or
+    `SettingsError`.
     """
 
     def choose(name: str) -> Any:
@@ -178,10 +216,11 @@ def resolve(
     timeline = resolve_timeline(
         storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
     )
+    clip = behind(timeline, [shot.frames for shot in frozen.shots[: frozen.memory]])
     settings = RunSettings(
-        storyboard=dataclasses.replace(storyboard, source=None),
-        frames=timeline.num_frames,
-        cuts=timeline.cuts,
+        storyboard=storyboard.without_folders(),
+        frames=clip.num_frames,
+        cuts=clip.cuts,
         height=_check_side("height", choose("height")),
         width=_check_side("width", choose("width")),
         fps=fps,
@@ -191,9 +230,14 @@ def resolve(
         negative=_check_text("negative", choose("negative")),
         cache=_check_cache(options.cache or OFF),
         cfg_until=_check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
+        frozen=dataclasses.replace(frozen, kappa=_check_number("kappa", _kappa(options, frozen))),
         **machine,
     )
     return settings, (*timeline.notes, *_seed_notes(settings.seed))
+
+
+def _kappa(options: Options, frozen: Frozen) -> float:
+    return frozen.kappa if options.kappa is None else options.kappa
 
 
 def _seed_notes(seed: int) -> Iterator[str]:
@@ -254,12 +298,18 @@ def _check_settings(settings: RunSettings) -> None:
         _check_number(name, getattr(settings, name))
     _check_cache(settings.cache)
     _check_share("cfg_until", settings.cfg_until)
+    _check_number("kappa", settings.frozen.kappa)
     shots = tuple(Shot(shot.caption) for shot in settings.storyboard.shots)
     board = dataclasses.replace(settings.storyboard, shots=shots, source=None)
-    asked = settings.frames, settings.cuts
+    memory = settings.frozen.memory
+    if memory > len(settings.cuts):
+        raise StoryboardError(f"{memory} shots are not shown, and there are only {len(settings.cuts) + 1}")
+    asked = without(settings.frames, settings.cuts, memory)
     timeline = resolve_timeline(board, default_frames=0, fps=settings.fps, frames=asked[0], cuts=asked[1])
-    if (timeline.num_frames, timeline.cuts) != asked:
-        raise StoryboardError(f"frames and cuts are not of the form 4t+1: {asked[0]}, {asked[1]}")
+    clip = behind(timeline, [shot.frames for shot in settings.frozen.shots[:memory]])
+    if (clip.num_frames, clip.cuts) != (settings.frames, settings.cuts):
+        raise StoryboardError(f"frames and cuts are not of the form 4t+1: {settings.frames}, {settings.cuts}")
+    settings.frozen.check(settings.layout)
 
 
-SETTINGS = Codec(RunSettings, sound=_check_settings)
+SETTINGS = Codec(RunSettings, upgrades={1: dict}, sound=_check_settings)

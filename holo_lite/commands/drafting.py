@@ -15,13 +15,13 @@ from holo_lite.commands.telling import note
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
+    from holo_lite.directing.direction import AnyFilm
     from holo_lite.film.seed_sheet import SeedSheet
     from holo_lite.jobs.batch import BatchEvents
     from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
     from holo_lite.runs.own import Standing
     from holo_lite.settings import Options, RunSettings
-    from holo_lite.story.storyboard import Storyboard
 
 NOT_IN_THE_FULL_RUN = {"--draft": 0, "--seeds": 1, "--seed": 1}  # options, and how many words follow each
 
@@ -32,7 +32,8 @@ class Drafting:
 
     pipeline: Pipeline
     stem: str  # what its files are named by
-    board: Storyboard
+    film: AnyFilm
+    source: Path  # what it is made from, for a person
     options: Options
     full: Job
     out: Path | None  # of the full run; None: not given
@@ -60,7 +61,7 @@ class Drafting:
         jobs = {seed: self._job(small=small, seed=seed) for seed in seeds}
         first = jobs[seeds[0]].settings
         picture = self._sheet(seeds, first)
-        sheet = SeedSheet(seeds, self.full.settings.shot_frames)
+        sheet = SeedSheet(seeds, self.full.settings.new_shots)
         check_place(picture)
         if self._is_done(jobs, picture, seeds_at(picture, seeds, first)):
             return
@@ -109,14 +110,14 @@ class Drafting:
         from holo_lite.jobs.drafts import draft_options
 
         options = draft_options(self.options, self.full.settings, small=small)
-        return self.pipeline.prepare(self.board, replace(options, seed=seed) if seed is not None else options)
+        return self.pipeline.prepare(self.film, replace(options, seed=seed) if seed is not None else options)
 
     def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> BatchEvents:
         """Make one draft after the other, and pass its frames to the sheet."""
         from holo_lite.events import FrameDone
         from holo_lite.jobs.items import BatchItem, items_started
 
-        items = [BatchItem(Path(self.board.source or self.stem), self._beside(f"seed-{seed}")) for seed in jobs]
+        items = [BatchItem(self.source, self._beside(f"seed-{seed}")) for seed in jobs]
         started = items_started(items, [1.0] * len(jobs))  # seeds alone differ
         for begun, (seed, job) in zip(started, jobs.items(), strict=True):
             yield begun

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from holo_lite.settings import RunSettings
 
 
-def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
+def is_done(video: Path, settings: RunSettings, *, overwrite: bool, latents: bool = True) -> bool:
     """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
     from holo_lite.film.video import check_writable
     from holo_lite.runs.own import refuse_another_video, video_at
@@ -25,7 +25,7 @@ def is_done(video: Path, settings: RunSettings, *, overwrite: bool) -> bool:
         note(f"done already   {video}")
         return True
     if not overwrite:
-        refuse_another_video(video, settings)
+        refuse_another_video(video, settings, latents=latents)
     return False
 
 

@@ -112,6 +112,19 @@ overwrite_option = option(
     is_flag=True,
     help="Write over files that this run did not make.",
 )
+latents_option = option(
+    "--no-latents",
+    "latents",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not keep VIDEO.latents.safetensors, from which shots can be made again.",
+)
+kappa_option = option(
+    "--kappa",
+    type=float,
+    help="How noisy the model sees what is kept, from 0 to 1 (as noisy as the rest).  [default: 0.5]",
+)
 keep_option = option(
     "--keep-run", is_flag=True, help="Keep the run's folder, VIDEO.run, when the video is finished."
 )

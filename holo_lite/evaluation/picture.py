@@ -98,7 +98,7 @@ def _title(outcome: Outcome) -> str:
 
 
 def _lines(outcome: Outcome) -> list[tuple[str, str]]:
-    captions, readings = outcome.settings.storyboard.shot_captions(), outcome.verdict.readings
+    captions, readings = outcome.settings.shown_captions, outcome.verdict.readings
     right = [shot.adheres for shot in mark_shots(outcome.scene, readings)]
     drawn = [" and ".join(describe(outcome.scene.characters[i]) for i in act.cast) for act in outcome.scene.acts]
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +31,13 @@ LABEL_WIDTH, HEADER_HEIGHT, BLOCK_GAP = 130, 24, 20
 class SeedSheet:
     """Collects the middle frame of every shot while drafts pass by, and draws the sheet.
 
-    `shots` are (first frame, one past the last) in video frames counted from 0, the same for all drafts.
+    `shots` are (first frame, one past the last) in video frames counted from 0, the same for all drafts, by the
+    numbers of shots, from 1; only these are drawn.
     """
 
-    def __init__(self, seeds: Sequence[int], shots: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, seeds: Sequence[int], shots: Mapping[int, tuple[int, int]]) -> None:
         self._seeds = tuple(seeds)
-        self._shots = {(first + end) // 2: number for number, (first, end) in enumerate(shots)}
+        self._shots = {(first + end) // 2: number for number, (first, end) in shots.items()}
         self._thumbnails: dict[tuple[int, int], Image.Image] = {}
 
     def add(self, seed: int, index: int, frame: torch.Tensor) -> None:
@@ -62,10 +63,10 @@ class SeedSheet:
         for count, seed in enumerate(self._seeds):
             top = MARGIN + count * block
             pen.text((MARGIN, top + HEADER_HEIGHT), f"seed {seed}", BRIGHT, load_font(CAPTION_SIZE))
-            for number in self._shots.values():
-                x = MARGIN + LABEL_WIDTH + number % ACROSS * (thumb[0] + GAP)
-                y = top + number // ACROSS * row
-                pen.text((x, y), f"shot {number + 1}", DIM, load_font(HEADER_SIZE))
+            for place, number in enumerate(self._shots.values()):
+                x = MARGIN + LABEL_WIDTH + place % ACROSS * (thumb[0] + GAP)
+                y = top + place // ACROSS * row
+                pen.text((x, y), f"shot {number}", DIM, load_font(HEADER_SIZE))
                 picture = self._thumbnails.get((seed, number)) or Image.new("RGB", thumb, EMPTY)
                 sheet.paste(picture, (x, y + HEADER_HEIGHT))
         return sheet

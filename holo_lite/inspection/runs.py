@@ -35,7 +35,7 @@ def run(path: Path) -> Iterator[str]:
     except RecordError as error:
         raise damaged(place, error) from error
     folder, settings = place.parent, record.settings
-    video = f"which makes {record.out!r}: {length(settings.frames, settings.fps)}"
+    video = f"which makes {record.out!r}: {length(settings.shown.num_frames, settings.fps)}"
     if place.name == FILE:
         yield f"run folder {folder}, {video}"
         yield fact("progress", _progress(steps_done(folder), settings.steps))
@@ -43,7 +43,7 @@ def run(path: Path) -> Iterator[str]:
     else:
         yield f"record of a run, {video}"
         yield f"  It is apart from its run's folder, where it is called {FILE}: the run cannot be continued here."
-    yield fact("video", f"{settings.width}×{settings.height}, {some(len(settings.cuts) + 1, 'shot')}")
+    yield fact("video", f"{settings.width}×{settings.height}, {some(len(settings.shown_captions), 'shot')}")
     yield fact("computed", f"{settings.dtype} on {settings.device}, model {settings.model}")
     yield fact("begun with", f"{settings.made_with}, profile {record.plan.profile}, seed {settings.seed}")
     yield from _unknown(record)

@@ -104,9 +104,10 @@ def _write(settings: RunSettings, colours: ColourMap, path: Path, clean: Tensor)
 
 def draw_sheet(settings: RunSettings, pictures: Tensor) -> ContactSheet:
     """A contact sheet of latent frames (F, h, w, 3) uint8: each frame of the video shows the one that holds it."""
-    sheet = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
-    for frame in range(settings.frames):
-        sheet.add(frame, pictures[latent_frame_of(frame)])
+    shown, hidden = settings.shown, settings.hidden_frames
+    sheet = ContactSheet(shown.shot_frames, settings.shown_captions, fps=settings.fps)
+    for frame in range(shown.num_frames):
+        sheet.add(frame, pictures[latent_frame_of(hidden + frame)])
     return sheet
 
 

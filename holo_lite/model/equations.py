@@ -91,6 +91,11 @@ def clean_estimate(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
     return latents - sigma * velocity
 
 
+def noised(clean: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """(1 - σ)·x₀ + σ·ε: clean latents at a noise level of the flow (rectified flow, Liu and others 2022)."""
+    return (1 - sigma) * clean + sigma * noise
+
+
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     """v₋ + scale · (v₊ - v₋): classifier-free guidance (Ho and Salimans 2022)."""
     return negative + scale * (positive - negative)

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from holo_lite.config import TEXT_ROWS, Attention, Defaults
 from holo_lite.preflight.rules import CheckFinding, count_words, findings, long_text
-from holo_lite.settings import Options, check_options, resolve
+from holo_lite.sampling.frozen_shots import as_named
+from holo_lite.settings import Options, RunSettings, check_options, resolve
 from holo_lite.story.files import AnyStoryboard, as_storyboard
 from holo_lite.story.prompt import caption_spans, clean
-from holo_lite.story.shots import latent_frames
+from holo_lite.story.shots import FRAMES_PER_LATENT
 from holo_lite.story.storyboard import Storyboard
-from holo_lite.story.timeline import Timeline, resolve_timeline
+from holo_lite.story.timeline import resolve_timeline
 from holo_lite.text.windows import PromptTokenizer, token_windows
 from holo_lite.weights.folder import ModelFolder
 
-NOT_DECIDED = {"attention": "sparse", "dtype": "", "device": "", "model": ""}  # no bearing on a storyboard
+# no bearing on a storyboard
+NOT_DECIDED: Mapping[str, Any] = {"attention": "sparse", "dtype": "", "device": "", "model": ""}
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,22 @@ class ShotLine:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of the prompt: all, the closing one included, and those of the global caption and its tag."""
+    """Tokens of the prompt: all, the closing one included, and those of the global caption and its tag.
+
+    `memory` are those of the shots that are not shown.
+    """
 
     total: int
     shared: int
     shots: tuple[int, ...]
     limit: int = TEXT_ROWS
+    memory: int = 0
 
 
 @dataclass(frozen=True)
 class CheckReport:
     """What `check` shows. `asked` is the length in frames before it was rounded, `words` about how
-    many the prompt has.
+    many the prompt has, `memory` how many shots the model sees that are not shown.
     """
 
     title: str | None
@@ -73,6 +81,7 @@ class CheckReport:
     tokens: Tokens | None
     words: int
     findings: tuple[CheckFinding, ...]
+    memory: int = 0
 
     def to_json(self) -> str:
         """Write the report as JSON on one line."""
@@ -98,22 +107,23 @@ def check_storyboard(
     """
     board = as_storyboard(board)
     check_options(options)
-    settings, _ = resolve(board, options, defaults, **NOT_DECIDED)
+    settings, _ = resolve(board, options, defaults, frozen=as_named(board), **NOT_DECIDED)
     timeline = resolve_timeline(
         board, default_frames=defaults.frames, fps=settings.fps, frames=options.frames, cuts=options.cuts
     )
     tokens = count_tokens(board, tokenizer) if tokenizer else None
     return CheckReport(
         title=board.title,
-        frames=timeline.num_frames,
+        frames=settings.shown.num_frames,
         asked=timeline.asked[0],
         fps=settings.fps,
         height=settings.height,
         width=settings.width,
-        shots=_shots(board, timeline, settings.fps, tokens),
+        shots=_shots(settings, timeline.asked, tokens),
         tokens=tokens,
         words=count_words(board),
-        findings=(*findings(board, timeline), *(() if tokens else long_text(board))),
+        findings=(*findings(board, settings.shown), *(() if tokens else long_text(board))),
+        memory=len(board.memory),
     )
 
 
@@ -125,7 +135,8 @@ def count_tokens(board: Storyboard, tokenizer: PromptTokenizer) -> Tokens:
         return Tokens(len(tokenized.ids), len(tokenized.ids) - 1, ())
     windows = token_windows(tokenized, spans)
     shared, *shots = (end - first for first, end in (windows.global_range, *windows.shot_ranges))
-    return Tokens(len(tokenized.ids), shared, tuple(shots))
+    memory = len(board.memory)
+    return Tokens(len(tokenized.ids), shared, tuple(shots[memory:]), memory=sum(shots[:memory]))
 
 
 def tokenizer_of(folder: ModelFolder | None, file: Path | None) -> PromptTokenizer | None:
@@ -143,9 +154,9 @@ def named_model(path: Path | None, attention: Attention | None = None) -> ModelF
     return find_model(path, attention)
 
 
-def _shots(board: Storyboard, timeline: Timeline, fps: float, tokens: Tokens | None) -> tuple[ShotLine, ...]:
-    captions = board.shot_captions()
-    asked = (None, *(timeline.asked[1:] or [None] * len(timeline.cuts)))
+def _shots(settings: RunSettings, before: tuple[int, ...], tokens: Tokens | None) -> tuple[ShotLine, ...]:
+    captions, timeline, fps = settings.shown_captions, settings.shown, settings.fps
+    asked = (None, *(before[1:] or [None] * len(timeline.cuts)))
     counts = tokens.shots if tokens and tokens.shots else [None] * len(captions)
     return tuple(
         ShotLine(
@@ -153,7 +164,7 @@ def _shots(board: Storyboard, timeline: Timeline, fps: float, tokens: Tokens | N
             first=first,
             end=end,
             asked=begin,
-            latent_frames=latent_frames(end) - (latent_frames(first) if first else 0),
+            latent_frames=-(-(end - first) // FRAMES_PER_LATENT),
             seconds=(end - first) / fps,
             tokens=count,
             caption=caption,

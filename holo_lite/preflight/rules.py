@@ -68,8 +68,8 @@ def findings(board: Storyboard, timeline: Timeline) -> tuple[CheckFinding, ...]:
 
 def finding_notes(settings: RunSettings) -> Iterator[str]:
     """What the rules find in a run that is decided, as notes for a person; the timeline has one of its length."""
-    for found in findings(settings.storyboard, Timeline(settings.frames, settings.cuts, ())):
-        if found.rule != "long video" and not (found.rule == "long shot" and not settings.cuts):
+    for found in findings(settings.storyboard, settings.shown):
+        if found.rule != "long video" and not (found.rule == "long shot" and not settings.shown.cuts):
             yield f"{found.rule}: {found.message}"
 
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -66,9 +67,10 @@ class FrameDecoder:
     ) -> Generator[Event, None, None]:
         """Decode all frames, from the first on. The phase begins after loading, which takes seconds."""
         frames = self.frames(latents, tile)
-        yield PhaseStarted("decode", settings.frames)
+        shown = islice(frames, settings.hidden_frames, None)  # the memory is decoded, for what follows needs it
+        yield PhaseStarted("decode", settings.shown.num_frames)
         with sink.begin(settings) as add:
-            for index, frame in enumerate(frames):
+            for index, frame in enumerate(shown):
                 pixels = to_uint8(frame)
                 add(index, pixels)
                 yield FrameDone(index, pixels)

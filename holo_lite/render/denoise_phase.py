@@ -28,7 +28,8 @@ from holo_lite.render.device_memory import most_used
 from holo_lite.render.profiling import profiled
 from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.runs.state import Cache, State
-from holo_lite.sampling.sampler import Guidance, Progress, sample
+from holo_lite.sampling.frozen import FrozenLatents
+from holo_lite.sampling.sampler import Given, Guidance, Progress, nothing_given, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
@@ -45,7 +46,7 @@ class Denoiser:
 
     latents: (16, F, h, w) fp32 on the device, after `done` steps; cache: what the step cache had then. save: called
     after every step; keep: called with every smaller plan. clip: who attends to whom, from layout, attention and
-    chunks.
+    chunks; frozen: what is given of the latents.
     """
 
     setup: ExpertSetup
@@ -58,6 +59,7 @@ class Denoiser:
     keep: KeepPlan = lambda _: None
     clip: MakeClip = Clip
     cancel: Cancel = field(default_factory=Cancel)  # asked before every block
+    frozen: FrozenLatents | None = None
 
     def run(self, plan: Plan) -> Generator[Event, None, Plan]:
         """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
@@ -86,6 +88,9 @@ class Denoiser:
             self.cache = StepCache()
         experts.change(self._forwards(plan), residency_of(plan))
         clip = self.clip(self.settings.layout, self.settings.attention, plan.chunks)
+        given: Given = nothing_given
+        if self.frozen is not None:
+            clip, given = replace(clip, frozen=frozenset(self.frozen.frames)), self.frozen.seen
         return sample(
             experts,
             self.latents,
@@ -95,6 +100,7 @@ class Denoiser:
             joint=plan.joint,
             first=self.done,
             cache=self.cache,
+            given=given,
         )
 
     def _take(self, progress: Progress, plan: Plan) -> Plan:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from holo_lite.cancel import Cancel
+from holo_lite.directing.given import NOTHING_GIVEN, Given
 from holo_lite.errors import PromptError
 from holo_lite.model.clip import Clip, MakeClip
 from holo_lite.plan.choose import ProfileChoice
@@ -23,8 +24,9 @@ from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
 class Job:
     """A run that is decided and checked, and has not begun.
 
-    `remembered` is the plan that held when memory ran out on such a clip before; `clip` says who attends to whom;
-    `cancel` is the token by which its run is cancelled.
+    `remembered` is the plan that held when memory ran out on such a clip before; `given` is what is given of the
+    clip (None: what the settings say is frozen is in a saved state); `clip` says who attends to whom; `cancel` is
+    the token by which its run is cancelled.
     """
 
     settings: RunSettings
@@ -33,6 +35,7 @@ class Job:
     negative: Prompt
     plan: Plan
     remembered: RungMemory
+    given: Given | None = NOTHING_GIVEN
     clip: MakeClip = Clip
     cancel: Cancel = field(default_factory=Cancel, compare=False)
 
@@ -43,6 +46,11 @@ class Job:
     def prompts(self) -> list[Prompt]:
         """What the text encoder reads: the negative prompt only with guidance."""
         return [self.prompt, self.negative] if self.settings.cfg != 1 else [self.prompt]
+
+    @property
+    def frozen_frames(self) -> tuple[int, ...]:
+        """Numbers of the latent frames that are given."""
+        return self.settings.frozen.latent_frames(self.settings.layout)
 
     def planned(self, plan: Plan) -> Job:
         """The same job under another plan."""
@@ -57,6 +65,7 @@ def plan_job(
     tokenizer: PromptTokenizer,
     settings: RunSettings,
     notes: tuple[str, ...],
+    given: Given | None = NOTHING_GIVEN,
 ) -> Job:
     """Read the prompts of a run as tokens and fit it into the profile; reads no weight.
 
@@ -68,7 +77,7 @@ def plan_job(
     request = ClipRequest.of(settings)
     remembered = RungMemory.of(cache_folder(), choice.machine.name, sizes, request)
     plan = make_plan(choice.profile, sizes, request, choice.machine)
-    return Job(settings, notes, prompt, negative, plan, remembered).planned(remembered.apply(plan))
+    return Job(settings, notes, prompt, negative, plan, remembered, given).planned(remembered.apply(plan))
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

@@ -20,13 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from holo_lite.cancel import Cancel, FramesLeftBehind
+from holo_lite.directing.direction import AnyFilm, Retake
+from holo_lite.directing.given import NOTHING_GIVEN, Given
+from holo_lite.directing.retake import Again
 from holo_lite.errors import SettingsError
 from holo_lite.events import Event, Events, Finished, LatentsDone, PhaseStarted, Resolved
-from holo_lite.model.clip import Clip
 from holo_lite.opening.given import GivenLoras, adapters_by_expert
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
@@ -34,27 +35,26 @@ from holo_lite.plan.choose import ProfileChoice, pick_profile
 from holo_lite.plan.cost import run_work
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
-from holo_lite.preflight.rules import finding_notes
 from holo_lite.progress import Phase
 from holo_lite.reading import values
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
+from holo_lite.render.given_phase import GivenReader, no_encoder
 from holo_lite.render.job import Job, plan_job
 from holo_lite.render.keeper import FolderKeeper, Keeper, NoKeeper, refuse_another_model
+from holo_lite.render.preparing import Preparer
 from holo_lite.render.retry import KeepPlan
 from holo_lite.render.sinks import FilmSink, FrameSink, sink_of
 from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, circumstances
 from holo_lite.runs.state import State
-from holo_lite.sampling.sampler import Guidance, initial_noise
+from holo_lite.sampling.sampler import Guidance
 from holo_lite.sampling.schedule import Schedule
-from holo_lite.settings import NOTHING_SAID, Options, check_options, resolve
-from holo_lite.story.files import AnyStoryboard, as_storyboard
+from holo_lite.settings import NOTHING_SAID, Options
 from holo_lite.text.windows import PromptTokenizer
 from holo_lite.tiny.model import is_name, tiny_model
-from holo_lite.version import __version__
 from holo_lite.weights.audit import Audit
 from holo_lite.weights.stamps import Stamp
 
@@ -106,31 +106,19 @@ class Pipeline:
         choice = pick_profile(model.options.profile, model.device, model.sizes)
         return dataclasses.replace(self, model=model, choice=choice)
 
-    def prepare(self, storyboard: AnyStoryboard, options: Options = NOTHING_SAID) -> Job:
+    def prepare(self, film: AnyFilm, options: Options = NOTHING_SAID, given: Given | None = None) -> Job:
         """Decide everything about a run and check it: timing, sizes, captions, tokens.
 
-        The storyboard is one, or a prompt, or the path of a file.
-        Raises `StoryboardError`, `PromptError`, or `SettingsError`, also for a clip that cannot fit; reads no
-        weight.
+        `film` is a storyboard, a prompt or the path of a file; or shots of a video that are made again. `given` is
+        what is given of its clip, in place of what it says itself. Raises `StoryboardError`, `PromptError`, or
+        `SettingsError`, also for a clip that cannot fit, and `OutputError` for a video that cannot be used; reads
+        no weight.
         """
-        board = as_storyboard(storyboard)
-        check_options(options)
-        attention = self.model.folder.attention
-        if options.attention not in {None, attention}:
-            raise SettingsError(
-                f"attention '{options.attention}': the experts loaded are for {attention}; "
-                "give attention to Pipeline.load, which finds the others"
-            )
-        made_with = f"holo-lite {__version__}, torch {torch.__version__}"
-        settings, notes = resolve(
-            board, options, self.model.folder.defaults, made_with=made_with, **self.model.traits
-        )
-        notes = (*notes, *finding_notes(settings), *self.model.adapters.notes)
-        return plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes)
+        return Preparer(self.model, self.tokenizer, self.choice).job(film, options, given)
 
     def generate(
         self,
-        storyboard: AnyStoryboard,
+        storyboard: AnyFilm,
         out: str | Path | FrameSink,
         options: Options = NOTHING_SAID,
         *,
@@ -148,6 +136,24 @@ class Pipeline:
         """
         return self.run(self.prepare(storyboard, options), out, run, keep_run=keep_run, cancel=cancel)
 
+    def retake(
+        self,
+        video: str | Path,
+        shots: Again,
+        out: str | Path | FrameSink,
+        options: Options = NOTHING_SAID,
+        *,
+        run: str | Path | None = None,
+        keep_run: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Events:
+        """Make shots of a finished video again, by their numbers from 1; all others stay.
+
+        Each has a new caption, or None for the old one. The video's own options hold where `options` says nothing;
+        the rest is as for `generate`.
+        """
+        return self.generate(Retake(video, shots), out, options, run=run, keep_run=keep_run, cancel=cancel)
+
     def resume(
         self,
         run: str | Path,
@@ -164,7 +170,9 @@ class Pipeline:
         record = folder.begun()
         settings = dataclasses.replace(record.settings, **self.model.traits)
         refuse_another_model(folder, record.settings, settings)
-        job = plan_job(self.model.sizes, self.choice, self.tokenizer, settings, self.model.adapters.notes)
+        given = None if settings.frozen.shots else NOTHING_GIVEN
+        notes = self.model.adapters.notes
+        job = plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes, given)
         video = out or folder.video(record)
         return self.run(job, video, folder.path, keep_run=keep_run, cancel=cancel)
 
@@ -276,6 +284,7 @@ class Pipeline:
         done = before.done if before else 0
         if before and done == steps:
             return before.latents.to(self.model.device), job.plan
+        latents, frozen = yield from self._given_reader.first(job, before)
         contexts, plan = yield from self._reader(job, audit).contexts(job.prompts, job.plan)
         experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
         audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
@@ -285,20 +294,20 @@ class Pipeline:
             audit.settle(experts[state.done - 1])
             yield from keeper.save(state)
 
-        noise = before.latents if before else initial_noise(Clip(job.settings.layout), job.settings.seed)
         denoiser = Denoiser(
             self.model.experts,
             job.settings,
             Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until),
-            noise.to(self.model.device),
+            latents,
             done,
             restored_cache(job.settings, before.cache if before else {}, self.model.device),
             save,
             job.remembered.keep,
             job.clip,
             job.cancel,
+            frozen,
         )
-        del before, noise, contexts  # a step cache is gigabytes, and is on the device from here on
+        del before, latents, contexts  # a step cache is gigabytes, and is on the device from here on
         plan = yield from denoiser.run(plan)
         return denoiser.latents, plan
 
@@ -311,8 +320,14 @@ class Pipeline:
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)
         settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
+        if isinstance(sink, FilmSink):
+            sink.keep_latents(done.latents, settings)
         keeper.finish()
         return sink.finished(settings)
+
+    @property
+    def _given_reader(self) -> GivenReader:
+        return GivenReader(self.model.device, lambda _: no_encoder)
 
     def _reader(self, job: Job, audit: Audit) -> PromptReader:
         encoder = self.model.folder.text_encoder

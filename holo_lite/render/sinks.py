@@ -21,6 +21,7 @@ from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.film.video import VideoWriter, check_writable
 from holo_lite.film.video_thread import encoding_behind
 from holo_lite.reading.values import wrong
+from holo_lite.runs.kept_latents import latents_path, write_latents
 from holo_lite.settings import RunSettings
 from holo_lite.system.whole_files import draft, sweep
 
@@ -46,15 +47,17 @@ class FrameSink(Protocol):
 
 @dataclass(frozen=True)
 class FilmSink:
-    """An mp4 that carries its settings, and a contact sheet next to it."""
+    """An mp4 that carries its settings, and a contact sheet and its latents next to it. latents: None: not kept."""
 
     video: Path
     sheet: Path
+    latents: Path | None = None
 
     @classmethod
-    def at(cls, video: str | Path) -> FilmSink:
-        """A video at this path, and a picture of the same name."""
-        return cls(Path(video), Path(video).with_suffix(".png"))
+    def at(cls, video: str | Path, *, latents: bool = True) -> FilmSink:
+        """A video at this path, and files of the same name; without its latents, if they are not wanted."""
+        video = Path(video)
+        return cls(video, video.with_suffix(".png"), latents_path(video) if latents else None)
 
     def check(self) -> None:
         """Raise `OutputError` where either cannot be written."""
@@ -62,6 +65,10 @@ class FilmSink:
         if self.sheet.is_dir():
             raise OutputError(
                 f"{self.sheet}: is a folder, but the contact sheet would be written there; choose another --out"
+            )
+        if self.latents is not None and self.latents.is_dir():
+            raise OutputError(
+                f"{self.latents}: is a folder, but the latents would be written there; choose another --out"
             )
 
     def __str__(self) -> str:
@@ -72,9 +79,10 @@ class FilmSink:
         """Encode each frame while the next is decoded. Raises `OutputError` when a file cannot be written."""
         for film in (self.video, self.sheet):
             sweep(film)  # what a run that was killed left of them
-        contacts = ContactSheet(settings.shot_frames, settings.storyboard.shot_captions(), fps=settings.fps)
+        shown = settings.shown
+        contacts = ContactSheet(shown.shot_frames, settings.shown_captions, fps=settings.fps)
         size = {"width": settings.width, "height": settings.height}
-        writer = VideoWriter(self.video, **size, fps=settings.fps, cuts=settings.cuts, metadata=settings.to_json())
+        writer = VideoWriter(self.video, **size, fps=settings.fps, cuts=shown.cuts, metadata=settings.to_json())
         with encoding_behind(writer) as video:
 
             def add(index: int, pixels: Tensor) -> None:
@@ -84,8 +92,14 @@ class FilmSink:
             yield add
         contacts.save(self.sheet, settings.to_json())
 
+    def keep_latents(self, latents: Tensor, settings: RunSettings) -> None:
+        """Write the latents (16, F, h, w) of the video, if they are to be kept. Raises `OutputError`."""
+        if self.latents is not None:
+            sweep(self.latents)
+            write_latents(self.latents, latents, settings)
+
     def finished(self, settings: RunSettings) -> Finished:
-        """Both files have their names."""
+        """All files have their names."""
         return Finished(self.video, self.sheet, settings)
 
 

@@ -17,6 +17,7 @@ from holo_lite.errors import OutputError
 from holo_lite.film.marks import read_mark
 from holo_lite.film.video import is_blank, read_metadata
 from holo_lite.reading.trees import parse
+from holo_lite.runs.kept_latents import latents_path, settings_of
 from holo_lite.runs.record import difference
 from holo_lite.settings import RunSettings
 
@@ -69,10 +70,22 @@ def seeds_at(path: Path, seeds: Sequence[int], settings: RunSettings) -> Standin
         return Standing("other", FOREIGN)
 
 
-def refuse_another_video(path: Path, settings: RunSettings) -> None:
-    """Raise `OutputError` where a video, or the sheet beside it, would be written over something else."""
-    for place, found in ((path, video_at(path, settings)), (path.with_suffix(".png"), sheet_at(path, settings))):
-        refuse(place, found)
+def latents_at(path: Path, settings: RunSettings) -> Standing:
+    """What stands in the place of a video's latents."""
+    if not _is_there(path):
+        return FREE
+    try:
+        return _compared(settings_of(path), settings)
+    except OutputError:
+        return Standing("other", FOREIGN)
+
+
+def refuse_another_video(path: Path, settings: RunSettings, *, latents: bool = True) -> None:
+    """Raise `OutputError` where a video, its sheet or its latents would be written over something else."""
+    refuse(path, video_at(path, settings))
+    refuse(path.with_suffix(".png"), sheet_at(path, settings))
+    if latents:
+        refuse(latents_path(path), latents_at(latents_path(path), settings))
 
 
 def sheet_at(video: Path, settings: RunSettings) -> Standing:

@@ -19,7 +19,7 @@ from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import parse_json as parse_json_text, parse_toml as parse_toml_text
 from holo_lite.reading.values import wrong
 from holo_lite.story.prompt import GLOBAL_TAG
-from holo_lite.story.storyboard import Shot, Storyboard, naming
+from holo_lite.story.storyboard import Reference, Shot, Storyboard, naming
 
 LARGEST_STORYBOARD = 2**20  # bytes; the model reads 512 tokens
 SUFFIXES = (".toml", ".json", ".txt")
@@ -36,9 +36,10 @@ _ELSEWHERE = {  # what other programs call our keys
     "size": "width and height",
     "resolution": "width and height",
 }
-_SHOT_KEYS = ("caption", "frames", "seconds")
+_SHOT_KEYS = ("caption", "frames", "seconds", "image", "video")
+_REFERENCE_KEYS = ("caption", "image", "video")
 _TOP_KEYS = (
-    *("title", "prompt", "global", "shot", "shots", "cuts", "frames"),
+    *("title", "prompt", "global", "shot", "shots", "reference", "cuts", "frames"),
     *("height", "width", "fps", "steps", "cfg", "seed", "negative"),
 )
 
@@ -140,8 +141,11 @@ def dump_toml(storyboard: Storyboard) -> str:
     }
     tables = [_dump_table(top)]
     for shot in storyboard.shots:
-        values = {"caption": shot.caption, "frames": shot.frames, "seconds": shot.seconds}
+        values = {key: getattr(shot, key) for key in _SHOT_KEYS}
         tables.append("[[shot]]\n" + _dump_table(values))
+    for reference in storyboard.references:
+        values = {key: getattr(reference, key) for key in _REFERENCE_KEYS}
+        tables.append("[[reference]]\n" + _dump_table(values))
     return "\n".join(tables)
 
 
@@ -205,6 +209,7 @@ def _storyboard(values: object, where: str) -> Storyboard:
         cfg=top.number("cfg"),
         seed=top.whole_number("seed"),
         negative=top.text("negative"),
+        references=_references(top),
         source=where,
     )
 
@@ -227,7 +232,26 @@ def _shot(values: object, number: int) -> Shot:
     caption = table.text("caption")
     if caption is None:
         raise StoryboardError(f"shot {number} has no caption; describe what is seen in it")
-    return Shot(caption, table.whole_number("frames"), table.number("seconds"))
+    with naming(f"shot {number}"):
+        files = table.text("image"), table.text("video")
+        return Shot(caption, table.whole_number("frames"), table.number("seconds"), *files)
+
+
+def _references(top: _Table) -> tuple[Reference, ...]:
+    tables = top.values.get("reference", [])
+    if not isinstance(tables, list):
+        raise StoryboardError(f"'reference' must be a list ([[reference]] in TOML), not {_kind(tables)}")
+    return tuple(_reference(values, number) for number, values in enumerate(tables, start=1))
+
+
+def _reference(values: object, number: int) -> Reference:
+    table = _Table.of(values, f"reference {number}", f" of reference {number}")
+    table.refuse_unknown(_REFERENCE_KEYS)
+    caption = table.text("caption")
+    if caption is None:
+        raise StoryboardError(f"reference {number} has no caption; describe what is seen in it")
+    with naming(f"reference {number}"):
+        return Reference(caption, table.text("image"), table.text("video"))
 
 
 @dataclass(frozen=True)

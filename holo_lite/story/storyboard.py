@@ -12,14 +12,21 @@ long they last is decided in ``timeline``, since the command line has a say in i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from holo_lite.errors import HoloError, PromptError, StoryboardError
 from holo_lite.reading import values
 from holo_lite.story.prompt import CUT_TAG, GLOBAL_TAG, PER_SHOT_TAG, TAG, caption_spans, clean, misspelt_tag
 
+T = TypeVar("T")
+N = TypeVar("N", "Shot", "Reference")
+FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
+COUNTED = re.compile(r"This scene contains \d+ shots?\b")
 Readers = Mapping[str, Callable[[str, object, type[HoloError]], object]]
 _READERS: Readers = {
     **dict.fromkeys(("height", "width", "steps", "seed"), values.whole),
@@ -33,16 +40,57 @@ _READERS: Readers = {
 class Shot:
     """One shot: what is seen in it, and how long it lasts in ``frames`` or in ``seconds``, or neither.
 
+    ``image`` is the path of a picture with which it begins; in its place ``video`` names a video, as ``Reference``
+    does, with whose picture it begins.
+
     Raises:
-        StoryboardError: the caption is not a text.
+        StoryboardError: the caption is not a text, or both a picture and a video are given.
     """
 
     caption: str
     frames: int | None = None
     seconds: float | None = None
+    image: str | None = None
+    video: str | None = None
 
     def __post_init__(self) -> None:
         values.text("caption", self.caption, StoryboardError)
+        _check_files(self.image, self.video, "a shot begins with one picture")
+
+    @property
+    def remembered(self) -> Reference | None:
+        """The shot of memory that holds the picture with which this one begins."""
+        if self.image is None and self.video is None:
+            return None
+        return Reference(self.caption, self.image, self.video)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A shot that the model sees and the video does not show, to show it how somebody looks.
+
+    ``image`` is the path of a picture, or ``video`` that of a video: ``old.mp4#2`` is its second shot,
+    ``old.mp4#m1`` the first of those that it was made from and does not show, ``old.mp4`` alone its beginning.
+    ``caption`` says what is seen.
+
+    Raises:
+        StoryboardError: the caption is not a text, or not exactly one of picture and video is given.
+    """
+
+    caption: str
+    image: str | None = None
+    video: str | None = None
+
+    def __post_init__(self) -> None:
+        values.text("caption", self.caption, StoryboardError)
+        _check_files(self.image, self.video, "a reference is one picture")
+        if self.image is None and self.video is None:
+            raise StoryboardError("a reference has neither a picture nor a video; give image = or video =")
+
+    @property
+    def file(self) -> str:
+        """What is given, a picture or a video with its shot."""
+        return self.image or self.video or ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +100,9 @@ class Storyboard:
     ``global_caption`` is read by all shots. ``cuts`` are the first frames of all shots but the first,
     counted from 0; ``frames`` is the length of the whole video. ``raw`` is a whole prompt in place of
     captions. ``title`` is for people; ``height`` and ``width`` are pixels, ``fps`` frames a second,
-    ``steps``, ``cfg``, ``seed`` and ``negative`` as in ``Options``, which goes before them. ``source``
-    is the file it came from and only serves messages.
+    ``steps``, ``cfg``, ``seed`` and ``negative`` as in ``Options``, which goes before them. ``references`` are
+    shots that the model sees and the video does not show. ``source`` is the file it came from: paths of pictures
+    are relative to its folder, and messages name it.
 
     Raises:
         StoryboardError: a caption is empty or holds a tag, there is no shot or no global caption, or
@@ -73,13 +122,19 @@ class Storyboard:
     cfg: float | None = None
     seed: int | None = None
     negative: str | None = None
+    references: tuple[Reference, ...] = ()
     source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shots", _shots(self.shots))  # callers without a type checker may pass a list
+        # callers without a type checker may pass lists
+        object.__setattr__(self, "shots", _all_of(Shot, 'shots such as Shot("A fox runs.")', self.shots))
+        example = 'references such as Reference("A fox.", image="fox.png")'
+        object.__setattr__(self, "references", _all_of(Reference, example, self.references))
         _read(self, _READERS)
         for text in (self.title, self.negative):
             _check_characters(text or "")
+        for number, reference in enumerate(self.references, start=1):
+            _check_caption(reference.caption, f"reference {number}")
         if self.raw is None:
             _check_captions(self.global_caption, self.shots)
             _split_prompt(self.prompt)  # cleaned as a whole, a caption of broken Unicode can vanish yet
@@ -90,13 +145,20 @@ class Storyboard:
 
     @property
     def prompt(self) -> str:
-        """The string the model reads; with ``raw``, that string as it was given."""
-        if self.raw is not None:
+        """The string the model reads: captions of the memory first; with ``raw`` alone, that as it was given."""
+        memory = self.memory
+        if self.raw is not None and not memory:
             return self.raw
-        scene = _one_line(self.global_caption or "")
+        captions = [*(_one_line(reference.caption) for reference in memory), *self.shot_captions()]
+        scene = _counting(self.scene, len(captions)) if memory else self.scene
         if "This scene contains" not in scene:
-            scene += f" This scene contains {len(self.shots)} shots."
-        return f"{GLOBAL_TAG} {scene} {PER_SHOT_TAG} " + f" {CUT_TAG} ".join(self.shot_captions())
+            scene += f" This scene contains {len(captions)} shots."
+        return f"{GLOBAL_TAG} {scene} {PER_SHOT_TAG} " + f" {CUT_TAG} ".join(captions)
+
+    @property
+    def memory(self) -> tuple[Reference, ...]:
+        """All shots that the model sees before the first: references, then the pictures with which shots begin."""
+        return *self.references, *(shot.remembered for shot in self.shots if shot.remembered is not None)
 
     @property
     def scene(self) -> str:
@@ -115,6 +177,25 @@ class Storyboard:
         scene, captions = _split_prompt(self.raw)
         return captions or [scene]
 
+    def without_folders(self) -> Storyboard:
+        """The same with bare names for its files and no source: where they lie is nobody else's business."""
+        shots = tuple(_bare(shot) for shot in self.shots)
+        return dataclasses.replace(self, shots=shots, references=tuple(map(_bare, self.references)), source=None)
+
+    def with_captions(self, captions: Sequence[str]) -> Storyboard:
+        """The same with other captions of its shots, one each; of a whole prompt the rest stays as it is.
+
+        Raises `StoryboardError` for a caption that no shot can have.
+        """
+        assert len(captions) == self.shot_count, f"{len(captions)} captions for {self.shot_count} shots"
+        if self.raw is None:
+            shots = (dataclasses.replace(s, caption=c) for s, c in zip(self.shots, captions, strict=True))
+            return dataclasses.replace(self, shots=tuple(shots))
+        for number, caption in enumerate(captions, start=1):
+            _check_caption(caption, f"shot {number}")
+        told = f" {CUT_TAG} ".join(_one_line(caption) for caption in captions)
+        return dataclasses.replace(self, raw=f"{GLOBAL_TAG} {self.scene} {PER_SHOT_TAG} {told}")
+
 
 def _read(record: object, readers: Readers) -> None:
     """Give a record's fields the types they must have; None stays. Raises `StoryboardError`."""
@@ -123,12 +204,32 @@ def _read(record: object, readers: Readers) -> None:
             object.__setattr__(record, name, read(name, value, StoryboardError))
 
 
-def _shots(shots: object) -> tuple[Shot, ...]:
-    found = tuple(shots) if isinstance(shots, Iterable) else (shots,)
-    for shot in found:
-        if not isinstance(shot, Shot):
-            raise values.wrong("shots", shot, 'shots such as Shot("A fox runs.")', StoryboardError)
-    return found
+def _all_of(kind: type[T], example: str, found: object) -> tuple[T, ...]:
+    each = tuple(found) if isinstance(found, Iterable) else (found,)
+    for one in each:
+        if not isinstance(one, kind):
+            raise values.wrong(example.split()[0], one, example, StoryboardError)
+    return each
+
+
+def _bare(named: N) -> N:
+    """A shot or reference with the names of its files alone."""
+    image, video = (path and FOLDERS.sub("", path) for path in (named.image, named.video))
+    return dataclasses.replace(named, image=image, video=video)
+
+
+def _check_files(image: object, video: object, rule: str) -> None:
+    """Raise `StoryboardError` for a path that is no text, and where both a picture and a video are named."""
+    for name, path in (("image", image), ("video", video)):
+        if path is not None and not values.text(name, path, StoryboardError).strip():
+            raise StoryboardError(f"{name} is empty; name a file")
+    if image is not None and video is not None:
+        raise StoryboardError(f"both image and video are given, but {rule}; keep one")
+
+
+def _counting(scene: str, shots: int) -> str:
+    """A global caption that counts so many shots, where it counts them."""
+    return COUNTED.sub(f"This scene contains {shots} shots", scene)
 
 
 @contextmanager

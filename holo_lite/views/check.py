@@ -82,7 +82,8 @@ def _budget(report: CheckReport, page: int) -> Iterator[Text]:
     yield Text.assemble("tokens  ", *_pieces(tokens, room), (said, "bold red" if _is_too_long(tokens) else ""))
     if tokens.shots:
         own = f"{sum(tokens.shots)} in the shots' own captions"
-        yield Text(f"        {HALF} {tokens.shared} in the global caption   {FULL} {own}", "dim")
+        unseen = f", {tokens.memory} in those of shots that are not shown" if tokens.memory else ""
+        yield Text(f"        {HALF} {tokens.shared} in the global caption{unseen}   {FULL} {own}", "dim")
 
 
 def _is_too_long(tokens: Tokens | None) -> bool:
@@ -92,7 +93,7 @@ def _is_too_long(tokens: Tokens | None) -> bool:
 def _pieces(tokens: Tokens, room: int) -> Iterator[tuple[str, str]]:
     scale = room / max(tokens.limit, tokens.total)
     edge = place = 0
-    for number, count in enumerate((tokens.shared, *tokens.shots)):
+    for number, count in enumerate((tokens.shared + tokens.memory, *tokens.shots)):
         edge += count
         cells = round(edge * scale) - place
         place += cells
@@ -106,7 +107,8 @@ def _rounded(report: CheckReport) -> Iterator[Text]:
     if report.asked != report.frames:
         said.insert(0, f"length {report.asked} → {report.frames}")
     if said:
-        yield Text(f"rounded {', '.join(said)}: cuts and length must be 1, 5, 9, 13, …")
+        form = "4, 8, 12, … behind shots that are not shown" if report.memory else "1, 5, 9, 13, …"
+        yield Text(f"rounded {', '.join(said)}: cuts and length must be {form}")
 
 
 def _findings(report: CheckReport) -> Iterator[Text]:

@@ -46,10 +46,10 @@ def answer(report: Forecast) -> str:
 
 def made(settings: RunSettings) -> str:
     """What is made: length, size, shots and steps."""
-    shots, guided = len(settings.shot_frames), settings.cfg != 1
+    frames, shots, guided = settings.shown.num_frames, len(settings.shown_captions), settings.cfg != 1
     guidance = "" if settings.cfg_until == 1 else f", guidance in the first {settings.guided_steps}"
     return (
-        f"video: {settings.frames / settings.fps:.1f} s ({settings.frames} frames at {settings.fps:g} fps), "
+        f"video: {frames / settings.fps:.1f} s ({frames} frames at {settings.fps:g} fps), "
         f"{size_text(settings.layout)}, {shots} {'shot' if shots == 1 else 'shots'}, {settings.steps} "
         f"{'step' if settings.steps == 1 else 'steps'}{guidance if guided else ' without guidance'}"
     )

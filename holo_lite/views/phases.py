@@ -10,6 +10,7 @@ TITLES: dict[Phase, str] = {
     "text": "reading the prompt",
     "denoise": "denoising",
     "load": "loading",
+    "encode": "encoding pictures",
     "decode": "decoding and writing",
     "check": "checking",
     "fetch": "fetching",

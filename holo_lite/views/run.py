@@ -111,8 +111,8 @@ def _begin(event: Resolved, view: Display) -> None:
 def _resolved(event: Resolved) -> Iterator[str]:
     """What is made, and how."""
     settings = event.settings
-    size = f"{settings.width}×{settings.height}, {settings.frames} frames"
-    shots = "1 shot" if len(settings.shot_frames) == 1 else f"{len(settings.shot_frames)} shots"
+    size = f"{settings.width}×{settings.height}, {settings.shown.num_frames} frames"
+    shots = "1 shot" if len(settings.shown_captions) == 1 else f"{len(settings.shown_captions)} shots"
     steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
     yield f"{shots}, {size}, {steps}, seed {settings.seed}"
     yield from savings(settings)

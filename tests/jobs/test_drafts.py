@@ -120,7 +120,7 @@ def test_seeds_that_are_none_are_told(text):
 @pytest.mark.parametrize("shots", [1, 3, ACROSS + 2])
 def test_a_seeds_row_shows_the_middle_of_each_of_its_shots(shots):
     spans = [(9 * number, 9 * number + 9) for number in range(shots)]
-    sheet = SeedSheet((5, 900), spans)
+    sheet = SeedSheet((5, 900), dict(enumerate(spans, start=1)))
     assert not sheet.begun
     for seed in (5, 900):
         for index in range(9 * shots):

@@ -1,0 +1,72 @@
+"""Deciding everything about a run before it begins: what is made, from what, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from holo_lite.config import TEXT_ROWS
+from holo_lite.directing.direction import AnyFilm, Directed
+from holo_lite.directing.given import Given
+from holo_lite.directing.pictured import pictured
+from holo_lite.errors import SettingsError
+from holo_lite.opening.model import OpenedModel
+from holo_lite.plan.choose import ProfileChoice
+from holo_lite.preflight.rules import finding_notes
+from holo_lite.render.job import Job, plan_job
+from holo_lite.sampling.frozen_shots import as_named
+from holo_lite.settings import Options, RunSettings, check_options, resolve
+from holo_lite.story.files import as_storyboard
+from holo_lite.story.prompt import clean
+from holo_lite.story.storyboard import Storyboard
+from holo_lite.text.windows import PromptTokenizer
+from holo_lite.version import __version__
+
+
+@dataclass(frozen=True)
+class Preparer:
+    """An opened model, and the profile its runs are planned for."""
+
+    model: OpenedModel
+    tokenizer: PromptTokenizer
+    choice: ProfileChoice
+
+    def job(self, film: AnyFilm, options: Options, given: Given | None = None) -> Job:
+        """A run that is decided and checked; `given` goes before what the film says is given of its clip."""
+        check_options(options)
+        self._check_attention(options)
+        directed = self._directed(film, options)
+        chosen = given or directed.given or self._named(directed)
+        settings, notes = self._resolved(directed, chosen)
+        more = (*directed.notes, *chosen.notes, *notes, *finding_notes(settings), *self.model.adapters.notes)
+        return plan_job(self.model.sizes, self.choice, self.tokenizer, settings, more, chosen)
+
+    def _directed(self, film: AnyFilm, options: Options) -> Directed:
+        if isinstance(film, Storyboard | str) or not hasattr(film, "directed"):
+            return Directed(as_storyboard(film), options)
+        return film.directed(options, self._fits)
+
+    def _named(self, directed: Directed) -> Given:
+        """The pictures that a storyboard names, for a clip of its size."""
+        if not directed.board.memory:
+            return Given()
+        settings, _ = self._resolved(directed, Given(as_named(directed.board)))
+        return pictured(directed.board, (settings.height, settings.width))
+
+    def _resolved(self, directed: Directed, given: Given) -> tuple[RunSettings, tuple[str, ...]]:
+        made_with = f"holo-lite {__version__}, torch {torch.__version__}"
+        traits = {"made_with": made_with, **self.model.traits}
+        return resolve(directed.board, directed.options, self.model.folder.defaults, frozen=given.frozen, **traits)
+
+    def _fits(self, board: Storyboard) -> bool:
+        """Whether the model can read all of a storyboard's prompt."""
+        return len(self.tokenizer.encode(clean(board.prompt)).ids) <= TEXT_ROWS
+
+    def _check_attention(self, options: Options) -> None:
+        attention = self.model.folder.attention
+        if options.attention not in {None, attention}:
+            raise SettingsError(
+                f"attention '{options.attention}': the experts loaded are for {attention}; "
+                "give attention to Pipeline.load, which finds the others"
+            )
