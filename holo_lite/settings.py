@@ -154,7 +154,7 @@ class RunSettings:
     @property
     def shown_captions(self) -> list[str]:
         """One caption a shot of the video."""
-        return self.storyboard.shot_captions()[self.frozen.memory :]
+        return self.storyboard.shot_captions()
 
     @property
     def new_shots(self) -> dict[int, tuple[int, int]]:

@@ -9,7 +9,6 @@ import click
 
 from holo_lite.commands.making import Making, Wishes
 from holo_lite.commands.options import (
-    kappa_option,
     keep_option,
     latents_option,
     model_option,
@@ -32,7 +31,6 @@ directing_options = options(
     model_option,
     out_option,
     run_options,
-    kappa_option,
     click.option(
         "--seeds", metavar="NUMBERS", help="Make drafts to choose from: how many, or a list such as 1,5,9."
     ),

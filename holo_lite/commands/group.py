@@ -14,6 +14,7 @@ from holo_lite.commands.defaults import PREFIX, read_defaults
 from holo_lite.commands.demo import demo
 from holo_lite.commands.doctor import doctor
 from holo_lite.commands.evaluate import evaluate
+from holo_lite.commands.extend import extend
 from holo_lite.commands.fetch import fetch
 from holo_lite.commands.generate import generate
 from holo_lite.commands.help import show_help
@@ -30,7 +31,7 @@ from holo_lite.views.terminal import shown
 # In the order of the work: get a model, look at a storyboard, make it, look at what was made.
 COMMANDS = (
     *(demo, fetch, quantize, doctor, profiles),
-    *(check, plan, generate, retake, batch, resume, inspect, evaluate, config, cache, show_help),
+    *(check, plan, generate, retake, extend, batch, resume, inspect, evaluate, config, cache, show_help),
 )
 
 

@@ -168,6 +168,7 @@ run_options = options(
         also=("--negative-prompt",),
         help="What the video should not show.  [default: the model's published one]",
     ),
+    kappa_option,
     attention_option,
     lora_option,
     profile_option,

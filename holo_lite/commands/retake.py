@@ -62,7 +62,7 @@ def retake(ctx: click.Context, /, video: Path, shots: Sequence[int], captions: S
 
     Without a new caption or --seed, the next seed is used. The video's own options are the defaults.
     """
-    from holo_lite.directing.direction import Retake
+    from holo_lite.directing.retake import Retake
 
     assert len(captions) <= len(shots), "every caption follows a shot of its own"
     again = {int(shot): caption for shot, caption in ctx.meta[AGAIN].items()}

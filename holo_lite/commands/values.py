@@ -61,6 +61,16 @@ def read_cuts(_: click.Context, __: click.Parameter, text: str | None) -> tuple[
         raise SettingsError(f"--cuts '{text}': give frame numbers such as 49,97,145") from None
 
 
+def read_numbers(_: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """Numbers of shots, from 1,4."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--{param.name} '{text}': give numbers of shots such as 1,4") from None
+
+
 def parse_lora_option(text: str) -> tuple[Path, float]:
     """Read ``FILE[:strength]``. A drive's colon, as in ``C:``, begins no strength. Raises `SettingsError`."""
     name, colon, tail = text.rpartition(":")

@@ -99,7 +99,7 @@ class VideoWriter:
         return self
 
     def _open(self) -> None:
-        with _writing(self.path):
+        with writing(self.path):
             self._draft.begin()
             self._container = av.open(
                 str(self._draft.partial), "w", format="mp4", options={"movflags": "faststart"}
@@ -139,13 +139,13 @@ class VideoWriter:
         if self._failed:
             raise OutputError(f"{self.path}: cannot be written since an earlier frame failed; free some space")
         self._failed = True
-        with _writing(self.path):
+        with writing(self.path):
             self._container.mux(self._stream.encode(picture))
         self._failed = False
 
     def _finish(self) -> None:
         self._mux()
-        with _writing(self.path):
+        with writing(self.path):
             self._container.close()
             self._draft.keep()
 
@@ -164,7 +164,7 @@ def check_writable(path: Path) -> None:
     """
     if path.suffix.lower() != ".mp4":
         raise OutputError(f"{path}: a video is written as .mp4; name it {path.stem or 'video'}.mp4")
-    with _writing(path):
+    with writing(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
         make_folder(path.parent)
@@ -191,7 +191,7 @@ def read_metadata(path: Path) -> str:
 
     Raises `OutputError` when the file is missing, is not a video, or holds no such JSON.
     """
-    with _reading(path) as container:
+    with reading(path) as container:
         comment = str(container.metadata.get("comment", ""))
     try:
         if isinstance(parse(comment), dict):
@@ -203,7 +203,7 @@ def read_metadata(path: Path) -> str:
 
 def probe(path: Path) -> VideoInfo:
     """Return a video's measures without decoding it. Raises `OutputError` as `read_metadata` does."""
-    with _reading(path) as container:
+    with reading(path) as container:
         stream = container.streams.video[0] if container.streams.video else None
         if stream is None or stream.codec_context is None:
             raise OutputError(f"{path}: holds no video that can be shown")
@@ -221,8 +221,8 @@ def _tag_bt709(codec: Any) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system or FFmpeg says about a failed write into one line."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system or FFmpeg says about a failed write into one line. Raises `OutputError`."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
@@ -230,7 +230,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def reading(path: Path) -> Iterator[Any]:
+    """Open a video to read it. Raises `OutputError` for what cannot be read, is no video, or is damaged."""
     try:
         open_ordinary(path).close()
         # Tags are somebody's bytes; those that are no UTF-8 shall not be in the way of the others.

@@ -49,6 +49,7 @@ DESCRIBED: Mapping[Kind, Callable[[Path], Iterator[str]]] = {
     "LoRA": loras.lora,
     "LoRA settings": loras.lora_settings,
     "latents": latents.latents,
+    "kept latents": latents.kept_latents,
     "encoded prompt": latents.encoded_prompt,
     "tokenizer": configs.tokenizer,
     "expert sizes": configs.expert_sizes,

@@ -26,6 +26,7 @@ Kind = Literal[
     "LoRA",
     "LoRA settings",
     "latents",
+    "kept latents",
     "encoded prompt",
     "tokenizer",
     "expert sizes",

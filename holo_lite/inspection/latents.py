@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from holo_lite.errors import CheckpointError
-from holo_lite.inspection.lines import do, fact, length
+from holo_lite.errors import CheckpointError, RecordError
+from holo_lite.inspection.lines import do, fact, length, some
 from holo_lite.inspection.tensor_kinds import latents_among
+from holo_lite.runs.folder_names import KEPT_SETTINGS, KEPT_SUFFIX
+from holo_lite.runs.state_facts import LATENTS
+from holo_lite.settings import SETTINGS
 from holo_lite.story.shots import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.plain_header import read_plain_header
@@ -20,6 +23,22 @@ def latents(path: Path) -> Iterator[str]:
     for name in latents_among(shapes):
         yield fact(name, latent_text(shapes[name]))
     yield "  → Pipeline.decode makes a video of latents, from Python; no command does"
+
+
+def kept_latents(path: Path) -> Iterator[str]:
+    """The latents kept next to a video. Raises `CheckpointError`."""
+    shapes, nbytes = _stored(path)
+    try:
+        settings = SETTINGS.read(read_plain_header(path).metadata[KEPT_SETTINGS], to_run=False)
+    except RecordError as error:
+        raise CheckpointError(f"{path}: the settings in it are damaged ({error}); remove it") from error
+    yield f"latents of a video: {bytes_text(nbytes)}, {latent_text(shapes.get(LATENTS, ()))}"
+    yield fact("video", f"{settings.summary}; {some(len(settings.shown_captions), 'shot')}")
+    if settings.frozen.memory:
+        yield fact("not shown", f"{some(settings.frozen.memory, 'shot')} that it was made with")
+    video = path.with_name(f"{path.name.removesuffix(KEPT_SUFFIX)}.mp4")
+    yield "  Next to its video it lets shots be made again, and the story go on, without any loss:"
+    yield do("make shot 1 again", "retake", video, "--shot", "1")
 
 
 def encoded_prompt(path: Path) -> Iterator[str]:

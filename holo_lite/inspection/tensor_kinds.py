@@ -10,7 +10,7 @@ from holo_lite.config import LATENT_CHANNELS
 from holo_lite.errors import CheckpointError
 from holo_lite.inspection.kinds import Kind
 from holo_lite.lora.keys import parse_key
-from holo_lite.runs.folder_names import RECORD, SEAL
+from holo_lite.runs.folder_names import KEPT_SETTINGS, RECORD, SEAL
 from holo_lite.runs.state_facts import CACHES, FACTS, LATENTS, STATE
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL
 from holo_lite.weights.plain_header import FILLER, read_plain_header
@@ -58,7 +58,9 @@ def _is_latent(shape: tuple[int, ...]) -> bool:
 
 
 def _of_a_run(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Kind | None:
-    """A run's own files, and a prompt's in the cache."""
+    """A run's own files, what is kept of a finished one, and a prompt's in the cache."""
+    if SEAL in shapes and LATENTS in shapes and KEPT_SETTINGS in metadata:
+        return "kept latents"
     if FACTS in metadata and LATENTS in shapes:
         return "run state"
     if SEAL in shapes and path.match(CACHES):

@@ -13,21 +13,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import Any, TypedDict, Unpack
 
 from holo_lite.cancel import Cancel, FramesLeftBehind
-from holo_lite.directing.direction import AnyFilm, Retake
+from holo_lite.directing.direction import AnyFilm
+from holo_lite.directing.extension import Extension
 from holo_lite.directing.given import NOTHING_GIVEN, Given
-from holo_lite.directing.retake import Again
+from holo_lite.directing.retake import Again, Retake
 from holo_lite.errors import SettingsError
-from holo_lite.events import Event, Events, Finished, LatentsDone, PhaseStarted, Resolved
+from holo_lite.events import Events, LatentsDone, Resolved
 from holo_lite.opening.given import GivenLoras, adapters_by_expert
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
@@ -37,28 +35,30 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.progress import Phase
 from holo_lite.reading import values
-from holo_lite.render.decode_phase import FrameDecoder
-from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
-from holo_lite.render.given_phase import GivenReader, no_encoder
 from holo_lite.render.job import Job, plan_job
 from holo_lite.render.keeper import FolderKeeper, Keeper, NoKeeper, refuse_another_model
 from holo_lite.render.preparing import Preparer
-from holo_lite.render.retry import KeepPlan
+from holo_lite.render.run_phases import RunPhases
 from holo_lite.render.sinks import FilmSink, FrameSink, sink_of
-from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.record import Record, circumstances
-from holo_lite.runs.state import State
-from holo_lite.sampling.sampler import Guidance
-from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import NOTHING_SAID, Options
+from holo_lite.story.files import AnyStoryboard
 from holo_lite.text.windows import PromptTokenizer
 from holo_lite.tiny.model import is_name, tiny_model
 from holo_lite.weights.audit import Audit
 from holo_lite.weights.stamps import Stamp
 
 logger = logging.getLogger(__name__)
+
+
+class How(TypedDict, total=False):
+    """How a run is kept and cancelled, as `Pipeline.generate` takes it."""
+
+    run: str | Path | None
+    keep_run: bool
+    cancel: Cancel | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,17 +142,32 @@ class Pipeline:
         shots: Again,
         out: str | Path | FrameSink,
         options: Options = NOTHING_SAID,
-        *,
-        run: str | Path | None = None,
-        keep_run: bool = False,
-        cancel: Cancel | None = None,
+        **how: Unpack[How],
     ) -> Events:
         """Make shots of a finished video again, by their numbers from 1; all others stay.
 
         Each has a new caption, or None for the old one. The video's own options hold where `options` says nothing;
         the rest is as for `generate`.
         """
-        return self.generate(Retake(video, shots), out, options, run=run, keep_run=keep_run, cancel=cancel)
+        return self.generate(Retake(video, shots), out, options, **how)
+
+    def extend(
+        self,
+        video: str | Path,
+        storyboard: AnyStoryboard,
+        out: str | Path | FrameSink,
+        options: Options = NOTHING_SAID,
+        *,
+        remember: Sequence[int] | None = None,
+        **how: Unpack[How],
+    ) -> Events:
+        """Continue a finished video: new shots that remember its own, which are not shown again.
+
+        `remember` chooses shots by their numbers, from 1; without it, all are remembered that fit. The video's
+        options hold where neither `options` nor the storyboard says anything; the rest is as for `generate`.
+        """
+        film = Extension(video, storyboard, None if remember is None else tuple(remember))
+        return self.generate(film, out, options, **how)
 
     def resume(
         self,
@@ -201,7 +216,7 @@ class Pipeline:
     def denoise(self, job: Job) -> Events:
         """Make a prepared job's latents: yields events as they happen, and at the end `LatentsDone`."""
         with FramesLeftBehind(), self._session(job.plan) as audit:
-            latents, plan = yield from self._denoised(job, NoKeeper(), audit)
+            latents, plan = yield from self._phases.denoise(job, NoKeeper(), audit)
         yield LatentsDone(latents, job.settings, plan)
 
     def decode(self, latents: LatentsDone, sink: FrameSink, cancel: Cancel | None = None) -> Events:
@@ -209,7 +224,8 @@ class Pipeline:
         sink.check()
         start = time.monotonic()
         with FramesLeftBehind(), self._session(latents.plan) as audit:
-            finished = yield from self._decoded(latents, sink, audit, NoKeeper(), self._decoder(cancel=cancel))
+            decoder = self._phases.decoder(cancel=cancel)
+            finished = yield from self._phases.decode(latents, sink, audit, NoKeeper(), decoder)
         yield dataclasses.replace(finished, seconds=time.monotonic() - start)
 
     def work(self, job: Job) -> dict[Phase, float]:
@@ -227,7 +243,7 @@ class Pipeline:
             plan = jobs[0].plan
             with FramesLeftBehind(), capped(self.model.device, plan.budget), Audit(self.whole) as audit:
                 prompts = [prompt for job in jobs for prompt in job.prompts]
-                yield from self._reader(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
+                yield from self._phases.reader(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
 
     def _kept(self, job: Job, sink: FrameSink, folder: RunFolder, *, keep_run: bool) -> Events:
         """Run a job that is kept in a folder, from where it is there."""
@@ -255,6 +271,10 @@ class Pipeline:
         except SettingsError:  # it cannot be had any more, and that it is another is reported
             return self
 
+    @property
+    def _phases(self) -> RunPhases:
+        return RunPhases(self.model)
+
     @contextmanager
     def _session(self, plan: Plan) -> Iterator[Audit]:
         """What holds while a run computes: its share of the card, repeatable choices, checked weights."""
@@ -269,71 +289,8 @@ class Pipeline:
         yield Resolved(job.settings, job.notes, job.plan, self.choice.why, lines, self.work(job))
         with FramesLeftBehind(), keeper, self._session(job.plan) as audit:
             yield from keeper.begin()
-            latents, plan = yield from self._denoised(job, keeper, audit)
+            latents, plan = yield from self._phases.denoise(job, keeper, audit)
             done = LatentsDone(latents, job.settings, plan)
-            decoder = self._decoder(job.remembered.keep, job.cancel)
-            finished = yield from self._decoded(done, sink, audit, keeper, decoder)
+            decoder = self._phases.decoder(job.remembered.keep, job.cancel)
+            finished = yield from self._phases.decode(done, sink, audit, keeper, decoder)
         yield dataclasses.replace(finished, seconds=time.monotonic() - start)
-
-    def _denoised(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
-        """Do the steps that are left, with a plan that gets smaller where memory runs out.
-
-        A step is saved once the weights it was computed with are known to be whole.
-        """
-        before, steps = keeper.take(), job.settings.steps
-        done = before.done if before else 0
-        if before and done == steps:
-            return before.latents.to(self.model.device), job.plan
-        latents, frozen = yield from self._given_reader.first(job, before)
-        contexts, plan = yield from self._reader(job, audit).contexts(job.prompts, job.plan)
-        experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
-        audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
-        yield PhaseStarted("denoise", steps, done)
-
-        def save(state: State) -> Iterator[Event]:
-            audit.settle(experts[state.done - 1])
-            yield from keeper.save(state)
-
-        denoiser = Denoiser(
-            self.model.experts,
-            job.settings,
-            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until),
-            latents,
-            done,
-            restored_cache(job.settings, before.cache if before else {}, self.model.device),
-            save,
-            job.remembered.keep,
-            job.clip,
-            job.cancel,
-            frozen,
-        )
-        del before, latents, contexts  # a step cache is gigabytes, and is on the device from here on
-        plan = yield from denoiser.run(plan)
-        return denoiser.latents, plan
-
-    def _decoded(
-        self, done: LatentsDone, sink: FrameSink, audit: Audit, keeper: Keeper, decoder: FrameDecoder
-    ) -> Generator[Event, None, Finished]:
-        """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
-        yield PhaseStarted("load", 0, subject="the decoder")
-        settle = partial(audit.settle, self.model.folder.vae)
-        settle()
-        decoder = dataclasses.replace(decoder, settle=settle)
-        settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
-        if isinstance(sink, FilmSink):
-            sink.keep_latents(done.latents, settings)
-        keeper.finish()
-        return sink.finished(settings)
-
-    @property
-    def _given_reader(self) -> GivenReader:
-        return GivenReader(self.model.device, lambda _: no_encoder)
-
-    def _reader(self, job: Job, audit: Audit) -> PromptReader:
-        encoder = self.model.folder.text_encoder
-        return PromptReader(encoder, self.model.dtype, self.model.device, audit, job.remembered.keep, job.cancel)
-
-    def _decoder(self, keep: KeepPlan = lambda _: None, cancel: Cancel | None = None) -> FrameDecoder:
-        """What decodes; `keep` is called with every smaller plan."""
-        vae, dtype = self.model.folder.vae, self.model.decode_dtype
-        return FrameDecoder(vae, dtype, self.model.device, keep, cancel or Cancel())

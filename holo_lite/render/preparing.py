@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 
 from holo_lite.config import TEXT_ROWS
-from holo_lite.directing.direction import AnyFilm, Directed
+from holo_lite.directing.directed import Directed
+from holo_lite.directing.direction import AnyFilm
 from holo_lite.directing.given import Given
 from holo_lite.directing.pictured import pictured
 from holo_lite.errors import SettingsError
 from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.choose import ProfileChoice
+from holo_lite.plan.fit import make_plan
+from holo_lite.plan.phases import ClipRequest
 from holo_lite.preflight.rules import finding_notes
 from holo_lite.render.job import Job, plan_job
 from holo_lite.sampling.frozen_shots import as_named
@@ -59,9 +62,16 @@ class Preparer:
         traits = {"made_with": made_with, **self.model.traits}
         return resolve(directed.board, directed.options, self.model.folder.defaults, frozen=given.frozen, **traits)
 
-    def _fits(self, board: Storyboard) -> bool:
-        """Whether the model can read all of a storyboard's prompt."""
-        return len(self.tokenizer.encode(clean(board.prompt)).ids) <= TEXT_ROWS
+    def _fits(self, board: Storyboard, options: Options) -> bool:
+        """Whether the model can read all of a storyboard's prompt, and the card make it."""
+        if len(self.tokenizer.encode(clean(board.prompt)).ids) > TEXT_ROWS:
+            return False
+        settings, _ = self._resolved(Directed(board, options), Given(as_named(board)))
+        try:
+            make_plan(self.choice.profile, self.model.sizes, ClipRequest.of(settings), self.choice.machine)
+        except SettingsError:
+            return False
+        return True
 
     def _check_attention(self, options: Options) -> None:
         attention = self.model.folder.attention

@@ -13,27 +13,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from holo_lite.config import PATCH
+from holo_lite.config import LATENT_CHANNELS, PATCH
 from holo_lite.errors import CheckpointError, OutputError, RunError
+from holo_lite.runs.folder_names import KEPT_SETTINGS, KEPT_SUFFIX
 from holo_lite.runs.record import difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
+from holo_lite.runs.state_facts import LATENTS
 from holo_lite.settings import RunSettings
 from holo_lite.weights.header import read_header
-
-SUFFIX = ".latents.safetensors"
-LATENTS = "latents"
-SETTINGS = "settings"
-CHANNELS = 16
 
 
 def latents_path(video: Path) -> Path:
     """Where the latents of a video are kept."""
-    return video.with_name(f"{video.stem}{SUFFIX}")
+    return video.with_name(f"{video.stem}{KEPT_SUFFIX}")
 
 
 def write_latents(path: Path, latents: Tensor, settings: RunSettings) -> None:
     """Write latents (16, F, h, w), on any device, whole or not at all. Raises `OutputError`."""
-    write_sealed(path, {LATENTS: latents.float()}, {SETTINGS: settings.to_json()})
+    write_sealed(path, {LATENTS: latents.float()}, {KEPT_SETTINGS: settings.to_json()})
 
 
 def settings_of(path: Path) -> str:
@@ -42,16 +39,16 @@ def settings_of(path: Path) -> str:
         header = read_header(path)
     except (CheckpointError, OSError) as error:
         raise OutputError(f"{path}: is not a file of kept latents, or is damaged") from error
-    if LATENTS not in header.entries or SETTINGS not in header.metadata:
+    if LATENTS not in header.entries or KEPT_SETTINGS not in header.metadata:
         raise OutputError(f"{path}: is not a file of kept latents")
-    return header.metadata[SETTINGS]
+    return header.metadata[KEPT_SETTINGS]
 
 
 def check_latents(path: Path, settings: RunSettings) -> None:
     """Raise `OutputError` for a file that is not the latents of a clip, by its header alone."""
     apart = difference(RunSettings.from_json(settings_of(path)), settings)
     layout, entry = settings.layout, read_header(path).entries[LATENTS]
-    shape = (CHANNELS, layout.latent_frames, PATCH * layout.rows, PATCH * layout.columns)
+    shape = (LATENT_CHANNELS, layout.latent_frames, PATCH * layout.rows, PATCH * layout.columns)
     if apart or (entry.shape, entry.dtype) != (shape, torch.float32):
         why = "; ".join(apart) or "of another size"
         raise OutputError(f"{path}: holds the latents of another clip ({why}); remove it or name its video")

@@ -103,6 +103,7 @@ def _telling(settings: RunSettings) -> dict[str, Any]:
     """The settings that make a different video. Of how it computes, that is only the format of products."""
     found = SETTINGS.table(settings)
     found["computing"] = found["computing"].get("linear", "")
+    found["frozen"] = {**found["frozen"], "before": 0}  # what is in front of a video is not of its run
     return {name: value for name, value in found.items() if name not in FREE}
 
 

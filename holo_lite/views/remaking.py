@@ -12,13 +12,15 @@ from typing import get_args
 
 from holo_lite.config import ATTENTIONS, Expert
 from holo_lite.errors import SettingsError
+from holo_lite.sampling.frozen_shots import KAPPA, FrozenShot
 from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings
-from holo_lite.views.terminal import is_inert, typed
+from holo_lite.story.memory import without
+from holo_lite.views.terminal import is_inert, shown, typed
 
 DEVICES = ("cpu", "cuda")
 SWITCH = ("on", "off")
 LARGEST = 2**64
-FILE = "FILE"  # in place of a name that no quotation marks can hold
+FILE, CAPTION = "FILE", "CAPTION"  # in place of a name or text that no quotation marks can hold
 
 
 def check_words(settings: RunSettings) -> None:
@@ -44,8 +46,7 @@ def check_words(settings: RunSettings) -> None:
     for name, known in {"kernel": kernels, "linear": get_args(LinearMode), "fused": SWITCH}.items():
         if (found := _table("computing", settings.computing).get(name)) is not None:
             _check_one_of(name, found, known)
-    for lora in settings.lora:
-        _check_lora(lora)
+    _check_files(settings)
     for name in ("model", "made_with"):
         _check_text(name, getattr(settings, name))
     _check_text("profile", _table("plan", settings.plan).get("profile") or "")
@@ -56,10 +57,13 @@ def command(settings: RunSettings) -> str:
 
     It leaves nothing to a default; only the model's folder must be filled in, and what `to_fill_in` names.
     """
-    words = ["holo-lite", "generate", "storyboard.toml"]
+    retaken = bool(_kept(settings))
+    words = ["holo-lite", *(_retake(settings) if retaken else ["generate", "storyboard.toml"])]
     words += [] if settings.model.startswith(BUILT_IN) else ["--model", "FOLDER"]
-    words += _timing(settings)
-    words += ["--height", str(settings.height), "--width", str(settings.width), "--fps", _exact(settings.fps)]
+    words += _profile(settings)
+    if not retaken:
+        words += _timing(settings)
+        words += ["--height", str(settings.height), "--width", str(settings.width), "--fps", _exact(settings.fps)]
     words += ["--steps", str(settings.steps), "--cfg", _exact(settings.cfg), "--seed", str(settings.seed)]
     words += ["--attention", settings.attention, "--device", settings.device, "--dtype", settings.dtype]
     for lora in settings.lora:
@@ -69,6 +73,8 @@ def command(settings: RunSettings) -> str:
 
 def to_fill_in(settings: RunSettings) -> Iterator[str]:
     """What a person must put into the command, a line each."""
+    for source in sources(settings):
+        yield f"{source}: what was given; put its folder in front of its name, if it is not here"
     for lora in settings.lora:
         yield f"{lora.file}: the LoRA with fingerprint {lora.fingerprint}; put its folder in front of its name"
     name = settings.plan.get("profile")
@@ -76,14 +82,38 @@ def to_fill_in(settings: RunSettings) -> Iterator[str]:
         yield f"{name}.toml: a profile of whoever made this; give that file, or leave --profile out"
 
 
+def sources(settings: RunSettings) -> list[str]:
+    """The names of the videos and pictures that a video was made from, as a terminal may show them."""
+    return [shown(name) for name in dict.fromkeys(shot.source for shot in settings.frozen.shots)]
+
+
 def _timing(settings: RunSettings) -> Iterator[str]:
     timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
+    frames, cuts = without(settings.frames, settings.cuts, settings.frozen.memory)
     if not timed:
-        yield from ("--frames", str(settings.frames))
+        yield from ("--frames", str(frames))
+    if cuts and not timed:
+        yield from ("--cuts", ",".join(map(str, cuts)))
+
+
+def _profile(settings: RunSettings) -> Iterator[str]:
     if name := settings.plan.get("profile"):
         yield from ("--profile", name if _is_shipped(name) else _file(f"{name}.toml"))
-    if settings.cuts and not timed:
-        yield from ("--cuts", ",".join(map(str, settings.cuts)))
+
+
+def _kept(settings: RunSettings) -> list[FrozenShot]:
+    """Shots that the video shows and that were kept whole, of the video that it was made from."""
+    whole = settings.frozen.whole_shots(settings.layout)
+    return [shot for shot in settings.frozen.shots if shot.shot > settings.frozen.memory and shot.shot in whole]
+
+
+def _retake(settings: RunSettings) -> Iterator[str]:
+    """The words that make shots of a video again, with the captions that they have now."""
+    captions = settings.shown_captions
+    yield from ("retake", _file(_kept(settings)[0].source))
+    for number in settings.new_shots:
+        caption = captions[number - 1]
+        yield from ("--shot", str(number), "--caption", caption if is_inert(caption) else CAPTION)
 
 
 def _savings(settings: RunSettings) -> Iterator[str]:
@@ -93,6 +123,8 @@ def _savings(settings: RunSettings) -> Iterator[str]:
         yield from ("--cache", f"high={_exact(high)},low={_exact(low)}")
     if settings.cfg_until != 1:
         yield from ("--cfg-until", _exact(settings.cfg_until))
+    if settings.frozen.shots and settings.frozen.kappa != KAPPA:
+        yield from ("--kappa", _exact(settings.frozen.kappa))
 
 
 def _lora(lora: AddedLora) -> str:
@@ -126,6 +158,13 @@ def _is_shipped(profile: str) -> bool:
 def _exact(number: float) -> str:
     """All digits that distinguish it from other numbers, without ``.0``."""
     return repr(number).removesuffix(".0")
+
+
+def _check_files(settings: RunSettings) -> None:
+    for lora in settings.lora:
+        _check_lora(lora)
+    for shot in settings.frozen.shots:
+        _check_text("frozen", shot.source)
 
 
 def _check_lora(lora: AddedLora) -> None:

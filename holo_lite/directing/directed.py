@@ -1,0 +1,22 @@
+"""A storyboard with its options and what is given of its clip: what every way of directing comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holo_lite.directing.given import Given
+from holo_lite.settings import Options
+from holo_lite.story.storyboard import Storyboard
+
+Fits = Callable[[Storyboard, Options], bool]  # whether the model can read its prompt, and the card make it
+
+
+@dataclass(frozen=True)
+class Directed:
+    """A storyboard with its options. given: what is given of its clip; None: what the storyboard names."""
+
+    board: Storyboard
+    options: Options
+    given: Given | None = None
+    notes: tuple[str, ...] = ()

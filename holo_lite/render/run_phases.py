@@ -1,0 +1,98 @@
+"""The phases of a run, one network in memory at a time: prompts and what is given, the experts, the decoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from holo_lite.cancel import Cancel
+from holo_lite.events import Event, Finished, LatentsDone, PhaseStarted
+from holo_lite.opening.model import OpenedModel
+from holo_lite.plan.plan import Plan
+from holo_lite.render.decode_phase import FrameDecoder
+from holo_lite.render.denoise_phase import Denoiser, restored_cache
+from holo_lite.render.given_phase import GivenReader, no_encoder
+from holo_lite.render.job import Job
+from holo_lite.render.keeper import Keeper
+from holo_lite.render.retry import KeepPlan
+from holo_lite.render.sinks import FilmSink, FrameSink
+from holo_lite.render.text_phase import PromptReader
+from holo_lite.runs.state import State
+from holo_lite.sampling.sampler import Guidance
+from holo_lite.sampling.schedule import Schedule
+from holo_lite.weights.audit import Audit
+
+
+@dataclass(frozen=True)
+class RunPhases:
+    """What an opened model computes of a run."""
+
+    model: OpenedModel
+
+    def denoise(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
+        """Do the steps that are left, with a plan that gets smaller where memory runs out.
+
+        A step is saved once the weights it was computed with are known to be whole.
+        """
+        before, steps = keeper.take(), job.settings.steps
+        done = before.done if before else 0
+        if before and done == steps:
+            return before.latents.to(self.model.device), job.plan
+        latents, frozen = yield from self._given_reader.first(job, before)
+        contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, job.plan)
+        experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
+        audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
+        yield PhaseStarted("denoise", steps, done)
+
+        def save(state: State) -> Iterator[Event]:
+            audit.settle(experts[state.done - 1])
+            yield from keeper.save(state)
+
+        denoiser = Denoiser(
+            self.model.experts,
+            job.settings,
+            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until),
+            latents,
+            done,
+            restored_cache(job.settings, before.cache if before else {}, self.model.device),
+            save,
+            job.remembered.keep,
+            job.clip,
+            job.cancel,
+            frozen,
+        )
+        del before, latents, contexts  # a step cache is gigabytes, and is on the device from here on
+        plan = yield from denoiser.run(plan)
+        return denoiser.latents, plan
+
+    def decode(
+        self, done: LatentsDone, sink: FrameSink, audit: Audit, keeper: Keeper, decoder: FrameDecoder
+    ) -> Generator[Event, None, Finished]:
+        """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
+        yield PhaseStarted("load", 0, subject="the decoder")
+        settle = partial(audit.settle, self.model.folder.vae)
+        settle()
+        decoder = dataclasses.replace(decoder, settle=settle)
+        settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
+        if isinstance(sink, FilmSink):
+            sink.keep_latents(done.latents, settings)
+        keeper.finish()
+        return sink.finished(settings)
+
+    @property
+    def _given_reader(self) -> GivenReader:
+        return GivenReader(self.model.device, lambda _: no_encoder)
+
+    def reader(self, job: Job, audit: Audit) -> PromptReader:
+        """What reads the prompts of a job."""
+        encoder = self.model.folder.text_encoder
+        return PromptReader(encoder, self.model.dtype, self.model.device, audit, job.remembered.keep, job.cancel)
+
+    def decoder(self, keep: KeepPlan = lambda _: None, cancel: Cancel | None = None) -> FrameDecoder:
+        """What decodes; `keep` is called with every smaller plan."""
+        vae, dtype = self.model.folder.vae, self.model.decode_dtype
+        return FrameDecoder(vae, dtype, self.model.device, keep, cancel or Cancel())
