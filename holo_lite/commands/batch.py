@@ -12,7 +12,7 @@ import click
 
 from holo_lite.cancel import Cancelled
 from holo_lite.commands.helping import Command
-from holo_lite.commands.options import model_option, overwrite_option, preview_option, run_options
+from holo_lite.commands.options import latents_option, model_option, overwrite_option, preview_option, run_options
 from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages, talking_options
@@ -38,10 +38,17 @@ WORDS = {"done": "done", "there": "kept", "other": "different", "failed": "faile
 )
 @overwrite_option
 @run_options
+@latents_option
 @preview_option
 @talking_options
 def batch(
-    sources: tuple[Path, ...], model: Path | None, out: Path, overwrite: bool, preview: int | None, **said: Any
+    sources: tuple[Path, ...],
+    model: Path | None,
+    out: Path,
+    overwrite: bool,
+    latents: bool,
+    preview: int | None,
+    **said: Any,
 ) -> None:
     """Make a video of every storyboard in SOURCES: files, and folders of them.
 
@@ -54,7 +61,7 @@ def batch(
     pipeline, options = opened(model, **said)
     ended: list[ItemEnded] = []
     try:
-        _run(pipeline, items, options, ended, again=overwrite, preview=preview)
+        _run(pipeline, items, options, ended, again=overwrite, latents=latents, preview=preview)
     except (KeyboardInterrupt, Cancelled):
         raise click.Abort("finished videos are kept; type the same command to continue") from None
     finally:
@@ -71,6 +78,7 @@ def _run(
     ended: list[ItemEnded],
     *,
     again: bool,
+    latents: bool,
     preview: int | None,
 ) -> None:
     """Make the videos, show the progress, and collect the result of each."""
@@ -80,7 +88,8 @@ def _run(
     from holo_lite.views.run import show
 
     def begin(pipeline: Pipeline, job: Job, video: Path) -> Events:
-        return previewed(saved_run(pipeline, job, video), pipeline, video, preview, overwrite=again)
+        events = saved_run(pipeline, job, video, latents=latents)
+        return previewed(events, pipeline, video, preview, overwrite=again)
 
     start = time.monotonic()
     events = render_batch(pipeline, items, options, again=again, begin=begin, cancel=token())

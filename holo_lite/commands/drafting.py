@@ -16,6 +16,7 @@ from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
     from holo_lite.directing.direction import AnyFilm
+    from holo_lite.events import Events
     from holo_lite.film.seed_sheet import SeedSheet
     from holo_lite.jobs.batch import BatchEvents
     from holo_lite.render.job import Job
@@ -47,8 +48,8 @@ class Drafting:
         job = self._job(small=True)
         out = self._beside("draft") if self.out else self._own_or_free(job)
         note(explanation(job.settings, self.full.settings))
-        if not is_done(out, job.settings, overwrite=self.overwrite):
-            self.watch(lambda: self.pipeline.run(job, out, cancel=token()))
+        if not is_done(out, job.settings, overwrite=self.overwrite, latents=False):
+            self.watch(lambda: self._begun(job, out))
         note(f"full run       {typed_again(sys.argv[1:])}")
 
     def of_seeds(self, text: str, *, small: bool) -> None:
@@ -103,7 +104,7 @@ class Drafting:
         if not self.overwrite:
             refuse(picture, sheet)
             for video, settings in videos.items():
-                refuse_another_video(video, settings)
+                refuse_another_video(video, settings, latents=False)
         return False
 
     def _job(self, *, small: bool, seed: int | None = None) -> Job:
@@ -121,11 +122,17 @@ class Drafting:
         started = items_started(items, [1.0] * len(jobs))  # seeds alone differ
         for begun, (seed, job) in zip(started, jobs.items(), strict=True):
             yield begun
-            with closing(self.pipeline.run(job, begun.item.video, cancel=token())) as events:
+            with closing(self._begun(job, begun.item.video)) as events:
                 for event in events:
                     if isinstance(event, FrameDone):
                         sheet.add(seed, event.index, event.pixels)
                     yield event
+
+    def _begun(self, job: Job, video: Path) -> Events:
+        """Begin a draft. Its latents are not kept: nothing goes on from a draft."""
+        from holo_lite.render.sinks import FilmSink
+
+        return self.pipeline.run(job, FilmSink.at(video, latents=False), cancel=token())
 
     def _beside(self, what: str, suffix: str | None = None) -> Path:
         """The name of a file that belongs to the full run's video."""

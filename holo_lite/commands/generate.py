@@ -10,6 +10,7 @@ import click
 from holo_lite.commands.helping import Command
 from holo_lite.commands.making import Making, Wishes
 from holo_lite.commands.options import (
+    image_option,
     keep_option,
     latents_option,
     model_option,
@@ -20,12 +21,13 @@ from holo_lite.commands.options import (
     run_options,
 )
 from holo_lite.commands.shared import opened
-from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument
+from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument, with_images
 from holo_lite.commands.talking import talking_options
 
 
 @click.command(cls=Command, short_help="Make a video from a storyboard.")
 @storyboard_argument
+@image_option
 @model_option
 @out_option
 @run_options
@@ -42,6 +44,7 @@ from holo_lite.commands.talking import talking_options
 @talking_options
 def generate(
     storyboard: GivenStoryboard,
+    images: dict[int, str],
     model: Path | None,
     out: Path | None,
     draft: bool,
@@ -58,6 +61,7 @@ def generate(
 
     Options override the storyboard; the storyboard overrides the model's defaults.
     """
+    storyboard = with_images(storyboard, images)
     pipeline, options = opened(model, **said)
     wishes = Wishes(out, overwrite, preview, keep_run, latents, progress)
     source = Path(storyboard.board.source or storyboard.stem)

@@ -120,6 +120,14 @@ latents_option = option(
     default=True,
     help="Do not keep VIDEO.latents.safetensors, from which shots can be made again.",
 )
+image_option = option(
+    "--image",
+    "images",
+    multiple=True,
+    callback=values.read_images,
+    metavar="N=FILE",
+    help="Begin shot N with this picture; repeatable.",
+)
 kappa_option = option(
     "--kappa",
     type=float,

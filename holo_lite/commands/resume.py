@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from holo_lite.commands.helping import Command
-from holo_lite.commands.options import keep_option, overwrite_option, preview_option, progress_option
+from holo_lite.commands.options import (
+    keep_option,
+    latents_option,
+    overwrite_option,
+    preview_option,
+    progress_option,
+)
 from holo_lite.commands.shared import previewed, watch
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import talking_options
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     "--profile", help="Memory budget: a name from `profiles`, or a TOML file.  [default: the run's own plan]"
 )
 @overwrite_option
+@latents_option
 @preview_option
 @keep_option
 @progress_option
@@ -34,6 +41,7 @@ def resume(
     run: Path,
     out: Path | None,
     overwrite: bool,
+    latents: bool,
     preview: int | None,
     keep_run: bool,
     progress: str,
@@ -44,6 +52,7 @@ def resume(
     Uses the run's original settings and plan; the video is identical to an uninterrupted one.
     """
     from holo_lite.render.pipeline import Pipeline
+    from holo_lite.render.sinks import FilmSink
     from holo_lite.runs.folder import RunFolder
     from holo_lite.runs.own import refuse_another_video
 
@@ -52,10 +61,12 @@ def resume(
     record = folder.begun()
     video = out or folder.video(record)
     if not overwrite:
-        refuse_another_video(video, record.settings)
+        refuse_another_video(video, record.settings, latents=latents)
 
     def begin() -> Events:
-        events = pipeline.resume(folder.path, out, keep_run=keep_run, cancel=token())
+        events = pipeline.resume(
+            folder.path, FilmSink.at(video, latents=latents), keep_run=keep_run, cancel=token()
+        )
         return previewed(events, pipeline, video, preview, overwrite=overwrite)
 
     watch(pipeline, begin, folder, progress)

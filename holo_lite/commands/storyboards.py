@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,11 @@ def storyboard_argument(command: Any) -> Any:
         help="A prompt, in place of STORYBOARD.",
     )
     return click.argument("storyboard", required=False, callback=_given)(prompt(command))
+
+
+def with_images(given: GivenStoryboard, images: Mapping[int, str]) -> GivenStoryboard:
+    """The same storyboard, with pictures with which shots begin. Raises `StoryboardError`."""
+    return replace(given, board=given.board.with_images(images))
 
 
 def _keep(context: click.Context, _: click.Parameter, text: str | None) -> None:

@@ -71,6 +71,19 @@ def read_numbers(_: click.Context, param: click.Parameter, text: str | None) -> 
         raise SettingsError(f"--{param.name} '{text}': give numbers of shots such as 1,4") from None
 
 
+def read_images(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[int, str]:
+    """Pictures by the numbers of shots, from 2=keeper.png; each as a path that holds wherever it is read."""
+    found: dict[int, str] = {}
+    for text in texts:
+        number, given, path = text.partition("=")
+        if not (given and path and number.strip().isascii() and number.strip().isdigit()):
+            raise SettingsError(f"--image '{text}': write the number of a shot and a file, such as 2=keeper.png")
+        if int(number) in found:
+            raise SettingsError(f"--image '{text}': shot {int(number)} has two pictures; keep one")
+        found[int(number)] = str(Path(path).absolute())
+    return found
+
+
 def parse_lora_option(text: str) -> tuple[Path, float]:
     """Read ``FILE[:strength]``. A drive's colon, as in ``C:``, begins no strength. Raises `SettingsError`."""
     name, colon, tail = text.rpartition(":")

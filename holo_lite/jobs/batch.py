@@ -28,8 +28,9 @@ from holo_lite.film.video import check_writable
 from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted, items_started
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
+from holo_lite.render.sinks import FilmSink
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.own import sheet_at, video_at
+from holo_lite.runs.own import files_beside, video_at
 from holo_lite.settings import Options
 from holo_lite.story.files import SUFFIXES, load_storyboard
 
@@ -89,9 +90,9 @@ def render_batch(
         yield (yield from _make(pipeline, item, as_remembered(job), begin or saved_run))
 
 
-def saved_run(pipeline: Pipeline, job: Job, video: Path) -> Events:
-    """Begin a run that is saved next to its video, or resume it."""
-    return pipeline.run(job, video, RunFolder.beside(video).path)
+def saved_run(pipeline: Pipeline, job: Job, video: Path, *, latents: bool = True) -> Events:
+    """Begin a run that is saved next to its video, or resume it; `latents` are kept with the video."""
+    return pipeline.run(job, FilmSink.at(video, latents=latents), RunFolder.beside(video).path)
 
 
 def as_remembered(job: Job) -> Job:
@@ -117,15 +118,16 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
     """What to do about an item: a job if its video must be made."""
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
-        video, sheet = video_at(item.video, job.settings), sheet_at(item.video, job.settings)
+        video = video_at(item.video, job.settings)
         if video.state == "own":
             return ItemEnded(item, "there", "exists with these settings")
-        if "other" not in {video.state, sheet.state} or again:
+        beside = {path: found for path, found in files_beside(item.video, job.settings) if found.state == "other"}
+        if again or not (video.state == "other" or beside):
             check_writable(item.video)
             return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
-    why = video.why or f"the picture {item.video.with_suffix('.png').name} is {sheet.why}"
+    why = video.why or next(f"the file {path.name} is {found.why}" for path, found in beside.items())
     return ItemEnded(item, "other", f"{why}; use --overwrite to replace it")
 
 

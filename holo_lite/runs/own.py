@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,12 +80,18 @@ def latents_at(path: Path, settings: RunSettings) -> Standing:
         return Standing("other", FOREIGN)
 
 
+def files_beside(video: Path, settings: RunSettings, *, latents: bool = True) -> Iterator[tuple[Path, Standing]]:
+    """What stands in the places of a video's sheet, and of its latents if they are to be kept."""
+    yield video.with_suffix(".png"), sheet_at(video, settings)
+    if latents:
+        yield latents_path(video), latents_at(latents_path(video), settings)
+
+
 def refuse_another_video(path: Path, settings: RunSettings, *, latents: bool = True) -> None:
     """Raise `OutputError` where a video, its sheet or its latents would be written over something else."""
     refuse(path, video_at(path, settings))
-    refuse(path.with_suffix(".png"), sheet_at(path, settings))
-    if latents:
-        refuse(latents_path(path), latents_at(latents_path(path), settings))
+    for place, found in files_beside(path, settings, latents=latents):
+        refuse(place, found)
 
 
 def sheet_at(video: Path, settings: RunSettings) -> Standing:

@@ -177,6 +177,22 @@ class Storyboard:
         scene, captions = _split_prompt(self.raw)
         return captions or [scene]
 
+    def with_images(self, images: Mapping[int, str]) -> Storyboard:
+        """The same with pictures with which shots begin, by the numbers of these, from 1. A prompt is taken apart.
+
+        Raises `StoryboardError` for a shot that is not there, or has a picture already.
+        """
+        if not images:
+            return self
+        shots = list(self.shots or (Shot(caption) for caption in self.shot_captions()))
+        for number, path in images.items():
+            if not 1 <= number <= len(shots):
+                raise StoryboardError(f"shot {number} is to begin with {path}, and there are {len(shots)} shots")
+            if shots[number - 1].remembered is not None:
+                raise StoryboardError(f"shot {number} has two pictures; keep one")
+            shots[number - 1] = dataclasses.replace(shots[number - 1], image=path)
+        return dataclasses.replace(self, global_caption=self.scene, shots=tuple(shots), raw=None)
+
     def without_folders(self) -> Storyboard:
         """The same with bare names for its files and no source: where they lie is nobody else's business."""
         shots = tuple(_bare(shot) for shot in self.shots)
