@@ -173,7 +173,7 @@ class RunSettings:
     def options(self) -> Options:
         """The options that, with the storyboard, make this video again with the same model."""
         names = [option.name for option in dataclasses.fields(Options)]
-        frames, cuts = without(self.frames, self.cuts, self.frozen.memory)
+        frames, cuts = without_memory(self)
         given: dict[str, Any] = {"frames": frames, "cuts": cuts, "kappa": self.frozen.kappa}
         said = Options(**{name: given[name] if name in given else getattr(self, name) for name in names})
         if any(shot.frames is not None or shot.seconds is not None for shot in self.storyboard.shots):
@@ -234,6 +234,11 @@ def resolve(
         **machine,
     )
     return settings, (*timeline.notes, *_seed_notes(settings.seed))
+
+
+def without_memory(settings: RunSettings) -> tuple[int, tuple[int, ...]]:
+    """Length and cuts that were asked for: those of the clip as if it had no memory."""
+    return without(settings.frames, settings.cuts, settings.frozen.memory)
 
 
 def _kappa(options: Options, frozen: Frozen) -> float:

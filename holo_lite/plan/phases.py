@@ -12,7 +12,8 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
 **Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
 both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the noise that the
 run began with, the current ones, the last step's velocity and clean estimate, and, where branches run one after
-the other, the first one's velocity. **Tables** are small: angles, and the timestep's modulation. The **step
+the other, the first one's velocity; where frames are frozen, their clean latents and noise, and what an expert sees
+in place of the current ones. **Tables** are small: angles, and the timestep's modulation. The **step
 cache**, if there is one, keeps a residual of each branch, as large as its stream, and the last computed step's
 latents and velocity. It fills them in place, and a step that it saves takes less than others.
 
@@ -47,7 +48,7 @@ from holo_lite.plan.encoding import attention, linears
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
-from holo_lite.settings import OFF, RunSettings
+from holo_lite.settings import OFF, RunSettings, without_memory
 from holo_lite.story.shots import FRAMES_PER_LATENT, LATENTS_PER_TOKEN, ShotLayout
 from holo_lite.story.timing import Timing
 
@@ -62,20 +63,23 @@ EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
 class ClipRequest:
     """What a clip asks of the memory: its shots and size, who attends to whom, guidance, and a step cache.
 
-    Guidance that ends before the run does is planned for as if it lasted, and a cache for one expert as for both.
+    `frozen` are latent frames that are given. Guidance that ends before the run does is planned for as if it lasted,
+    and a cache for one expert as for both.
     """
 
     layout: ShotLayout
     attention: Attention = "sparse"
     guided: bool = True
     cached: bool = False
+    frozen: int = 0
     timing: Timing | None = dataclasses.field(default=None, compare=False)  # for advice alone
 
     @classmethod
     def of(cls, settings: RunSettings) -> ClipRequest:
         """What a run asks."""
-        timing = Timing.of(settings.storyboard, settings.frames, settings.cuts, settings.fps)
-        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF, timing)
+        timing = Timing.of(settings.storyboard, *without_memory(settings), settings.fps)
+        frozen = len(settings.frozen.latent_frames(settings.layout))
+        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF, frozen, timing)
 
     @property
     def branches(self) -> int:
@@ -207,7 +211,12 @@ class Arithmetic:
 
     def _latents_kept(self, at_once: int) -> int:
         """Noise, current ones, the last step's velocity and estimate, and a velocity of each branch done before."""
-        return (4 + self.request.branches - at_once) * self.latents
+        return (4 + self.request.branches - at_once) * self.latents + self._frozen()
+
+    def _frozen(self) -> int:
+        """Of frozen frames the clean latents and the noise, and all latents once more as an expert sees them."""
+        count, layout = self.request.frozen, self.request.layout
+        return self.latents + 2 * self.latents * count // layout.latent_frames if count else 0
 
     def _step_cache(self, stream: int) -> int:
         """A residual of every branch, and what the last computed step began with and came to."""

@@ -62,6 +62,7 @@ class RungMemory:
         facts = [machine, sizes.scheme, request.layout.starts, request.layout.latent_frames]
         facts += [request.layout.rows, request.layout.columns, request.attention, request.guided]
         facts += ["cached"] if request.cached else []
+        facts += [request.frozen] if request.frozen else []
         facts += [sizes.bytes_per_number, sizes.linear, vars(sizes.workspace)]
         facts += [sizes.high_noise.adapters, sizes.low_noise.adapters]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

@@ -13,8 +13,7 @@ from typing import get_args
 from holo_lite.config import ATTENTIONS, Expert
 from holo_lite.errors import SettingsError
 from holo_lite.sampling.frozen_shots import KAPPA, FrozenShot
-from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings
-from holo_lite.story.memory import without
+from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings, without_memory
 from holo_lite.views.terminal import is_inert, shown, typed
 
 DEVICES = ("cpu", "cuda")
@@ -89,7 +88,7 @@ def sources(settings: RunSettings) -> list[str]:
 
 def _timing(settings: RunSettings) -> Iterator[str]:
     timed = any(shot.frames is not None or shot.seconds is not None for shot in settings.storyboard.shots)
-    frames, cuts = without(settings.frames, settings.cuts, settings.frozen.memory)
+    frames, cuts = without_memory(settings)
     if not timed:
         yield from ("--frames", str(frames))
     if cuts and not timed:
