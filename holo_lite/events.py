@@ -105,6 +105,13 @@ class PreviewDone:
 
 
 @dataclass(frozen=True)
+class NoLatents:
+    """The latents of a finished video cannot be kept next to it, and why. The video is whole."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class NoPreview:
     """A preview cannot be drawn or written, and why; there will be no more."""
 
@@ -157,6 +164,7 @@ Event = (
     | StepDone
     | PreviewDone
     | NoPreview
+    | NoLatents
     | SteppedDown
     | FrameDone
     | LatentsDone

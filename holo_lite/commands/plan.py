@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 
 from holo_lite.commands.helping import Command
-from holo_lite.commands.options import run_options
+from holo_lite.commands.options import image_option, run_options
 from holo_lite.commands.shared import OPENING
-from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument
+from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument, with_images
 from holo_lite.commands.telling import tell
 from holo_lite.errors import FitError
 
@@ -26,6 +26,7 @@ FITS_NOWHERE = 2
 
 @click.command(cls=Command, short_help="Show what a run needs and how long it takes.")
 @storyboard_argument
+@image_option
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Folder with the model's files.  [default: HoloCine-14B]"
 )
@@ -37,7 +38,14 @@ FITS_NOWHERE = 2
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead, for a program.")
 def plan(
-    storyboard: GivenStoryboard, model: Path | None, gpu: tuple[str, ...], loras: Any, *, as_json: bool, **said: Any
+    storyboard: GivenStoryboard,
+    images: dict[int, str],
+    model: Path | None,
+    gpu: tuple[str, ...],
+    loras: Any,
+    *,
+    as_json: bool,
+    **said: Any,
 ) -> None:
     """Show whether a run of STORYBOARD fits, how long it may take, and what else would fit.
 
@@ -51,7 +59,7 @@ def plan(
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})
     options = Options(**{**said, "attention": attention})
-    outlooks = compare(storyboard.board, options, model, how, gpu)
+    outlooks = compare(with_images(storyboard, images).board, options, model, how, gpu)
     _show(outlooks, as_json=as_json)
     if not any(outlook.forecast for outlook in outlooks):
         click.get_current_context().exit(FITS_NOWHERE)

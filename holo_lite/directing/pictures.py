@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from holo_lite.errors import OutputError, StoryboardError
 from holo_lite.reading.files import open_ordinary
 
-MOST_PIXELS = 100_000_000  # of a picture; a bomb is a small file of many
+MOST_PIXELS = 64_000_000  # of a picture; a bomb is a small file of many. Pillow warns from 89 million on
 LONGEST_PIXELS = 20_000  # a side
 BACKGROUND = (255, 255, 255)  # behind what is transparent
 SIXTEEN_BITS = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -41,9 +40,7 @@ def picture_hash(path: Path) -> str:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bounds here are narrower
-            picture = Image.open(open_ordinary(path))
+        picture = Image.open(open_ordinary(path))
     except (Image.DecompressionBombError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         large = isinstance(error, Image.DecompressionBombError)
         why = "is too large a picture" if large else "is not a picture that can be read"

@@ -12,6 +12,7 @@ from holo_lite.events import (
     FrameDone,
     GoingOn,
     LatentsDone,
+    NoLatents,
     NoPreview,
     NotSaved,
     PreviewDone,
@@ -59,6 +60,11 @@ def _(event: StepDone) -> Form:
 @form.register
 def _(event: PreviewDone) -> Form:
     return "preview", {"path": event.path, "done": event.done}
+
+
+@form.register
+def _(event: NoLatents) -> Form:
+    return "no_latents", {"why": event.why}
 
 
 @form.register

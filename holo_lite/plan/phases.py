@@ -63,8 +63,8 @@ EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
 class ClipRequest:
     """What a clip asks of the memory: its shots and size, who attends to whom, guidance, and a step cache.
 
-    `frozen` are latent frames that are given. Guidance that ends before the run does is planned for as if it lasted,
-    and a cache for one expert as for both.
+    `frozen` are latent frames that are given. Guidance that ends before the run does is planned for as if it
+    lasted, and a cache for one expert as for both.
     """
 
     layout: ShotLayout

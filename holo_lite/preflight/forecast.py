@@ -27,6 +27,7 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.preflight.target import HERE, ForecastPlace, Target
 from holo_lite.reading import values
+from holo_lite.sampling.frozen_shots import as_named
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings, check_options, resolve
 from holo_lite.story.files import AnyStoryboard, as_storyboard
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
@@ -158,7 +159,8 @@ def _settings(
     """The run as it would be decided, with notes, for the opened folder or the released model."""
     attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
     defaults = opened.defaults if opened is not None else Defaults()
-    return resolve(storyboard, options, defaults, attention=attention, dtype="", device=device, model="")
+    traits = {"attention": attention, "dtype": "", "device": device, "model": ""}
+    return resolve(storyboard, options, defaults, frozen=as_named(storyboard), **traits)
 
 
 def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:

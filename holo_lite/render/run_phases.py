@@ -10,7 +10,8 @@ from functools import partial
 from torch import Tensor
 
 from holo_lite.cancel import Cancel
-from holo_lite.events import Event, Finished, LatentsDone, PhaseStarted
+from holo_lite.errors import OutputError
+from holo_lite.events import Event, Finished, LatentsDone, NoLatents, PhaseStarted
 from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
@@ -24,6 +25,7 @@ from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.state import State
 from holo_lite.sampling.sampler import Guidance
 from holo_lite.sampling.schedule import Schedule
+from holo_lite.settings import RunSettings
 from holo_lite.weights.audit import Audit
 
 
@@ -78,8 +80,7 @@ class RunPhases:
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)
         settings = yield from decoder.run(done.settings, done.latents, done.plan, sink)
-        if isinstance(sink, FilmSink):
-            sink.keep_latents(done.latents, settings)
+        yield from _kept(done.latents, settings, sink)
         keeper.finish()
         return sink.finished(settings)
 
@@ -96,3 +97,12 @@ class RunPhases:
         """What decodes; `keep` is called with every smaller plan."""
         vae, dtype = self.model.folder.vae, self.model.decode_dtype
         return FrameDecoder(vae, dtype, self.model.device, keep, cancel or Cancel())
+
+
+def _kept(latents: Tensor, settings: RunSettings, sink: FrameSink) -> Iterator[Event]:
+    """Keep the latents of a video. It matters more than they do, and is there."""
+    try:
+        if isinstance(sink, FilmSink):
+            sink.keep_latents(latents, settings)
+    except OutputError as error:
+        yield NoLatents(str(error))

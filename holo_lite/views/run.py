@@ -8,6 +8,7 @@ from holo_lite.events import (
     Finished,
     FrameDone,
     GoingOn,
+    NoLatents,
     NoPreview,
     NotSaved,
     PhaseStarted,
@@ -95,6 +96,8 @@ def _lines(event: BatchEvent, view: Display) -> Iterator[str]:
         case NotSaved(why, saved):
             again = f"continue after step {saved}" if saved else "start over"
             yield f"warning: progress cannot be saved ({why}); if interrupted, the run will {again}"
+        case NoLatents(why):
+            yield f"warning: the video is whole, but its latents are not kept ({why}); to retake it costs a little"
         case NoPreview(why):
             yield f"note: the run continues without previews ({why})"
         case SteppedDown(_, change):

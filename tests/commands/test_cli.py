@@ -117,7 +117,11 @@ def test_every_flag_reaches_the_run(run, toy_copy, tmp_path):
     assert (settings.negative, settings.attention, settings.dtype) == ("dark street", "full", "bf16")
     assert (settings.device, settings.storyboard.raw) == ("cpu", PROMPT)
     assert settings.made_with == f"holo-lite {__version__}, torch {torch.__version__}"
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["film.mp4", "film.png"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "film.latents.safetensors",
+        "film.mp4",
+        "film.png",
+    ]
 
 
 def test_it_says_what_it_does_in_plain_lines(tmp_path):
@@ -154,7 +158,11 @@ def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
 
 def test_a_video_is_named_after_its_storyboard(run, tmp_path):
     assert run("generate", ROOT / "examples" / "pottery.txt", *TINY).code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pottery.mp4", "pottery.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "pottery.latents.safetensors",
+        "pottery.mp4",
+        "pottery.png",
+    ]
     with Image.open(tmp_path / "pottery.png") as sheet:
         assert sheet.format == "PNG"
         assert min(sheet.size) > 300  # two rows of thumbnails with captions

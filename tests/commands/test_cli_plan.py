@@ -233,7 +233,8 @@ def test_what_denoising_takes_adds_up():
 
 
 def test_plan_takes_what_generate_takes():
-    own = {"out", "draft", "seeds", "preview", "keep_run", "overwrite", "progress", "dry_run", "quiet", "verbose"}
+    own = {"out", "draft", "seeds", "preview", "keep_run", "overwrite", "progress", "dry_run"}
+    own |= {"quiet", "verbose", "latents"}
     shared = {name for option in generate.params if option.name not in own for name in option.opts}
     assert shared | {"--gpu", "--json"} <= {name for option in plan.params for name in option.opts}
 

@@ -89,7 +89,7 @@ def test_messages_that_cannot_be_written_end_no_run(tmp_path, place):
         stream = open("/dev/full", "wb") if place == "full" else os.fdopen(writing, "wb")  # noqa: SIM115
         ended = subprocess.run(command, cwd=tmp_path, env=environment, stderr=stream)
     assert ended.returncode == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.mp4", "v.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.latents.safetensors", "v.mp4", "v.png"]
 
 
 def test_a_reader_that_has_gone_is_no_mistake(tmp_path):

@@ -64,6 +64,7 @@ def examples(toy, tmp_path_factory):
         events.StepDone(step, 2**40, 2**41, 3.5, float("nan")),
         events.PreviewDone(folder / "a.png", 2),
         events.NoPreview("no colours"),
+        events.NoLatents("full"),
         events.SteppedDown(replace(job.plan, tile=(8, 8)), "smaller tiles"),
         events.FrameDone(4, torch.zeros(16, 16, 3, dtype=torch.uint8)),
         events.LatentsDone(latents, settings, job.plan),

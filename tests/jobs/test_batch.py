@@ -53,7 +53,9 @@ def test_one_that_fails_is_told_and_the_rest_go_on(run, boards, tmp_path):
     assert lines[1].startswith(f"failed      {boards}/b.toml: there are no shots")
     assert re.fullmatch(r"done        films/c\.mp4  in \d:\d\d", lines[2])
     assert last == "2 done, 1 failed"
-    assert {path.name for path in (tmp_path / "films").iterdir()} == {"a.mp4", "a.png", "c.mp4", "c.png"}
+    assert {path.name for path in (tmp_path / "films").iterdir()} == {
+        f"{name}.{kind}" for name in "ac" for kind in ("mp4", "png", "latents.safetensors")
+    }
     assert "2 of 2: films/c.mp4" in outcome.err
     assert re.fullmatch(r"all took       \d:\d\d", outcome.err.splitlines()[-1])
 

@@ -191,7 +191,10 @@ def test_previews_come_after_their_steps_and_change_nothing_else(pipeline, tmp_p
     assert [event.done for event in seen if isinstance(event, PreviewDone)] == [2, 4, 5]
     assert [name for name in kinds(seen) if name != "PreviewDone"] == kinds(plain)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"a.mp4", "a.png", "a-preview.png", "b.mp4", "b.png"}
+    assert names == {
+        "a-preview.png",
+        *(f"{name}.{kind}" for name in "ab" for kind in ("mp4", "png", "latents.safetensors")),
+    }
 
 
 def test_a_preview_that_cannot_be_written_is_told_once_and_costs_no_run(pipeline, tmp_path):

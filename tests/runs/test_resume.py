@@ -22,7 +22,7 @@ from toy_files import toy_model
 
 from holo_lite import ModelOptions, Options, Pipeline, RunSettings, Shot, Storyboard
 from holo_lite.errors import OutputError, RunError, SettingsError
-from holo_lite.events import Finished, FrameDone, GoingOn, NotSaved, PhaseStarted, StepDone, SteppedDown
+from holo_lite.events import Finished, FrameDone, GoingOn, NoLatents, NotSaved, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.runs.folder import RunFolder
 from holo_lite.sampling import sampler
@@ -86,7 +86,7 @@ def test_a_run_that_is_saved_is_the_same_run_and_leaves_nothing_but_its_films(to
     events = list(begin(toy, tmp_path / "a.mp4"))
     assert torch.equal(latents(events), whole[0])
     assert films(tmp_path / "a.mp4") == whole[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.latents.safetensors", "a.mp4", "a.png"]
 
 
 @pytest.mark.parametrize("again", ["generate", "resume"])
@@ -102,7 +102,7 @@ def test_cut_off_after_any_step_it_goes_on_with_the_next(toy, whole, tmp_path, a
     left = [PhaseStarted("text", 0), PhaseStarted("denoise", 4, after)] if after < 4 else []
     assert phases == [*left, PhaseStarted("load", 0, subject="the decoder"), PhaseStarted("decode", 5)]
     assert films(out) == whole[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.latents.safetensors", "a.mp4", "a.png"]
 
 
 @pytest.mark.parametrize("kind", [GoingOn, PhaseStarted, FrameDone])
@@ -191,7 +191,7 @@ def test_killed_around_writes_fsyncs_and_renames_at_most_one_step_is_lost(toy, t
     film = films(tmp_path / "whole.mp4")
     run = partial(begin, toy, options=TWO)
     kinds = changes(lambda: list(run(tmp_path / "counted" / "a.mp4")))
-    assert kinds.count("replace") == 5  # the record, two states, the video, the contact sheet
+    assert kinds.count("replace") == 6  # the record, two states, the video, the contact sheet, the latents
     renames = [index for index, kind in enumerate(kinds) if kind == "replace"]
     for number, (call, when) in enumerate(sorted(points(kinds))):
         out = tmp_path / f"{number}" / "a.mp4"
@@ -203,7 +203,7 @@ def test_killed_around_writes_fsyncs_and_renames_at_most_one_step_is_lost(toy, t
             saved = [state for state in renames[1:3] if call > state or (call, when) == (state, "behind")]
             assert len(steps(events)) == 2 - len(saved), (call, when)
         assert films(out) == film, (call, when)
-        assert sorted(path.name for path in out.parent.iterdir()) == ["a.mp4", "a.png"]
+        assert sorted(path.name for path in out.parent.iterdir()) == ["a.latents.safetensors", "a.mp4", "a.png"]
 
 
 def test_the_command_killed_goes_on_after_the_last_saved_step(run, toy_copy, tmp_path):
@@ -252,6 +252,7 @@ def test_a_disk_too_full_for_states_costs_no_video(toy, whole, tmp_path, monkeyp
     monkeypatch.setattr("holo_lite.weights.shard.Draft", Full)
     events = list(begin(toy, tmp_path / "a.mp4"))
     assert [event.saved for event in events if isinstance(event, NotSaved)] == [0]
+    assert sum(isinstance(event, NoLatents) for event in events) == 1  # it is written as states are
     assert films(tmp_path / "a.mp4") == whole[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
@@ -405,7 +406,10 @@ def test_a_name_that_nobody_gave_finds_its_run_again_and_never_anothers(run, toy
     assert (
         "note: video.mp4.run holds another unfinished run; holo-lite resume video.mp4.run continues it" in other.err
     )
-    assert sorted(path.name for path in tmp_path.glob("video*")) == ["video-2.mp4", "video-2.png", "video.mp4.run"]
+    assert sorted(path.name for path in tmp_path.glob("video*")) == [
+        *("video-2.latents.safetensors", "video-2.mp4", "video-2.png"),
+        "video.mp4.run",
+    ]
     same = run(*words)
     assert "continuing after step 2 of 4" in same.err
     assert (tmp_path / "video.mp4").is_file()

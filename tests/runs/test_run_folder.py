@@ -24,6 +24,7 @@ from holo_lite.runs.record import Record, changes, circumstances, difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
 from holo_lite.runs.state import State
 from holo_lite.runs.state_facts import steps_done
+from holo_lite.sampling.frozen_shots import Frozen, FrozenShot
 from holo_lite.settings import AddedLora, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.records import Origin
@@ -316,11 +317,12 @@ def test_nobody_is_told_to_remove_a_run_of_a_later_version(folder, later):
     path = folder.path / "run.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     part = found["settings"] if later else found
-    part |= {"version" if later else "holo_lite_run": 2, "runs_from": 2}
+    version = 3 if later else 2
+    part |= {"version" if later else "holo_lite_run": version, "runs_from": version}
     path.write_text(json.dumps(found))
     with pytest.raises(RunError) as caught:
         folder.record()
-    said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+    said = f"was written by a later holo-lite (record version {version}); update holo-lite to go on with it"
     assert str(caught.value) == f"{path}: {said}; it can still be inspected"
     part |= {"runs_from": 1}
     path.write_text(json.dumps(found))
@@ -404,7 +406,8 @@ OTHERS = {
     "cache": (0.1, 0.0),
     "cfg_until": 0.5,
     "computing": {"kernel": "sdpa", "linear": "fp8", "fused": "off"},
-    "origin": Origin(1, 1, ((("lens",), 35),)),
+    "frozen": Frozen((FrozenShot(1, 1, "old.mp4", "abc", 1),)),
+    "origin": Origin(2, 2, ((("lens",), 35),)),
 }
 LAST_BITS = {
     "made_with": "another",
@@ -421,7 +424,11 @@ def test_every_setting_either_makes_another_run_or_bears_on_last_bits_only():
         assert ("lens" if name == "origin" else name) in said, said
     for name, value in LAST_BITS.items():
         assert difference(SETTINGS, dataclasses.replace(SETTINGS, **{name: value})) == []
-    assert difference(SETTINGS, dataclasses.replace(SETTINGS, origin=Origin(2, 2))) == []
+    assert difference(SETTINGS, dataclasses.replace(SETTINGS, origin=Origin(3, 3))) == []
+    joined = dataclasses.replace(
+        SETTINGS, frozen=Frozen(before=81)
+    )  # what is in front of a video is not of its run
+    assert difference(SETTINGS, joined) == []
     assert difference(SETTINGS, dataclasses.replace(SETTINGS, dtype="bf16")) == ["dtype fp32, now bf16"]
 
 
