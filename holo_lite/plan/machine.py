@@ -19,7 +19,7 @@ class Machine:
     """Bytes of memory. None: not known, and then a profile's word is taken.
 
     `card` and `free` are of the graphics card, before CUDA's context has taken its part; `ram` is all of the main
-    memory, `ram_free` what programs can still have of it.
+    memory, `ram_free` what programs can still have of it. `multiprocessors` are the card's.
     """
 
     name: str = ""
@@ -27,6 +27,7 @@ class Machine:
     free: int | None = None
     ram: int | None = None
     ram_free: int | None = None
+    multiprocessors: int | None = None
 
     @property
     def has_card(self) -> bool:
@@ -45,7 +46,7 @@ THIS_CPU = "this CPU"
 
 def machine_with(card: KnownCard) -> Machine:
     """A machine that has this card, all of it free, and an unknown amount of main memory."""
-    return Machine(name=card.name, card=card.memory, free=card.memory)
+    return Machine(name=card.name, card=card.memory, free=card.memory, multiprocessors=card.multiprocessors)
 
 
 def this_machine(index: int = 0) -> Machine:
@@ -68,6 +69,7 @@ def this_machine(index: int = 0) -> Machine:
         name=properties.name,
         card=total,
         free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))) + CONTEXT,
+        multiprocessors=properties.multi_processor_count,
         **main,
     )
 

@@ -253,6 +253,34 @@ def test_no_two_cards_have_a_name_in_common():
     assert len(set(names)) == len(names)
 
 
+def test_every_card_that_runs_says_how_many_multiprocessors_it_has():
+    found = {card.name: card.multiprocessors for card in CARDS if card.capability >= (8, 0)}
+    told = {"RTX 3060": 28, "RTX 3090": 82, "RTX 4090": 128, "RTX 5090": 170, "A100": 108, "H200": 132}
+    assert told.items() <= found.items()
+    assert all(count is not None and 16 <= count <= 192 for count in found.values())
+    assert machine_with(find_card("H200")).multiprocessors == 132
+
+
+class Card:
+    """torch.cuda with an RTX 4090, most of it free."""
+
+    name, uuid, multi_processor_count = "NVIDIA GeForce RTX 4090", "of-nothing", 128
+
+    def is_available(self):
+        return True
+
+    def get_device_properties(self, _index):
+        return self
+
+    def mem_get_info(self, _index):
+        return 23 * GIB, 24 * GIB
+
+
+def test_a_card_is_asked_how_many_multiprocessors_it_has(monkeypatch):
+    monkeypatch.setattr(torch, "cuda", Card())
+    assert this_machine().multiprocessors == find_card(Card.name).multiprocessors
+
+
 def test_a_link_has_the_lanes_of_its_card():
     assert find_card("4090").link == pytest.approx(31.5e9, rel=1e-3)
     assert find_card("4060").link == pytest.approx(15.8e9, rel=1e-2)
