@@ -67,7 +67,7 @@ def _self_attention(config: DiTConfig, clip: Clip) -> Iterator[Work]:
 
 def _cross_attention(config: DiTConfig, clip: Clip) -> Iterator[Work]:
     for _, span in clip.query_spans:
-        for tokens in portions(span, clip.chunks.attention):
+        for tokens in clip.text_portions(span):
             yield from [_product(tokens, config.dim, config.dim)] * 2
             yield _rows(tokens), config.num_heads, TEXT_ROWS
 
