@@ -12,6 +12,7 @@ from typing import Any
 from holo_lite.errors import RoomError, in_a_line
 from holo_lite.plan.container import tightest
 from holo_lite.plan.known_card import KnownCard
+from holo_lite.system.pinning import pinned_is_scarce
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Machine:
 
     `card` and `free` are of the graphics card, before CUDA's context has taken its part; `ram` is all of the main
     memory, `ram_free` what programs can still have of it. `multiprocessors` are the card's.
+    `pins_little`: what is pinned of the main memory is taken from the card (`holo_lite.system.pinning`).
     """
 
     name: str = ""
@@ -28,6 +30,7 @@ class Machine:
     ram: int | None = None
     ram_free: int | None = None
     multiprocessors: int | None = None
+    pins_little: bool = False
 
     @property
     def has_card(self) -> bool:
@@ -57,8 +60,9 @@ def this_machine(index: int = 0) -> Machine:
     import torch
 
     main = main_memory()
+    ram, ram_free = main["ram"], main["ram_free"]
     if not torch.cuda.is_available():
-        return Machine(name=THIS_CPU, **main)
+        return Machine(name=THIS_CPU, ram=ram, ram_free=ram_free)
     properties: Any = torch.cuda.get_device_properties(index)
     try:
         cuda_free, total = torch.cuda.mem_get_info(index)
@@ -70,7 +74,9 @@ def this_machine(index: int = 0) -> Machine:
         card=total,
         free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))) + CONTEXT,
         multiprocessors=properties.multi_processor_count,
-        **main,
+        pins_little=pinned_is_scarce(),
+        ram=ram,
+        ram_free=ram_free,
     )
 
 

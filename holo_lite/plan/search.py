@@ -170,8 +170,11 @@ class Problem:
         return Candidate(chunks, joint, resident, other, streamed)
 
     def cached(self, resident: int) -> int:
-        """How many streaming blocks of each expert can stay in pinned memory, both experts' at once."""
-        if self.profile.device == "cpu":
+        """How many streaming blocks of each expert can stay in pinned memory, both experts' at once.
+
+        None where that is taken from the card, unless a person's own profile says how much to pin.
+        """
+        if self.profile.device == "cpu" or (self.machine.pins_little and not self.profile.own):
             return 0
         stacks = self.experts.values()
         room = self.pinned - RING * self.sizes.slot - max(stack.adapters for stack in stacks)

@@ -35,6 +35,7 @@ from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.residency import Residency
+from holo_lite.system.pinning import pinned_is_scarce
 
 logger = logging.getLogger(__name__)
 Save = Callable[[State], Iterable[Event]]
@@ -150,7 +151,8 @@ def residency_of(plan: Plan) -> Residency:
 
 
 def _one_down(plan: Plan, shortage: Shortage) -> tuple[Plan, str]:
-    rung = with_less_pinned(plan) if shortage == "pinned" else smaller_plan(plan)
+    scarce = pinned_is_scarce()
+    rung = with_less_pinned(plan) if shortage == "pinned" else smaller_plan(plan, pinned_first=scarce)
     if rung is None:
         raise RoomError(
             "memory ran out with the smallest chunks, no resident blocks and one guidance branch at a time; "

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import struct
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -527,6 +528,22 @@ def test_half_of_the_main_memory_is_the_most_that_is_pinned():
         15,
         26,
     )
+
+
+def test_on_windows_and_wsl_only_the_ring_is_pinned_unless_a_persons_profile_says_otherwise(tmp_path):
+    """There, what is pinned is taken from the card, which the plan fills."""
+    machine = Machine("a card", 8 * GIB, 8 * GIB, 64 * GIB, 60 * GIB)
+    there, shipped = dataclasses.replace(machine, pins_little=True), find_profile("8gb")
+    plan = make_plan(shipped, SIZES["nf4"], FIVE, there)
+    assert plan.pinned_cache_blocks == 0
+    assert plan.high_noise.pinned == 2 * SIZES["nf4"].slot
+    assert plan.high_noise.from_disk == plan.high_noise.streamed
+    cached = make_plan(shipped, SIZES["nf4"], FIVE, machine)
+    assert cached.pinned_cache_blocks == 22
+    assert plan.resident == cached.resident
+    mine = tmp_path / "mine.toml"
+    mine.write_text((files("profiles") / "8gb.toml").read_text())
+    assert make_plan(find_profile(str(mine)), SIZES["nf4"], FIVE, there).pinned_cache_blocks == 22
 
 
 def test_what_nothing_can_run_is_refused_without_advice_that_is_wrong():

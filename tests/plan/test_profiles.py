@@ -19,6 +19,7 @@ from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_mac
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.streaming.residency import evenly
+from holo_lite.system.pinning import pinned_is_scarce
 
 ROOT = Path(__file__).parents[2]
 SIZES = released_sizes("nf4")
@@ -279,6 +280,23 @@ class Card:
 def test_a_card_is_asked_how_many_multiprocessors_it_has(monkeypatch):
     monkeypatch.setattr(torch, "cuda", Card())
     assert this_machine().multiprocessors == find_card(Card.name).multiprocessors
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "scarce"),
+    [
+        ("linux", "6.8.0-generic", False),
+        ("linux", "5.15.167.4-microsoft-standard-WSL2", True),
+        ("win32", "11", True),
+        ("darwin", "24.1.0", False),
+    ],
+)
+def test_where_pinned_memory_is_the_cards_is_known_by_the_system(monkeypatch, system, release, scarce):
+    monkeypatch.setattr(torch, "cuda", Card())
+    monkeypatch.setattr("holo_lite.system.pinning.sys.platform", system)
+    monkeypatch.setattr("holo_lite.system.pinning.platform.release", lambda: release)
+    assert pinned_is_scarce() == scarce
+    assert this_machine().pins_little == scarce
 
 
 def test_a_link_has_the_lanes_of_its_card():
