@@ -83,6 +83,7 @@ class Denoiser:
                     return plan
                 yield (down := retry.down(plan, f"step {self.done + 1}"))
                 plan = down.plan
+                self.cache.fit(plan.chunks)
 
     def _steps(self, experts: StreamedExperts, plan: Plan) -> Generator[Progress, None, None]:
         if not plan.step_cache:
@@ -107,7 +108,7 @@ class Denoiser:
     def _take(self, progress: Progress, plan: Plan) -> Plan:
         """A step is done: the next begins here. → the plan, with what the cache saved."""
         self.latents, self.done = progress.latents, progress.step.index + 1
-        self.cache.computed = progress.computed
+        self.cache.done(progress.computed)
         return replace(plan, skipped=(*plan.skipped, progress.step.index)) if progress.skipped else plan
 
     def _told(self, progress: Progress, plan: Plan, seconds: float, waited: float) -> StepDone:
