@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quick fast coverage fuzz quality gpu bench card soak architecture release clean
+.PHONY: install demo test check quick fast coverage fuzz quality gpu bench card card-prepare soak architecture release clean
 
 install: .venv/installed
 
@@ -64,11 +64,15 @@ KEEP ?=
 bench: install
 	$(BIN)/python -m benchmarks.speed $(WORK) --fresh --compare $(KEEP)
 
-# Both of these, what is most telling first, within so many minutes. It takes 50 GB of disk in WORK; what is cut off
-# goes on.
+# Both of these, what is most telling first, within so many minutes: whether it runs, then peaks, then seconds. It takes
+# 50 GB of disk in WORK; what is cut off goes on. Without a card the same runs small, and says so. `make card-prepare`
+# writes the weights of the first minutes before, with or without a card.
 MINUTES ?= 60
 card: install
 	$(BIN)/python -m benchmarks.card $(WORK) --minutes $(MINUTES)
+
+card-prepare: install
+	$(BIN)/python -m benchmarks.card $(WORK) --prepare
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install

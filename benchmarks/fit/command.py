@@ -129,8 +129,17 @@ class Bench:
         budget = self.budget(card, sizes)
         profile = profile_for(card, small=self.scale.small)
         ram = psutil.virtual_memory().total
-        machine = Machine(ram=ram, ram_free=budget if self.scale.small else None)
+        machine = Machine(
+            ram=ram,
+            ram_free=budget if self.scale.small else None,
+            multiprocessors=multiprocessors(self.device),
+        )
         return make_plan(profile, sizes, self.request(film), machine)
+
+
+def multiprocessors(device: torch.device) -> int | None:
+    """How many a card has, after which a plan's chunks go."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else None
 
 
 @cache

@@ -80,7 +80,9 @@ def gemms(config: DiTConfig, clip: Clip, windows: Sequence[Windows]) -> list[Gem
         Gemm("time out", (1,), d, d, 1),
         Gemm("time to modulation", (1,), d, 6 * d, 1),
     ]
-    crossing = Counter(whole if seen is None else queries for seen in windows)
+    told = text_sizes(clip, range(n))
+    asked = tuple(size for _, span in clip.query_spans for size in text_sizes(clip, span))
+    crossing = Counter(told if seen is None else asked for seen in windows)
     found += [
         Gemm("cross-attention q, o", rows, d, d, 2 * count * config.num_layers) for rows, count in crossing.items()
     ]
@@ -96,17 +98,22 @@ def attentions(config: DiTConfig, clip: Clip, windows: Sequence[Windows]) -> lis
         found.append(Attention("self-attention", sizes(span, chunk), keys, d, layers * len(windows)))
     for seen in windows:
         if seen is None:
-            whole = sizes(range(clip.layout.tokens), chunk)
+            whole = text_sizes(clip, range(clip.layout.tokens))
             found.append(Attention("cross-attention", whole, TEXT_ROWS, d, layers))
             continue
         for shot, span in clip.query_spans:
-            found.append(Attention("cross-attention", sizes(span, chunk), len(seen[shot]), d, layers))
+            found.append(Attention("cross-attention", text_sizes(clip, span), len(seen[shot]), d, layers))
     return found
 
 
 def sizes(span: range, most: int) -> tuple[int, ...]:
     """Lengths of the portions of a span."""
     return tuple(part.stop - part.start for part in portions(span, most))
+
+
+def text_sizes(clip: Clip, span: range) -> tuple[int, ...]:
+    """The same where the span meets a prompt."""
+    return tuple(part.stop - part.start for part in clip.text_portions(span))
 
 
 def _key_rows(clip: Clip) -> tuple[int, ...]:

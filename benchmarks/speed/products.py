@@ -20,7 +20,6 @@ from benchmarks.timing import Repeats, repeated
 from holo_lite.eightbit.limits import LinearMode
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.linear_choice import pick_linear
-from holo_lite.model.clip import Chunks
 from holo_lite.model.linear import Linear
 
 OFTEN = Repeats(3, 50, 0.3)
@@ -44,7 +43,7 @@ class Shape:
 
 def shapes(scale: Scale) -> tuple[Shape, ...]:
     """Of a block: q, k, v, o of self-attention, q and o of cross-attention; feed-forward up, and down."""
-    d, f, chunks = scale.whole.dim, scale.whole.ffn_dim, Chunks()
+    d, f, chunks = scale.whole.dim, scale.whole.ffn_dim, scale.chunks
     attended, fed = (
         min(rows, MOST_ROWS) if scale.small else rows for rows in (chunks.attention, chunks.feed_forward)
     )

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from benchmarks.timing import A_FEW, Repeats
 from holo_lite.config import HOLOCINE_14B, TEXT_ROWS, Attention, DiTConfig
-from holo_lite.model.clip import Clip
+from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.cost import forward_operations
 from holo_lite.plan.rate import measure
+from holo_lite.plan.waves import whole_waves
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.text.windows import Windows
 
@@ -33,6 +34,7 @@ TIMESTEP = 900.0
 WEIGHTS_SHARE = 0.4  # of a card's memory; the rest is for what is as long as the clip
 SLOWEST = 20.0  # seconds that a dense step may take: four of them are done in a part, and there are dozens of parts
 COUNTS = (1, 2, 4, 5, 8, 10, 20, 40)  # of blocks, so that a rate that is a little other is the same run
+USUAL = Chunks()
 WASTE = 1.6  # how much slower than its arithmetic the slowest way is taken to be
 
 
@@ -48,11 +50,13 @@ class Scale:
     dtype: torch.dtype
     branches: int = 2
     repeats: Repeats = A_FEW
+    chunks: Chunks = USUAL
 
     @classmethod
     def full(cls, device: torch.device, layers: int | None = None) -> Scale:
-        """The released shape at 480x832, bf16, with as many blocks as the card can run."""
-        found = cls(False, HOLOCINE_14B, HOLOCINE_14B.num_layers, 480, 832, torch.bfloat16)
+        """The released shape at 480x832, bf16, with as many blocks as the card can run, in chunks that suit it."""
+        chunks = whole_waves(torch.cuda.get_device_properties(device).multi_processor_count)
+        found = cls(False, HOLOCINE_14B, HOLOCINE_14B.num_layers, 480, 832, torch.bfloat16, chunks=chunks)
         return replace(found, layers=layers or runnable_layers(found, device))
 
     @classmethod
@@ -120,7 +124,7 @@ class Inputs:
         shape = (scale.whole.in_dim, layout.latent_frames, 2 * layout.rows, 2 * layout.columns)
         latents = torch.randn(shape, generator=generator).to(device)
         prompts = tuple(_prompt(scale, index, device) for index in range(scale.branches))
-        return cls(Clip(layout), latents, torch.tensor(TIMESTEP, device=device), prompts)
+        return cls(Clip(layout, chunks=scale.chunks), latents, torch.tensor(TIMESTEP, device=device), prompts)
 
 
 def windows_of(shots: int) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 from holo_lite.doctor.facts import CardFacts, PackageFacts, SystemFacts, TorchFacts
+from holo_lite.system.pinning import is_wsl
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING")
 OURS = "holo-lite"
@@ -20,7 +21,7 @@ def system() -> SystemFacts:
         name=platform.system(),
         python=platform.python_version(),
         bits=8 * struct.calcsize("P"),
-        is_wsl="microsoft" in platform.release().lower(),
+        is_wsl=is_wsl(),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
 

@@ -21,10 +21,13 @@ aten = torch.ops.aten
 
 
 def _of_heads(call: Callable[[Tensor, Tensor, Tensor], Any]) -> Attend:
-    """Make a function of (n, H, D) from an operator of batches of heads (1, H, n, D), whose first result counts."""
+    """Make a function of (n, H, D) from an operator of batches of heads (1, H, n, D), whose first result counts.
+
+    The strides are those of a batch of tokens (1, n, H, D), as `TORCH_CUDNN_SDPA_AVOID_RECOMPILE` asks for.
+    """
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        found = call(*(rows.transpose(0, 1).unsqueeze(0) for rows in (q, k, v)))
+        found = call(*(rows.unsqueeze(0).transpose(1, 2) for rows in (q, k, v)))
         out: Tensor = found[0]
         return out.squeeze(0).transpose(0, 1)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from holo_lite.config import Attention
+from holo_lite.config import TEXT_ROWS, Attention
 from holo_lite.story.shots import ShotLayout
 from holo_lite.system.records import Positive
 
@@ -123,6 +123,26 @@ class Clip:
         return self.shared_tokens + (self.longest if self.attention == "sparse" else 0)
 
     @property
+    def text_queries(self) -> int:
+        """The most queries that meet a prompt at once: no more than self-attention's memory has room for.
+
+        It had a chunk of queries, and two rows of keys and values where there is a prompt's now. A query takes four
+        rows of a stream at most.
+        """
+        queries = min(self.chunks.attention, self.longest)
+        return max(1, queries + max(0, self.key_rows - 2 * TEXT_ROWS) // 2)
+
+    @property
+    def told(self) -> int:
+        """Tokens of the largest portion that meets a prompt, with windows or without."""
+        spans = (*self.runs, *(span for _, span in self.query_spans))
+        return max((part.stop - part.start for span in spans for part in self.text_portions(span)), default=0)
+
+    def text_portions(self, span: range) -> Iterator[slice]:
+        """The portions in which a span meets a prompt: few, and alike, for some kernels prepare each size apart."""
+        return even_portions(span, self.text_queries)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest shot computed here."""
         return max((len(self.layout.token_span(shot)) for shot in self.shots), default=0)
@@ -162,6 +182,13 @@ def portions(span: range, size: int) -> Iterator[slice]:
     """Cut a span of tokens into slices of at most `size`."""
     for start in range(span.start, span.stop, size):
         yield slice(start, min(start + size, span.stop))
+
+
+def even_portions(span: range, most: int) -> Iterator[slice]:
+    """Cut a span of tokens into few slices of at most `most`, of one size where there is one that divides it."""
+    least = -(-len(span) // most)
+    count = next((count for count in range(least, 2 * least) if len(span) % count == 0), least)
+    return portions(span, -(-len(span) // count) if count else 1)
 
 
 MakeClip = Callable[[ShotLayout, Attention, Chunks], Clip]  # who attends to whom, in which chunks

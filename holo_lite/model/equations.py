@@ -67,7 +67,7 @@ def norm_turn_(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor, 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / sqrt(D)) v without a mask. q: (n, H, D); k, v: (m, H, D) → (n, H, D)."""
-    q, k, v = (rows.transpose(0, 1).unsqueeze(0) for rows in (q, k, v))
+    q, k, v = (rows.unsqueeze(0).transpose(1, 2) for rows in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
 
 

@@ -229,7 +229,7 @@ def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn
     del given
     for span, window in text.seen_by_shots(clip):
         seen = (keys, values) if window is None else (keys[window], values[window])
-        for tokens in portions(span, clip.chunks.attention):
+        for tokens in clip.text_portions(span):
             rows = clip.rows(tokens)
             q = weights.queries(weights.prepare(layer_norm(x[rows], norm.eps, norm.weight, norm.bias)))
             x[rows].add_(weights.o.apply(weights.o.prepare(weights.compute.attention(q, *seen).flatten(1))))

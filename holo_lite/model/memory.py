@@ -6,7 +6,7 @@ width f, e bytes a number, and c tokens of a chunk in work:
     streams          tokens · d·e                  a guidance branch, through all layers
     text             512 · d·e                     a branch, through all layers
     self-attention   2·rows·d·e  +  c · max(2·d·e + 4·d + 4·D + 48, 3·d·e)
-    cross-attention  (2·512 + 2·window)·d·e  +  3·c·d·e
+    cross-attention  (2·512 + 2·window)·d·e  +  3·t·d·e
     feed-forward     c · (d + f)·e
     head             velocity (tokens · 64 · 4) a branch  +  c · (d + 64)·e
 
@@ -14,13 +14,14 @@ Tokens are those of the shots computed here, but in the head, which gives veloci
 those of the K/V buffer: one latent frame a shot, and the longest shot computed here. In self-attention the first
 term of the maximum is the rotation (normed input, keys, half a tensor in fp32 twice, the angles' cos and sin, the
 tokens' place in the grid), the second the attention itself (queries, output, projection). The layers run one after
-the other, so only the largest counts.
+the other, so only the largest counts. In cross-attention t tokens are in work, as many as fit beside the text
+where self-attention has its keys and values: it needs no more than that does, and fewer portions.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
 
     self-attention  2·rows·d·e  +  c · max(d·e + 5·d + 4·D + 48 + s, 2·d·e + d + s)  +  w
-    cross-attention (2·512 + 2·window)·d·e  +  c · (2·d·e + d + s)  +  w
+    cross-attention (2·512 + 2·window)·d·e  +  t · (2·d·e + d + s)  +  w
     feed-forward    the largest of: input quantized, projected up, activations quantized, projected down
 
 An attention kernel may hold something while it works, a bytes a number of the queries and b of the keys. Then a
@@ -94,15 +95,18 @@ def working_set(
     fed = min(clip.chunks.feed_forward, clip.stream_rows)
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
-    both = 2 * attended * wide  # queries and what comes of them
-    seeing, reading = (both + workspace.nbytes(attended, keys, d) for keys in (clip.key_rows, window))
+    told = clip.told
+    seeing, reading = (  # queries and what comes of them
+        2 * rows * wide + workspace.nbytes(rows, keys, d)
+        for rows, keys in ((attended, clip.key_rows), (told, window))
+    )
     return WorkingSet(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
         self_attention=2 * clip.key_rows * wide
         + max(square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID), seeing),
         cross_attention=max(
-            2 * (TEXT_ROWS + window) * wide + max(square.attending(attended), reading),
+            2 * (TEXT_ROWS + window) * wide + max(square.attending(told), reading),
             2 * TEXT_ROWS * wide + square.reading(TEXT_ROWS),
         ),
         feed_forward=oblong.feeding(fed),

@@ -11,6 +11,10 @@ Memory is in GiB; where error correction takes some of it, a little less than CU
 
 Of other GeForce cards NVIDIA states cores and boost clock, from which the rate follows as it does for those of the
 whitepapers. A laptop's clock depends on the power that its maker allows: the highest one counts.
+
+Multiprocessors of GeForce cards follow from their cores, 128 each. Those of the others NVIDIA states in its
+whitepapers on GA102 (A6000; A10 and A40 by their cores, as GeForce), A100, H100 (an H200 has an H100's chip) and
+Ada (L40; the others by their cores), or they follow from the cores of the data sheet (RTX PRO 6000).
 """
 
 from __future__ import annotations
@@ -77,19 +81,31 @@ CARDS = (
     _blackwell("RTX 5080", 16, 10752, 2617, stated=112.6),  # Blackwell: 112.6/225.1
     _blackwell("RTX 5090", 32, 21760, 2407, stated=209.5),  # Blackwell: 209.5/419
     _blackwell("RTX 5090 Laptop", 24, 10496, 2160, pcie=None),
-    KnownCard("A10", 22, (8, 6), 125, pcie=4),  # sheet: 125/250
-    KnownCard("A40", 44.5, (8, 6), 149.7, pcie=4),  # sheet: 149.7/299.4
-    KnownCard("RTX A6000", 47.5, (8, 6), 154.8, pcie=4),  # GA102: 154.8/309.6
-    KnownCard("A100", 40, (8, 0), 312, pcie=4, also=("A100 SXM4 40 GB", "A100 PCIe 40 GB")),  # sheet: 312/624
+    KnownCard("A10", 22, (8, 6), 125, pcie=4, multiprocessors=72),  # sheet: 125/250
+    KnownCard("A40", 44.5, (8, 6), 149.7, pcie=4, multiprocessors=84),  # sheet: 149.7/299.4
+    KnownCard("RTX A6000", 47.5, (8, 6), 154.8, pcie=4, multiprocessors=84),  # GA102: 154.8/309.6
     KnownCard(
-        "A100 80 GB", 80, (8, 0), 312, pcie=4, also=("A100 SXM4 80 GB", "A100 PCIe 80 GB", "A100 80 GB PCIe")
+        "A100", 40, (8, 0), 312, pcie=4, also=("A100 SXM4 40 GB", "A100 PCIe 40 GB"), multiprocessors=108
+    ),  # sheet: 312/624
+    KnownCard(
+        "A100 80 GB",
+        80,
+        (8, 0),
+        312,
+        pcie=4,
+        also=("A100 SXM4 80 GB", "A100 PCIe 80 GB", "A100 80 GB PCIe"),
+        multiprocessors=108,
     ),
-    KnownCard("L4", 22, (8, 9), 121, pcie=4),  # sheet: 242 with sparsity
-    KnownCard("L40", 44.5, (8, 9), 181, pcie=4),  # sheet: 181.05/362.1
-    KnownCard("L40S", 44.5, (8, 9), 362, pcie=4),  # sheet: 362.05/733
-    KnownCard("RTX 6000 Ada", 47.5, (8, 9), no_rate=ADA_6000, pcie=4),
-    KnownCard("H100", 79, (9, 0), 989, pcie=5, also=("H100 SXM", "H100 SXM5", "H100 80 GB HBM3")),  # sheet: 1979
-    KnownCard("H100 PCIe", 79, (9, 0), 756, pcie=5),  # sheet: 1513 with sparsity
-    KnownCard("H200", 139, (9, 0), 989, pcie=5),  # sheet: 1979 with sparsity
-    KnownCard("RTX PRO 6000 Blackwell", 95, (12, 0), 503.8, pcie=5, also=("RTX PRO 6000",)),  # sheet: 503.8/1007.6
+    KnownCard("L4", 22, (8, 9), 121, pcie=4, multiprocessors=58),  # sheet: 242 with sparsity
+    KnownCard("L40", 44.5, (8, 9), 181, pcie=4, multiprocessors=142),  # sheet: 181.05/362.1
+    KnownCard("L40S", 44.5, (8, 9), 362, pcie=4, multiprocessors=142),  # sheet: 362.05/733
+    KnownCard("RTX 6000 Ada", 47.5, (8, 9), no_rate=ADA_6000, pcie=4, multiprocessors=142),
+    KnownCard(
+        "H100", 79, (9, 0), 989, pcie=5, also=("H100 SXM", "H100 SXM5", "H100 80 GB HBM3"), multiprocessors=132
+    ),  # sheet: 1979
+    KnownCard("H100 PCIe", 79, (9, 0), 756, pcie=5, multiprocessors=114),  # sheet: 1513 with sparsity
+    KnownCard("H200", 139, (9, 0), 989, pcie=5, multiprocessors=132),  # sheet: 1979 with sparsity
+    KnownCard(
+        "RTX PRO 6000 Blackwell", 95, (12, 0), 503.8, pcie=5, also=("RTX PRO 6000",), multiprocessors=188
+    ),  # sheet: 503.8/1007.6
 )

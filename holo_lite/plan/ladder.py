@@ -3,7 +3,9 @@
 A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, an undocumented
 workspace. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
 fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles. None of them changes the
-mathematics of denoising. Only the last one does, and towards the exact result: it gives up the step cache.
+mathematics of denoising. Only the last one does, and towards the exact result: it gives up the step cache. Where
+pinned memory is taken from the card, the blocks that are kept there come before all others: giving them up frees
+the card, and costs only reading.
 """
 
 from __future__ import annotations
@@ -31,8 +33,13 @@ NO_MEMORY = (  # what the driver, its libraries and the system's allocators say
 LEAST_TILE = 8  # latents a side; below, tiles are nothing but overlap
 
 
-def smaller_plan(plan: Plan) -> tuple[Plan, str] | None:
-    """The next rung for denoising and what it changes, for a person; None at the lowest."""
+def smaller_plan(plan: Plan, *, pinned_first: bool = False) -> tuple[Plan, str] | None:
+    """The next rung for denoising and what it changes, for a person; None at the lowest.
+
+    pinned_first: what is pinned counts as the card's, so the blocks that are kept there go first.
+    """
+    if pinned_first and plan.pinned_cache_blocks:
+        return replace(plan, pinned_cache_blocks=0), "no blocks kept in pinned memory, which is the card's here"
     chunks = plan.chunks
     if chunks != SMALLEST and (
         chunks.attention > SMALLEST.attention or chunks.feed_forward > SMALLEST.feed_forward

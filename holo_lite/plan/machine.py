@@ -12,6 +12,7 @@ from typing import Any
 from holo_lite.errors import RoomError, in_a_line
 from holo_lite.plan.container import tightest
 from holo_lite.plan.known_card import KnownCard
+from holo_lite.system.pinning import pinned_is_scarce
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Machine:
     """Bytes of memory. None: not known, and then a profile's word is taken.
 
     `card` and `free` are of the graphics card, before CUDA's context has taken its part; `ram` is all of the main
-    memory, `ram_free` what programs can still have of it.
+    memory, `ram_free` what programs can still have of it. `multiprocessors` are the card's.
+    `pins_little`: what is pinned of the main memory is taken from the card (`holo_lite.system.pinning`).
     """
 
     name: str = ""
@@ -27,6 +29,8 @@ class Machine:
     free: int | None = None
     ram: int | None = None
     ram_free: int | None = None
+    multiprocessors: int | None = None
+    pins_little: bool = False
 
     @property
     def has_card(self) -> bool:
@@ -45,7 +49,7 @@ THIS_CPU = "this CPU"
 
 def machine_with(card: KnownCard) -> Machine:
     """A machine that has this card, all of it free, and an unknown amount of main memory."""
-    return Machine(name=card.name, card=card.memory, free=card.memory)
+    return Machine(name=card.name, card=card.memory, free=card.memory, multiprocessors=card.multiprocessors)
 
 
 def this_machine(index: int = 0) -> Machine:
@@ -56,8 +60,9 @@ def this_machine(index: int = 0) -> Machine:
     import torch
 
     main = main_memory()
+    ram, ram_free = main["ram"], main["ram_free"]
     if not torch.cuda.is_available():
-        return Machine(name=THIS_CPU, **main)
+        return Machine(name=THIS_CPU, ram=ram, ram_free=ram_free)
     properties: Any = torch.cuda.get_device_properties(index)
     try:
         cuda_free, total = torch.cuda.mem_get_info(index)
@@ -68,7 +73,10 @@ def this_machine(index: int = 0) -> Machine:
         name=properties.name,
         card=total,
         free=smaller_free(cuda_free, _nvml_free(str(properties.uuid))) + CONTEXT,
-        **main,
+        multiprocessors=properties.multi_processor_count,
+        pins_little=pinned_is_scarce(),
+        ram=ram,
+        ram_free=ram_free,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,7 +34,7 @@ class Profile:
     """What a machine may spend, in bytes and tokens.
 
     On a CPU `card` is 0: the budget is the main memory that is free. `spare_percent` of what is planned is left to
-    the allocator on top. `pinned` bounds host memory for weights.
+    the allocator on top. `pinned` bounds host memory for weights. `own`: a person's file, not a shipped one.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Profile:
     smallest: Chunks
     tiling: Tiling
     pinned: int
+    own: bool = False
 
     @property
     def headroom(self) -> int:
@@ -102,7 +103,7 @@ def find_profile(name: str) -> Profile:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{path}: cannot be read ({reason}); check the name") from error
-    return _read(path.stem, text, str(path))
+    return replace(_read(path.stem, text, str(path)), own=True)
 
 
 def _hint(name: str, profiles: Iterable[Profile]) -> str:
@@ -155,6 +156,7 @@ def _check(profile: Profile, source: str) -> None:
 
 KEYS = {field.name for field in fields(Profile)} - {
     "name",
+    "own",
     "card",
     "context",
     "desktop",

@@ -1,7 +1,8 @@
 """Rungs that a card had to take once, remembered for clips of the same size.
 
 Running out of memory costs the time of a step. It is paid once: the next run of such a clip on that card begins
-with the plan that held.
+with the plan that held. What took the memory may have been another program, so after a week the whole plan is tried
+again: if it still does not hold, that costs one step.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +31,7 @@ from holo_lite.system.json_table import JsonTable
 from holo_lite.system.records import Natural, Positive
 
 Side = Annotated[int, Meta(ge=LEAST_TILE, le=MOST_PIXELS // PIXELS_PER_LATENT)]
+LASTS = 7 * 24 * 3600.0  # seconds
 logger = logging.getLogger(__name__)
 
 
@@ -41,12 +45,13 @@ class SmallerPlan:
     pinned_cache_blocks: Natural
     pinned_ring: bool
     tile: tuple[Side, Side] | None
+    since: float = 0.0  # when memory ran out, in seconds since 1970; what an earlier version kept is too old
 
     @classmethod
-    def of(cls, plan: Plan) -> SmallerPlan:
+    def of(cls, plan: Plan, since: float) -> SmallerPlan:
         """What to remember of a plan."""
         chunks, kept = (plan.chunks.attention, plan.chunks.feed_forward), plan.pinned_cache_blocks
-        return cls(chunks, plan.joint, plan.resident, kept, plan.pinned_ring, plan.tile)
+        return cls(chunks, plan.joint, plan.resident, kept, plan.pinned_ring, plan.tile, since)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class RungMemory:
 
     table: JsonTable[SmallerPlan]
     key: str
+    clock: Callable[[], float] = time.time
 
     @classmethod
     def of(cls, folder: Path, machine: str, sizes: ModelSizes, request: ClipRequest) -> RungMemory:
@@ -69,9 +75,10 @@ class RungMemory:
         return cls(table(RUNGS, folder, SmallerPlan), key)
 
     def apply(self, plan: Plan) -> Plan:
-        """The plan, or the smaller one that held when it was last needed."""
+        """The plan, or the smaller one that held when it was last needed, in the last seven days."""
         found = self.table.get(self.key)
-        smaller = plan if found is None else _smaller(plan, found)
+        lasts = found is not None and 0 <= self.clock() - found.since <= LASTS
+        smaller = _smaller(plan, found) if found is not None and lasts else plan
         if smaller != plan:
             logger.info("memory ran out on a clip of this size before; starting with the plan that worked")
         return smaller
@@ -82,7 +89,7 @@ class RungMemory:
         That there was no room for a step cache is not remembered: without it a run has another result, and what was
         asked for is tried each time.
         """
-        self.table.keep(self.key, SmallerPlan.of(plan))
+        self.table.keep(self.key, SmallerPlan.of(plan, self.clock()))
 
 
 def _smaller(plan: Plan, found: SmallerPlan) -> Plan:

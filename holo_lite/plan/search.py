@@ -1,10 +1,16 @@
 """The search for the best way to run a clip within a budget.
 
-It goes by what costs most time. Chunks are as large as fit, for the matrix library's sake. Then both guidance
+It goes by what costs most time. Chunks are as large as fit, for the matrix library's sake, and where it is known
+how many multiprocessors the card has, they are whole waves of these (`holo_lite.plan.waves`). Then both guidance
 branches share a visit of every block (`joint`) where that reads fewer bytes a step than giving the second
 residual stream's room to resident blocks would: usually it does. What is left becomes resident blocks, first of
 the expert in use, then of the one that comes next. Blocks become resident only once chunks are at their
 largest; what smaller chunks leave over is less than a block of the released model.
+
+Whole waves replace the profile's largest chunks where they win more than they cost. What they take in addition is
+taken from resident blocks, and each of those is a part of all that is read. So the part of the time that they win
+must be at least the part of the blocks that they may displace. That depends on clip, model and card, and not on the
+budget. A profile with other largest chunks than the shipped ones means them.
 
 More budget thus never gives smaller chunks nor more bytes read a step, and within one way of guidance never
 fewer resident blocks.
@@ -14,14 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from holo_lite.config import Expert
-from holo_lite.model.clip import Chunks
+from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.decoding import Tile
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.phases import Arithmetic, ClipRequest
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.sizes import ModelSizes, StackSizes
+from holo_lite.plan.waves import wave_time, whole_waves
 from holo_lite.streaming.residency import evenly
 
 RING = 2  # host buffers that a block passes through on its way
@@ -104,9 +112,37 @@ class Problem:
         whole: tuple[Tile | None, ...] = () if self.profile.tiling == "always" else (None,)
         return whole if self.profile.tiling == "never" else (*whole, *TILES)
 
+    @cached_property
+    def rungs(self) -> tuple[Chunks, ...]:
+        """The sizes of chunks to try, the largest first: whole waves, if they win, and the profile's."""
+        rungs, processors = self.profile.rungs, self.machine.multiprocessors
+        if processors is None or self.profile.device == "cpu" or rungs[0] != Chunks():
+            return rungs
+        waves = whole_waves(processors)
+        if waves in rungs or not self._win(waves, processors):
+            return rungs
+        return waves, *(chunks for chunks in rungs if chunks.attention <= waves.attention)
+
+    def _win(self, waves: Chunks, processors: int) -> bool:
+        """Whether whole waves win at least as large a part of the time as they may displace of the blocks."""
+        before, after = (self._wave_time(chunks, processors) for chunks in (self.profile.largest, waves))
+        blocks = max(self._displaced(stack, waves) / len(stack.blocks) for stack in self.experts.values())
+        return after < before and 1 - after / before >= blocks
+
+    def _wave_time(self, chunks: Chunks, processors: int) -> int:
+        request = self.request
+        return wave_time(processors, self.sizes.config, Clip(request.layout, request.attention, chunks))
+
+    def _displaced(self, stack: StackSizes, chunks: Chunks) -> int:
+        """The most blocks for which there is no room any more, beside the profile's largest chunks."""
+        before, after = (
+            self.arithmetic.denoise(stack, each, RING, joint=True) for each in (self.profile.largest, chunks)
+        )
+        return -(-max(0, after - before) // min(stack.blocks))
+
     def way(self) -> Candidate:
         """The best way to run the steps. The clip must fit."""
-        for chunks in self.profile.rungs:
+        for chunks in self.rungs:
             ways = list(self._ways(chunks))
             if ways:
                 return min(ways, key=lambda way: (way.streamed, not way.joint))
@@ -125,7 +161,7 @@ class Problem:
     def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Candidate:
         """Fill the remaining memory with blocks, if the chunks are the largest."""
         high, low = self.experts["high_noise"], self.experts["low_noise"]
-        largest = chunks == self.profile.largest
+        largest = chunks == self.rungs[0]
         resident = min(most_blocks(stack, left[name]) for name, stack in self.experts.items()) if largest else 0
         whole = resident == len(high.blocks) == len(low.blocks)
         other = most_blocks(low, left["high_noise"] - held_bytes(high, resident)) if whole else 0
@@ -134,8 +170,11 @@ class Problem:
         return Candidate(chunks, joint, resident, other, streamed)
 
     def cached(self, resident: int) -> int:
-        """How many streaming blocks of each expert can stay in pinned memory, both experts' at once."""
-        if self.profile.device == "cpu":
+        """How many streaming blocks of each expert can stay in pinned memory, both experts' at once.
+
+        None where that is taken from the card, unless a person's own profile says how much to pin.
+        """
+        if self.profile.device == "cpu" or (self.machine.pins_little and not self.profile.own):
             return 0
         stacks = self.experts.values()
         room = self.pinned - RING * self.sizes.slot - max(stack.adapters for stack in stacks)

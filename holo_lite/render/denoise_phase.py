@@ -35,6 +35,7 @@ from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.residency import Residency
+from holo_lite.system.pinning import pinned_is_scarce
 
 logger = logging.getLogger(__name__)
 Save = Callable[[State], Iterable[Event]]
@@ -82,6 +83,7 @@ class Denoiser:
                     return plan
                 yield (down := retry.down(plan, f"step {self.done + 1}"))
                 plan = down.plan
+                self.cache.fit(plan.chunks)
 
     def _steps(self, experts: StreamedExperts, plan: Plan) -> Generator[Progress, None, None]:
         if not plan.step_cache:
@@ -106,7 +108,7 @@ class Denoiser:
     def _take(self, progress: Progress, plan: Plan) -> Plan:
         """A step is done: the next begins here. → the plan, with what the cache saved."""
         self.latents, self.done = progress.latents, progress.step.index + 1
-        self.cache.computed = progress.computed
+        self.cache.done(progress.computed)
         return replace(plan, skipped=(*plan.skipped, progress.step.index)) if progress.skipped else plan
 
     def _told(self, progress: Progress, plan: Plan, seconds: float, waited: float) -> StepDone:
@@ -150,7 +152,8 @@ def residency_of(plan: Plan) -> Residency:
 
 
 def _one_down(plan: Plan, shortage: Shortage) -> tuple[Plan, str]:
-    rung = with_less_pinned(plan) if shortage == "pinned" else smaller_plan(plan)
+    scarce = pinned_is_scarce()
+    rung = with_less_pinned(plan) if shortage == "pinned" else smaller_plan(plan, pinned_first=scarce)
     if rung is None:
         raise RoomError(
             "memory ran out with the smallest chunks, no resident blocks and one guidance branch at a time; "

@@ -30,7 +30,7 @@ class Keeper(Protocol):
     """Saves and resumes a run; a context manager around it. `begin` and `save` give events for the caller."""
 
     def take(self) -> State | None:
-        """The state from which the run resumes; None if it begins. It is given once: it may be gigabytes."""
+        """The state from which the run resumes; None if it begins. It is given once: it takes memory."""
 
     def begin(self) -> Iterator[Event]:
         """The run begins, or resumes."""

@@ -67,7 +67,7 @@ class RunPhases:
             job.cancel,
             frozen,
         )
-        del before, latents, contexts  # a step cache is gigabytes, and is on the device from here on
+        del before, latents, contexts  # they are on the device from here on
         plan = yield from denoiser.run(plan)
         return denoiser.latents, plan
 

@@ -3,8 +3,10 @@
     state.safetensors      latents; in its metadata how many steps are done, the plan, and which cache belongs to it
     cache-12.safetensors   the step cache as it was after step 12, if the run has one
 
-A cache is gigabytes where latents are megabytes, and a step that was skipped does not change it. So it has a file
-of its own, which is written only when it changed. The state is written behind it and names it: whatever moment a
+Of the cache its residuals are left out: they are gigabytes, and follow from the rest. The rest is twice the
+latents, and a step that was skipped does not change it. So it has a file of its own, which is written only when it
+changed.
+The state is written behind it and names it: whatever moment a
 crash happens, the state on the disk has the cache that it names.
 """
 

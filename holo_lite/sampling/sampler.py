@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -134,7 +134,7 @@ def sample(
     """
     assert 0 <= first <= len(schedule), f"first: {first}"
     remaining, cache = schedule.steps[first:], cache or StepCache()
-    computed = cache.computed
+    computed, whole = cache.computed, cache.whole
     for expert in dict.fromkeys(step.expert for step in remaining):
         with experts.lend(expert) as model:
             steps = [step for step in remaining if step.expert == expert]
@@ -143,12 +143,15 @@ def sample(
                 steering = guidance.at(step, schedule)
                 branches = len(steering.contexts)
                 skipped = cache.serves(computed, step, latents, branches, schedule)
-                if skipped:
+                if skipped and whole:
                     experts.skip(expert, 1 if joint else branches)
+                elif skipped and computed is not None:  # with the forwards that this step was to take
+                    turn.make_again(computed, given(computed.latents, computed.step))
+                whole = True
                 velocity = steering.combine(turn.velocities(step, given(latents, step), branches, skipped=skipped))
                 clean = clean_estimate(latents, velocity, step.sigma)
                 if not skipped:
-                    computed = cache.after(computed, step, latents, velocity, branches)
+                    computed = cache.after(computed, step, latents, velocity, branches, clip.chunks)
                 latents = euler(latents, velocity, step.sigma, step.sigma_next)
                 yield Progress(step, len(schedule), latents, clean, skipped, computed)
             del model, turn  # otherwise this expert would stay in memory while the next one is opened
@@ -169,6 +172,11 @@ class _ExpertPass:
         """Embed the prompts of all branches that the expert's first step has: no later one has more."""
         texts = [TextRows(model.embed_text(context.rows), context.windows) for context in guidance.contexts]
         return cls(model, texts, clip, cache, joint)
+
+    def make_again(self, computed: Computed, latents: Tensor) -> None:
+        """Compute the residuals of a step again, to the bit: of what the expert saw then, in the same chunks."""
+        then = replace(self, clip=replace(self.clip, chunks=computed.chunks))
+        then.velocities(computed.step, latents, computed.branches, skipped=False)
 
     def velocities(self, step: Step, latents: Tensor, branches: int, *, skipped: bool) -> list[Tensor]:
         """One velocity a branch: computed, or by what was kept of the last step that was."""

@@ -22,17 +22,19 @@ guidance ends, for what was seen before is of another velocity; and the one afte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
 from torch import Tensor
 
 from holo_lite.config import Expert
+from holo_lite.model.clip import Chunks
 from holo_lite.sampling.schedule import Schedule, Step
 
+USUAL = Chunks()
 MOST_SKIPPED = 3  # steps in a row
-RESIDUAL = "residual "  # a branch's, in the saved state
+RESIDUAL = "residual "  # a branch's, in a state that an earlier version saved
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Computed:
     """The last step that was computed, as decisions need it.
 
     latents, velocity: (16, F, h, w), fp32, what went in and what came out, guidance included. rate: by what share
-    of itself the velocity changes for one unit of the latents' distance; None: not seen yet.
+    of itself the velocity changes for one unit of the latents' distance; None: not seen yet. chunks: those it was
+    computed in, on which its last bits depend.
     """
 
     step: Step
@@ -48,6 +51,7 @@ class Computed:
     latents: Tensor
     velocity: Tensor
     rate: float | None = None
+    chunks: Chunks = USUAL
 
     def is_of(self, step: Step, branches: int) -> bool:
         """Whether a later step asks the same expert, and for as many branches."""
@@ -64,12 +68,16 @@ class StepCache:
 
     `residuals` are one a branch, (tokens, d) in the compute dtype. While a step is computed they are written to; a
     step that failed is computed again, and writes them again. `computed` is set by the caller, once
-    a step is done: decisions before that do not see it.
+    a step is done (`done`): decisions before that do not see it. `whole`: the residuals are those of `computed`.
+
+    Residuals are gigabytes, and are not saved with a run. They follow from the last computed step's latents: where
+    a step that is skipped finds none, that step is computed again, which takes as long as this one would have.
     """
 
     thresholds: Mapping[Expert, float] = field(default_factory=lambda: dict.fromkeys(get_args(Expert), 0.0))
     computed: Computed | None = None
     residuals: list[Tensor] = field(default_factory=list)
+    whole: bool = False
 
     @classmethod
     def of(cls, thresholds: tuple[float, float]) -> StepCache:
@@ -89,8 +97,23 @@ class StepCache:
         estimate = computed.estimate(latents)
         return estimate is not None and estimate < self.thresholds[step.expert]  # not so for NaN
 
+    def done(self, computed: Computed | None) -> None:
+        """A step is done, and this is what is known from here on."""
+        self.computed, self.whole = computed, True
+
+    def fit(self, chunks: Chunks) -> None:
+        """Memory ran out, and chunks are smaller now: what must be computed again is so in these."""
+        if self.computed is not None and not self.whole:
+            self.computed = replace(self.computed, chunks=chunks)
+
     def after(
-        self, before: Computed | None, step: Step, latents: Tensor, velocity: Tensor, branches: int
+        self,
+        before: Computed | None,
+        step: Step,
+        latents: Tensor,
+        velocity: Tensor,
+        branches: int,
+        chunks: Chunks = USUAL,
     ) -> Computed | None:
         """What is known once a step is computed; None if its expert has no threshold."""
         if not self.thresholds[step.expert]:
@@ -99,15 +122,16 @@ class StepCache:
         if before is not None and before.is_of(step, branches):
             moved = _distance(latents, before.latents) * torch.linalg.vector_norm(velocity, ord=1)
             rate = float(_distance(velocity, before.velocity) / moved)
-        return Computed(step, branches, latents, velocity, rate)
+        return Computed(step, branches, latents, velocity, rate, chunks)
 
     def room(
         self, expert: Expert, branches: int, shape: tuple[int, int], dtype: torch.dtype, device: torch.device
     ) -> list[Tensor]:
         """The residuals that a computed step is to fill, a stream's (tokens, d) each; none without a threshold.
 
-        Those of a branch that is no longer computed are freed.
+        Those of a branch that is no longer computed are freed. From here on they are no step's, until one is done.
         """
+        self.whole = False
         wanted = branches if self.thresholds[expert] else 0
         del self.residuals[wanted:]
         while len(self.residuals) < wanted:
@@ -115,7 +139,10 @@ class StepCache:
         return self.residuals
 
     def state(self) -> dict[str, Tensor | float]:
-        """All that later steps depend on, to be saved once a step is done; empty before the first."""
+        """All that later steps depend on, to be saved once a step is done; empty before the first.
+
+        Without the residuals, which follow from it.
+        """
         done = self.computed
         if done is None:
             return {}
@@ -123,22 +150,27 @@ class StepCache:
             "step": float(done.step.index),
             "branches": float(done.branches),
             **({} if done.rate is None else {"rate": done.rate}),
+            "attention": float(done.chunks.attention),
+            "feed_forward": float(done.chunks.feed_forward),
             "latents": done.latents,
             "velocity": done.velocity,
-            **{f"{RESIDUAL}{branch}": residual for branch, residual in enumerate(self.residuals)},
         }
 
     def restore(self, state: Mapping[str, Tensor | float], schedule: Schedule, device: torch.device) -> None:
-        """Take up a state again, exactly: steps from here on are what they would have been."""
+        """Take up a state again, exactly: steps from here on are what they would have been.
+
+        A state that an earlier version saved has the residuals, and not the chunks.
+        """
         tensors = {name: value.to(device) for name, value in state.items() if isinstance(value, Tensor)}
         numbers = {name: float(value) for name, value in state.items() if name not in tensors}
         count = sum(name.startswith(RESIDUAL) for name in tensors)
         self.residuals = [tensors[f"{RESIDUAL}{branch}"] for branch in range(count)]
-        self.computed = None
+        self.computed, self.whole = None, count > 0
         if state:
             step, branches = schedule.steps[int(numbers["step"])], int(numbers["branches"])
             rate = numbers.get("rate")
-            self.computed = Computed(step, branches, tensors["latents"], tensors["velocity"], rate)
+            sizes = (int(numbers[name]) for name in ("attention", "feed_forward") if name in numbers)
+            self.computed = Computed(step, branches, tensors["latents"], tensors["velocity"], rate, Chunks(*sizes))
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -6,10 +6,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 from guard import HANGS
 
 from benchmarks import card, command as benchmark, environment
 from benchmarks.fit import command as fit_module
+from benchmarks.speed import command as speed_module
+from benchmarks.speed.cases import Bench
+from benchmarks.speed.scale import Scale
 
 CARDS = (6, 8, 12, 16, 24)
 # The parts that run here.
@@ -88,7 +92,7 @@ def test_a_fit_goes_on_where_it_stopped(fit):
 
 
 class Processes:
-    """Stands in for what `card.py` starts: the first stage crashes, the next one leaves a result."""
+    """Stands in for what `card.py` starts: checks pass, the first stage crashes, the next one leaves a result."""
 
     def __init__(self, fit):
         self.fit, self.commands = fit, []
@@ -102,10 +106,15 @@ class Processes:
         result = Path(command[command.index("--result") + 1])
         if result.name.startswith("fit"):
             result.write_text(json.dumps(self.fit))
-        return int(len(self.commands) == 1)
+        return int(len(self.begun()) == 1)
 
     def begun(self):
-        return [words[2] for words in self.commands if "pytest" not in words]
+        """The benchmarks."""
+        return [words[2] for words in self.commands if "--result" in words]
+
+    def checks(self):
+        """The place of each check in the order."""
+        return [place for place, words in enumerate(self.commands) if "--result" not in words]
 
 
 CARD_8 = {"seconds_a_step": 2.0, "waited_share": 0.0, "finite": True, "rungs": ["smaller chunks"]}
@@ -126,12 +135,18 @@ def on_card(*words):
 
 def test_a_card_shows_everything_in_order_and_what_fails_is_left_behind(processes, tmp_path, capsys):
     on_card(tmp_path, "--small", "--minutes", 20)
-    assert ["pytest" in words for words in processes.commands] == [False, False, True, False, False]
+    assert processes.checks() == [0, 3], "whether it runs comes first, and peaks and seconds before the tests"
     assert processes.begun() == [f"benchmarks.{stage.benchmark}" for stage in card.STAGES]
+    peaks, seconds = processes.commands[1:3]
+    assert {"card-6-five", "card-8-five", "card-24-five"} <= set(peaks)
+    assert {"floor @241", "reference @241", "diffusers resident @241", "fp8 auto @241"} <= set(seconds)
     minutes = [float(words[words.index("--minutes") + 1]) for words in processes.commands if "--minutes" in words]
-    assert all(0 < each <= 20 for each in minutes)
+    assert all(0 < each < 20 for each in minutes)
+    assert minutes[0] < 10, "the first leave time for the others"
     said = capsys.readouterr().out
-    assert "speed: ended with code 1" in said
+    assert "as asked, small, on the CPU" in said
+    assert "fit: ended with code 1" in said
+    assert "a video of the built-in model: passed" in said
     assert "tests that need a card: passed" in said
     assert "  2 of 4 targets met" in said
     assert (
@@ -142,17 +157,42 @@ def test_a_card_shows_everything_in_order_and_what_fails_is_left_behind(processe
 
 def test_a_card_goes_on_where_its_results_are(processes, tmp_path, capsys):
     on_card(tmp_path / "one", "--small", "--results", tmp_path / "results")
+    on_card(tmp_path / "another", "--small", "--results", tmp_path / "results", "--minutes", 100)
+    assert len(processes.checks()) == 2
+    said = capsys.readouterr().out
+    assert "runs: done before" in said
+    assert "tests: done before" in said
+    assert len(processes.begun()) == 2 * len(card.STAGES), "the stages look for what they lack"
     on_card(tmp_path / "another", "--small", "--results", tmp_path / "results", "--minutes", 0.1)
-    assert sum("pytest" in words for words in processes.commands) == 1
-    assert "tests: done before" in capsys.readouterr().out
-    assert len(processes.begun()) == len(card.STAGES), "in six seconds nothing is begun"
+    assert len(processes.begun()) == 2 * len(card.STAGES), "in six seconds nothing is begun"
     results = {words[words.index("--result") + 1] for words in processes.commands if "--result" in words}
     assert {Path(result).parent for result in results} == {tmp_path / "results"}
 
 
-def test_the_parts_that_come_first_are_parts():
-    found = fit_module.parts(fit_module.Scale.tiny())
-    assert [*found][: len(card.STAGES[1].only)] == [*card.STAGES[1].only]
+def test_what_a_stage_names_are_parts():
+    """A name of another day would be passed over without a word."""
+    bench = Bench(Path(), torch.device("cpu"), Scale.tiny(), print)
+    found = {"fit": [*fit_module.parts(fit_module.Scale.tiny())], "speed": [*speed_module.parts(bench)]}
+    found["speed"] += ["bf16 auto, not fused @241", "bf16 cudnn @241"]  # on a card
+    for stage in card.STAGES:
+        assert set(stage.only) <= set(found[stage.benchmark])
+
+
+def test_without_a_card_the_small_form_says_so_and_makes_a_video(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(card, "SEQUENCE", (card.RUNS,))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_card(tmp_path, "--minutes", 60)
+    said = capsys.readouterr().out
+    assert "no CUDA card was found: small, on the CPU" in said
+    assert "a video of the built-in model: passed" in said
+    assert (tmp_path / "runs.mp4").stat().st_size > 0
+
+
+def test_the_weights_of_the_first_minutes_are_written_before(tmp_path, capsys):
+    on_card(tmp_path, "--prepare", "--small")
+    assert all((tmp_path / f"small-{scheme}" / "model.json").is_file() for scheme in card.SCHEMES)
+    on_card(tmp_path, "--prepare", "--small")
+    assert "small-nf4 is there" in capsys.readouterr().out
 
 
 def test_a_block_is_timed_against_the_whole_sequence():

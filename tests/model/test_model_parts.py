@@ -1,6 +1,7 @@
 """The parts of the transformer, each against the obvious formula."""
 
 import math
+from dataclasses import replace
 
 import oracle
 import pytest
@@ -10,13 +11,17 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from hypothesis import given, settings, strategies as st
 from small_model import TEXT_DIM, clips, config_of, layouts, random_model
 
+from holo_lite.config import HOLOCINE_14B
+from holo_lite.kernels.sdpa import _of_heads
 from holo_lite.model import equations
-from holo_lite.model.clip import Chunks, Clip, portions
+from holo_lite.model.clip import Chunks, Clip, even_portions, portions
+from holo_lite.model.compute import Compute
+from holo_lite.model.dit import WanDiT
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.layers import TextRows
 from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
-from holo_lite.story.shots import ShotLayout
+from holo_lite.story.shots import ShotLayout, even_cuts
 
 CPU = torch.device("cpu")
 BF16 = 2.0**-8  # half a unit in the last place of bf16, relative
@@ -97,6 +102,60 @@ def test_buffer_that_is_too_small_is_an_error_not_a_cut():
 
 
 # Positions and patches
+
+
+@given(st.integers(0, 300), st.integers(0, 2000), st.integers(1, 300))
+def test_even_portions_cover_a_span_and_are_alike(start, length, most):
+    sizes = [part.stop - part.start for part in even_portions(range(start, start + length), most)]
+    cuts = [start, *(part.stop for part in even_portions(range(start, start + length), most))]
+    assert cuts == [start + sum(sizes[:count]) for count in range(len(sizes) + 1)]
+    assert sum(sizes) == length
+    assert max(sizes, default=0) <= most
+    assert len(sizes) < max(2, 2 * -(-length // most))
+    assert len(set(sizes)) <= 2
+    assert [size for size in sizes[:-1] if size != max(sizes)] == []
+
+
+def attended_shapes(frames, shots, chunks):
+    """How many queries meet how many keys in a block at full size: each pair of numbers once."""
+    seen = set()
+
+    def attention(q, k, _):
+        seen.add((len(q), len(k)))
+        return torch.empty_like(q)
+
+    with torch.device("meta"):
+        model = WanDiT(replace(HOLOCINE_14B, num_layers=1), Compute(attention)).bfloat16()
+        layout = ShotLayout.from_frames(frames, even_cuts(frames, shots), 480, 832)
+        rows = model.embed_text(torch.empty(512, HOLOCINE_14B.text_dim, dtype=torch.bfloat16))
+        windows = tuple(
+            torch.empty(40 + 5 * shot, dtype=torch.long) for shot in range(shots)
+        )  # no two captions alike
+        latents = torch.empty(16, layout.latent_frames, 60, 104)
+        texts = [TextRows(rows, windows), TextRows(rows)]
+        model(latents, torch.empty(()), texts, Clip(layout, chunks=chunks))
+    return seen
+
+
+@pytest.mark.parametrize(("frames", "shots", "tokens", "most"), [(241, 5, 8192, 10), (961, 16, 8448, 21)])
+def test_attention_meets_few_shapes(frames, shots, tokens, most):
+    """cuDNN prepares each for some 0.1 s or more. Self-attention has two for each length of shot, a prompt one."""
+    assert len(attended_shapes(frames, shots, Chunks(tokens, tokens))) == most
+
+
+def test_attention_is_asked_in_the_layout_of_a_batch_of_tokens(monkeypatch):
+    """By its strides: on them depends for which lengths cuDNN's preparations serve again."""
+    asked = []
+
+    def spy(*tensors, **_):
+        asked.extend(tensor.stride() for tensor in tensors[:3])
+        return (tensors[0],)
+
+    q, k = normal(7, 4, 8), normal(9, 4, 8)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *tensors: spy(*tensors)[0])
+    assert torch.equal(equations.attention(q, k, k), q)
+    assert torch.equal(_of_heads(spy)(q, k, k), q)
+    assert asked == 2 * [(7 * 32, 8, 32, 1), (9 * 32, 8, 32, 1), (9 * 32, 8, 32, 1)]
 
 
 @given(layouts(), st.data())

@@ -268,7 +268,7 @@ class OneRank:
                 visit._attend_(x, span, buffer)
 
     def read_(self, streams, texts, layer, norm):
-        weights, size = layer.unpacked(self.model.compute), self.clip.chunks.attention
+        weights = layer.unpacked(self.model.compute)
         for x, text in zip(streams, texts, strict=True):
             given_rows = weights.prepare(text.rows)
             keys, values = weights.keys(given_rows), weights.values(given_rows)
@@ -278,7 +278,7 @@ class OneRank:
                 windows = [(self.clip.layout.token_span(shot), text.windows[shot]) for shot in shots]
             for span, rows in windows:
                 seen = (keys, values) if rows is None else (keys[rows], values[rows])
-                for tokens in portions(span, size):
+                for tokens in self.clip.text_portions(span):
                     q = weights.queries(weights.prepare(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
                     out = weights.compute.attention(q, *seen).flatten(1)
                     x[tokens].add_(weights.o.apply(weights.o.prepare(out)))

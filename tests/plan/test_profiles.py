@@ -19,6 +19,7 @@ from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_mac
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.streaming.residency import evenly
+from holo_lite.system.pinning import pinned_is_scarce
 
 ROOT = Path(__file__).parents[2]
 SIZES = released_sizes("nf4")
@@ -251,6 +252,51 @@ def test_a_near_miss_names_a_card_of_the_same_number_and_others_none(written, hi
 def test_no_two_cards_have_a_name_in_common():
     names = [key for card in CARDS for key in card_keys(card)]
     assert len(set(names)) == len(names)
+
+
+def test_every_card_that_runs_says_how_many_multiprocessors_it_has():
+    found = {card.name: card.multiprocessors for card in CARDS if card.capability >= (8, 0)}
+    told = {"RTX 3060": 28, "RTX 3090": 82, "RTX 4090": 128, "RTX 5090": 170, "A100": 108, "H200": 132}
+    assert told.items() <= found.items()
+    assert all(count is not None and 16 <= count <= 192 for count in found.values())
+    assert machine_with(find_card("H200")).multiprocessors == 132
+
+
+class Card:
+    """torch.cuda with an RTX 4090, most of it free."""
+
+    name, uuid, multi_processor_count = "NVIDIA GeForce RTX 4090", "of-nothing", 128
+
+    def is_available(self):
+        return True
+
+    def get_device_properties(self, _index):
+        return self
+
+    def mem_get_info(self, _index):
+        return 23 * GIB, 24 * GIB
+
+
+def test_a_card_is_asked_how_many_multiprocessors_it_has(monkeypatch):
+    monkeypatch.setattr(torch, "cuda", Card())
+    assert this_machine().multiprocessors == find_card(Card.name).multiprocessors
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "scarce"),
+    [
+        ("linux", "6.8.0-generic", False),
+        ("linux", "5.15.167.4-microsoft-standard-WSL2", True),
+        ("win32", "11", True),
+        ("darwin", "24.1.0", False),
+    ],
+)
+def test_where_pinned_memory_is_the_cards_is_known_by_the_system(monkeypatch, system, release, scarce):
+    monkeypatch.setattr(torch, "cuda", Card())
+    monkeypatch.setattr("holo_lite.system.pinning.sys.platform", system)
+    monkeypatch.setattr("holo_lite.system.pinning.platform.release", lambda: release)
+    assert pinned_is_scarce() == scarce
+    assert this_machine().pins_little == scarce
 
 
 def test_a_link_has_the_lanes_of_its_card():

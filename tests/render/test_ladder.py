@@ -1,5 +1,6 @@
 """Memory that runs out costs a step and some speed, never the run, and never the result."""
 
+import json
 import re
 import threading
 from contextlib import nullcontext
@@ -236,6 +237,23 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
         assert RungMemory.of(tmp_path, *other).apply(PLAN) == PLAN
 
 
+def test_a_rung_is_forgotten_after_a_week(tmp_path):
+    """Another program may have had the memory. What an earlier version kept has no date, and is too old."""
+    request, nf4, now = ClipRequest(SETTINGS.layout), released_sizes("nf4"), [1e9]
+    here = replace(RungMemory.of(tmp_path, "a card", nf4, request), clock=lambda: now[0])
+    held = replace(PLAN, resident=0, resident_other=0)
+    here.keep(held)
+    for days, plan in ((0, held), (6.9, held), (7.1, PLAN), (-1, PLAN)):
+        now[0] = 1e9 + days * 24 * 3600
+        assert here.apply(PLAN) == plan, days
+    here.keep(held)
+    assert here.apply(PLAN) == held, "it did not hold, and counts from now on"
+    table = json.loads(here.table.path.read_text())
+    del table[here.key]["since"]
+    here.table.path.write_text(json.dumps(table))
+    assert here.apply(PLAN) == PLAN
+
+
 def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
     here = RungMemory.of(tmp_path, "a card", released_sizes("nf4"), ClipRequest(SETTINGS.layout))
     for text in ("", "[]", "null", f'{{"{here.key}": {{"chunks": 3}}}}', f'{{"{here.key}": 3}}'):
@@ -243,6 +261,15 @@ def test_a_damaged_memory_of_rungs_is_as_none(tmp_path):
         assert here.apply(PLAN) == PLAN
     here.keep(PLAN)
     assert here.apply(PLAN) == PLAN
+
+
+def test_where_pinned_memory_is_the_cards_it_goes_before_everything_else():
+    plan = replace(PLAN, pinned_cache_blocks=9)
+    first = replace(plan, pinned_cache_blocks=0)
+    told = "no blocks kept in pinned memory, which is the card's here"
+    assert smaller_plan(plan, pinned_first=True) == (first, told)
+    assert smaller_plan(first, pinned_first=True) == smaller_plan(first)
+    assert smaller_plan(plan) == (replace(plan, chunks=Chunks(512, 256)), "chunks of 512 and 256 tokens")
 
 
 def test_refused_pinned_memory_costs_kept_blocks_first_and_then_all_of_it():

@@ -95,7 +95,7 @@ def test_steps_that_a_cache_saves_leave_frozen_frames_alone():
     steps, cache = Schedule.of(12), StepCache.of((10.0, 10.0))
     skipped = 0
     for state in sample(Lender(), begun, guidance(), steps, clip, cache=cache, given=noised):
-        cache.computed = state.computed
+        cache.done(state.computed)
         skipped += state.skipped
         assert torch.equal(state.latents[:, noised.frozen], noised.clean[:, noised.frozen])
         assert not torch.equal(state.latents, begun)

@@ -388,6 +388,71 @@ def test_a_run_that_goes_on_from_what_was_saved_ends_in_the_same_bits(paths, und
     assert torch.equal(found, undisturbed[0])
 
 
+def saved_states():
+    """Of a run by hand after each step: its number, its latents, what is saved of its cache, and residuals."""
+    cache = StepCache.of(SOME)
+    for progress in sample(Whole(), initial_noise(CLIP, 1), guidance(), SCHEDULE, CLIP, cache=cache):
+        cache.done(progress.computed)
+        residuals = {f"residual {branch}": each.clone() for branch, each in enumerate(cache.residuals)}
+        yield progress.step.index + 1, progress.latents, copied(cache.state()), residuals
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["as saved", "as an earlier version saved it"])
+def test_residuals_are_computed_again_where_a_step_is_skipped_without_them_and_nowhere_else(earlier):
+    """That is the one step that a run which is cut off may lose. Earlier versions saved gigabytes each time."""
+    *_, whole = sample(Whole(), initial_noise(CLIP, 1), guidance(), SCHEDULE, CLIP, cache=StepCache.of(SOME))
+    seen = set()
+    for done, latents, state, residuals in list(saved_states())[:-1]:
+        assert {name for name, value in state.items() if isinstance(value, torch.Tensor)} <= {"latents", "velocity"}
+        if earlier:
+            state = {name: state[name] for name in state if name not in {"attention", "feed_forward"}} | residuals
+        lender, cache = Whole(), StepCache.of(SOME)
+        cache.restore(state, SCHEDULE, CPU)
+        rest = list(sample(lender, latents, guidance(), SCHEDULE, CLIP, first=done, cache=cache))
+        again = len(lender.branches) - sum(not each.skipped for each in rest)
+        assert again == (rest[0].skipped and not earlier)
+        assert len(lender.branches) + len(lender.skips) == len(rest), "as many forwards as were counted on"
+        assert torch.equal(rest[-1].latents, whole.latents)
+        seen.add(rest[0].skipped)
+    assert seen == {True, False}
+
+
+def forwards_of(monkeypatch, most=10**6):
+    """The chunks of every forward from now on. For larger chunks than `most` there is no memory."""
+    seen, forward = [], dit.WanDiT.forward
+
+    def watched(expert, latents, timestep, texts, clip, **more):
+        seen.append(clip.chunks)
+        if clip.chunks.attention > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(expert, latents, timestep, texts, clip, **more)
+
+    monkeypatch.setattr(dit.WanDiT, "forward", watched)
+    return seen
+
+
+def test_what_is_computed_again_is_so_in_the_chunks_of_that_time(paths, states, undisturbed, monkeypatch):
+    """Memory may have run out since: the last bits depend on them."""
+    done = undisturbed[1][0]
+    latents, plan, cache = states[done]
+    fewer, seen = replace(plan, chunks=Chunks(7, 5)), forwards_of(monkeypatch)
+    _, last, _ = drive(paths, plan=fewer, latents=latents, done=done, cached=cache)
+    assert last.skipped == undisturbed[1]
+    assert seen[0] == SMALL.chunks
+    assert set(seen[1:]) == {Chunks(7, 5)}
+
+
+def test_where_the_chunks_of_that_time_do_not_fit_any_more_smaller_ones_do(paths, states, undisturbed, monkeypatch):
+    done = undisturbed[1][0]
+    latents, plan, cache = states[done]
+    fewer, seen = replace(plan, chunks=Chunks(512, 256)), forwards_of(monkeypatch, most=1000)
+    cache = {**cache, "attention": 1024.0, "feed_forward": 512.0}
+    _, last, events = drive(paths, plan=fewer, latents=latents, done=done, cached=cache)
+    assert [event.change for event in events if isinstance(event, SteppedDown)] == ["chunks of 256 and 128 tokens"]
+    assert seen[:2] == [Chunks(1024, 512), Chunks(256, 128)]
+    assert last.skipped == undisturbed[1]
+
+
 @pytest.fixture(scope="module")
 def states(paths):
     """What there is to save after each step."""

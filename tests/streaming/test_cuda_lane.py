@@ -5,6 +5,7 @@ that the host is far ahead of them; what reads their results waits.
 """
 
 import copy
+import weakref
 from dataclasses import replace
 from itertools import count
 
@@ -24,6 +25,7 @@ from test_streaming import (  # noqa: F401 - plain is a fixture
     plain,
 )
 
+from holo_lite.errors import RoomError
 from holo_lite.model.clip import Chunks
 from holo_lite.model.dit import Block, WanDiT
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
@@ -105,6 +107,46 @@ def test_a_run_that_is_cut_off_frees_nothing_that_is_still_written(plain, monkey
 
 
 # --- memory that runs out --------------------------------------------------------------------------
+
+
+def shared(card, room):
+    """The card's own memory and what is pinned are one, as on Windows: so many bytes of both."""
+    given, held = card.empty, [0]
+
+    def empty(nbytes):
+        if held[0] + sum(card.runtime.pinned.values()) + nbytes > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        tensor = given(nbytes)
+        held[0] += nbytes
+        weakref.finalize(tensor, lambda: held.__setitem__(0, held[0] - nbytes))
+        return tensor
+
+    card.empty = empty
+
+
+def test_where_pinned_memory_is_the_cards_a_shortage_takes_the_pinned_blocks_first(
+    denoiser,  # noqa: F811
+    undisturbed,  # noqa: F811
+    monkeypatch,
+):
+    """Otherwise everything else is given up, which does not help, and the run ends.
+
+    Slots, a resident block and ring have room, and all blocks pinned; then the rest of the weights has not.
+    """
+    part = open_images(denoiser.paths["low_noise"])
+    block, rest = max(image.nbytes for image in part.images), part.rest.nbytes
+    card = on_a_card(monkeypatch)
+    shared(card, 4 * block + 2 * block + rest)
+    wanted = replace(PLAN, resident=1, resident_other=0, pinned_cache_blocks=2)
+    monkeypatch.setattr("holo_lite.render.denoise_phase.pinned_is_scarce", lambda: False)
+    with pytest.raises(RoomError, match="no resident blocks"):
+        drive(denoiser, wanted)
+    monkeypatch.setattr("holo_lite.render.denoise_phase.pinned_is_scarce", lambda: True)
+    found, plan, _ = drive(denoiser, wanted)
+    assert [rung.change for rung in plan.rungs] == ["no blocks kept in pinned memory, which is the card's here"]
+    assert replace(plan, rungs=(), pinned_cache_blocks=2) == wanted
+    assert torch.equal(found, undisturbed)
+    assert (card.faults, card.runtime.pinned) == ([], {})
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -16,7 +16,14 @@ from holo_lite.plan.rung_memory import SmallerPlan
 from holo_lite.system.caches import COLOURS, KERNELS, RATES, RUNGS, CachePart, sizes, table
 from holo_lite.system.json_table import ASIDE, read
 
-SMALLER = {"joint": True, "resident": 3, "pinned_cache_blocks": 0, "pinned_ring": True, "tile": [8, 16]}
+SMALLER = {
+    "since": 1.5e9,
+    "joint": True,
+    "resident": 3,
+    "pinned_cache_blocks": 0,
+    "pinned_ring": True,
+    "tile": [8, 16],
+}
 SOUND: dict[CachePart, tuple[Any, dict[str, Any]]] = {
     RATES: (Numbers, {"a CPU, PyTorch 2": [1e12, 2e12]}),
     RUNGS: (SmallerPlan, {"a" * 24: {"chunks": [256, 128], **SMALLER}}),
