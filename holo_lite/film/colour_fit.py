@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from holo_lite.film.colours import ColourMap
-from holo_lite.film.vae import ENCODER_PARTS, load_half
+from holo_lite.film.vae_encoder import load_vae_encoder
 from holo_lite.story.shots import PIXELS_PER_LATENT
 
 PICTURES = 8  # of each kind
@@ -30,16 +30,14 @@ def fit_colours(path: Path) -> ColourMap:
 
     Raises `CheckpointError` as `load_vae` does.
     """
-    config, model = load_half(path, ENCODER_PARTS, dtype=torch.float32, device=CPU)
-    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
+    encoder = load_vae_encoder(path, dtype=torch.float32, device=CPU)
     latents, colours = [], []
     with torch.inference_mode():
         for picture in drawn_pictures():
-            clip = picture[None, :, None].expand(-1, -1, FRAMES, -1, -1)
-            found = (model.encode(clip).latent_dist.mode()[0] - mean) / std
-            latents.append(found.permute(1, 2, 3, 0).reshape(-1, found.shape[0]))
-            mixed = F.avg_pool2d(picture, PIXELS_PER_LATENT).permute(1, 2, 0).reshape(-1, 3)
-            colours += [mixed] * found.shape[1]
+            cache, frame = encoder.new_cache(), picture.permute(1, 2, 0)
+            found = [each for _ in range(FRAMES) if (each := encoder.advance(frame, cache)) is not None]
+            latents += [each.flatten(1).T for each in found]
+            colours += [F.avg_pool2d(picture, PIXELS_PER_LATENT).flatten(1).T] * len(found)
     return ColourMap.of(regress(torch.cat(latents), torch.cat(colours)))
 
 

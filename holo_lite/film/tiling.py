@@ -5,6 +5,15 @@ They start at 0, stride, 2·stride, …, until one reaches the edge, which cuts 
 
 from __future__ import annotations
 
+from holo_lite.system.records import Positive
+
+Tile = tuple[Positive, Positive]  # rows and columns, in latents
+
+
+def stride_of(tile: Tile) -> Tile:
+    """Tiles overlap by half, as the reference's do."""
+    return tile[0] // 2, tile[1] // 2
+
 
 def tile_spans(length: int, tile: int, stride: int) -> list[tuple[int, int]]:
     """Where each tile begins, and where it ends."""

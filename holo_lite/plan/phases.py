@@ -8,6 +8,7 @@ The runtime allocates by these sums, in bytes, with e bytes a number:
                 + the worst of: a layer with its weights unpacked, the head
     decode      latents + decoder's weights + a frame in work with its feature cache, and the one before, or a tile
                 and its canvas (on a CPU the other tiles' caches, too, which elsewhere wait in main memory)
+    encode      for pictures and foreign videos, before all else: the same of the VAE's encoder
 
 **Streams, layers, head** are `holo_lite.model.memory`'s: two branches at once (joint), or one. **Text rows** of
 both branches stay either way, as read and as embedded. **Latents** (fp32, 256 bytes a token): the noise that the
@@ -45,6 +46,7 @@ from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.memory import WorkingSet, working_set
 from holo_lite.plan.decoding import Decoder, Tile
 from holo_lite.plan.encoding import attention, linears
+from holo_lite.plan.pixels import PixelEncoder
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.schemes.scheme import CUDA_SLICES, SLICE
@@ -138,6 +140,11 @@ class Arithmetic:
             else self.sizes.decoder
         )
 
+    @property
+    def pixel_encoder(self) -> PixelEncoder:
+        """The VAE's encoder, as wide as the decoder and in its numbers."""
+        return PixelEncoder(self.decoder.base_dim, self.decoder.bytes_per_number)
+
     def ring(self, slot: int, buffers: int) -> int:
         """Bytes of host buffers that count as the device's: on a CPU all of them."""
         return buffers * slot if self.device == "cpu" else 0
@@ -203,6 +210,13 @@ class Arithmetic:
             frame = decoder.tiled(height, width, tile)
         waiting = 0 if tile is None or self.device != "cpu" else decoder.host_caches(height, width, tile)
         return self.latents + decoder.weights + frame + waiting + self.workspace
+
+    def encode(self, tile: Tile | None) -> int:
+        """Peak while frames are encoded, the latents of the clip among it."""
+        height, width = self.request.latents
+        encoder = self.pixel_encoder
+        waiting = 0 if tile is None or self.device != "cpu" else encoder.host_caches(height, width, tile)
+        return self.latents + encoder.weights + encoder.blended(height, width, tile) + waiting + self.workspace
 
     def _texts(self) -> int:
         """Rows of all branches, as the encoder left them and as the expert embeds them."""

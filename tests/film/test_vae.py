@@ -1,24 +1,31 @@
-"""Decoding against the reference's numbers, diffusers' own bits, and every way a VAE file can be wrong."""
+"""Decoding against the reference's numbers, diffusers' own layers, and every way a VAE file can be wrong."""
 
 import json
 import weakref
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
 from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 
+import holo_lite.tiny
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.film import vae as vae_module
-from holo_lite.film.vae import decode_frames, load_vae, to_uint8
+from holo_lite.film.vae import Stage, Vae, decode_frames, load_vae, to_uint8
+from holo_lite.film.vae_encoder import load_vae_encoder
 from holo_lite.film.vae_files import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae
+from holo_lite.film.vae_load import DECODER_PARTS, load_half
 from holo_lite.film.vae_tiles import decode_frames_tiled
+from holo_lite.weights.files import open_weights
 
 DATA = Path(__file__).parents[1] / "parity_data"
+TINY = Path(holo_lite.tiny.__file__).parent / "weights" / "vae"
 CPU = torch.device("cpu")
 BASE_DIM = 4
 
@@ -47,11 +54,13 @@ def relative_error(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def diffusers_raw_decode(vae, latents):
+def diffusers_raw_decode(path, latents, dtype):
     """The slow, obvious way: whole latent frames through diffusers' own decoder and cache."""
-    z = torch.cat([vae.decoder_input(latents[:, i]) for i in range(latents.shape[1])], dim=2)
-    x, cache = vae.model.post_quant_conv(z), [None] * 64
-    chunks = [vae.model.decoder(frame[:, :, None], cache, [0]) for frame in x.unbind(2)]
+    config, model = load_half(path, DECODER_PARTS, dtype=dtype, device=CPU)
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+    x, cache = model.post_quant_conv((latents * std + mean).to(dtype)[None]), [None] * 64
+    with mock.patch.object(WanUpsample, "forward", torch.nn.Upsample.forward):  # diffusers' goes through fp32
+        chunks = [model.decoder(frame[:, :, None], cache, [0]) for frame in x.unbind(2)]
     return torch.cat(chunks, dim=2)[0]
 
 
@@ -76,12 +85,23 @@ def test_frames_equal_the_reference(frames, reference):
     assert relative_error(frames, reference["video"]) <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_frame_at_a_time_gives_diffusers_own_bits(dtype, reference):
-    vae = load_vae(DATA / "vae.safetensors", dtype=dtype, device=CPU)
-    stepwise = torch.stack(list(decode_frames(vae, reference["latents"])), dim=1)
-    assert stepwise.dtype == dtype
-    assert torch.equal(stepwise, diffusers_raw_decode(vae, reference["latents"]))
+def decoded(path, latents, dtype):
+    frames = torch.stack(list(decode_frames(load_vae(path, dtype=dtype, device=CPU), latents)), dim=1)
+    assert frames.dtype == dtype
+    return frames
+
+
+@pytest.mark.parametrize("path", [DATA / "vae.safetensors", TINY], ids=["toy", "tiny"])
+def test_one_frame_at_a_time_computes_what_diffusers_does(path, reference):
+    """In double precision but for the last bits; in the others it is as near to that as diffusers is."""
+    latents = reference["latents"][:, :3, :5, :6]
+    exact = diffusers_raw_decode(path, latents, torch.float64)
+    assert relative_error(decoded(path, latents, torch.float64), exact) <= 1e-13
+    for dtype, most in ((torch.float32, 2e-6), (torch.bfloat16, 0.03)):
+        theirs = diffusers_raw_decode(path, latents, dtype)
+        found = relative_error(decoded(path, latents, dtype).double(), exact)
+        assert found <= most
+        assert found <= 1.5 * relative_error(theirs.double(), exact)
 
 
 def test_frames_are_not_clamped(vae, reference):
@@ -115,16 +135,24 @@ def test_an_abandoned_decoding_leaves_nothing_behind(vae, reference, frames):
     assert torch.equal(torch.stack(list(decode_frames(vae, reference["latents"])), dim=1), frames)
 
 
-def test_a_frame_is_decoded_only_when_it_is_asked_for(vae, reference, monkeypatch):
+def counting(vae, steps):
+    """The decoder with a layer in front of every stage that notes which frame it is given."""
+
+    def noted(x, _):
+        steps.append(x.shape)
+        return x
+
+    return replace(vae, stages=tuple(Stage((noted, *stage.layers), stage.doubling) for stage in vae.stages))
+
+
+def test_a_frame_is_decoded_only_when_it_is_asked_for(vae, reference):
     steps = []
-    real = vae_module._step
-    monkeypatch.setattr(vae_module, "_step", lambda *args: steps.append(args[2].shape[2]) or real(*args))
-    decoding = decode_frames(vae, reference["latents"])
+    decoding = decode_frames(counting(vae, steps), reference["latents"])
     assert steps == []
     for expected in (3, 6, 7, 9, 10):  # stages run for frames 0 to 4: no later stage runs ahead
         next(decoding)
         assert len(steps) == expected
-    assert set(steps) == {1}
+    assert {len(shape) for shape in steps} == {3}
 
 
 @pytest.mark.parametrize("tiled", [False, True])
@@ -142,19 +170,19 @@ def test_decoded_frames_do_not_pile_up(vae, reference, tiled):
 
 def test_memory_does_not_grow_with_the_clip_and_stays_under_that_of_diffusers():
     """At full size, on meta: 4.0 GB with diffusers' steps; 1.9 GB of either is the feature cache."""
-    with torch.device("meta"):
+    meta = torch.device("meta")
+    with meta:
         model = AutoencoderKLWan().to(torch.bfloat16).requires_grad_(False)
-        z = torch.empty(1, 16, 1, 60, 104, dtype=torch.bfloat16)
-    stages = vae_module._stages(model.decoder)
-    vae = vae_module.Vae(VaeConfig(96), model, stages, torch.bfloat16, torch.device("meta"))
+        latents = torch.empty(16, 60, 104)
+    vae = Vae.of(VaeConfig(96), model, torch.bfloat16, meta)
     cache, peaks = vae.new_cache(), []
     with LiveBytes() as live:
         for _ in range(5):
-            for frame in vae.advance(z, cache):
+            for frame in vae.advance(vae.decoder_input(latents), cache):
                 del frame
             peaks.append(live.peak)
     assert peaks[-1] == peaks[2]
-    assert peaks[-1] < 2.85e9
+    assert peaks[-1] < 2.31e9
 
 
 def test_no_gradients_are_recorded(vae, reference):
@@ -172,10 +200,17 @@ def test_every_layout_gives_the_same_frames(weights, reference, frames, tmp_path
         assert torch.equal(torch.stack(list(decode_frames(vae, reference["latents"])), dim=1), frames)
 
 
-def test_encoder_weights_are_checked_but_not_loaded(vae, weights):
-    loaded = {name for name, tensor in vae.model.state_dict().items() if tensor.device != torch.device("meta")}
-    assert not any(name.startswith(("encoder", "quant_conv")) for name in vae.model.state_dict())
-    assert len(loaded) == sum(name.startswith(("decoder.", "conv2.")) for name in weights)
+@pytest.mark.parametrize(
+    ("load", "other"),
+    [(load_vae, ("encoder.", "conv1.")), (load_vae_encoder, ("decoder.", "conv2."))],
+    ids=["decoder", "encoder"],
+)
+def test_the_other_half_is_checked_but_never_read(weights, monkeypatch, load, other):
+    kind, read = type(open_weights(DATA / "vae.safetensors")), []
+    real = kind.load
+    monkeypatch.setattr(kind, "load", lambda file, name: read.append(name) or real(file, name))
+    load(DATA / "vae.safetensors", dtype=torch.float32, device=CPU)
+    assert sorted(read) == sorted(name for name in weights if not name.startswith(other))
 
 
 def test_latent_scale_is_that_of_diffusers():

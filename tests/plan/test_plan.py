@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from conversions import convert, write_source
-from diffusers import AutoencoderKLWan
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,12 +20,9 @@ from benchmarks.synthetic import real_shapes
 from holo_lite.config import HOLOCINE_14B, DiTConfig
 from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import SettingsError
-from holo_lite.film import vae as vae_module
-from holo_lite.film.vae_files import VaeConfig
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.cards import find_card
 from holo_lite.plan.choose import choose_profile
-from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.encoding import attention, linears, operations
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine, machine_with
@@ -136,57 +132,6 @@ def test_the_toy_as_it_is(cache):
 
 
 # --- formulas against layers -----------------------------------------------------------------------
-
-
-def decoded(height, width, dtype, base_dim=96):
-    """Peak, cache and operations of the real decoder without data, over three latent frames."""
-    with torch.device("meta"):
-        model = AutoencoderKLWan(base_dim=base_dim).to(dtype).requires_grad_(False)
-        z = torch.empty(1, 16, 1, height, width, dtype=dtype)
-    vae = vae_module.Vae(VaeConfig(base_dim), model, vae_module._stages(model.decoder), dtype, torch.device("meta"))
-    cache, counts = vae.new_cache(), []
-    with LiveBytes() as live:
-        for _ in range(3):
-            with FlopCounterMode(display=False) as counter:
-                for frame in vae.advance(z, cache):
-                    del frame
-            counts.append(counter.get_total_flops())
-        weights = sum(p.nbytes for name, p in model.named_parameters() if name.startswith(vae_module.DECODER_PARTS))
-        return weights, live.peak, live.now, sum(counts)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "dtype", "base_dim"),
-    [
-        (60, 104, torch.bfloat16, 96),
-        (30, 52, torch.float32, 96),
-        (90, 160, torch.bfloat16, 96),
-        (16, 24, torch.float32, 16),
-        (16, 24, torch.float32, 4),
-    ],
-)
-def test_decoding_costs_what_its_layers_do(height, width, dtype, base_dim):
-    decoder = Decoder(base_dim, dtype.itemsize)
-    weights, peak, cache, flops = decoded(height, width, dtype, base_dim)
-    assert decoder.weights == weights
-    assert decoder.cache(height, width) == cache
-    assert decoder.operations(height, width, 3) == flops
-    planned = decoder.frame(height, width)
-    assert peak <= planned <= 1.01 * peak
-
-
-def test_on_large_frames_the_scores_of_attention_count():
-    _, peak, _, _ = decoded(180, 240, torch.bfloat16)
-    assert peak <= Decoder().frame(180, 240) <= 1.01 * peak
-
-
-def test_tiles_decode_what_they_share_again():
-    decoder = Decoder()
-    whole = decoder.operations(60, 104, 61)
-    assert decoder.tiled_operations(60, 104, 61, (30, 52)) == pytest.approx(2.25 * whole, rel=0.01)
-    assert decoder.tiled_operations(60, 104, 61, (60, 104)) == whole
-    assert decoder.tiled(60, 104, (30, 52)) < 0.4 * decoder.frame(60, 104)
-    assert decoder.host_caches(60, 104, (30, 52)) == 9 * decoder.cache(30, 52)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
