@@ -11,7 +11,7 @@ from torch import Tensor
 
 from holo_lite.errors import RunError
 from holo_lite.plan.plan import Plan
-from holo_lite.progress import Phase, PhaseStarted as PhaseStarted
+from holo_lite.progress import Phase, PhaseAdvanced as PhaseAdvanced, PhaseStarted as PhaseStarted
 from holo_lite.sampling.sampler import Progress
 from holo_lite.settings import RunSettings
 
@@ -161,6 +161,7 @@ Event = (
     | GoingOn
     | NotSaved
     | PhaseStarted
+    | PhaseAdvanced
     | StepDone
     | PreviewDone
     | NoPreview

@@ -5,7 +5,7 @@ Nothing is read here before a run asks for it; which frames, and a hash of what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,8 @@ from holo_lite.sampling.frozen_shots import NOTHING_FROZEN, Frozen
 from holo_lite.settings import RunSettings
 
 Frames = Iterator[npt.NDArray[np.uint8]]  # (H, W, 3), RGB
-Encode = Callable[[Frames], Tensor]  # 4t+1 frames → (16, t+1, h, w) fp32 on the CPU
+Reading = Generator[int, None, Tensor]  # how many frames are encoded so far; at the end (16, n, h, w) fp32, CPU
+Encode = Callable[[Frames], Reading]  # of 4t+1 frames, t+1 latent frames
 
 
 class Source(Protocol):
@@ -30,8 +31,8 @@ class Source(Protocol):
     def pictures(self) -> int:
         """How many frames have to be encoded for it."""
 
-    def latents(self, encode: Encode) -> Tensor:
-        """Clean latents (16, n, h, w) fp32 on the CPU. Raises `OutputError` for a file that is not what it was."""
+    def latents(self, encode: Encode) -> Reading:
+        """Clean latents (16, n, h, w). Raises `OutputError` for a file that is not what it was."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class KeptLatents:
     frames: tuple[int, ...]
     pictures: int = 0
 
-    def latents(self, _: Encode) -> Tensor:
+    def latents(self, _: Encode) -> Reading:
         """Read the whole file, whose seal says that it is whole."""
+        yield 0
         return read_latents(self.path, self.of)[:, list(self.frames)]
 
 
@@ -56,9 +58,10 @@ class EncodedFrames:
     pictures: int
     frames: tuple[int, ...]
 
-    def latents(self, encode: Encode) -> Tensor:
+    def latents(self, encode: Encode) -> Reading:
         """Encode all of the frames, since each latent frame depends on those before it."""
-        return encode(self.open())[:, list(self.frames)]
+        latents = yield from encode(self.open())
+        return latents[:, list(self.frames)]
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class LatentsHeld:
     tensor: Tensor
     pictures: int = 0
 
-    def latents(self, _: Encode) -> Tensor:
+    def latents(self, _: Encode) -> Reading:
         """The tensor itself."""
+        yield 0
         return self.tensor
 
 
@@ -86,9 +90,24 @@ class Given:
         """How many frames have to be encoded."""
         return sum(source.pictures for source in self.sources)
 
-    def latents(self, encode: Encode) -> Tensor:
-        """Clean latents of all frozen frames: (16, n, h, w) fp32 on the CPU. Raises `OutputError`."""
-        return torch.cat([source.latents(encode) for source in self.sources], dim=1)
+    def latents(self, encode: Encode) -> Reading:
+        """Clean latents of all frozen frames, in their order. Raises `OutputError`."""
+        found, done = [], 0
+        for source in self.sources:
+            reading = source.latents(encode)
+            found.append((yield from _counted(reading, done)))
+            done += source.pictures
+        return torch.cat(found, dim=1)
+
+
+def _counted(reading: Reading, before: int) -> Reading:
+    """A source's reading, its frames counted on from those of the sources before it."""
+    while True:
+        try:
+            yield before + next(reading)
+        except StopIteration as end:
+            latents: Tensor = end.value
+            return latents
 
 
 NOTHING_GIVEN = Given()

@@ -11,7 +11,9 @@ from holo_lite.errors import PromptError
 from holo_lite.model.clip import Clip, MakeClip
 from holo_lite.plan.choose import ProfileChoice
 from holo_lite.plan.fit import make_plan
+from holo_lite.plan.fit_pixels import plan_encoding
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.pixels import EncodingPlan
 from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
@@ -25,8 +27,8 @@ class Job:
     """A run that is decided and checked, and has not begun.
 
     `remembered` is the plan that held when memory ran out on such a clip before; `given` is what is given of the
-    clip (None: what the settings say is frozen is in a saved state); `clip` says who attends to whom; `cancel` is
-    the token by which its run is cancelled.
+    clip (None: what the settings say is frozen is in a saved state), and `encoding` how pictures in it become
+    latents; `clip` says who attends to whom; `cancel` is the token by which its run is cancelled.
     """
 
     settings: RunSettings
@@ -36,6 +38,7 @@ class Job:
     plan: Plan
     remembered: RungMemory
     given: Given | None = NOTHING_GIVEN
+    encoding: EncodingPlan | None = None
     clip: MakeClip = Clip
     cancel: Cancel = field(default_factory=Cancel, compare=False)
 
@@ -77,7 +80,9 @@ def plan_job(
     request = ClipRequest.of(settings)
     remembered = RungMemory.of(cache_folder(), choice.machine.name, sizes, request)
     plan = make_plan(choice.profile, sizes, request, choice.machine)
-    return Job(settings, notes, prompt, negative, plan, remembered, given).planned(remembered.apply(plan))
+    pictures = given is not None and given.pictures > 0
+    encoding = plan_encoding(choice.profile, sizes, request, choice.machine) if pictures else None
+    return Job(settings, notes, prompt, negative, plan, remembered, given, encoding).planned(remembered.apply(plan))
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

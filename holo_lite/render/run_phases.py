@@ -16,7 +16,7 @@ from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
-from holo_lite.render.given_phase import GivenReader, no_encoder
+from holo_lite.render.given_phase import GivenReader
 from holo_lite.render.job import Job
 from holo_lite.render.keeper import Keeper
 from holo_lite.render.retry import KeepPlan
@@ -44,7 +44,9 @@ class RunPhases:
         done = before.done if before else 0
         if before and done == steps:
             return before.latents.to(self.model.device), job.plan
-        latents, frozen = yield from self._given_reader.first(job, before)
+        latents, frozen = yield from self._given_reader.first(
+            job, before, partial(audit.settle, self.model.folder.vae)
+        )
         contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, job.plan)
         experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
         audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
@@ -86,7 +88,8 @@ class RunPhases:
 
     @property
     def _given_reader(self) -> GivenReader:
-        return GivenReader(self.model.device, lambda _: no_encoder)
+        vae = self.model.folder.vae
+        return GivenReader(vae, self.model.decode_dtype, self.model.device)
 
     def reader(self, job: Job, audit: Audit) -> PromptReader:
         """What reads the prompts of a job."""

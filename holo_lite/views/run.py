@@ -11,6 +11,7 @@ from holo_lite.events import (
     NoLatents,
     NoPreview,
     NotSaved,
+    PhaseAdvanced,
     PhaseStarted,
     PreviewDone,
     Resolved,
@@ -40,6 +41,8 @@ def show(event: BatchEvent, view: Display) -> None:
             view.advance(event.done, _step(event))
         case FrameDone(index, _):
             view.advance(index + 1, "frames")
+        case PhaseAdvanced(done, _):
+            view.advance(done, "frames")
         case PreviewDone(path, done):
             view.picture(path, f"preview        {path}, after step {done}")
         case Finished():
