@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         SettingsError as SettingsError,
         StoryboardError as StoryboardError,
     )
+    from holo_lite.directing.extension import Extension as Extension
+    from holo_lite.directing.retake import Retake as Retake
     from holo_lite.evaluation.outcome import (
         EvaluationStarted as EvaluationStarted,
         Outcome as Outcome,
@@ -92,7 +94,11 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         parse_json as parse_json,
         parse_toml as parse_toml,
     )
-    from holo_lite.story.storyboard import Shot as Shot, Storyboard as Storyboard
+    from holo_lite.story.storyboard import (
+        Reference as Reference,
+        Shot as Shot,
+        Storyboard as Storyboard,
+    )
     from holo_lite.views.forecast import forecast_lines as forecast_lines
     from quantize.convert import Conversion as Conversion, ConversionFinished as ConversionFinished
     from quantize.job import prepare_conversion as prepare_conversion, run_conversion as run_conversion
@@ -115,6 +121,8 @@ _NAMES = {
         "SettingsError",
         "StoryboardError",
     ),
+    "holo_lite.directing.extension": ("Extension",),
+    "holo_lite.directing.retake": ("Retake",),
     "holo_lite.evaluation.report": ("ModelNames", "QualityReport"),
     "holo_lite.evaluation.outcome": ("EvaluationStarted", "Outcome", "StoryboardJudged"),
     "holo_lite.evaluation.run": ("evaluate",),
@@ -150,7 +158,7 @@ _NAMES = {
     "holo_lite.render.sinks": ("FilmSink", "FrameSink", "MemorySink", "RawSink"),
     "holo_lite.settings": ("Options", "RunSettings"),
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
-    "holo_lite.story.storyboard": ("Shot", "Storyboard"),
+    "holo_lite.story.storyboard": ("Reference", "Shot", "Storyboard"),
     "holo_lite.views.forecast": ("forecast_lines",),
     "quantize.convert": ("Conversion", "ConversionFinished"),
     "quantize.job": ("prepare_conversion", "run_conversion"),
