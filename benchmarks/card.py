@@ -49,6 +49,7 @@ TESTS = (
 NEEDING_A_CARD = "a_card or this_card or cuda"  # what their names hold
 STORYBOARD = "[global caption] A red ball before a wall. [per shot caption] It rests. [shot cut] It rolls."
 WORDS = {True: "met", False: "MISSED", None: "not judged"}
+SHORTEST = 30.0  # seconds that each has, if they are left
 RESERVE = 5.0  # seconds in which a benchmark ends by itself before it is ended
 
 
@@ -151,7 +152,7 @@ def main(work: Path, minutes: float, results: Path | None, prepare: bool, small:
     place = Place(work, results or (RESULTS if on_card else work), device, not on_card)
     place.results.mkdir(parents=True, exist_ok=True)
     for each in SEQUENCE:
-        seconds = min(clock.left(), 60 * minutes * each.share)
+        seconds = min(clock.left(), max(SHORTEST, 60 * minutes * each.share))
         if seconds < LEAST:
             continue
         if isinstance(each, Check):

@@ -181,7 +181,7 @@ def test_what_a_stage_names_are_parts():
 def test_without_a_card_the_small_form_says_so_and_makes_a_video(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(card, "SEQUENCE", (card.RUNS,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    on_card(tmp_path, "--minutes", 60)
+    on_card(tmp_path, "--minutes", 1)
     said = capsys.readouterr().out
     assert "no CUDA card was found: small, on the CPU" in said
     assert "a video of the built-in model: passed" in said
