@@ -19,6 +19,8 @@ from holo_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
     from holo_lite.cancel import Cancel as Cancel, Cancelled as Cancelled
+    from holo_lite.directing.extension import Extension as Extension
+    from holo_lite.directing.retake import Retake as Retake
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
         FetchError as FetchError,
@@ -33,8 +35,6 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         SettingsError as SettingsError,
         StoryboardError as StoryboardError,
     )
-    from holo_lite.directing.extension import Extension as Extension
-    from holo_lite.directing.retake import Retake as Retake
     from holo_lite.evaluation.outcome import (
         EvaluationStarted as EvaluationStarted,
         Outcome as Outcome,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from holo_lite.directing.given import EncodedFrames, Frames, Given, Source
 from holo_lite.directing.old_film import OldFilm
-from holo_lite.directing.pictures import check_picture, picture_hash, read_picture
+from holo_lite.directing.pictures import picture_hash, read_picture
 from holo_lite.errors import OutputError, SettingsError, StoryboardError
-from holo_lite.film.fitting import covering, cut_off
+from holo_lite.film.fitting import Pixels, covering, cut_off
 from holo_lite.sampling.frozen_shots import MEMORY_FRAMES, Frozen, FrozenShot
 from holo_lite.story.named_shots import NamedShot
 from holo_lite.story.shots import FRAMES_PER_LATENT
@@ -34,7 +34,8 @@ class Part:
 
 
 def pictured(board: Storyboard, size: Size) -> Given:
-    """What a storyboard gives of its clip. Only heads of files are read, and hashes taken.
+    """What a storyboard gives of its clip. Pictures are read and hashed; of videos only
+    their settings are read.
 
     Raises `StoryboardError` for a picture or video that cannot be used.
     """
@@ -59,13 +60,14 @@ def _part(
 
 def _of_picture(path: Path, size: Size, number: int, frames: int, *, first: bool) -> Part:
     """A picture that stands still. The clip's first latent frame holds one frame, and every other four."""
-    lost = cut_off(check_picture(path), *size)
+    picture = read_picture(path)
+    lost, pixels = cut_off(picture.size, *size), covering(picture, *size)
     before = 0 if first else 1
     pictures = FRAMES_PER_LATENT * (before + frames - 1) + 1
     places = tuple(range(before, before + frames))
     shot = FrozenShot(number, frames, path.name, picture_hash(path))
     notes = (f"{path.name}: {lost}",) if lost else ()
-    return Part(shot, EncodedFrames(partial(_still, path, size, pictures), pictures, places), notes)
+    return Part(shot, EncodedFrames(partial(_still, pixels, pictures), pictures, places), notes)
 
 
 def _of_video(board: Storyboard, named: NamedShot, size: Size, number: int, frames: int) -> Part:
@@ -82,8 +84,7 @@ def _of_video(board: Storyboard, named: NamedShot, size: Size, number: int, fram
         raise StoryboardError(str(error)) from error
 
 
-def _still(path: Path, size: Size, pictures: int) -> Frames:
-    pixels = covering(read_picture(path), *size)
+def _still(pixels: Pixels, pictures: int) -> Frames:
     return iter([pixels] * pictures)
 
 

@@ -16,13 +16,6 @@ BACKGROUND = (255, 255, 255)  # behind what is transparent
 SIXTEEN_BITS = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, turned as it says; only its head is read. Raises `StoryboardError`."""
-    with _opened(path) as picture:
-        turned = picture.getexif().get(0x0112, 1) >= 5  # orientations that swap the sides
-        return picture.size[::-1] if turned else picture.size
-
-
 def read_picture(path: Path) -> Image.Image:
     """The pixels of a picture in RGB, on white where it is transparent. Raises `StoryboardError`."""
     with _opened(path) as picture:

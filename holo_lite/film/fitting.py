@@ -16,7 +16,7 @@ def covering(picture: Image.Image, height: int, width: int) -> Pixels:
     scaled = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
     large = picture if scaled == picture.size else picture.resize(scaled, Image.Resampling.LANCZOS)
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    return np.asarray(large.crop((left, top, left + width, top + height)), dtype=np.uint8)
+    return np.array(large.crop((left, top, left + width, top + height)), dtype=np.uint8)
 
 
 def cut_off(size: tuple[int, int], height: int, width: int) -> str | None:

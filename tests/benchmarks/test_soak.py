@@ -17,7 +17,6 @@ from benchmarks.soak.disk import Disk, full_disk, no_file_beyond
 from benchmarks.soak.killed import Life
 from benchmarks.soak.memory import Growth, Held, slope
 from benchmarks.soak.run import Ledger, LostError, Run
-from holo_lite.render import pipeline as pipeline_module
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.runs import sealed
 from holo_lite.runs.folder import RunFolder
@@ -80,8 +79,8 @@ def lost(begun, monkeypatch):
 
 
 def test_another_result_is_lost_and_ends_with_1(main, monkeypatch):
-    noise = pipeline_module.initial_noise
-    monkeypatch.setattr(pipeline_module, "initial_noise", lambda *given: noise(*given) * (1 + 2**-20))
+    noise = given_phase.initial_noise
+    monkeypatch.setattr(given_phase, "initial_noise", lambda *given: noise(*given) * (1 + 2**-20))
     code, said, found = main("--runs", 1, "--fault", "none")
     assert (code, found["lost"]) == (1, 1)
     assert "LOST run 1: none: the video or its sheet is another one" in said

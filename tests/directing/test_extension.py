@@ -1,6 +1,7 @@
 """A film continued: its shots are seen and not shown, the memory stays small, and two films are joined whole."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -139,13 +140,17 @@ def test_where_the_prompt_is_too_long_captions_are_cut_and_then_shots_left_out(o
     film = OldFilm.read(old)
     whole = film.captions
     for most, shots in ((3, 3), (2, 2), (1, 1)):
-        memory, notes = remembered(film, ["[character2] runs."], lambda m, most=most: len(m) <= most)
+        memory, notes = remembered(film, ["[character2] runs."], partial(_has_room, most))
         assert len(memory) == shots
         assert [each.place for each in memory] == sorted(each.place for each in memory)
         assert bool(notes) == (shots < len(whole))
     assert [each.place for each in memory] == [1]  # who is named
     with pytest.raises(SettingsError, match=r"no room for a memory of old\.mp4"):
         remembered(film, ["x"], lambda _: False)
+
+
+def _has_room(most, memory):
+    return len(memory) <= most
 
 
 captions = st.lists(st.sampled_from(["[a] walks.", "[b] sits.", "[a] and [b].", "A door."]), min_size=1, max_size=9)
