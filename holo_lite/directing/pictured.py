@@ -34,8 +34,7 @@ class Part:
 
 
 def pictured(board: Storyboard, size: Size) -> Given:
-    """What a storyboard gives of its clip. Pictures are read and hashed; of videos only
-    their settings are read.
+    """What a storyboard gives of its clip. Pictures are read; of videos, their settings.
 
     Raises `StoryboardError` for a picture or video that cannot be used.
     """

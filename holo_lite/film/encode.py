@@ -8,7 +8,7 @@ same. Whole frames are one tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ def encode_frames(
     *,
     cache_device: torch.device | None = None,
     cancel: Cancel | None = None,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Encode a clip as its frames come, (H,W,3) of uint8.
 
     Yields F latent frames (16,H/8,W/8) for 4F-3 frames, normalised, fp32 on the encoder's device; up to three

@@ -17,6 +17,7 @@ from benchmarks.soak.disk import Disk, full_disk, no_file_beyond
 from benchmarks.soak.killed import Life
 from benchmarks.soak.memory import Growth, Held, slope
 from benchmarks.soak.run import Ledger, LostError, Run
+from holo_lite.render import given_phase
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.runs import sealed
 from holo_lite.runs.folder import RunFolder
