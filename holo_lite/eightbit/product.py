@@ -25,22 +25,23 @@ CLOSE = 2**-6  # relative error of a product in bf16 of few sums: four roundings
 SIDES = (272, 1280, 528)  # rows, inputs, outputs of a trial: several tiles, and no library finds them too few
 
 
-def multiply(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
-    """x: (n, in); weight: (out, in), of one format; bias: (out,) → (n, out) in the dtype `x` had before."""
+def multiply(x: Rows, weight: Rows, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """x: (n, in); weight: (out, in), of one format; bias: (out,) → (n, out), new in the dtype x had, or `out`."""
     assert x.format == weight.format, "both are in one format"
     if not x.codes.is_cuda:
-        return reference(x, weight, bias)
+        return reference(x, weight, bias, out)
     if x.format == FP8 and runs_row_by_row(x.codes.device):
-        return row_by_row(x, weight, bias)
+        return row_by_row(x, weight, bias, out)
     from holo_lite.eightbit.triton_rows import multiply as multiply_in_tiles
 
-    return multiply_in_tiles(x, weight, bias)
+    return multiply_in_tiles(x, weight, bias, out)
 
 
-def reference(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
+def reference(x: Rows, weight: Rows, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
     """The product by PyTorch's own functions, a slice of the weight's rows at a time. Sums of int8 are exact."""
     codes = x.codes if x.format.whole else x.codes.to(torch.float32)
-    out = codes.new_empty(len(codes), len(weight.codes), dtype=x.dtype)
+    if out is None:
+        out = codes.new_empty(len(codes), len(weight.codes), dtype=x.dtype)
     step = slice_rows(codes.shape[1])
     for start in range(0, len(weight.codes), step):
         rows = slice(start, start + step)
@@ -52,7 +53,7 @@ def reference(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
     return out
 
 
-def row_by_row(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
+def row_by_row(x: Rows, weight: Rows, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
     """The product of fp8 by PyTorch's kernel, bf16."""
     return torch._scaled_mm(
         x.codes,
@@ -62,6 +63,7 @@ def row_by_row(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
         bias=bias,
         out_dtype=x.dtype,
         use_fast_accum=True,
+        **({} if out is None else {"out": out}),
     )
 
 

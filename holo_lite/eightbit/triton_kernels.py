@@ -16,6 +16,17 @@ def _larger(one, other):
 
 
 @triton.jit
+def coded(wide, LARGEST: tl.constexpr, SMALLEST: tl.constexpr, WHOLE: tl.constexpr):
+    """A row in float32, zeros where it has no number → what becomes its codes, and its scale."""
+    absmax = tl.reduce(tl.abs(wide), 0, _larger)
+    unit = tl.where(absmax < SMALLEST, 1.0, tl.div_rn(absmax, LARGEST))
+    wide = tl.div_rn(wide, unit)
+    if WHOLE:
+        wide = (wide + ROUNDING) - ROUNDING
+    return wide, unit
+
+
+@triton.jit
 def quantize(
     numbers,
     codes,
@@ -36,11 +47,7 @@ def quantize(
     columns = tl.arange(0, BLOCK)
     inside = columns < width
     wide = tl.load(numbers + row * numbers_stride + columns, mask=inside, other=0.0).to(tl.float32)
-    absmax = tl.reduce(tl.abs(wide), 0, _larger)
-    unit = tl.where(absmax < SMALLEST, 1.0, tl.div_rn(absmax, LARGEST))
-    wide = tl.div_rn(wide, unit)
-    if WHOLE:
-        wide = (wide + ROUNDING) - ROUNDING
+    wide, unit = coded(wide, LARGEST, SMALLEST, WHOLE)
     tl.store(codes + row * codes_stride + columns, wide.to(codes.dtype.element_ty), mask=inside)
     tl.store(scale + row, unit)
 
@@ -53,20 +60,23 @@ def multiply(
     x_scale,
     weight_scale,
     bias,
+    gate,
     rows,
     outputs,
-    most_rows,  # noqa: ARG001
+    out_stride,
     INPUTS: tl.constexpr,
     BIASED: tl.constexpr,
+    GATED: tl.constexpr,
+    ADDED: tl.constexpr,
     WHOLE: tl.constexpr,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     PART: tl.constexpr,
 ):
-    """One program a tile of (ROWS, OUTPUTS): sums stay in registers, where scales and bias meet them.
+    """One program a tile of (ROWS, OUTPUTS): sums stay in registers, where scales, bias and gate meet them.
 
-    x: (rows, INPUTS); weight: (outputs, INPUTS); out: (rows, outputs); scales float32; bias: (outputs,). WHOLE: of
-    int8, summed in int32, else of fp8, in fp32. `most_rows` only notes for how many rows tiles were chosen.
+    x: (rows, INPUTS); weight: (outputs, INPUTS); out: (rows, outputs); scales float32; bias, gate: (outputs,).
+    WHOLE: of int8, summed in int32, else of fp8, in fp32. ADDED: to what is in `out`, in place of writing over it.
 
     Programs go through the output in groups of rows of tiles, so that neighbours find each other's operands in the
     cache. Rows and outputs beyond the edge wrap around and are not written.
@@ -97,5 +107,11 @@ def multiply(
     y = sums.to(tl.float32) * x_scales[:, None] * weight_scales[None, :]
     if BIASED:
         y += tl.load(bias + j, mask=inside_outputs, other=0.0).to(tl.float32)[None, :]
-    places = out + i.to(tl.int64)[:, None] * outputs + j[None, :]
-    tl.store(places, y.to(out.dtype.element_ty), mask=inside_rows[:, None] & inside_outputs[None, :])
+    y = y.to(out.dtype.element_ty)
+    if GATED:
+        y = y.to(tl.float32) * tl.load(gate + j, mask=inside_outputs, other=0.0).to(tl.float32)[None, :]
+    places = out + i.to(tl.int64)[:, None] * out_stride + j[None, :]
+    inside = inside_rows[:, None] & inside_outputs[None, :]
+    if ADDED:  # what is rounded before it is added has the bits of a product and a sum, one after the other
+        y = y.to(tl.float32) + tl.load(places, mask=inside, other=0.0).to(tl.float32)
+    tl.store(places, y.to(out.dtype.element_ty), mask=inside)

@@ -72,7 +72,7 @@ def _chosen(
     linear, why_linear = pick_linear(options.compute, device, dtype, stored=scheme, sides=sides)
     site = Site.of(device, dtype, config.num_heads, config.head_dim)
     kernel = KernelChooser(site, cache_folder()).pick(options.kernel)
-    ops, fused, why_ops = pick_ops(options.fuse, device, dtype)  # last: it may compile
+    ops, fused, why_ops = pick_ops(options.fuse, device, dtype, linear)  # last: it may compile
     logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
     reasons = (kernel.why, options.kernel), (why_linear, options.compute), (why_ops, options.fuse)
     return ComputeSetup(

@@ -15,22 +15,10 @@ from holo_lite.eightbit.limits import LinearMode
 from holo_lite.model import equations
 from holo_lite.model.clip import Clip
 from holo_lite.model.key_values import KeyValues
+from holo_lite.model.operations import Ops
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Exchange = Callable[[KeyValues, Clip], None]
-
-
-@dataclass(frozen=True)
-class Ops:
-    """The operations between matrix products, each with the meaning of its default.
-
-    `norm` and `norm_turn` may use their first argument's memory; `gated_add_` changes it.
-    """
-
-    modulate: Callable[[Tensor, Tensor, Tensor, float], Tensor] = equations.modulate
-    norm: Callable[[Tensor, Tensor, float], Tensor] = equations.rms_norm_
-    norm_turn: Callable[[Tensor, Tensor, float, Tensor, Tensor, int], Tensor] = equations.norm_turn_
-    gated_add_: Callable[[Tensor, Tensor, Tensor], Tensor] = equations.gated_add_
 
 
 def one_rank(_buffer: KeyValues, clip: Clip) -> None:

@@ -145,6 +145,7 @@ class WanDiT(nn.Module):
             embedded = F.linear(patches, weight, self.patch_embedding.bias)
             for x in streams:
                 x[clip.rows(tokens)] = embedded
+            del patches, embedded  # they outlive an iteration otherwise, and are there with the next chunk's
         return streams
 
     def _project(self, x: Tensor, embedded: Tensor, latents: Tensor, clip: Clip, positions: Positions) -> Tensor:
@@ -154,6 +155,7 @@ class WanDiT(nn.Module):
         for tokens in _chunks(clip.moving, clip):
             patches = project(modulate(x[clip.rows(tokens)], shift, scale, self.config.eps))
             write_patches(velocity, positions, tokens, patches)
+            del patches
         return velocity
 
 

@@ -13,16 +13,22 @@ class KeyValues:
         self.values = like.new_empty(rows, heads, head_dim)
         self.filled = 0
 
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        """Write rows behind those already there."""
-        rows = slice(self.filled, self.filled + keys.shape[0])
-        self.keys[rows], self.values[rows] = keys, values
-        self.filled = rows.stop
+    def extend(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The next rows, behind those already there, for keys and values to be written into."""
+        end = self.filled + rows
+        assert end <= len(self.keys), f"no room for {end} rows, but for {len(self.keys)}"
+        place = slice(self.filled, end)
+        self.filled = end
+        return self.keys[place], self.values[place]
 
     def repeat(self, rows: range) -> None:
         """Write rows that are already there a second time, behind the rest."""
+        if not rows:
+            return
         again = slice(rows.start, rows.stop)
-        self.append(self.keys[again], self.values[again])
+        keys, values = self.extend(len(rows))
+        keys.copy_(self.keys[again])
+        values.copy_(self.values[again])
 
     def go_to(self, row: int) -> None:
         """Go on writing at this row: those before it count as written, those from it on do not."""

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
-from holo_lite.model.equations import gelu_, layer_norm
 from holo_lite.model.key_values import KeyValues
-from holo_lite.model.linear import Affine, Linear, LinearInput
+from holo_lite.model.linear import Affine, Linear
+from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.model.positions import Positions
 
-Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (n, 1, D/2)
+Turn = tuple[Positions, slice]  # by the positions of these tokens
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TextRows:
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """An attention layer's weights, unpacked for one visit. `prepare` serves q, k and v, which take one input."""
+    """An attention layer's weights, unpacked for one visit. q, k and v take one input, in one form."""
 
     q: Affine
     k: Affine
@@ -71,29 +71,44 @@ class AttentionWeights:
     eps: float
     compute: Compute
 
-    def prepare(self, x: Tensor) -> LinearInput:
-        """(n, d) as queries, keys and values are made of it."""
-        return self.q.prepare(x)
+    @property
+    def ops(self) -> Ops:
+        """The operations between its products."""
+        return self.compute.ops
 
-    def queries(self, prepared: LinearInput, turn: Rotation | None = None) -> Tensor:
-        """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.q.apply(prepared), self.norm_q, turn)
+    def queries(self, prepared: LinearInput, turn: Turn | None = None) -> Tensor:
+        """(n, d) → (n, H, D), normed, and turned where positions are given. What is prepared goes before that."""
+        made = self.q.apply(prepared)
+        del prepared
+        return self._split(self._normed_(made, self.norm_q, turn))
 
-    def keys(self, prepared: LinearInput, turn: Rotation | None = None) -> Tensor:
-        """(n, d) → (n, H, D), normed, and turned where angles are given."""
-        return self._normed(self.k.apply(prepared), self.norm_k, turn)
+    def keys(self, prepared: LinearInput, turn: Turn | None = None, out: Tensor | None = None) -> Tensor:
+        """(n, d) → (n, H, D), normed, and turned where positions are given; in `out`, where that is given."""
+        made = self.k.apply(prepared, _flat(out))
+        return self._split(self._normed_(made, self.norm_k, turn))
 
-    def values(self, prepared: LinearInput) -> Tensor:
-        """(n, d) → (n, H, D)."""
-        return self._split(self.v.apply(prepared))
+    def values(self, prepared: LinearInput, out: Tensor | None = None) -> Tensor:
+        """(n, d) → (n, H, D), in `out`, where that is given."""
+        return self._split(self.v.apply(prepared, _flat(out)))
 
-    def _normed(self, x: Tensor, weight: Tensor, turn: Rotation | None) -> Tensor:
+    def add_attended_(self, x: Tensor, attended: Tensor, gate: Tensor | None = None) -> None:
+        """x += gate · (what was attended, projected), or without a gate. x: (n, d); attended: (n, H, D)."""
+        prepared = self.o.prepare(attended.flatten(1))
+        del attended
+        self.o.add_(x, prepared, gate)
+
+    def _normed_(self, x: Tensor, weight: Tensor, turn: Turn | None) -> Tensor:
         if turn is None:
-            return self._split(self.compute.ops.norm(x, weight, self.eps))
-        return self.compute.ops.norm_turn(x, weight, self.eps, *turn, self.heads)
+            return self.ops.norm_(x, weight, self.eps)
+        return self.ops.norm_turn_(x, weight, self.eps, *turn)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(len(x), self.heads, -1)
+
+
+def _flat(out: Tensor | None) -> Tensor | None:
+    """(n, H, D) as (n, d), in the same memory."""
+    return None if out is None else out.view(len(out), -1)
 
 
 class RMSScale(nn.Module):
@@ -115,7 +130,7 @@ class AttentionLayer(nn.Module):
 
     def unpacked(self, compute: Compute) -> AttentionWeights:
         """Make the weights ready for one visit."""
-        q, k, v, o = (linear.unpacked(mode=compute.linear) for linear in (self.q, self.k, self.v, self.o))
+        q, k, v, o = (_unpacked(linear, compute) for linear in (self.q, self.k, self.v, self.o))
         return AttentionWeights(
             q=q,
             k=k,
@@ -140,7 +155,11 @@ class FeedForward(nn.Sequential):
         up, _, down = self
         assert isinstance(up, Linear)
         assert isinstance(down, Linear)
-        return up.unpacked(mode=compute.linear), down.unpacked(mode=compute.linear)
+        return _unpacked(up, compute), _unpacked(down, compute)
+
+
+def _unpacked(linear: Linear, compute: Compute) -> Affine:
+    return linear.unpacked(mode=compute.linear, ops=compute.ops)
 
 
 @dataclass(frozen=True)
@@ -167,30 +186,30 @@ class SelfAttentionVisit:
 
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            h = self.weights.prepare(self._input(x, tokens))
-            buffer.append(self.weights.keys(h, self._turn(tokens)), self.weights.values(h))
+            h = self._input(x, tokens)
+            keys, values = buffer.extend(tokens.stop - tokens.start)
+            self.weights.keys(h, (self.positions, tokens), keys)
+            self.weights.values(h, values)
             del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
     def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            q = self.weights.queries(self.weights.prepare(self._input(x, tokens)), self._turn(tokens))
-            attended = self.weights.o.prepare(self.compute.attention(q, *buffer.seen).flatten(1))
-            update = self.weights.o.apply(attended)
-            self.compute.ops.gated_add_(x[self.clip.rows(tokens)], self.mod.gate, update)
-            del q, attended, update
+            rows = x[self.clip.rows(tokens)]
+            self.weights.add_attended_(rows, self._attended(x, tokens, buffer), self.mod.gate)
+
+    def _attended(self, x: Tensor, tokens: slice, buffer: KeyValues) -> Tensor:
+        """What queries of these tokens find. → (n, H, D); the queries themselves go."""
+        q = self.weights.queries(self._input(x, tokens), (self.positions, tokens))
+        return self.compute.attention(q, *buffer.seen)
 
     @property
     def compute(self) -> Compute:
         """How it is computed."""
         return self.weights.compute
 
-    def _turn(self, tokens: slice) -> Rotation:
-        return self.positions.rotations(tokens)
-
-    def _input(self, x: Tensor, tokens: slice) -> Tensor:
-        return self.compute.ops.modulate(
-            x[self.clip.rows(tokens)], self.mod.shift, self.mod.scale, self.weights.eps
-        )
+    def _input(self, x: Tensor, tokens: slice) -> LinearInput:
+        rows, form = x[self.clip.rows(tokens)], self.weights.q.form
+        return self.weights.ops.modulate(rows, self.mod.shift, self.mod.scale, self.weights.eps, form)
 
 
 def self_attention_(
@@ -224,17 +243,21 @@ def cross_attention_(
 
 
 def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn.LayerNorm, clip: Clip) -> None:
-    given = weights.prepare(text.rows)
+    given = weights.k.prepare(text.rows)
     keys, values = weights.keys(given), weights.values(given)
     del given
     for span, window in text.seen_by_shots(clip):
         seen = (keys, values) if window is None else (keys[window], values[window])
         for tokens in clip.text_portions(span):
-            rows = clip.rows(tokens)
-            q = weights.queries(weights.prepare(layer_norm(x[rows], norm.eps, norm.weight, norm.bias)))
-            x[rows].add_(weights.o.apply(weights.o.prepare(weights.compute.attention(q, *seen).flatten(1))))
-            del q
+            rows = x[clip.rows(tokens)]
+            weights.add_attended_(rows, _attended(rows, norm, weights, seen))
         del seen
+
+
+def _attended(x: Tensor, norm: nn.LayerNorm, weights: AttentionWeights, seen: tuple[Tensor, Tensor]) -> Tensor:
+    """What queries of the rows (n, d) find in a text. → (n, H, D); the queries themselves go."""
+    q = weights.queries(weights.ops.layer_norm(x, norm.weight, norm.bias, norm.eps, weights.q.form))
+    return weights.compute.attention(q, *seen)
 
 
 def feed_forward_(
@@ -244,8 +267,6 @@ def feed_forward_(
     up, down = layer.unpacked(compute)
     for x in streams:
         for rows in portions(range(clip.stream_rows), clip.chunks.feed_forward):
-            inner = gelu_(up.apply(up.prepare(compute.ops.modulate(x[rows], mod.shift, mod.scale, eps))))
-            prepared = down.prepare(inner)
+            inner = up.gelu(compute.ops.modulate(x[rows], mod.shift, mod.scale, eps, up.form), down.form)
+            down.add_(x[rows], inner, mod.gate)
             del inner
-            compute.ops.gated_add_(x[rows], mod.gate, down.apply(prepared))
-            del prepared

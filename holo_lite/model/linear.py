@@ -8,8 +8,9 @@ adapter's product is added on the way; the weight that is kept never changes.
 In 8 bits a weight is quantized a slice of rows at a time, so that it is never dense as a whole, unless it is stored
 in that very format: then it is multiplied as it lies. One whose sides do not suit the format is multiplied plainly.
 
-What `unpacked` gives is an `Affine`. Its `prepare` and `apply` are apart for two reasons: layers of one kind that
-read one input share the prepared one, and in 8 bits the input itself can go before the product is made.
+What `unpacked` gives is an `Affine`. Its input is made ready before the product for two reasons: layers of one kind
+that read one input share it, and in 8 bits the input itself can go before the product is made. What makes the input
+can give it in the layer's `form` at once; `prepare` does so for numbers that are there already.
 """
 
 from __future__ import annotations
@@ -25,25 +26,38 @@ from torch import Tensor, nn
 
 from holo_lite.eightbit.coding import quantize, quantize_slices
 from holo_lite.eightbit.limits import LinearMode, unfit
-from holo_lite.eightbit.product import multiply
 from holo_lite.eightbit.rows import FORMATS, Format, Rows
 from holo_lite.lora.low_rank import LowRank
+from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
 
-LinearInput = Tensor | Rows
+PLAIN_OPS = Ops()
 
 
 class Affine(ABC):
     """y = x Wᵀ + b."""
+
+    @property
+    @abstractmethod
+    def form(self) -> Format | None:
+        """The format of its input; None: the numbers themselves."""
 
     @abstractmethod
     def prepare(self, x: Tensor) -> LinearInput:
         """x (n, in) as the product takes it."""
 
     @abstractmethod
-    def apply(self, prepared: LinearInput) -> Tensor:
-        """An input that a layer of this kind has prepared → (n, out), in the dtype of x."""
+    def apply(self, prepared: LinearInput, out: Tensor | None = None) -> Tensor:
+        """An input in this layer's form → (n, out), in the dtype of x; in `out`, where that is given."""
+
+    @abstractmethod
+    def add_(self, x: Tensor, prepared: LinearInput, gate: Tensor | None = None) -> None:
+        """x += gate · y, or y alone. x: (n, out); gate: (out,)."""
+
+    @abstractmethod
+    def gelu(self, prepared: LinearInput, form: Format | None) -> LinearInput:
+        """GELU(y), by tanh, in the form that the next layer takes."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (n, in) → (n, out)."""
@@ -56,15 +70,36 @@ class PlainAffine(Affine):
 
     weight: Tensor
     bias: Tensor | None
+    ops: Ops = PLAIN_OPS
+
+    @property
+    def form(self) -> None:
+        """None."""
+        return
 
     def prepare(self, x: Tensor) -> Tensor:
         """x itself."""
         return x
 
-    def apply(self, prepared: LinearInput) -> Tensor:
+    def apply(self, prepared: LinearInput, out: Tensor | None = None) -> Tensor:
         """(n, in) → (n, out)."""
         assert isinstance(prepared, Tensor), "prepared for a layer of another kind"
-        return F.linear(prepared, self.weight, self.bias)
+        if out is None:
+            return F.linear(prepared, self.weight, self.bias)
+        if self.bias is None:
+            return torch.mm(prepared, self.weight.t(), out=out)
+        return torch.addmm(self.bias, prepared, self.weight.t(), out=out)
+
+    def add_(self, x: Tensor, prepared: LinearInput, gate: Tensor | None = None) -> None:
+        """x += gate · y. x: (n, out); gate: (out,)."""
+        self.ops.gated_add_(x, self.apply(prepared), gate)
+
+    def gelu(self, prepared: LinearInput, form: Format | None) -> LinearInput:
+        """(n, in) → (n, out), or in 8 bits."""
+        assert isinstance(prepared, Tensor), "prepared for a layer of another kind"
+        inner = self.ops.linear_gelu(prepared, self.weight, self.bias)
+        del prepared
+        return inner if form is None else self.ops.quantize(inner, form)
 
 
 @dataclass(frozen=True)
@@ -73,15 +108,32 @@ class CodedAffine(Affine):
 
     weight: Rows
     bias: Tensor | None
+    ops: Ops = PLAIN_OPS
+
+    @property
+    def form(self) -> Format:
+        """That of its weight."""
+        return self.weight.format
 
     def prepare(self, x: Tensor) -> Rows:
         """x in 8 bits, each row with a scale of its own."""
-        return quantize(x, self.weight.format)
+        return self.ops.quantize(x, self.weight.format)
 
-    def apply(self, prepared: LinearInput) -> Tensor:
+    def apply(self, prepared: LinearInput, out: Tensor | None = None) -> Tensor:
         """(n, in) → (n, out)."""
         assert isinstance(prepared, Rows), "prepared for a layer of another kind"
-        return multiply(prepared, self.weight, self.bias)
+        return self.ops.multiply(prepared, self.weight, self.bias, out)
+
+    def add_(self, x: Tensor, prepared: LinearInput, gate: Tensor | None = None) -> None:
+        """x += gate · y. x: (n, out); gate: (out,)."""
+        assert isinstance(prepared, Rows), "prepared for a layer of another kind"
+        self.ops.multiply_add_(x, prepared, self.weight, self.bias, gate)
+
+    def gelu(self, prepared: LinearInput, form: Format | None) -> LinearInput:
+        """(n, in) → (n, out), or in 8 bits; what is prepared goes before the result is rounded."""
+        inner = self.apply(prepared)
+        del prepared
+        return self.ops.gelu_(inner, form)
 
 
 class StoredLinear(nn.Module, ABC):
@@ -140,12 +192,14 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
-    def unpacked(self, dtype: torch.dtype | None = None, mode: LinearMode = "plain") -> Affine:
+    def unpacked(
+        self, dtype: torch.dtype | None = None, mode: LinearMode = "plain", ops: Ops = PLAIN_OPS
+    ) -> Affine:
         """Give the layer as a function of its input, valid for this visit; a stored weight in `dtype` or 8 bits."""
         compute = dtype or (self.bias.dtype if self.bias is not None else torch.get_default_dtype())
         if mode == "plain" or unfit(mode, *self.shape) is not None:
-            return PlainAffine(self._dense(compute), self.bias)
-        return CodedAffine(self._coded(FORMATS[mode], compute), self.bias)
+            return PlainAffine(self._dense(compute), self.bias, ops)
+        return CodedAffine(self._coded(FORMATS[mode], compute), self.bias, ops)
 
     def _coded(self, form: Format, dtype: torch.dtype) -> Rows:
         """The weight in 8 bits, with the adapter's product added before it is rounded."""

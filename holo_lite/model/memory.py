@@ -5,27 +5,28 @@ width f, e bytes a number, and c tokens of a chunk in work:
 
     streams          tokens · d·e                  a guidance branch, through all layers
     text             512 · d·e                     a branch, through all layers
-    self-attention   2·rows·d·e  +  c · max(2·d·e + 4·d + 4·D + 48, 3·d·e)
-    cross-attention  (2·512 + 2·window)·d·e  +  3·t·d·e
+    self-attention   2·rows·d·e  +  max(c · (d·e + 4·d) + 4·a·D, 2·c·d·e)
+    cross-attention  (2·512 + 2·window)·d·e  +  2·t·d·e
     feed-forward     c · (d + f)·e
     head             velocity (tokens · 64 · 4) a branch  +  c · (d + 64)·e
 
 Tokens are those of the shots computed here, but in the head, which gives velocities of the whole clip. `rows` are
 those of the K/V buffer: one latent frame a shot, and the longest shot computed here. In self-attention the first
-term of the maximum is the rotation (normed input, keys, half a tensor in fp32 twice, the angles' cos and sin, the
-tokens' place in the grid), the second the attention itself (queries, output, projection). The layers run one after
-the other, so only the largest counts. In cross-attention t tokens are in work, as many as fit beside the text
-where self-attention has its keys and values: it needs no more than that does, and fewer portions.
+term of the maximum is the rotation (queries, or what keys and values are made of; half a tensor in fp32 twice; cos
+and sin of the angles of `a` tokens, those of all frames that the chunk touches), the second the attention itself
+(queries and output, then output and projection). The layers run one after the other, so only the largest counts.
+In cross-attention t tokens are in work, as many as fit beside the text where self-attention has its keys and
+values: it needs no more than that does, and fewer portions.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
 
-    self-attention  2·rows·d·e  +  c · max(d·e + 5·d + 4·D + 48 + s, 2·d·e + d + s)  +  w
-    cross-attention (2·512 + 2·window)·d·e  +  t · (2·d·e + d + s)  +  w
+    self-attention  2·rows·d·e  +  max(c · (d·e + 4·d) + 4·a·D, 2·c·d·e, c · (d·e + d + s) + w)
+    cross-attention (2·512 + 2·window)·d·e  +  max(2·t·d·e, t · (d·e + d + s) + w)
     feed-forward    the largest of: input quantized, projected up, activations quantized, projected down
 
-An attention kernel may hold something while it works, a bytes a number of the queries and b of the keys. Then a
-layer with r rows of keys needs 2·c·d·e + a·c·d + b·r·d in addition, where that is more.
+An attention kernel may hold something while it works, m bytes a number of the queries and k of the keys. Then a
+layer with r rows of keys needs 2·c·d·e + m·c·d + k·r·d in addition, where that is more.
 """
 
 from __future__ import annotations
@@ -46,8 +47,6 @@ from holo_lite.eightbit.limits import (
     unfit,
 )
 from holo_lite.model.clip import Clip
-
-GRID = 6 * 8  # a token's index, frame and row, and what they are worked out from, int64 each
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ def working_set(
     span = clip.stream_rows if clip.attention == "full" else clip.longest
     attended = min(clip.chunks.attention, span)
     fed = min(clip.chunks.feed_forward, clip.stream_rows)
+    projected = min(clip.chunks.attention, clip.stream_rows)
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
     told = clip.told
@@ -104,14 +104,24 @@ def working_set(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
         self_attention=2 * clip.key_rows * wide
-        + max(square.attending(attended, turned=FP32 * (d + config.head_dim) + GRID), seeing),
+        + max(
+            square.turning(attended, FP32 * config.head_dim * _touched(clip, attended)),
+            seeing,
+            square.attending(attended),
+        ),
         cross_attention=max(
             2 * (TEXT_ROWS + window) * wide + max(square.attending(told), reading),
             2 * TEXT_ROWS * wide + square.reading(TEXT_ROWS),
         ),
         feed_forward=oblong.feeding(fed),
-        head=branches * clip.layout.tokens * patch * FP32 + attended * (wide + patch * bytes_per_number),
+        head=branches * clip.layout.tokens * patch * FP32 + projected * (wide + patch * bytes_per_number),
     )
+
+
+def _touched(clip: Clip, tokens: int) -> int:
+    """Tokens of all latent frames that a chunk of so many may touch."""
+    size, frames = clip.layout.frame_tokens, clip.layout.latent_frames
+    return size * min(frames, (tokens + size - 2) // size + 1)
 
 
 class _Layer:
@@ -121,12 +131,14 @@ class _Layer:
         self._bits: EightBits | None = None if linear == "plain" or unfit(linear, inner, outer) else linear
         self._e, self._on_cpu, self._outer, self._inner = e, device == "cpu", outer, inner
 
-    def attending(self, tokens: int, turned: int | None = None) -> int:
-        """The larger of two moments: queries or keys are rotated, and what was attended is projected."""
+    def turning(self, tokens: int, angles: int) -> int:
+        """Queries or keys being rotated, with the angles for it."""
+        return tokens * self._outer * (self._e + FP32) + angles
+
+    def attending(self, tokens: int) -> int:
+        """The larger of two moments: queries and what they find, and what was found being projected."""
         wide = tokens * self._outer * self._e
-        taken = self._taken(tokens, self._outer)
-        rotation = 0 if turned is None else wide + taken + tokens * turned
-        return max(rotation, 2 * wide + taken + self._scratch(tokens, self._outer, self._outer))
+        return wide + max(wide, self._taken(tokens, self._outer) + self._scratch(tokens, self._outer, self._outer))
 
     def reading(self, rows: int) -> int:
         """The text being processed, in addition to its keys and values."""

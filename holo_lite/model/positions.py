@@ -1,8 +1,8 @@
 """The position of each token, and the rotation that gives it to attention.
 
 Tokens are numbered frame by frame, row by row, column by column, over the whole clip. Rotations are kept as
-three small tables, one per axis, and put together for the tokens in work: a table for the whole clip would
-be as long as the clip.
+three small tables, one per axis, and put together for the frames in work: a table for the whole clip would be as
+long as the clip. A kernel of `holo_lite.kernels` looks a token's angles up in the three tables itself.
 """
 
 from __future__ import annotations
@@ -41,12 +41,20 @@ class Positions:
         frame_row = index // self.columns
         return frame_row // self.rows, frame_row % self.rows, index % self.columns
 
-    def rotations(self, tokens: slice) -> tuple[Tensor, Tensor]:
-        """Cos and sin of each token's angles. → two (n, 1, D/2) fp32."""
-        grid = self.grid(tokens)
-        return self._gather(self.cos, grid), self._gather(self.sin, grid)
+    @property
+    def head_dim(self) -> int:
+        """Width D of the heads that are turned."""
+        return 2 * sum(table.shape[1] for table in self.cos)
 
-    @staticmethod
-    def _gather(tables: tuple[Tensor, Tensor, Tensor], grid: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        parts = [table[places] for table, places in zip(tables, grid, strict=True)]
-        return torch.cat(parts, dim=-1).unsqueeze(1)
+    def rotations(self, tokens: slice) -> tuple[Tensor, Tensor]:
+        """Cos and sin of each token's angles. → two (n, 1, D/2) fp32, each made in one step for whole frames."""
+        size = self.rows * self.columns
+        frames = slice(tokens.start // size, (tokens.stop - 1) // size + 1)
+        inside = slice(tokens.start - frames.start * size, tokens.stop - frames.start * size)
+        return self._of_frames(self.cos, frames)[inside], self._of_frames(self.sin, frames)[inside]
+
+    def _of_frames(self, tables: tuple[Tensor, Tensor, Tensor], frames: slice) -> Tensor:
+        """A table for every token of some frames. → (n, 1, part/2 of all axes)."""
+        frame, row, column = tables[0][frames, None, None], tables[1][None, :, None], tables[2][None, None]
+        grid = len(frame), self.rows, self.columns, -1
+        return torch.cat([part.expand(grid) for part in (frame, row, column)], dim=-1).flatten(0, 2).unsqueeze(1)

@@ -62,9 +62,23 @@ class Int8(RowWise):
         codes, absmax = quantize(rows)
         return {"codes": codes.masked_fill_((absmax < SMALLEST)[:, None], 0), "absmax": absmax}
 
+    def _unpack_into(self, out: Tensor, parts: Mapping[str, Tensor]) -> None:
+        if not out.is_cuda:
+            super()._unpack_into(out, parts)
+            return
+        int8_into(out, *self.coded(parts))
+
     def _unpack_rows(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         numbers: Tensor = _functional().int8_vectorwise_dequant(parts["codes"], parts["absmax"])
         return numbers.to(dtype)
+
+
+def int8_into(out: Tensor, codes: Tensor, step: Tensor) -> None:
+    """Write codes (n, in) int8 times a row's step (n, 1) float32 into out, in one pass and rounded once.
+
+    The library's function gives the numbers in float32, by way of as many again.
+    """
+    torch.mul(codes, step, out=out)
 
 
 def _int8(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,13 +128,24 @@ class Nf4Single(RowWise):
         codes, state = _functional().quantize_4bit(rows, blocksize=BLOCK, quant_type="nf4")
         return {"codes": codes.view(len(rows), -1), "absmax": state.absmax.view(len(rows), -1)}
 
+    def _unpack_into(self, out: Tensor, parts: Mapping[str, Tensor]) -> None:
+        if out.is_cuda:  # the library writes in place there alone
+            nf4(parts, out.dtype, out)
+        else:
+            super()._unpack_into(out, parts)
+
     def _unpack_rows(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        codes, absmax = parts["codes"], parts["absmax"]
-        shape = torch.Size((codes.shape[0], codes.shape[1] * 2))
-        state = _functional().QuantState(absmax.reshape(-1), shape, None, BLOCK, "nf4", dtype)
-        # As a column, the way the library makes it: one row of codes would count as a transposed weight.
-        weight: Tensor = _functional().dequantize_4bit(codes.reshape(-1, 1), state)
-        return weight
+        return nf4(parts, dtype)
+
+
+def nf4(parts: Mapping[str, Tensor], dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """Codes (n, in/2) and absmax (n, in/64) as the library unpacks them → (n, in), in `out` where that is given."""
+    codes, absmax = parts["codes"], parts["absmax"]
+    shape = torch.Size((codes.shape[0], codes.shape[1] * 2))
+    state = _functional().QuantState(absmax.reshape(-1), shape, None, BLOCK, "nf4", dtype)
+    # As a column, the way the library makes it: one row of codes would count as a transposed weight.
+    weight: Tensor = _functional().dequantize_4bit(codes.reshape(-1, 1), state, out=out)
+    return weight
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,17 @@ class RowWise(Scheme):
         """Give a weight back slice by slice, as `Scheme.unpack` says."""
         weight = torch.empty(shape, dtype=dtype, device=next(iter(parts.values())).device)
         for rows in self._slices(shape, weight.device):
-            weight[rows] = self._unpack_rows({name: part[rows] for name, part in parts.items()}, dtype)
+            self._unpack_into(weight[rows], {name: part[rows] for name, part in parts.items()})
         return weight
 
     def slices(self, parts: Mapping[str, Tensor], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
         """Give a weight back slice by slice, as `Scheme.slices` says."""
         for rows in self._slices(shape, next(iter(parts.values())).device):
             yield rows, self._unpack_rows({name: part[rows] for name, part in parts.items()}, torch.float32)
+
+    def _unpack_into(self, out: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """Unpack a slice to its place. out: (n, in), rows one behind the other."""
+        out.copy_(self._unpack_rows(parts, out.dtype))
 
     @abstractmethod
     def _pack_rows(self, rows: Tensor) -> dict[str, Tensor]:

@@ -42,8 +42,8 @@ from holo_lite.doctor.model import choice, model
 from holo_lite.eightbit.rows import FORMATS
 from holo_lite.errors import RoomError
 from holo_lite.kernels.registry import KERNELS
-from holo_lite.model.compute import Ops
 from holo_lite.model.equations import modulate
+from holo_lite.model.operations import Ops
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
 from holo_lite.schemes.registry import SCHEMES
@@ -492,8 +492,11 @@ def test_fused_operations_that_mean_something_else_are_found(monkeypatch):
         return trials.fused()
 
     assert fused(Ops()) == DoctorTrial("fused", "fused", "works", "on")
-    assert fused(Ops(gated_add_=lambda x, gate, update: x.add_(update * gate.roll(1)))).outcome == "broken"
-    assert fused(Ops(modulate=lambda x, shift, scale, eps: modulate(x, scale, shift * 2, eps))).outcome == "broken"
+    assert fused(Ops(gated_add_=lambda x, update, _gate: x.add_(update * 2))).outcome == "broken"
+    assert (
+        fused(Ops(modulate=lambda x, shift, scale, eps, _form: modulate(x, scale, shift * 2, eps))).outcome
+        == "broken"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,13 @@ through its compiler for the cards that are meant. Both need no card.
 """
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from guard import HANGS
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
+from own_process import own_process
 from small_model import config_of, random_model
 
 from holo_lite.eightbit import product
@@ -373,19 +369,6 @@ def test_a_cpu_takes_whatever_is_named():
 
 
 # --- on cards --------------------------------------------------------------------------------------
-
-
-def own_process(script, **environment):
-    support = Path(__file__).parents[1] / "support"
-    paths = os.pathsep.join([str(support.parents[1]), str(support), *sys.path])
-    done = subprocess.run(
-        [sys.executable, str(support / script)],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        timeout=HANGS,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
 @TRITON

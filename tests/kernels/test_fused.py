@@ -1,200 +1,184 @@
-"""Fused operations: what they compute, how often they are compiled, and what they allocate.
+"""Fused operations: the kernels compute what the equations say, what they cost, and when they are used.
 
-Compiling is real, by the C++ compiler that PyTorch finds, and takes seconds: it is done once for all tests here.
+The kernels for a card run here too, where Triton is installed: by its interpreter, in a process of its own, and
+through its compiler for the cards that are meant. Both need no card.
 """
+
+from dataclasses import fields
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
-from small_model import config_of, random_model
-from torch._dynamo.utils import counters
+from own_process import own_process
+from small_model import config_of
 
-from holo_lite.eightbit.product import off
+from holo_lite.config import HOLOCINE_14B
+from holo_lite.eightbit.coding import has_triton
+from holo_lite.eightbit.limits import coded
+from holo_lite.eightbit.rows import FP8, INT8, Rows
 from holo_lite.errors import SettingsError
 from holo_lite.kernels import fused
-from holo_lite.kernels.fused import FusedOps, fused_ops, pick_ops, trial
+from holo_lite.kernels.fused import TrialInputs, first_wrong, fused_ops, pick_ops, trial
+from holo_lite.kernels.fused_traffic import NOTHING, TRAFFIC, Traffic
 from holo_lite.model import equations
-from holo_lite.model.clip import Chunks, Clip
-from holo_lite.model.compute import PLAIN, Compute, Ops
-from holo_lite.model.layers import TextRows
+from holo_lite.model.operations import Ops
+from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 
-CPU, BF16, FP32 = torch.device("cpu"), torch.bfloat16, torch.float32
+CPU, CUDA, BF16, FP32 = torch.device("cpu"), torch.device("cuda"), torch.bfloat16, torch.float32
 CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card: run on one")
-HEAD, HEADS = 16, 2
-DIM = HEAD * HEADS
-NAMES = ("modulate", "norm", "norm_turn", "gated_add_")
+TRITON = pytest.mark.skipif(not has_triton(), reason="needs Triton: pip install triton")
+NAMES = [field.name for field in fields(Ops)]
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """The operations, compiled for five tokens of DIM numbers in bf16, and how many graphs that took."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
-        before, ops = graphs(), fused_ops()
-        reason = trial(ops, CPU, BF16, DIM, HEADS)
-        if reason is not None and "compiler" in reason:
-            pytest.skip(reason)
-        assert reason is None
-        yield ops, graphs() - before
+# --- the kernels -----------------------------------------------------------------------------------
 
 
-def graphs():
-    """How many graphs have been compiled in this process."""
-    return counters["stats"]["unique_graphs"]
+@TRITON
+def test_the_kernels_and_a_whole_forward_compute_what_the_equations_do():
+    own_process("fused_interpreted.py", TRITON_INTERPRET="1")
 
 
-def test_each_operation_is_one_graph(compiled):
-    assert compiled[1] == len(NAMES)
+@TRITON
+def test_the_kernels_compile_for_the_cards_that_are_meant(tmp_path):
+    own_process("fused_compiled.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 
 
-@settings(max_examples=25, deadline=None)
-@given(tokens=st.integers(1, 300), seed=st.integers(0, 99), name=st.sampled_from(NAMES), own=st.booleans())
-def test_any_number_of_tokens_is_the_plain_result_and_compiles_nothing(compiled, tokens, seed, name, own):
-    """As in a run, in inference mode; what was made in it, or outside it, or is a parameter, is all the same."""
-    ops, _ = compiled
-    with torch.inference_mode(mode=own):
-        rows, *rest = (
-            one[:tokens] if torch.is_tensor(one) and one.shape[0] == tokens + 500 else one
-            for one in fused._arguments(tokens + 500, CPU, BF16, DIM, HEADS, seed)[name]
-        )
-        again = rows.clone()
-    rest = [torch.nn.Parameter(one, False) if torch.is_tensor(one) and one.ndim == 1 else one for one in rest]
-    before = graphs()
-    with torch.inference_mode():
-        found, expected = getattr(ops, name)(rows, *rest), getattr(Ops(), name)(again, *rest)
-    assert graphs() == before
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype
-    assert off(found, expected) < 2**-7
+def test_gelu_in_the_products_epilogue_is_called_as_the_operator_takes_it():
+    """On a CPU it is GELU by erf, so it is not taken there: that its other arguments are right shows here."""
+    x, weight, bias = torch.randn(5, 8), torch.randn(12, 8), torch.randn(12)
+    found = torch.ops.aten._addmm_activation(bias, x, weight.t(), use_gelu=True)
+    assert torch.allclose(found, torch.nn.functional.gelu(x @ weight.T + bias), atol=1e-5)
+    taken = torch.ops.aten._addmm_activation.default._schema.arguments
+    assert [one.name for one in taken] == ["self", "mat1", "mat2", "beta", "alpha", "use_gelu"]
 
 
-def test_the_gated_sum_is_written_where_the_stream_lies(compiled):
-    ops, _ = compiled
-    with torch.inference_mode():
-        stream = torch.zeros(9, DIM, dtype=BF16)
-        ops.gated_add_(stream[2:7], torch.ones(DIM, dtype=BF16), torch.ones(5, DIM, dtype=BF16))
-    assert stream.sum(dim=1).tolist() == [0, 0, *[DIM] * 5, 0, 0]
+# --- what they cost --------------------------------------------------------------------------------
 
 
-def test_modulation_leaves_its_input_alone(compiled):
-    ops, _ = compiled
-    with torch.inference_mode():
-        x, shift, scale, eps = fused._arguments(4, CPU, BF16, DIM, HEADS)["modulate"]
-        before = x.clone()
-        ops.modulate(x, shift, scale, eps)
-    assert torch.equal(x, before)
+def test_every_operation_has_its_cost():
+    assert list(TRAFFIC) == NAMES
 
 
-def test_a_model_runs_on_the_same_graphs_in_every_chunk(compiled):
-    """Odd chunks, a ragged last one, shots of one frame, blocks whose weights came at different times."""
-    ops, _ = compiled
-    model = random_model(config_of(HEAD, HEADS, 2, 80), dtype=BF16)
-    with torch.inference_mode():
-        for name, weight in list(model.blocks[1].named_parameters()):
-            owner, _, leaf = name.rpartition(".")
-            model.blocks[1].get_submodule(owner)._parameters[leaf] = torch.nn.Parameter(weight.clone(), False)
-    clip = Clip(ShotLayout((0, 3, 4), 6, 3, 4), "sparse", Chunks(7, 5))
-    before = graphs()
-    assert off(forward(model, clip, Compute(ops=ops)), forward(model, clip, PLAIN)) < 0.02
-    assert graphs() == before
+def test_a_cost_is_one_pass_over_the_rows():
+    rows, d, f = 7, 64, 96
+    x, wide = torch.empty(rows, d, dtype=BF16, device="meta"), torch.empty(rows, f, dtype=BF16, device="meta")
+    one, numbers, vector = torch.empty(d, dtype=BF16, device="meta"), rows * d * 2, d * 2
+    positions = Positions.of(ShotLayout((0,), 2, 2, 3), 16, torch.device("meta"))
+    tables = 2 * 4 * (2 * 4 + 2 * 2 + 3 * 2)
+    form, small = INT8, coded(rows, d)
+    rowed = Rows.empty(rows, f, INT8, dtype=BF16, device=torch.device("meta"))
+    weight = Rows.empty(d, f, INT8, dtype=BF16, device=torch.device("meta"))
+    found = {name: TRAFFIC[name] for name in NAMES}
+    assert found["modulate"](x, one, one, 1e-6, None) == Traffic(1, numbers + 2 * vector, numbers)
+    assert found["modulate"](x, one, one, 1e-6, form) == Traffic(1, numbers + 2 * vector, small)
+    assert found["layer_norm"](x, one, one, 1e-6, form) == Traffic(1, numbers + 2 * vector, small)
+    assert found["norm_"](x, one, 1e-6) == Traffic(1, numbers + vector, numbers)
+    assert found["norm_turn_"](x, one, 1e-6, positions, slice(0, 7)) == Traffic(
+        1, numbers + vector + tables, numbers
+    )
+    assert found["gated_add_"](x, x, one) == Traffic(1, 2 * numbers + vector, numbers)
+    assert found["gated_add_"](x, x, None) == Traffic(1, 2 * numbers, numbers)
+    assert found["gelu_"](wide, form) == Traffic(1, rows * f * 2, coded(rows, f))
+    assert found["quantize"](x, form) == Traffic(1, numbers, small)
+    assert found["linear_gelu"](x, x, one) == found["multiply"](rowed, weight, one, None) == NOTHING
+    assert found["multiply_add_"](x, rowed, weight, one, one) == Traffic(0, numbers + vector, 0)
+    in_fp8 = Rows.empty(rows, f, FP8, dtype=BF16, device=torch.device("meta"))
+    assert found["multiply_add_"](x, in_fp8, weight, one, one) == Traffic(1, 2 * numbers + vector, numbers)
 
 
-def forward(model, clip, compute):
-    generator = torch.Generator().manual_seed(0)
-    latents, rows = torch.randn(16, 6, 6, 8, generator=generator), torch.randn(20, 24, generator=generator)
-    model.compute = compute
-    with torch.inference_mode():
-        text = TextRows(model.embed_text(rows), tuple(torch.arange(3 + shot) for shot in range(3)))
-        return model(latents, torch.tensor(600.0), [text], clip)[0]
-
-
-def test_what_the_compiler_would_fix_is_an_error_and_no_second_graph():
-    """The number of tokens in a branch makes the compiler want one graph for each."""
-
-    def branches(x):
-        return x + 1 if x.shape[0] == 4 else x - 1
-
-    function = FusedOps.of(branches, branches, (0,))
-    with pytest.raises(Exception, match="onstraint"), torch.inference_mode():
-        function(torch.zeros(4, 3))
-
-
-def test_the_limit_of_recompilations_is_an_error_and_no_silent_fallback(compiled):
-    ops, _ = compiled
-    wider = torch.zeros(3, DIM + 2, dtype=BF16)
-    with (
-        torch._dynamo.config.patch(recompile_limit=1),
-        torch.inference_mode(),
-        pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit),
-    ):
-        ops.gated_add_(wider, wider[0], wider)
-
-
-def test_other_models_do_not_count_towards_the_limit(compiled):
-    """The same function prepared again has compiled nothing yet."""
-    ours, theirs = (each.gated_add_.compiled for each in (compiled[0], fused_ops()))
-    assert ours._torchdynamo_orig_callable.__code__ is not theirs._torchdynamo_orig_callable.__code__
-
-
-def test_a_break_in_the_graph_is_an_error():
-    def breaks(x):
-        torch._dynamo.graph_break()
-        return x + 1
-
-    with pytest.raises(torch._dynamo.exc.Unsupported), torch.inference_mode():
-        FusedOps.of(breaks, breaks, (0,))(torch.zeros(4, 3))
-
-
-# --- what a person says ----------------------------------------------------------------------------
+# --- when they are used ----------------------------------------------------------------------------
 
 
 class BrokenError(Exception):
     """What a compiler might raise."""
 
 
-def broken_ops(said):
+def broken_ops():
     def raises(*_):
-        raise BrokenError(said)
+        raise BrokenError("no compiler\n  found")
 
     return Ops(modulate=raises)
 
 
-def test_a_cpu_fuses_nothing_unasked():
-    ops, kind, why = pick_ops("auto", CPU)
-    assert (ops, kind) == (Ops(), "off")
-    assert why == "fuse off: on a CPU compiling takes longer than it saves"
+@pytest.fixture
+def anywhere(monkeypatch):
+    """Fused operations need no card, and are the plain ones, or what a test makes of them."""
+
+    def become(ops):
+        monkeypatch.setattr(fused, "fused_ops", lambda: ops)
+        monkeypatch.setattr(fused, "_missing", lambda _: None)
+        monkeypatch.setattr(fused, "HOLOCINE_14B", config_of(16, 2))
+
+    return become
+
+
+def test_a_cpu_fuses_nothing():
+    reason = "the kernels run on CUDA cards only"
+    assert pick_ops("auto", CPU) == (Ops(), "off", f"fuse off: {reason}")
     assert pick_ops("off", CPU) == (Ops(), "off", "fuse off: as asked")
+    with pytest.raises(SettingsError, match=f"fuse 'on': {reason}; give --fuse off"):
+        pick_ops("on", CPU)
 
 
-def test_on_is_on_where_a_trial_agrees(monkeypatch):
-    monkeypatch.setattr(fused, "fused_ops", Ops)
-    assert pick_ops("on", CPU) == (Ops(), "on", "fuse on: as asked")
+def test_a_card_without_triton_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(fused, "has_triton", lambda: False)
+    _, kind, why = pick_ops("auto", CUDA)
+    assert (kind, why) == ("off", "fuse off: it needs Triton, which is not installed; pip install triton")
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: broken_ops("no compiler\n  found"), lambda: Ops(norm=equations_norm_twice)]
+    ("said", "why"), [("on", "as asked"), ("auto", "norms, rotations and sums take one pass each")]
 )
-def test_what_does_not_work_is_said_on_one_line(monkeypatch, make):
-    monkeypatch.setattr(fused, "fused_ops", make)
-    with pytest.raises(SettingsError) as raised:
-        pick_ops("on", CPU)
-    said = str(raised.value)
-    assert "no compiler found" in said or "they are 1 off" in said
-    assert said.startswith("fuse 'on': torch.compile ")
-    assert said.endswith("; give --fuse off")
-    assert "\n" not in said
+def test_they_are_used_where_a_trial_agrees(anywhere, said, why):
+    anywhere(Ops())
+    assert pick_ops(said, CPU) == (Ops(), "on", f"fuse on: {why}")
 
 
-def equations_norm_twice(*given):
+def twice(*given):
     return 2 * equations.rms_norm_(*given)
 
 
-def test_auto_says_why_not(monkeypatch):
-    monkeypatch.setattr(fused, "trial", lambda *_: "torch.compile does not work here (no compiler)")
-    monkeypatch.setattr(fused, "fused_ops", Ops)
-    ops, kind, why = pick_ops("auto", torch.device("cuda"))
-    assert (ops, kind, why) == (Ops(), "off", "fuse off: torch.compile does not work here (no compiler)")
+@pytest.mark.parametrize(
+    ("ops", "says"),
+    [
+        (broken_ops(), "the kernels do not run here (no compiler found)"),
+        (Ops(norm_=twice), "the kernel of norm gives wrong results here: they are 1 off"),
+    ],
+)
+def test_what_does_not_work_is_said_on_one_line(anywhere, ops, says):
+    anywhere(ops)
+    with pytest.raises(SettingsError) as raised:
+        pick_ops("on", CPU)
+    assert str(raised.value) == f"fuse 'on': {says}; give --fuse off"
+    assert pick_ops("auto", CPU) == (Ops(), "off", f"fuse off: {says}")
+
+
+def spoilt(name):
+    """A function whose result is a little off, or whose last row is: a tenth of one row of five."""
+    plain = getattr(Ops(), name)
+
+    def off(*given):
+        found = plain(*given)
+        if isinstance(found, Rows):
+            found.scale[-1] *= 1.2
+        else:
+            found[-1] *= 1.2
+        return found
+
+    return off
+
+
+@pytest.mark.parametrize("form", [INT8, FP8], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_operation_is_tried_in_the_form_it_is_used_in(name, form):
+    inputs = TrialInputs(5, CPU, FP32, 96, 4)
+    assert first_wrong(Ops(), inputs, form) is None
+    assert f"the kernel of {name.rstrip('_')} gives" in first_wrong(Ops(**{name: spoilt(name)}), inputs, form)
+
+
+@pytest.mark.parametrize("name", ["quantize", "multiply", "multiply_add_"])
+def test_8_bits_that_are_not_used_are_not_tried(name):
+    assert first_wrong(Ops(**{name: spoilt(name)}), TrialInputs(5, CPU, FP32, 96, 4), None) is None
 
 
 def test_other_words_are_refused():
@@ -203,7 +187,11 @@ def test_other_words_are_refused():
 
 
 @CARD
-def test_a_card_fuses_and_agrees():
-    ops, kind, why = pick_ops("on", torch.device("cuda"))
+@pytest.mark.parametrize("form", [None, INT8, FP8], ids=str)
+def test_a_card_fuses_and_agrees(form):
+    if form == FP8 and torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this card has no fp8: run on a later one")
+    ops, kind, why = pick_ops("on", CUDA)
     assert kind == "on", why
-    assert trial(ops, torch.device("cuda"), BF16, 5120, 40) is None
+    assert ops == fused_ops()
+    assert trial(CUDA, BF16, HOLOCINE_14B.dim, HOLOCINE_14B.num_heads, form) is None

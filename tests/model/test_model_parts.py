@@ -80,15 +80,20 @@ def test_a_chunk_of_no_tokens_would_never_end(sizes):
 # KeyValues: the buffer
 
 
+def fill(buffer, keys, values):
+    for place, rows in zip(buffer.extend(len(keys)), (keys, values), strict=True):
+        place.copy_(rows)
+
+
 def test_buffer_keeps_the_shared_rows_and_forgets_a_shot():
     k, v = normal(9, 2, 3), normal(9, 2, 3, seed=1)
     buffer = KeyValues(8, 2, 3, like=k)
-    buffer.append(k[:2], v[:2])
-    buffer.append(k[2:4], v[2:4])
+    fill(buffer, k[:2], v[:2])
+    fill(buffer, k[2:4], v[2:4])
     for own in (slice(4, 6), slice(6, 9)):
         buffer.go_to(4)
         buffer.repeat(range(1, 2))
-        buffer.append(k[own], v[own])
+        fill(buffer, k[own], v[own])
         keys, values = buffer.seen
         assert torch.equal(keys, torch.cat([k[:4], k[1:2], k[own]]))
         assert torch.equal(values, torch.cat([v[:4], v[1:2], v[own]]))
@@ -97,8 +102,8 @@ def test_buffer_keeps_the_shared_rows_and_forgets_a_shot():
 
 def test_buffer_that_is_too_small_is_an_error_not_a_cut():
     rows = normal(3, 1, 2)
-    with pytest.raises(RuntimeError):
-        KeyValues(2, 1, 2, like=rows).append(rows, rows)
+    with pytest.raises(AssertionError, match="no room for 3 rows, but for 2"):
+        fill(KeyValues(2, 1, 2, like=rows), rows, rows)
 
 
 # Positions and patches

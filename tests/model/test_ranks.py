@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.model.clip import Chunks, Clip, portions
 from holo_lite.model.compute import Compute
-from holo_lite.model.equations import gelu_, layer_norm, modulate
+from holo_lite.model.equations import gated_add_, gelu_, layer_norm, modulate
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.layers import Modulation, SelfAttentionVisit, TextRows
 from holo_lite.model.memory import working_set
@@ -270,7 +270,7 @@ class OneRank:
     def read_(self, streams, texts, layer, norm):
         weights = layer.unpacked(self.model.compute)
         for x, text in zip(streams, texts, strict=True):
-            given_rows = weights.prepare(text.rows)
+            given_rows = weights.k.prepare(text.rows)
             keys, values = weights.keys(given_rows), weights.values(given_rows)
             shots = range(self.clip.layout.shots)
             windows = [(range(self.clip.layout.tokens), None)]
@@ -279,16 +279,17 @@ class OneRank:
             for span, rows in windows:
                 seen = (keys, values) if rows is None else (keys[rows], values[rows])
                 for tokens in self.clip.text_portions(span):
-                    q = weights.queries(weights.prepare(layer_norm(x[tokens], norm.eps, norm.weight, norm.bias)))
+                    part = x[tokens]
+                    q = weights.queries(layer_norm(part, norm.eps, norm.weight, norm.bias))
                     out = weights.compute.attention(q, *seen).flatten(1)
-                    x[tokens].add_(weights.o.apply(weights.o.prepare(out)))
+                    part.add_(weights.o.apply(out))
 
     def feed_(self, streams, layer, mod):
         up, down = layer.unpacked(self.model.compute)
         for x in streams:
             for tokens in self.tokens(self.clip.chunks.feed_forward):
-                inner = gelu_(up.apply(up.prepare(modulate(x[tokens], mod.shift, mod.scale, self.eps))))
-                self.model.compute.ops.gated_add_(x[tokens], mod.gate, down.apply(down.prepare(inner)))
+                inner = gelu_(up.apply(modulate(x[tokens], mod.shift, mod.scale, self.eps)))
+                gated_add_(x[tokens], mod.gate, down.apply(inner))
 
     def head(self, x, embedded, latents):
         shift, scale = self.model.head.modulation[0] + embedded

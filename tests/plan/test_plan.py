@@ -172,7 +172,7 @@ def test_an_experts_peak_is_the_sum_of_its_parts():
     sums = Arithmetic(sizes, FIVE, "cuda", 2)
     d, tokens, rows = 5120, 95160, (13 + 5) * 1560
     latents = 95160 * 256
-    self_attention = 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48) + 4 * d * d * 2
+    self_attention = 2 * rows * d * 2 + 8192 * (d * 2 + 4 * d) + 7 * 1560 * 4 * 128 + 4 * d * d * 2
     expected = (
         sizes.high_noise.rest
         + 2 * sizes.slot
@@ -197,7 +197,7 @@ def test_what_an_attention_kernel_holds_counts_in_self_attention():
         for each in (dataclasses.replace(sizes, workspace=Workspace(queries=2, keys=6)), sizes)
     )
     assert held["working memory of a layer"] == 2 * rows * d * 2 + 8192 * d * (2 * 2 + 2) + 6 * rows * d
-    assert plain["working memory of a layer"] == 2 * rows * d * 2 + 8192 * (2 * d * 2 + 4 * d + 4 * 128 + 48)
+    assert plain["working memory of a layer"] == 2 * rows * d * 2 + 8192 * (d * 2 + 4 * d) + 7 * 1560 * 4 * 128
     assert {**held, "working memory of a layer": 0} == {**plain, "working memory of a layer": 0}
 
 
@@ -419,7 +419,7 @@ def test_a_refusal_names_what_fits():
     with pytest.raises(SettingsError) as caught:
         make_plan(find_profile("6gb"), SIZES["nf4"], MINUTE)
     said = str(caught.value)
-    assert said.startswith("961 frames at 832×480 need 6.04 GiB for denoising; profile 6gb gives 4.76 GiB here; ")
+    assert said.startswith("961 frames at 832×480 need 6.03 GiB for denoising; profile 6gb gives 4.76 GiB here; ")
     frames, size = said.partition("what fits: ")[2].split(", or ")[:2]
     assert said.endswith("a free card for the profile 8gb")
     shorter = with_layout(

@@ -148,7 +148,7 @@ def machine(gib, ram):
         (8, 64, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
         (8, 16, "nf4", "model in nf4: 17 of 40 blocks stay, 22 in RAM"),
         (8, 8, "nf4", "model in nf4: 17 of 40 blocks stay, 10 in RAM"),
-        (8, 64, "int8", "model in int8: 7 of 40 blocks stay, 11 in RAM"),
+        (8, 64, "int8", "model in int8: 8 of 40 blocks stay, 11 in RAM"),
         (24, 64, "nf4", "model in nf4: all blocks stay"),
         (4, 64, "bf16", "model in bf16: 241 frames are too many"),
     ],

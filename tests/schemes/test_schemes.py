@@ -17,7 +17,7 @@ from optimum.quanto.library.extensions import extension
 from optimum.quanto.tensor.packed import PackedTensor
 
 from holo_lite.errors import SettingsError
-from holo_lite.schemes.bnb import Int8, Nf4, int8_through_half
+from holo_lite.schemes.bnb import Int8, Nf4, Nf4Single, int8_into, int8_through_half, nf4
 from holo_lite.schemes.names import NAMES as ALL_NAMES
 from holo_lite.schemes.quanto import group_size
 from holo_lite.schemes.registry import SCHEMES, find
@@ -412,6 +412,43 @@ def test_an_unknown_scheme_names_the_nearest(name, hint):
         find(name)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def in_place():
+    """The library's nf4 into given memory, which it has for CUDA alone, on a CPU, and as strict."""
+
+    def into(codes, absmax, blocksize, quant_type, shape, dtype, out):
+        assert out.shape == tuple(shape)
+        assert out.dtype == dtype
+        assert out.is_contiguous()
+        call = torch.ops.bitsandbytes.dequantize_4bit.default
+        out.copy_(call(codes, absmax, blocksize, quant_type, shape, dtype))
+
+    library = torch.library.Library("bitsandbytes", "IMPL")
+    library.impl("dequantize_4bit.out", into, "CPU")
+    yield
+    library._destroy()
+
+
+@pytest.mark.usefixtures("in_place")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_card_unpacks_nf4_to_its_place(dtype):
+    scheme, weight = Nf4Single(), torch.randn(9, 128)
+    parts, out = scheme.pack(weight), torch.zeros(9, 128, dtype=dtype)
+    for rows in (slice(0, 1), slice(1, 9)):
+        nf4({name: part[rows] for name, part in parts.items()}, dtype, out[rows])
+    assert torch.equal(out, scheme.unpack(parts, (9, 128), dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_card_unpacks_int8_to_its_place_in_one_rounding(dtype):
+    scheme, weight = Int8(), torch.randn(9, 100)
+    parts, out = scheme.pack(weight), torch.zeros(9, 100, dtype=dtype)
+    int8_into(out, *scheme.coded(parts))
+    exact = parts["codes"].double() * parts["absmax"].double()[:, None] / 127
+    assert (out.double() - exact).abs().max() <= torch.finfo(dtype).eps * exact.abs().max()
+    assert torch.allclose(out, scheme.unpack(parts, (9, 100), dtype), rtol=2 * torch.finfo(dtype).eps)
 
 
 def test_planning_imports_no_quantizer():
