@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import click
 import numpy as np
 import torch
@@ -31,11 +30,12 @@ from holo_lite.film.tiling import Tile
 from holo_lite.film.vae import Vae, decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_encoder import VaeEncoder, load_vae_encoder
 from holo_lite.film.video import VideoWriter
+from holo_lite.film.video_frames import video_frames
 from holo_lite.tiny.words import storyboard
 from holo_lite.tiny.world import random_scene
 
 CPU = torch.device("cpu")
-TILE = (6, 8)  # of 8 by 14 latents
+TILE = (6, 8)  # rows and columns of the 8 by 14 latents of a frame
 FPS = 15
 WHITE = 255
 
@@ -119,8 +119,7 @@ def _through_mp4(frames: Tensor) -> list[Tensor]:
         with VideoWriter(path, width=frames.shape[2], height=frames.shape[1], fps=FPS) as writer:
             for frame in frames:
                 writer.add(frame)
-        with av.open(str(path)) as container:
-            return [torch.from_numpy(each.to_ndarray(format="rgb24")) for each in container.decode(video=0)]
+        return [torch.from_numpy(frame) for frame in video_frames(path)]
 
 
 def _report(losses: dict[str, Loss], told: dict[str, Any]) -> None:
