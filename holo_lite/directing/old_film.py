@@ -62,6 +62,14 @@ class OldFilm:
         """One caption a shot of its clip, those that are not shown first."""
         return [*(each.caption for each in self.settings.storyboard.memory), *self.settings.shown_captions]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it."""
+        if self.kept is not None:
+            return ()
+        name = latents_path(self.path).name
+        return (f"{name} is not there: {self.path.name} itself is encoded again, which loses a little",)
+
     def place(self, number: int) -> int:
         """The place in its clip, from 0, of a shot that it shows. Raises `SettingsError` where there is none."""
         if not 1 <= number <= self.shots:

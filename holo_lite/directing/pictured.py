@@ -78,7 +78,7 @@ def _of_video(board: Storyboard, named: NamedShot, size: Size, number: int, fram
         shot = FrozenShot(
             number, len(span), film.path.name, film.fingerprint(), None if named.is_memory else named.number
         )
-        return Part(shot, film.source(span, size))
+        return Part(shot, film.source(span, size), film.notes)
     except (OutputError, SettingsError) as error:
         raise StoryboardError(str(error)) from error
 

@@ -69,7 +69,7 @@ def retaken(film: OldFilm, again: Again) -> tuple[Storyboard, Given]:
     kept = [frame for shot in frozen for frame in film.latent_frames(shot.shot - 1)[: shot.frames]]
     source = film.source(kept, (film.settings.height, film.settings.width))
     given = dataclasses.replace(film.settings.frozen, shots=frozen)
-    return board, Given(given, (source,))
+    return board, Given(given, (source,), film.notes)
 
 
 def retaking_options(film: OldFilm, said: Options, *, captions: bool) -> tuple[Options, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from toy_files import toy_model
 
-from holo_lite import Options, Pipeline, Reference, Shot, Storyboard, dump_toml, finish, parse_toml
+from holo_lite import Options, Pipeline, Reference, Retake, Shot, Storyboard, dump_toml, finish, parse_toml
 from holo_lite.directing.pictures import MOST_PIXELS, read_picture
 from holo_lite.errors import HoloError, StoryboardError
 from holo_lite.events import PhaseAdvanced, PhaseStarted
@@ -94,6 +94,8 @@ def test_a_video_without_its_latents_is_encoded_again(toy, tmp_path):
     finish(toy.generate(board(), tmp_path / "old.mp4", SMALL))
     kept = load_file(latents_path(tmp_path / "old.mp4"))["latents"]
     latents_path(tmp_path / "old.mp4").unlink()
+    told = toy.prepare(Retake(tmp_path / "old.mp4", {1: "another house"})).notes
+    assert "old.latents.safetensors is not there: old.mp4 itself is encoded again, which loses a little" in told
     finish(toy.retake(tmp_path / "old.mp4", {1: "another house"}, tmp_path / "new.mp4"))
     now = load_file(latents_path(tmp_path / "new.mp4"))["latents"]
     assert now.shape == kept.shape

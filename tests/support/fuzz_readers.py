@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 from safetensors.torch import save
 
 from holo_lite.config import Defaults, dit_config
+from holo_lite.directing.old_film import OldFilm
+from holo_lite.directing.pictures import read_picture
 from holo_lite.errors import OutputError
 from holo_lite.film.marks import marked
 from holo_lite.film.vae_files import check_vae
 from holo_lite.film.video import VideoWriter, is_blank, probe, read_metadata
+from holo_lite.film.video_frames import video_frames
 from holo_lite.inspection.describe import inspect
 from holo_lite.jobs.preview import ColourMap
 from holo_lite.kernels.table import KernelTimesTable
@@ -27,6 +31,7 @@ from holo_lite.plan.rate import Numbers, _recall
 from holo_lite.reading.files import read_bytes, read_text
 from holo_lite.reading.trees import parse_json
 from holo_lite.runs.folder import RunFolder
+from holo_lite.runs.kept_latents import read_latents, write_latents
 from holo_lite.runs.own import seeds_mark
 from holo_lite.runs.sealed import write_sealed
 from holo_lite.runs.state_facts import FACTS, LATENTS
@@ -50,6 +55,7 @@ SHARD = "shard-1.safetensors"
 MACHINE = {"attention": "sparse", "dtype": "bf16", "device": "cpu", "model": "0123"}
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
 SETTINGS = resolve(BOARD, Options(frames=9), Defaults(), **MACHINE)[0]
+SMALL = resolve(BOARD, Options(frames=9, height=16, width=16), Defaults(), **MACHINE)[0]
 EXAMPLES = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.toml"))][:2]
 JSON_BOARD = {"global": "G", "cuts": [5], "frames": 9, "fps": 12.5, "shots": [{"caption": "a"}, {"caption": "b"}]}
 TIMED = (
@@ -138,6 +144,11 @@ def _videos(folder):
                 writer.add(np.zeros((16, 16, 3), np.uint8))
     sound = tuple((folder / f"v{number}.mp4").read_bytes() for number in (0, 1))
     yield Reader("mp4", "v.mp4", sound, _video)
+    yield Reader("old film", "v.mp4", sound, lambda path: OldFilm.read(path).source(range(2), (16, 16)))
+    write_latents(folder / "k.safetensors", torch.ones(16, 3, 2, 2), SMALL)
+    kept = (folder / "k.safetensors").read_bytes()
+    yield Reader("kept latents", "k.safetensors", (kept,), lambda path: read_latents(path, SMALL))
+    yield Reader("picture", "p.png", tuple(_pictures()), read_picture)
 
 
 def _described(folder):
@@ -295,6 +306,15 @@ def _colours(path):
 def _video(path):
     for read in (is_blank, probe, read_metadata):
         read(path)
+    for _ in islice(video_frames(path), 10):
+        pass
+
+
+def _pictures():
+    for kind, mode in (("PNG", "RGBA"), ("JPEG", "RGB"), ("GIF", "P"), ("TIFF", "I;16")):
+        file = io.BytesIO()
+        Image.new(mode, (8, 4)).save(file, kind)
+        yield file.getvalue()
 
 
 def _settings(path):
