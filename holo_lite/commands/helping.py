@@ -11,8 +11,11 @@ import click
 from holo_lite.errors import nearest
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {  # parameters by name, in the order in which help shows them
-    "What to make": ("prompt", "frames", "cuts", "fps", "size", "height", "width", "seed", "negative"),
-    "Quality and speed": ("steps", "cfg", "cfg_until", "cache", "draft", "seeds"),
+    "What to make": (
+        *("shots", "captions", "remember", "images", "prompt", "frames", "cuts", "fps", "size", "height", "width"),
+        *("seed", "negative"),
+    ),
+    "Quality and speed": ("steps", "cfg", "cfg_until", "cache", "kappa", "draft", "seeds"),
     "Model": ("model", "attention", "loras", "tokenizer", "scheme", "recipe", "baseline", "ablate"),
     "Machine": ("profile", "gpu", "device", "dtype", "kernel", "compute", "fuse"),
 }
