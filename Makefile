@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quick fast coverage fuzz quality gpu bench card card-prepare soak architecture release clean
+.PHONY: install demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
 
 install: .venv/installed
 
@@ -73,6 +73,10 @@ card: install
 
 card-prepare: install
 	$(BIN)/python -m benchmarks.card $(WORK) --prepare
+
+# What a block and the decoder ask of a card, counted without one: launches, bytes, and what they would come to.
+count: install
+	$(BIN)/python -m benchmarks.count
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install

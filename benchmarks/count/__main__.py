@@ -1,0 +1,5 @@
+"""`python -m benchmarks.count`."""
+
+from benchmarks.count.command import main
+
+main()
