@@ -6,7 +6,9 @@ afterwards, `Params4bit` shares its state between devices. The functions underne
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,10 +26,32 @@ SMALLEST = 1e-36  # below this, 127 / absmax leaves float32
 LARGEST = 127  # what a row's absmax becomes in int8
 
 
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Have `torch.compile` give functions back as they are, unless its compiler is loaded already.
+
+    bitsandbytes compiles functions for devices that it has no kernel for as it is imported, none of which is used
+    here; the compiler's code generator alone takes two seconds to load.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    compiler, place = torch.compile, vars(torch)
+    place["compile"] = _as_it_is
+    try:
+        yield
+    finally:
+        place["compile"] = compiler
+
+
+def _as_it_is(function: Any = None, **_: Any) -> Any:
+    return (lambda given: given) if function is None else function
+
+
 @cache
 def _functional() -> Any:
     """Import the library at first use, without its remark about an optional package."""
-    with without_remarks():
+    with without_remarks(), _without_compiler():
         import bitsandbytes.functional
 
     return bitsandbytes.functional

@@ -193,7 +193,7 @@ def test_denoising_takes_what_is_planned(model, layout, name):
     case, (folder, computed) = LAYOUTS[layout], model(name)
     plan = plan_of(folder, case, computed)
     assert plan.joint == (case.cfg == "joint")
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         run = denoise(folder, case, computed, plan, CPU)
         next(run)
         high, live.peak = live.peak, live.now
@@ -203,13 +203,29 @@ def test_denoising_takes_what_is_planned(model, layout, name):
     assert live.peak <= max(plan.high_noise.peak, plan.low_noise.peak)
 
 
+IN_BOTH_WAYS = [("33 frames", "nf4", "plain"), ("33 frames", "int8", "int8")]
+
+
+@pytest.mark.parametrize(("layout", "name", "linear"), IN_BOTH_WAYS)
+def test_as_many_bytes_are_counted_as_if_all_were_computed(model, layout, name, linear):
+    """The other tests leave out what takes the time, which must not change what is held."""
+    case, (folder, computed) = LAYOUTS[layout], model(name)
+    plan, peaks = plan_of(folder, case, computed, linear=linear), []
+    for computing in (True, False):
+        with LiveBytes(without_meta=True, computing=computing) as live:
+            run = denoise(folder, case, computed, plan, CPU, compute=Compute(linear=linear))
+            peaks.append([(live.peak, live.now) for _ in run])
+    assert peaks[0] == peaks[1]
+    assert len(peaks[0]) == 2
+
+
 @pytest.mark.parametrize("name", ["nf4 in fp32", "bf16 in fp32", "fp32 in bf16"])
 @pytest.mark.parametrize("room", [0, 3])
 def test_weights_that_are_cast_are_planned_for(model, name, room):
     """Three times a bf16 block, if it is computed in fp32; and no block stays cast that is not in use."""
     case, (folder, computed) = replace(LAYOUTS["33 frames"], room=room), model(name)
     plan = plan_of(folder, case, computed)
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         assert len(list(denoise(folder, case, computed, plan, CPU))) == 2
     holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
 
@@ -235,7 +251,7 @@ def test_products_in_8_bits_take_what_is_planned(model, monkeypatch, layout, nam
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     case, (folder, computed) = LAYOUTS[layout], model(name)
     plan = plan_of(folder, case, computed, linear=linear)
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         assert len(list(denoise(folder, case, computed, plan, CPU, compute=Compute(linear=linear)))) == 2
     holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
 
@@ -252,7 +268,7 @@ def test_what_an_attention_kernel_holds_is_planned_for(model, layout):
         torch.empty(held.nbytes(len(q), len(k), q[0].numel()), dtype=torch.uint8)
         return out
 
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         assert len(list(denoise(folder, case, computed, plan, CPU, compute=Compute(hungry)))) == 2
     holds(live.peak, max(plan.high_noise.peak, plan.low_noise.peak))
     assert live.peak > plan.high_noise.peak - counted / 2, "so little that no plan could miss it"
@@ -285,8 +301,12 @@ def test_reading_prompts_takes_what_is_planned(model, name):
     holds(live.peak, plan.text.peak)
 
 
+# One of each length: neither shots nor branches are seen by the decoder.
+DECODED = ("33 frames", "one long shot", "961 frames as one shot, one branch at a time")
+
+
 @pytest.mark.parametrize("tile", [None, (8, 12)])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DECODED)
 def test_decoding_takes_what_is_planned(model, layout, tile):
     folder, computed = model("plain")
     case = replace(LAYOUTS[layout], height=max(128, LAYOUTS[layout].height), width=192)

@@ -460,6 +460,21 @@ def test_planning_imports_no_quantizer():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_packing_loads_no_code_generator():
+    """It takes two seconds of every start, and what bitsandbytes would compile is not used."""
+    code = (
+        "import sys, torch; from holo_lite.schemes.registry import find\n"
+        "compiler, weight = torch.compile, torch.ones(64, 128)\n"
+        "for name in ('nf4', 'int8'):\n"
+        "    scheme = find(name)\n"
+        "    scheme.unpack(scheme.pack(weight), (64, 128), torch.bfloat16)\n"
+        "assert 'bitsandbytes' in sys.modules\n"
+        "assert not {'torch._inductor.compile_fx', 'torch._inductor.lowering'} & set(sys.modules)\n"
+        "assert torch.compile is compiler"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def anonymous_bytes():
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024

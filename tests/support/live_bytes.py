@@ -10,12 +10,14 @@ class LiveBytes(TorchDispatchMode):
     """`peak` is the most bytes alive at once in storages that were made while this mode was active.
 
     `without_meta`: those of modules built without memory are not counted, as they are where they stand for
-    real ones.
+    real ones. `computing=False`: what takes the time is left out, and its results are zeros (`uncomputed`): for
+    bytes alone, numbers do not matter.
     """
 
-    def __init__(self, *, without_meta=False):
+    def __init__(self, *, without_meta=False, computing=True):
         super().__init__()
         self.without_meta = without_meta
+        self.computing = computing
         self.now = self.peak = 0
         self._known = weakref.WeakSet()
 
@@ -28,7 +30,9 @@ class LiveBytes(TorchDispatchMode):
         # what an operation changes in place, or views, is no new memory
         for tensor in _tensors((args, kwargs)):
             self._known.add(tensor.untyped_storage())
-        result = func(*args, **(kwargs or {}))
+        result = None if self.computing else uncomputed(func, args)
+        if result is None:
+            result = func(*args, **(kwargs or {}))
         for tensor in _tensors(result):
             self._count(tensor.untyped_storage())
         return result
@@ -44,6 +48,22 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size):
         self.now -= size
+
+
+def uncomputed(func, args):
+    """What an operation on floating-point numbers gives, with zeros in it; None for one that must be computed."""
+    name = func.overloadpacket.__name__
+    if name in RESULTS:
+        return RESULTS[name](*args)
+    return args[0] if name in IN_PLACE and args[0].is_floating_point() else None
+
+
+IN_PLACE = {"add_", "addcmul_", "clamp_", "div_", "gelu_", "mul_", "round_", "silu_", "sub_"}
+RESULTS = {  # their shapes and dtypes; what is not here is cheap, or lays its result out in a way of its own
+    "_int_mm": lambda a, b: a.new_zeros(len(a), b.shape[1], dtype=torch.int32),
+    "layer_norm": lambda x, *_: x.new_zeros(x.shape),
+    "linear": lambda x, weight, *_: x.new_zeros(*x.shape[:-1], len(weight)),
+}
 
 
 def _tensors(value):
