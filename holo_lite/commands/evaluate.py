@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from holo_lite.commands.helping import Command
 from holo_lite.commands.naming import free
 from holo_lite.commands.options import (
     computing_options,
+    kappa_option,
     lora_option,
     machine_options,
     picture_options,
@@ -25,11 +26,10 @@ from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import note, tell
 
 if TYPE_CHECKING:
-    from holo_lite.evaluation.outcome import Outcome
+    from holo_lite.evaluation.directing import Directing
+    from holo_lite.evaluation.outcome import Event, Outcome
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.report import ModelNames, QualityReport
-    from holo_lite.evaluation.studio import Studio
-    from holo_lite.settings import Options
 
 
 @click.command(cls=Command, short_help="Measure how well a model keeps to storyboards.")
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 @click.option("--baseline", type=click.Path(path_type=Path), help="A model to compare with, without options.")
 @click.option("--storyboards", type=int, default=200, show_default=True, help="How many to make and score.")
 @click.option("--ablate", help="Remove a part of the model: windows, representatives or double.")
+@click.option("--retake", is_flag=True, help="Make a shot of every film again, with all others kept.")
+@click.option("--extend", is_flag=True, help="Continue every film by three shots that remember it.")
+@click.option("--chain", type=int, help="With --extend: so many continuations in a row.  [default: 1]")
+@kappa_option
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
 @click.option("--save", type=click.Path(path_type=Path), help="Write every storyboard's marks to this JSON file.")
 @picture_options
@@ -60,6 +64,9 @@ def evaluate(
     baseline: Path | None,
     storyboards: int,
     ablate: str | None,
+    retake: bool,
+    extend: bool,
+    chain: int | None,
     out: Path | None,
     save: Path | None,
     device: str,
@@ -74,16 +81,20 @@ def evaluate(
 ) -> None:
     """Measure how well a model follows storyboards of the drawn world, from its pixels.
 
-    Prints a table, then one line of JSON; a picture shows the expected frames next to the model's.
+    Prints a table, then one line of JSON; a picture shows the expected frames next to the model's. With --retake or
+    --extend, the new shots are scored, next to the same shots made with nothing of the film given.
     """
     from holo_lite.evaluation.ablations import check_ablation
+    from holo_lite.evaluation.directing import evaluate_directing
     from holo_lite.evaluation.report import ModelNames, check_place
+    from holo_lite.evaluation.run import evaluate as evaluate_model
     from holo_lite.evaluation.seeds import parse_seeds, reporting_seeds
     from holo_lite.evaluation.studio import Studio
     from holo_lite.opening.options import ModelOptions
     from holo_lite.settings import Options
 
     ablation = check_ablation(ablate) if ablate is not None else None
+    directing = _directing(retake, extend, chain, baseline)
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
@@ -91,32 +102,44 @@ def evaluate(
     plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
     studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
     other = Studio(load(baseline, plain)) if baseline is not None else None
-    names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation)
+    kind = directing.kind if directing else None
+    names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation, kind)
     chosen = reporting_seeds(studio.pipeline.model.fingerprint) if fresh else chosen
-    _judge(names, studio, other, storyboards, Options(**said), chosen, out, save)
+    if directing is None:
+        events = evaluate_model(studio, other, storyboards, Options(**said), chosen, token())
+    else:
+        events = evaluate_directing(directing, studio, storyboards, Options(**said), chosen, token())
+    _judge(names, events, chosen, out, save)
+
+
+def _directing(retake: bool, extend: bool, chain: int | None, baseline: Path | None) -> Directing | None:
+    """What becomes of each film; None: nothing. Raises `SettingsError` for options that do not go together."""
+    from holo_lite.errors import SettingsError
+    from holo_lite.evaluation.directing import Directing
+
+    if retake and extend:
+        raise SettingsError("--retake and --extend are two evaluations; give one of them")
+    if chain is not None and not extend:
+        raise SettingsError("--chain: is for --extend; give both, or leave it out")
+    if not (retake or extend):
+        return None
+    if baseline is not None:
+        raise SettingsError("--baseline: new shots are compared with those of the same model; leave it out")
+    return Directing("retake" if retake else "extend", 1 if chain is None else chain)
 
 
 def _judge(
-    names: ModelNames,
-    model: Studio,
-    baseline: Studio | None,
-    storyboards: int,
-    options: Options,
-    seeds: Sequence[int],
-    out: Path,
-    save: Path | None,
+    names: ModelNames, events: Generator[Event, None, None], seeds: Sequence[int], out: Path, save: Path | None
 ) -> None:
     """Run the gate and show its results; if interrupted, those it has so far."""
     from holo_lite.evaluation.outcome import StoryboardJudged
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.report import QualityReport
-    from holo_lite.evaluation.run import evaluate
     from holo_lite.views.display import display
     from holo_lite.views.evaluation import show
 
-    gallery = Gallery(("asked for, drawn", "model", *(("baseline",) if baseline else ())))
+    gallery = Gallery(("asked for, drawn", "model", *filter(None, (names.beside,))))
     outcomes: list[Outcome] = []
-    events = evaluate(model, baseline, storyboards, options, seeds, token())
     try:
         with closing(events), display(messages()) as view:
             for event in events:

@@ -52,7 +52,7 @@ class Count:
         return cls(sum(outcomes), len(outcomes))
 
 
-Marks = Mapping[str, Count]  # a count for each of SCORES
+Marks = Mapping[str, Count]  # a count for each of SCORES, or of those of new shots
 
 
 @dataclass(frozen=True)

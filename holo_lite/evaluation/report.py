@@ -24,15 +24,34 @@ from holo_lite.tiny.drawing import describe
 
 DIGITS = 4  # of a share, in JSON
 TARGETS = {"cuts": 0.98, "adherence": 0.95, "identity": 0.95}  # of a model that was trained on this world
+DIRECTING_TARGETS = {
+    "retake": {"cuts": 0.97, "adherence": 0.97, "trait": 0.88},
+    "extend": {"cuts": 0.93, "adherence": 0.97, "trait": 0.95, "adherence, 3": 0.92, "trait, 3": 0.85},
+}
 
 
 @dataclass(frozen=True)
 class ModelNames:
-    """What was compared, as the person named it."""
+    """What was compared, as the person named it. directing: what became of the films, retake or extend."""
 
     model: str
     baseline: str | None = None
     ablation: str | None = None
+    directing: str | None = None
+
+    @property
+    def beside(self) -> str | None:
+        """What the second column of scores is of; None: there is none."""
+        if self.directing is not None:
+            return "nothing given"
+        return None if self.baseline is None else "baseline"
+
+    @property
+    def targets(self) -> Mapping[str, float]:
+        """The least that scores should be; an ablation has no targets."""
+        if self.ablation is not None:
+            return {}
+        return TARGETS if self.directing is None else DIRECTING_TARGETS[self.directing]
 
 
 @dataclass(frozen=True)
@@ -71,11 +90,9 @@ class QualityReport:
 
     @property
     def short(self) -> Mapping[str, float]:
-        """The targets that scores fall short of, by score; an ablation has none."""
-        if self.names.ablation is not None:
-            return {}
+        """The targets that scores fall short of, by score."""
         found = {name: score.share.value for name, score in self.scores.items()}
-        return {name: least for name, least in TARGETS.items() if found.get(name, 1.0) < least}
+        return {name: least for name, least in self.names.targets.items() if found.get(name, 1.0) < least}
 
     def record(self) -> dict[str, Any]:
         """Everything but the storyboards, ready for JSON."""
@@ -87,6 +104,8 @@ class QualityReport:
             "model": self.names.model,
             "baseline": self.names.baseline,
             "ablate": self.names.ablation,
+            "directing": self.names.directing,
+            "kappa": settings.frozen.kappa if self.names.directing else None,
             "storyboards": self.storyboards,
             "seeds": list(self.seeds),
             **{name: getattr(settings, name) for name in kept},

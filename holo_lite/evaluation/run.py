@@ -36,6 +36,13 @@ def scene_of(seed: int, index: int) -> Scene:
     return random_scene(np.random.default_rng([seed, index]), held_out=True)
 
 
+def turns_of(storyboards: int, seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """Seed and number of so many storyboards, from the seeds in turn. Raises `SettingsError` for too many."""
+    if not 1 <= storyboards <= MOST_STORYBOARDS:
+        raise SettingsError(f"--storyboards {storyboards}: give a number from 1 to {MOST_STORYBOARDS}")
+    return [(seeds[index % len(seeds)], index // len(seeds)) for index in range(storyboards)]
+
+
 def evaluate(
     model: Studio,
     baseline: Studio | None = None,
@@ -50,9 +57,7 @@ def evaluate(
     any thread ends it before the next storyboard. Raises, before the first event,
     `SettingsError` for what cannot be run.
     """
-    if not 1 <= storyboards <= MOST_STORYBOARDS:
-        raise SettingsError(f"--storyboards {storyboards}: give a number from 1 to {MOST_STORYBOARDS}")
-    turns = [(seeds[index % len(seeds)], index // len(seeds)) for index in range(storyboards)]
+    turns = turns_of(storyboards, seeds)
     scenes = [scene_of(*turn) for turn in turns]
     noise = [seed + index for seed, index in turns]
     jobs = _jobs(model, scenes, noise, options)
@@ -90,7 +95,7 @@ def _plainly(settings: RunSettings) -> Options:
 def _events(
     model: Studio, jobs: list[Job], baseline: Studio | None, others: list[Job], scenes: list[Scene], reader: Reader
 ) -> Generator[Event, None, None]:
-    notes = [note for studio in (model, baseline) if studio for note in _strangeness(studio)]
+    notes = [note for studio in (model, baseline) if studio for note in strangeness(studio)]
     lines = model.pipeline.model.setup.lines
     yield EvaluationStarted(len(scenes), jobs[0].settings, tuple(dict.fromkeys(notes)), lines)
     model.read(jobs)
@@ -111,7 +116,7 @@ def _beside(judged: StoryboardJudged, other: Film, reader: Reader) -> Storyboard
     return StoryboardJudged(dataclasses.replace(outcome, baseline=verdict, likeness=alike), film, other)
 
 
-def _strangeness(studio: Studio) -> list[str]:
+def strangeness(studio: Studio) -> list[str]:
     """A line about a model to which this world's words mean nothing."""
     folder = studio.pipeline.model.folder
     words = unknown_words(folder.tokenizer)

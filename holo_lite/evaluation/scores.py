@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from holo_lite.evaluation.marks import SCORES, Count, Marks
+from holo_lite.evaluation.marks import Count, Marks
 
 Z = 1.96
 RESAMPLES = 2000
@@ -39,7 +39,7 @@ class Score:
 
 def score_all(marks: Sequence[Marks]) -> dict[str, Score]:
     """Every score of these storyboards; one without a chance in any of them is left out."""
-    columns = {name: [each[name] for each in marks] for name in SCORES}
+    columns = {name: [each[name] for each in marks] for name in marks[0]}
     return {name: score(counts) for name, counts in columns.items() if any(count.of for count in counts)}
 
 
@@ -61,7 +61,7 @@ def wilson(share: float, chances: float) -> tuple[float, float]:
 
 def ratios(marks: Sequence[Marks], baseline: Sequence[Marks]) -> dict[str, Estimate]:
     """Each score by the baseline's on the same storyboards; one that the baseline never scored is left out."""
-    pairs = {name: ([each[name] for each in marks], [each[name] for each in baseline]) for name in SCORES}
+    pairs = {name: ([each[name] for each in marks], [each[name] for each in baseline]) for name in baseline[0]}
     return {name: ratio(*pair) for name, pair in pairs.items() if any(count.hits for count in pair[1])}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from holo_lite.directing.given import Given
 from holo_lite.evaluation.ablations import CLIPS, Ablation
 from holo_lite.evaluation.outcome import Film
 from holo_lite.events import finish, latents_of
@@ -26,10 +27,13 @@ class Studio:
     pipeline: Pipeline
     ablation: Ablation | None = None
 
+    def job(self, board: Storyboard, options: Options, given: Given | None = None) -> Job:
+        """Decide and check one run, with what is given of its clip. Raises what `Pipeline.prepare` does."""
+        return ablated(self.pipeline.prepare(board, options, given), self.ablation)
+
     def prepare(self, boards: Sequence[Storyboard], options: Sequence[Options]) -> list[Job]:
         """Decide and check every run. Raises what `Pipeline.prepare` does."""
-        jobs = [self.pipeline.prepare(board, each) for board, each in zip(boards, options, strict=True)]
-        return [ablated(job, self.ablation) for job in jobs]
+        return [self.job(board, each) for board, each in zip(boards, options, strict=True)]
 
     def read(self, jobs: Sequence[Job]) -> None:
         """Encode all prompts with the text encoder opened at most once; clips find them in the cache."""

@@ -38,7 +38,7 @@ def show(event: Event, view: Display) -> None:
 
 def report_lines(report: QualityReport) -> Iterator[str]:
     """The table: per score its 95 % interval and the number of chances, next to it the baseline's."""
-    yield _row("score", "of", "model", *(("baseline", "ratio") if report.baseline else ()))
+    yield _row("score", "of", "model", *((report.names.beside or "", "ratio") if report.baseline else ()))
     for name, score in report.scores.items():
         yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))
     for name, estimate in report.likeness.items():

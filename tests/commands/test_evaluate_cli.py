@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 
 from holo_lite.evaluation import run as gate
 from holo_lite.evaluation.marks import SCORES
-from holo_lite.evaluation.report import TARGETS
+from holo_lite.evaluation.report import DIRECTING_TARGETS, TARGETS
 from holo_lite.evaluation.run import scene_of, unknown_words
 from holo_lite.evaluation.seeds import DEVELOPMENT, reporting_seeds
 from holo_lite.evaluation.studio import Studio
@@ -50,6 +50,20 @@ def test_it_prints_a_table_and_a_line_of_json_and_draws_a_picture(evaluated, tmp
     assert found["scores"]["framing"]["value"] == pytest.approx(hits / found["scores"]["framing"]["of"], abs=1e-4)
 
 
+def test_shots_made_again_have_a_table_of_their_own(run, toy_copy, tmp_path):
+    outcome = run("evaluate", "--retake", "--storyboards", 1, *SMALL, "--kappa", 0.25, "--model", toy_copy)
+    assert outcome.code == 0
+    head, *_, line = outcome.out.splitlines()
+    assert head.split() == ["score", "of", "model", "nothing", "given", "ratio"]
+    found = json.loads(line)
+    assert (found["directing"], found["kappa"], found["storyboards"]) == ("retake", 0.25, 1)
+    assert found["scores"]["adherence"]["of"] == found["baseline_scores"]["adherence"]["of"] == 1, "one new shot"
+    shares = {name: score["value"] for name, score in found["scores"].items()}
+    below = {name for name, least in DIRECTING_TARGETS["retake"].items() if shares.get(name, 1) < least}
+    assert {*found["below_target"]} == below
+    assert (tmp_path / "evaluation.png").is_file()
+
+
 def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_copy, tmp_path, monkeypatch):
     (tmp_path / "evaluation.png").write_bytes(b"mine")
     made = Studio.film
@@ -82,6 +96,11 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
         (["--model", "nowhere"], "nowhere: no such folder"),
         (["--baseline", "nowhere"], "nowhere: no such folder"),
         (["--cfg", "0"], "cfg 0.0: give a number from 1"),
+        (["--retake", "--extend"], "--retake and --extend are two evaluations; give one of them"),
+        (["--retake", "--chain", "3"], "--chain: is for --extend; give both, or leave it out"),
+        (["--extend", "--chain", "0"], "--chain 0: give a number from 1 to 10"),
+        (["--extend", "--baseline", "x"], "--baseline: new shots are compared with those of the same model"),
+        (["--retake", "--kappa", "2"], "kappa 2.0: give a number from 0 to 1"),
     ],
 )
 def test_mistakes_are_one_line(run, toy_copy, words, said):

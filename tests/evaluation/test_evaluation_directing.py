@@ -1,0 +1,167 @@
+"""The gate of directing: what it asks for, how it marks what comes back, and its way through the product."""
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from drawn import SCENE, truth, with_act, with_character
+
+from holo_lite import Options, Pipeline
+from holo_lite.errors import SettingsError
+from holo_lite.evaluation.directing import Directing, Set, evaluate_directing
+from holo_lite.evaluation.new_shots import mark_new, traits_shown
+from holo_lite.evaluation.outcome import Film, StoryboardJudged
+from holo_lite.evaluation.redrawn import again, further
+from holo_lite.evaluation.run import scene_of
+from holo_lite.evaluation.studio import Studio
+from holo_lite.tiny.drawing import draw_frame
+from holo_lite.tiny.world import Trait
+
+OTHER = Trait(pale=True, spotted=True)  # than that of the red square of SCENE
+SCENES = [scene_of(0, index) for index in range(60)]
+
+
+def hits(marks):
+    return {name: (count.hits, count.of) for name, count in marks.items()}
+
+
+def changed(scene):
+    """The same with the opposite trait of every character."""
+    for index, character in enumerate(scene.characters):
+        trait = Trait(not character.trait.pale, not character.trait.spotted)
+        scene = with_character(scene, index, trait=trait)
+    return scene
+
+
+def drawn(scene, spans):
+    """A scene drawn as a video of these shots."""
+    frames = [
+        draw_frame(scene, act, time, 64, 112)
+        for act, (start, end) in zip(scene.acts, spans, strict=True)
+        for time in range(end - start)
+    ]
+    return torch.from_numpy(np.round(np.stack(frames) * 255).astype(np.uint8))
+
+
+@pytest.fixture
+def as_if_made(monkeypatch):
+    """Films are drawn: what is given is kept, and what is not comes with the opposite traits. → all jobs."""
+    jobs = []
+
+    def make(self, scene, job):
+        is_new = len(jobs) > 0
+        jobs.append(job)
+        shown = changed(scene) if is_new and not job.settings.frozen.shots else scene
+        latents = torch.zeros(16, job.settings.layout.latent_frames, 8, 14)
+        return self.read(scene, job, Film(drawn(shown, job.settings.shown.shot_frames), latents))
+
+    monkeypatch.setattr(Set, "make", make)
+    monkeypatch.setattr(Studio, "read", lambda *_: None)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def studio():
+    return Studio(Pipeline.load())
+
+
+def judged(studio, directing, storyboards=1, **options):
+    events = evaluate_directing(directing, studio, storyboards, Options(**options), seeds=(4,))
+    return [event for event in events if isinstance(event, StoryboardJudged)]
+
+
+def test_a_shot_again_is_framed_and_moves_in_another_way_and_every_cut_can_be_seen():
+    for number, scene in enumerate(SCENES):
+        place, new = again(scene, np.random.default_rng(number))
+        assert new.acts[place].framing != scene.acts[place].framing
+        assert new.acts[place].motion != scene.acts[place].motion
+        assert dataclasses.replace(new, acts=scene.acts) == scene
+        assert [act for at, act in enumerate(new.acts) if at != place] == [
+            act for at, act in enumerate(scene.acts) if at != place
+        ]
+        assert new.cuts == scene.cuts
+        assert new.acts[place].cast == scene.acts[place].cast
+        assert all(one.framing != other.framing for one, other in pairwise(new.acts))
+
+
+def test_more_shots_have_the_same_characters_and_follow_the_last_one():
+    for number, scene in enumerate(SCENES):
+        new = further(scene, np.random.default_rng(number))
+        assert (new.wall, new.characters, len(new.acts)) == (scene.wall, scene.characters, 3)
+        assert all(one.framing != other.framing for one, other in pairwise([scene.acts[-1], *new.acts]))
+
+
+def test_a_trait_is_that_of_most_shots_of_the_old_film_as_it_was_read():
+    readings = truth(with_character(SCENE, 0, trait=OTHER))
+    blue = SCENE.characters[1].trait
+    assert traits_shown(SCENE, readings) == {0: OTHER, 1: blue}
+    odd = [*readings[:3], dataclasses.replace(readings[3], characters=SCENE.characters)]
+    assert traits_shown(SCENE, odd)[0] == OTHER, "two shots of three"
+    assert traits_shown(SCENE, odd, but=0)[0] == OTHER, "of as many the earlier"
+    lost = [dataclasses.replace(reading, characters=()) for reading in readings]
+    assert traits_shown(SCENE, lost) == {}
+
+
+def test_only_new_shots_are_marked_and_each_fault_by_its_own_score():
+    traits = traits_shown(SCENE, truth(SCENE))
+    full = {"adherence": (1, 1), "who": (1, 1), "framing": (1, 1), "motion": (1, 1), "setting": (1, 1)}
+
+    def marked(shown, cuts=SCENE.cuts):
+        return hits(mark_new(SCENE, cuts, truth(shown), [1], traits))
+
+    assert marked(SCENE) == {"cuts": (1, 1), **full, "trait": (2, 2)}
+    assert marked(with_act(SCENE, 0, framing="wide shot")) == marked(SCENE), "an old shot"
+    assert marked(with_character(SCENE, 0, trait=OTHER)) == {**marked(SCENE), "trait": (1, 2)}
+    assert marked(SCENE, cuts=SCENE.cuts[1:]) == {**marked(SCENE), "cuts": (0, 1)}
+    lost = marked(with_act(SCENE, 1, cast=(0,)))
+    assert lost == {**marked(SCENE), "who": (0, 1), "adherence": (0, 1), "trait": (0, 2)}
+    still = marked(with_act(SCENE, 1, motion="still"))
+    assert still == {**marked(SCENE), "motion": (0, 1), "adherence": (0, 1)}
+
+
+def test_a_retake_is_compared_with_the_same_prompt_and_noise_and_nothing_given(studio, as_if_made):
+    (found,) = judged(studio, Directing("retake"))
+    old, new, free = (job.settings for job in as_if_made)
+    assert new.seed == free.seed == old.seed + 1
+    assert new.storyboard == free.storyboard != old.storyboard
+    assert len(new.frozen.shots) == new.layout.shots - 1
+    assert not free.frozen.shots
+    kept, lost = hits(found.outcome.verdict.marks), hits(found.outcome.baseline.marks)
+    assert all(count == (of, of) for count in kept.values() for of in (count[1],))
+    assert kept["trait"][0] > 0
+    assert lost == {**kept, "trait": (0, kept["trait"][1])}
+
+
+def test_every_continuation_remembers_the_one_before_it(studio, as_if_made):
+    (found,) = judged(studio, Directing("extend", chain=3))
+    old, first, second, third, free = (job.settings for job in as_if_made)
+    assert first.frozen.memory == old.layout.shots
+    assert second.frozen.memory == third.frozen.memory == 6, "three shots of its film, and three of those before"
+    assert all(shot.frames == 2 for shot in third.frozen.shots)
+    assert free.storyboard.shots == first.storyboard.shots
+    assert not free.frozen.memory
+    kept, lost = hits(found.outcome.verdict.marks), hits(found.outcome.baseline.marks)
+    assert {"trait", "trait, 2", "trait, 3", "cuts, 3"} < {*kept}
+    assert all(count[0] == count[1] for count in kept.values())
+    assert lost == {**{name: kept[name] for name in lost}, "trait": (0, kept["trait"][1])}
+    assert len(found.film.frames) == found.outcome.scene.frames, "the picture compares it with the drawing"
+
+
+def test_kappa_reaches_the_clips(studio, as_if_made):
+    judged(studio, Directing("retake"), kappa=0.25)
+    assert as_if_made[1].settings.frozen.kappa == 0.25
+
+
+def test_a_small_model_is_directed_through_the_whole_product(toy_copy):
+    studio = Studio(Pipeline.load(toy_copy))
+    for directing in (Directing("retake"), Directing("extend", chain=2)):
+        (found,) = judged(studio, directing, height=32, width=64, steps=1, cfg=1.0)
+        assert found.outcome.verdict.marks["cuts"].of == 1
+        assert not torch.equal(found.film.frames, found.baseline_film.frames[: len(found.film.frames)])
+
+
+def test_a_chain_of_no_length_is_refused():
+    with pytest.raises(SettingsError, match="--chain 0: give a number from 1 to 10"):
+        Directing("extend", 0)
