@@ -18,11 +18,12 @@ from holo_lite.eightbit.limits import LinearMode
 from holo_lite.kernels.sdpa import KERNELS
 from holo_lite.model import dit
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.model.compute import Compute, Ops
+from holo_lite.model.compute import Compute
 from holo_lite.model.dit import Block
 from holo_lite.model.equations import rope_parts
 from holo_lite.model.layers import TextRows
 from holo_lite.model.linear import pack_linears
+from holo_lite.model.operations import Ops
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout, even_cuts
 

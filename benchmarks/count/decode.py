@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.count.tally import CARD, Sum, Tally, on_a_card, put_on_card
-from holo_lite.film import vae as film
 from holo_lite.film.vae import Vae
 from holo_lite.film.vae_files import VaeConfig
 from holo_lite.film.vae_shapes import Z_DIM
@@ -67,7 +66,7 @@ def decoder(dtype: torch.dtype) -> Vae:
     with torch.device("meta"):
         model = AutoencoderKLWan(base_dim=config.base_dim, z_dim=Z_DIM).eval()
     put_on_card(model, lambda _: dtype)
-    return Vae(config, model, film._stages(model.decoder), dtype, CARD)
+    return Vae.of(config, model, dtype, CARD)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""What a card computes by kernels of this project: here plain functions that count as one launch each.
+"""What a card computes by kernels of this project: here functions that make the result and are charged as one.
 
-The kernels cannot run without a card, and the plain functions that stand for them elsewhere are many operations.
-Each stand-in makes its result and is charged as its kernel would be: every tensor given is read once, every tensor
-made is written once.
+The kernels cannot run without a card, and the plain functions that replace them elsewhere are many operations. A
+fused operation is charged what `holo_lite.kernels.fused_traffic` says of it, and its product, if it has one, as a
+product. Quantizing and multiplying in 8 bits read every tensor given once and write every tensor made once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from typing import Any
 from unittest import mock
 
@@ -17,51 +18,107 @@ from torch import Tensor
 
 from benchmarks.count.tally import Tally
 from holo_lite.eightbit.rows import Format, Rows
-from holo_lite.model.compute import Ops
+from holo_lite.kernels.fused_traffic import TRAFFIC
+from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.schemes import scheme
 
 
 def fused(tally: Tally) -> Ops:
-    """The fused operations: one pass each, and `gated_add_` in place."""
-    return Ops(
-        modulate=tally.charged("modulate", _like),
-        norm=tally.charged("norm", _like),
-        norm_turn=tally.charged("norm_turn", _turned),
-        gated_add_=tally.charged("gated_add_", _like_itself, allocates=False),
-    )
+    """The fused operations, each charged what its kernel moves."""
+    return Ops(**{field.name: _charged(tally, field.name) for field in fields(Ops)})
 
 
-def _like(x: Tensor, *_: Any) -> Tensor:
+def _charged(tally: Tally, name: str) -> Callable[..., Any]:
+    def counted(*given: Any) -> Any:
+        traffic = TRAFFIC[name](*given)
+        with tally.quiet():
+            result = _MAKES[name](*given)
+        tally.allocations += _new(given, result)
+        if name in _PRODUCTS:
+            place = _PRODUCTS[name]
+            tally.dispatches += 1
+            _charge_product(tally, name, *given[place : place + 3])
+        if traffic.launches or traffic.read:
+            tally.dispatches += traffic.launches
+            tally.charge_bytes(name, traffic.read, traffic.written, count=traffic.launches)
+        return result
+
+    return counted
+
+
+def _charge_product(tally: Tally, name: str, x: LinearInput, weight: LinearInput, bias: Tensor | None) -> None:
+    """A product by itself. x: (n, in); weight: (out, in); bias: (out,)."""
+    (rows, inputs), outputs = _numbers(x).shape, len(_numbers(weight))
+    given = [part for each in (x, weight, bias) for part in _parts(each)]
+    out = _numbers(x).new_empty(rows, outputs, dtype=x.dtype)
+    tally.charge(name, given, [out], kind="product", operations=2 * rows * inputs * outputs)
+
+
+def _numbers(x: LinearInput) -> Tensor:
+    return x.codes if isinstance(x, Rows) else x
+
+
+def _parts(value: Any) -> list[Tensor]:
+    if isinstance(value, Rows):
+        return [value.codes, value.scale]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _new(given: tuple[Any, ...], result: Any) -> int:
+    """How many tensors of a result are no argument's."""
+    before = {id(part) for each in given for part in _parts(each)}
+    return sum(id(part) not in before for part in _parts(result))
+
+
+def _coded(x: Tensor, *given: Any) -> LinearInput:
+    """A result like x, in 8 bits where the last argument is a format."""
+    form = given[-1]
+    if isinstance(form, Format):
+        return Rows.empty(*x.shape, form, dtype=x.dtype, device=x.device)
     return torch.empty_like(x)
 
 
-def _turned(x: Tensor, *given: Any) -> Tensor:
-    return torch.empty_like(x).view(len(x), given[-1], -1)
+def _gelu_(x: Tensor, form: Format | None) -> LinearInput:
+    return x if form is None else _coded(x, form)
 
 
-def _like_itself(x: Tensor, *_: Any) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
+    return x.new_empty(len(x), len(weight))
+
+
+def _multiplied(rows: Rows, weight: Rows, _bias: Tensor | None, out: Tensor | None) -> Tensor:
+    return rows.codes.new_empty(len(rows.codes), len(weight.codes), dtype=rows.dtype) if out is None else out
+
+
+def _itself(x: Tensor, *_: Any) -> Tensor:
     return x
+
+
+_PRODUCTS = {"linear_gelu": 0, "multiply": 0, "multiply_add_": 1}  # where x is, before its weight and bias
+_MAKES: dict[str, Callable[..., Any]] = {
+    "modulate": _coded,
+    "layer_norm": _coded,
+    "norm_": _itself,
+    "norm_turn_": _itself,
+    "gated_add_": _itself,
+    "linear_gelu": _linear,
+    "gelu_": _gelu_,
+    "quantize": _coded,
+    "multiply": _multiplied,
+    "multiply_add_": _itself,
+}
 
 
 @contextmanager
 def eight_bits(tally: Tally) -> Iterator[None]:
-    """Quantizing and multiplying as on a card, and weights made ready in a card's slices."""
+    """Quantizing weights as on a card, and making them ready in a card's slices."""
 
     def quantize_(numbers: Tensor, _: Format, codes: Tensor, scale: Tensor) -> None:
         tally.dispatches += 1
         tally.charge("quantize", [numbers], [codes, scale])
 
-    def multiply(x: Rows, weight: Rows, bias: Tensor | None) -> Tensor:
-        out = x.codes.new_empty(len(x.codes), len(weight.codes), dtype=x.dtype)
-        given = [x.codes, x.scale, weight.codes, weight.scale, *([] if bias is None else [bias])]
-        work = 2 * out.numel() * x.codes.shape[1]
-        tally.dispatches += 1
-        tally.charge("multiply in 8 bits", given, [out], kind="product", operations=work)
-        return out
-
     with ExitStack() as stack:
         stack.enter_context(mock.patch("holo_lite.eightbit.coding.quantize_plainly_", quantize_))
-        stack.enter_context(mock.patch("holo_lite.eightbit.product.reference", multiply))
         stack.enter_context(mock.patch.object(scheme.Scheme, "_slices", _slices_of_a_card))
         yield
 

@@ -7,7 +7,7 @@ One operation of PyTorch that is no view is one launch, and moves each argument 
 (`benchmarks.count.sectors`). That is too little where an operation needs several passes, and too much where a cache
 of the card keeps what the last one wrote. A copy between host and device is no launch. PyTorch's attention is one
 launch, whose scores never reach memory. What is not PyTorch's operation, or is another one on a card, is charged
-as a whole: `Tally.charge`, `Tally.charged`.
+as a whole: `Tally.charge`, `Tally.charge_bytes`.
 """
 
 from __future__ import annotations
@@ -97,18 +97,9 @@ class Tally(TorchDispatchMode):
         read, written = (sum(moved(tensor) for tensor in tensors) for tensors in (reads, writes))
         self.launches.append(Launch(self._layer, name, kind, read, written, operations, count))
 
-    def charged(self, name: str, call: Callable[..., Any], *, allocates: bool = True) -> Callable[..., Any]:
-        """A function that counts as one launch: it reads its tensors once and writes its result once."""
-
-        def counted(*given: Any, **named: Any) -> Any:
-            with self.quiet():
-                result = call(*given, **named)
-            self.dispatches += 1
-            self.allocations += allocates
-            self.charge(name, tensors_of((given, named)), tensors_of(result))
-            return result
-
-        return counted
+    def charge_bytes(self, name: str, read: int, written: int, *, count: int = 1) -> None:
+        """Count launches of this project's own kernels, whose bytes are known; none of them adds bytes alone."""
+        self.launches.append(Launch(self._layer, name, "other", read, written, count=count))
 
     def layered(self, layer: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """A function whose launches are of this layer."""

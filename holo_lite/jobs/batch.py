@@ -127,8 +127,12 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
             return job
     except HoloError as error:
         return ItemEnded(item, "failed", str(error))
-    why = video.why or next(f"the file {path.name} is {found.why}" for path, found in beside.items())
+    why = video.why or next(f"the {_kind(path)} {path.name} is {found.why}" for path, found in beside.items())
     return ItemEnded(item, "other", f"{why}; use --overwrite to replace it")
+
+
+def _kind(path: Path) -> str:
+    return "picture" if path.suffix == ".png" else "file"
 
 
 def _make(pipeline: Pipeline, item: BatchItem, job: Job, begin: Begin) -> Generator[Event, None, ItemEnded]:

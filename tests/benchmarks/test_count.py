@@ -32,11 +32,14 @@ def counted(frames, way):
 # --- bounds ----------------------------------------------------------------------------------------
 
 BOUNDS = [  # frames, a way, launches next to products and attentions, and GB that they move, at most
-    (33, FUSED, 510, 10.2),
-    (241, FUSED, 1418, 64.9),
-    (241, FP8, 1670, 90.4),
+    (33, FUSED, 132, 7.4),
+    (81, FUSED, 159, 16.3),
+    (241, FUSED, 329, 45.7),
+    (241, INT8, 341, 43.8),
+    (241, FP8, 419, 55.5),  # where the product is PyTorch's, its result is added in a pass of its own
 ]
-OVER_THE_FLOOR = {"RTX 4090": 1.054, "H200": 1.067}
+OVER_THE_FLOOR = {"RTX 4090": 1.036, "H200": 1.038}
+DECODED_BEFORE = 9912 * GB  # 241 frames with diffusers' layers, which concatenate, pad, and norm in five passes
 
 
 @pytest.mark.parametrize(("frames", "way", "launches", "gigabytes"), BOUNDS)
@@ -54,14 +57,14 @@ def test_by_its_counts_a_block_comes_as_near_to_the_floor_as_it_did(card):
 
 def test_decoding_moves_no_more_than_it_did():
     whole = count_decode_once().whole()
-    assert whole.nbytes <= 9912 * GB
+    assert whole.nbytes <= 4350 * GB <= 0.7 * DECODED_BEFORE
     assert whole.operations == pytest.approx(817e12, rel=0.01)
 
 
 # --- what is counted -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", [FUSED, FP8])
+@pytest.mark.parametrize("way", [PLAIN, FUSED, INT8, FP8])
 def test_the_products_and_attentions_of_the_floor_are_those_that_are_counted(way):
     """The list for the floor is made from the clip, this one from what the layers run."""
     tally, windows = counted(241, way), [windows_of(5), None]

@@ -139,8 +139,8 @@ def test_a_mistake_of_ours_is_not_a_failed_video(boards, pipeline, tmp_path):
 def test_cut_off_what_is_done_stays_and_the_rest_goes_on_where_it_was(run, boards, tmp_path, monkeypatch):
     real = batch.saved_run
 
-    def stopped(pipeline, job, video):
-        for event in real(pipeline, job, video):
+    def stopped(pipeline, job, video, **how):
+        for event in real(pipeline, job, video, **how):
             yield event
             if isinstance(event, StepDone) and video.stem == "c":
                 raise KeyboardInterrupt

@@ -274,10 +274,14 @@ def test_chunks_are_whole_waves_of_the_card(name, tokens):
 
 
 @pytest.mark.parametrize(
-    ("processors", "before", "after"), [(82, 96.2, 99.0), (128, 98.2, 98.7), (132, 95.6, 98.1), (170, 92.4, 97.9)]
+    ("processors", "before", "after"), [(82, 96.5, 99.0), (128, 98.2, 98.7), (132, 95.6, 98.1), (170, 92.9, 97.9)]
 )
 def test_the_share_of_a_card_that_chunks_use(processors, before, after):
-    """Counted apart from this code for 241 frames in five shots, in percent."""
+    """Counted apart from this code for 241 frames in five shots, in percent.
+
+    A prompt meets a shot of 18,720 or 20,280 tokens at once. In chunks of 8192, as in self-attention, it would
+    be 96.2 and 92.4 where it is 96.5 and 92.9; chunks that are whole waves lose nothing by either.
+    """
     shares = [
         useful_share(processors, HOLOCINE_14B, Clip(FIVE.layout, chunks=chunks))
         for chunks in (Chunks(), whole_waves(processors))

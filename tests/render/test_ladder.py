@@ -453,7 +453,7 @@ def test_decoding_begins_anew_in_tiles_and_says_so(tmp_path):
     assert isinstance(after[-1], Finished)
     assert after[-1].settings.plan["tile"] == [8, 8]
     assert after[-1].settings.plan["rungs"] == [{"at": "decode", "change": down.change}]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.latents.safetensors", "a.mp4", "a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
 
 def test_decoding_that_fails_in_the_smallest_tiles_leaves_nothing(tmp_path):
