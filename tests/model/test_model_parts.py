@@ -129,7 +129,7 @@ def attended_shapes(frames, shots, chunks):
         seen.add((len(q), len(k)))
         return torch.empty_like(q)
 
-    with torch.device("meta"):
+    with torch.device("meta"), torch.inference_mode():
         model = WanDiT(replace(HOLOCINE_14B, num_layers=1), Compute(attention)).bfloat16()
         layout = ShotLayout.from_frames(frames, even_cuts(frames, shots), 480, 832)
         rows = model.embed_text(torch.empty(512, HOLOCINE_14B.text_dim, dtype=torch.bfloat16))
