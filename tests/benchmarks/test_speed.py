@@ -198,6 +198,9 @@ def test_the_floor_lists_every_call_that_a_forward_makes(clip, data):
             if func is torch.ops.aten.linear.default:
                 x, weight, _ = args
                 seen[x.numel() // x.shape[-1], *reversed(weight.shape)] += 1
+            elif func is torch.ops.aten.addmm.out:  # keys and values, written into their buffer
+                _, x, turned = args
+                seen[len(x), *turned.shape] += 1
             return func(*args, **(kwargs or {}))
 
     model.compute = Compute(attend)
