@@ -192,7 +192,9 @@ class Run:
     @property
     def litter(self) -> list[str]:
         """What lies in the run's folder and should not."""
-        return sorted({path.name for path in self.folder.iterdir()} - {"a.mp4", "a.png", CACHE})
+        return sorted(
+            {path.name for path in self.folder.iterdir()} - {"a.mp4", "a.png", "a.latents.safetensors", CACHE}
+        )
 
     def _judge_smaller(self) -> None:
         """After a smaller plan latents are those of other pieces, and pixels those that they decode to."""
