@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def is_done(video: Path, settings: RunSettings, *, overwrite: bool, latents: bool = True) -> bool:
     """Whether the video is there already; it is said. Raises `OutputError` for something else in its place."""
     from holo_lite.film.video import check_writable
-    from holo_lite.runs.own import refuse_another_video, video_at
+    from holo_lite.runs.own import is_finished, refuse_another_video
 
     check_writable(video)  # a name that no video can have
-    if video_at(video, settings).state == "own":
+    if is_finished(video, settings, latents=latents):
         note(f"done already   {video}")
         return True
     if not overwrite:

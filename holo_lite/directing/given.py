@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from holo_lite.runs.kept_latents import read_latents
 from holo_lite.sampling.frozen_shots import NOTHING_FROZEN, Frozen
 from holo_lite.settings import RunSettings
 
+T = TypeVar("T")
 Frames = Iterator[npt.NDArray[np.uint8]]  # (H, W, 3), RGB
 Reading = Generator[int, None, Tensor]  # how many frames are encoded so far; at the end (16, n, h, w) fp32, CPU
 Encode = Callable[[Frames], Reading]  # of 4t+1 frames, t+1 latent frames
@@ -46,7 +47,7 @@ class KeptLatents:
 
     def latents(self, _: Encode) -> Reading:
         """Read the whole file, whose seal says that it is whole."""
-        yield 0
+        yield from ()
         return read_latents(self.path, self.of)[:, list(self.frames)]
 
 
@@ -73,7 +74,7 @@ class LatentsHeld:
 
     def latents(self, _: Encode) -> Reading:
         """The tensor itself."""
-        yield 0
+        yield from ()
         return self.tensor
 
 
@@ -95,19 +96,20 @@ class Given:
         found, done = [], 0
         for source in self.sources:
             reading = source.latents(encode)
-            found.append((yield from _counted(reading, done)))
+            found.append((yield from passed_on(reading, done.__add__)))
             done += source.pictures
         return torch.cat(found, dim=1)
 
 
-def _counted(reading: Reading, before: int) -> Reading:
-    """A source's reading, its frames counted on from those of the sources before it."""
+def passed_on(reading: Reading, told: Callable[[int], T]) -> Generator[T, None, Tensor]:
+    """A reading that says how far it is in other words."""
     while True:
         try:
-            yield before + next(reading)
+            done = next(reading)
         except StopIteration as end:
             latents: Tensor = end.value
             return latents
+        yield told(done)
 
 
 NOTHING_GIVEN = Given()

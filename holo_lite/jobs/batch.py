@@ -30,7 +30,7 @@ from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.render.sinks import FilmSink
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.own import files_beside, video_at
+from holo_lite.runs.own import files_beside, is_finished, video_at
 from holo_lite.settings import Options
 from holo_lite.story.files import SUFFIXES, load_storyboard
 
@@ -119,7 +119,7 @@ def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool)
     try:
         job = pipeline.prepare(load_storyboard(item.storyboard), options)
         video = video_at(item.video, job.settings)
-        if video.state == "own":
+        if is_finished(item.video, job.settings):
             return ItemEnded(item, "there", "exists with these settings")
         beside = {path: found for path, found in files_beside(item.video, job.settings) if found.state == "other"}
         if again or not (video.state == "other" or beside):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.cancel import Cancel
-from holo_lite.directing.given import Encode, Frames, Given, Reading
+from holo_lite.directing.given import Encode, Frames, Reading, passed_on
 from holo_lite.errors import RunError
 from holo_lite.events import Event, PhaseAdvanced, PhaseStarted
 from holo_lite.film.encode import encode_frames
@@ -61,12 +61,12 @@ class GivenReader:
                 "type the command that began it again"
             )
         if not job.given.pictures:
-            return _whole(job.given.latents(_nothing_to_encode))
+            return (yield from passed_on(job.given.latents(_nothing_to_encode), PhaseAdvanced))
         yield PhaseStarted("load", 0, subject="the encoder")
         settle()
         encode = self._encoder(job.encoding.tile if job.encoding else None, job.cancel)
         yield PhaseStarted("encode", job.given.pictures)
-        latents = yield from _told(job.given, encode)
+        latents = yield from passed_on(job.given.latents(encode), PhaseAdvanced)
         settle()
         return latents
 
@@ -82,27 +82,6 @@ class GivenReader:
             return torch.stack(found, dim=1)
 
         return encode
-
-
-def _told(given: Given, encode: Encode) -> Generator[Event, None, Tensor]:
-    """Read everything that is given, and tell how far it is."""
-    reading = given.latents(encode)
-    while True:
-        try:
-            yield PhaseAdvanced(next(reading))
-        except StopIteration as end:
-            latents: Tensor = end.value
-            return latents
-
-
-def _whole(reading: Reading) -> Tensor:
-    """The end of a reading that nothing needs to be encoded for."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            latents: Tensor = end.value
-            return latents
 
 
 def _nothing_to_encode(_: Frames) -> Reading:

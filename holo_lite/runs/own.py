@@ -17,6 +17,7 @@ from holo_lite.errors import OutputError
 from holo_lite.film.marks import read_mark
 from holo_lite.film.video import is_blank, read_metadata
 from holo_lite.reading.trees import parse
+from holo_lite.runs.folder import RunFolder
 from holo_lite.runs.kept_latents import latents_path, settings_of
 from holo_lite.runs.record import difference
 from holo_lite.settings import RunSettings
@@ -85,6 +86,17 @@ def files_beside(video: Path, settings: RunSettings, *, latents: bool = True) ->
     yield video.with_suffix(".png"), sheet_at(video, settings)
     if latents:
         yield latents_path(video), latents_at(latents_path(video), settings)
+
+
+def is_finished(video: Path, settings: RunSettings, *, latents: bool = True) -> bool:
+    """Whether a run's video is there, and its other files, unless nothing is left that they could be made from.
+
+    A process that is killed between two of them leaves its run folder, from which the rest is made.
+    """
+    if video_at(video, settings).state != "own":
+        return False
+    missing = any(found.state == "free" for _, found in files_beside(video, settings, latents=latents))
+    return not (missing and RunFolder.beside(video).has_state)
 
 
 def refuse_another_video(path: Path, settings: RunSettings, *, latents: bool = True) -> None:

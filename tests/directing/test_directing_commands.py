@@ -130,3 +130,18 @@ def test_what_cannot_be_is_one_line_and_2(run, toy_copy, old, words, said):
 def test_another_model_than_the_built_in_one_must_be_named(run, old):
     done = run("retake", old, "--shot", "1")
     assert (done.code, "give --model with its folder" in done.err) == (2, True)
+
+
+def test_what_a_kill_left_out_is_made_from_the_run_that_it_left(run, toy_copy, tmp_path):
+    """Killed between a video and its latents: the folder of the run is still there."""
+    (tmp_path / "film.toml").write_text(BOARD)
+    words = ("generate", "film.toml", "--model", toy_copy, "--keep-run", "--out", "old.mp4")
+    assert run(*words).code == 0
+    video, kept = (tmp_path / "old.mp4").read_bytes(), latents(tmp_path / "old.mp4")
+    assert "done already" in run(*words).err
+    latents_path(tmp_path / "old.mp4").unlink()
+    assert "only decoding is left" in run(*words).err
+    assert (tmp_path / "old.mp4").read_bytes() == video
+    assert torch.equal(latents(tmp_path / "old.mp4"), kept)
+    latents_path(tmp_path / "old.mp4").unlink()
+    assert "done already" in run(*words, "--no-latents").err
