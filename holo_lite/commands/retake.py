@@ -53,11 +53,11 @@ def _said(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 @click.command(cls=RetakeCommand, short_help="Make shots of a video again; all others stay.")
 @click.argument("video", type=click.Path(path_type=Path))
-@click.option(SHOT, "shots", multiple=True, type=click.IntRange(min=1), metavar="N", help="A shot to make again.")
+@click.option(SHOT, "shots", multiple=True, metavar="N", help="A shot to make again; repeatable.")
 @click.option(CAPTION, "captions", multiple=True, metavar="TEXT", help="What the --shot before it shows now.")
 @directing_options
 @click.pass_context
-def retake(ctx: click.Context, /, video: Path, shots: Sequence[int], captions: Sequence[str], **said: Any) -> None:
+def retake(ctx: click.Context, /, video: Path, shots: Sequence[str], captions: Sequence[str], **said: Any) -> None:
     """Make shots of VIDEO again: all other shots stay, and the new ones are made to match them.
 
     Without a new caption or --seed, the next seed is used. The video's own options are the defaults.
@@ -65,5 +65,12 @@ def retake(ctx: click.Context, /, video: Path, shots: Sequence[int], captions: S
     from holo_lite.directing.retake import Retake
 
     assert len(captions) <= len(shots), "every caption follows a shot of its own"
-    again = {int(shot): caption for shot, caption in ctx.meta[AGAIN].items()}
+    again = {_number(shot): caption for shot, caption in ctx.meta[AGAIN].items()}
     make(Retake(video, again), video, f"{video.stem}-retake", **said)
+
+
+def _number(text: str) -> int:
+    """The number of a shot. Raises `SettingsError`."""
+    if not (text.isascii() and text.isdigit()):
+        raise SettingsError(f"--shot '{text}': give the number of one shot, and --shot again for another")
+    return int(text)

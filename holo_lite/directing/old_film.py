@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from holo_lite.directing.given import EncodedFrames, Frames, KeptLatents, Source
-from holo_lite.errors import OutputError, RecordError, SettingsError
+from holo_lite.errors import LaterRecordError, OutputError, RecordError, SettingsError
 from holo_lite.film.fitting import Pixels, covering
 from holo_lite.film.video import read_metadata
 from holo_lite.film.video_frames import video_frames
@@ -39,8 +39,12 @@ class OldFilm:
         """
         try:
             settings = RunSettings.from_json(read_metadata(path))
+        except LaterRecordError as error:
+            raise OutputError(f"{path}: {error}") from error
         except RecordError as error:
-            raise OutputError(f"{path}: carries no settings of a holo-lite run ({error})") from error
+            raise OutputError(f"{path}: its settings are damaged ({error}); name another video") from error
+        except OutputError as error:
+            raise OutputError(f"{error}; name a video that holo-lite made") from error
         kept = latents_path(path)
         if not kept.exists():
             return cls(path, settings, None)

@@ -232,9 +232,12 @@ def _shot(values: object, number: int) -> Shot:
     caption = table.text("caption")
     if caption is None:
         raise StoryboardError(f"shot {number} has no caption; describe what is seen in it")
+    length, files = (
+        (table.whole_number("frames"), table.number("seconds")),
+        (table.text("image"), table.text("video")),
+    )
     with naming(f"shot {number}"):
-        files = table.text("image"), table.text("video")
-        return Shot(caption, table.whole_number("frames"), table.number("seconds"), *files)
+        return Shot(caption, *length, *files)
 
 
 def _references(top: _Table) -> tuple[Reference, ...]:
@@ -250,8 +253,9 @@ def _reference(values: object, number: int) -> Reference:
     caption = table.text("caption")
     if caption is None:
         raise StoryboardError(f"reference {number} has no caption; describe what is seen in it")
+    files = table.text("image"), table.text("video")
     with naming(f"reference {number}"):
-        return Reference(caption, table.text("image"), table.text("video"))
+        return Reference(caption, *files)
 
 
 @dataclass(frozen=True)

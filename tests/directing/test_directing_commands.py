@@ -110,6 +110,8 @@ def test_a_story_goes_on_and_is_joined(run, toy_copy, old, tmp_path):
     [
         (("retake", "old.mp4", "--shot", "3"), "shot 3: old.mp4 has shots 1 to 2"),
         (("retake", "old.mp4"), "no shot is named"),
+        (("retake", "old.mp4", "--shot", "1,2"), "give the number of one shot, and --shot again for another"),
+        (("retake", "old.png", "--shot", "1"), "name a video that holo-lite made"),
         (("retake", "old.mp4", "--shot", "1", "--height", "32"), "height: stays that of old.mp4"),
         (("retake", "film.toml", "--shot", "1"), "is not a video"),
         (("extend", "old.mp4", "next.toml", "--remember", "a"), "give numbers of shots such as 1,4"),
