@@ -11,7 +11,7 @@ from kernel_packages import PACKAGES, shelf  # noqa: F401 - a fixture
 
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
-from holo_lite.kernels.registry import KERNELS, find
+from holo_lite.kernels.registry import KERNELS, find, foresee
 from holo_lite.kernels.trial import APPROXIMATE, PROMPT, REALISTIC, SMALL, KernelTrial, TrialResult, attempt, bound
 from holo_lite.model import equations
 
@@ -189,9 +189,34 @@ def test_packages_that_share_a_folder_are_told_apart_and_not_imported(shelf, put
     assert not {"flash_attn", "flash_attn_interface", "sageattention"} & {*sys.modules}
 
 
+def cudnn_is(monkeypatch, version):
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
+
+
+@pytest.mark.parametrize(("version", "name"), [(90100, "9.1.0"), (91002, "9.10.2"), (91500, "9.15.0")])
+def test_a_cudnn_that_reads_beyond_the_rows_is_neither_taken_nor_given(monkeypatch, version, name):
+    """It may give the right result all the same, so that no trial finds it."""
+    cudnn_is(monkeypatch, version)
+    why = f"it needs cuDNN 9.15.1 or later; {name} reads out of bounds where a length is no multiple of 128"
+    assert NAMED["cudnn"].refusal(CARD) == why
+    with pytest.raises(SettingsError, match=f"kernel 'cudnn': {why}; here you can use auto, sdpa, flash, eff"):
+        find("cudnn", CARD)
+    assert foresee("cudnn", CARD).name == "cudnn", "on another machine it may be another cuDNN"
+
+
+@pytest.mark.parametrize(
+    ("version", "refusal"),
+    [(91501, None), (92000, None), (None, "it needs cuDNN, which this build of PyTorch lacks")],
+)
+def test_a_cudnn_that_stays_within_the_rows_is_taken(monkeypatch, version, refusal):
+    cudnn_is(monkeypatch, version)
+    assert NAMED["cudnn"].refusal(CARD) == refusal
+
+
 @pytest.mark.parametrize("name", ["flsh", "sdp", "", "flash-attn-5"])
 @pytest.mark.usefixtures("shelf")
-def test_an_unknown_name_is_told_with_what_is_usable(name):
+def test_an_unknown_name_is_told_with_what_is_usable(monkeypatch, name):
+    cudnn_is(monkeypatch, 92000)
     with pytest.raises(SettingsError) as caught:
         find(name, CARD)
     said = str(caught.value)
