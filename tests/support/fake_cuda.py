@@ -141,6 +141,7 @@ class FakeCuda:
         self.runtime, self.last_error = Cudart(self, limit), 0
         self.reading, self.writing, self.faults = Counter(), Counter(), []
         self._free = defaultdict(list)
+        self.memory = set()  # where the card's own memory is
 
     def __getattr__(self, name):
         """What else torch's own modules look up when they come to be imported."""
@@ -201,6 +202,7 @@ class FakeCuda:
     def empty(self, nbytes):
         """Memory as the caching allocator gives it: at once that of a tensor that is gone, whoever reads it yet."""
         memory = self._free[nbytes].pop() if self._free[nbytes] else torch.empty(nbytes, dtype=torch.uint8)
+        self.memory.add(memory.data_ptr())
         tensor = memory[:]
         weakref.finalize(tensor, self._take_back, memory)
         return tensor
@@ -236,7 +238,7 @@ class Torch:
 
 
 class Queued(TorchDispatchMode):
-    """Within, copies are queued. From memory that is not pinned the driver takes the bytes at once."""
+    """Within, copies are queued. From host memory that is not pinned the driver takes the bytes at once."""
 
     def __init__(self, cuda, stream):
         super().__init__()
@@ -247,18 +249,21 @@ class Queued(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         target, source, non_blocking = args
         assert non_blocking
-        pinned = source.data_ptr() in self.cuda.runtime.pinned
+        place = source.data_ptr()
+        stays = place in self.cuda.runtime.pinned or place in self.cuda.memory
         with self.cuda.lock:
-            self._queue(target, source if pinned else source.clone(), source.data_ptr() if pinned else None)
+            self._queue(target, source if stays else source.clone(), place if stays else None)
         return target
 
-    def _queue(self, target, source, pinned):
-        self.cuda.reading[pinned] += 1
-        self.cuda.writing[target.data_ptr()] += 1
+    def _queue(self, target, source, kept):
+        """What computes is in order with the memory's next use, what copies beside it is not."""
+        beside = self.stream is not self.cuda.computing
+        self.cuda.reading[kept] += 1
+        self.cuda.writing[target.data_ptr()] += beside
 
         def copy():
-            self.cuda.reading[pinned] -= 1
-            self.cuda.writing[target.data_ptr()] -= 1
+            self.cuda.reading[kept] -= 1
+            self.cuda.writing[target.data_ptr()] -= beside
             target.copy_(source)
 
         self.stream.work(copy, COPY)
