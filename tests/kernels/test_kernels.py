@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from kernel_packages import PACKAGES, shelf  # noqa: F401 - a fixture
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
@@ -91,6 +92,46 @@ def test_a_backends_operator_takes_what_it_is_given_and_keeps_rows_together(name
     out = NAMED[name].open()(q, buffer[:130], buffer[:130])
     assert (out.shape, out.dtype) == ((70, 4, 128), dtype)
     assert out.is_contiguous(), "or the layer's flatten would copy it"
+
+
+class BySchema(TorchDispatchMode):
+    """Computes what an operator of attention is asked for, by the arguments as PyTorch's own schema names them."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_scaled_dot_product" not in func._schema.name:
+            return func(*args, **(kwargs or {}))
+        self.called.append(func._schema.name.removeprefix("aten::"))
+        named = {argument.name: argument.default_value for argument in func._schema.arguments}
+        named |= dict(zip(named, args, strict=False)) | (kwargs or {})
+        q, k, v = (named.pop(name).double() for name in ("query", "key", "value"))
+        scale = named.pop("scale")
+        scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if named.pop("is_causal"):
+            scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
+        if (bias := named.pop("attn_bias", None)) is not None:
+            scores = scores + bias
+        assert named.pop("dropout_p") == 0
+        assert not named.pop("return_debug_mask", False)
+        assert not named.pop("compute_log_sumexp", False), "nobody reads them"
+        assert named == {}, "an argument that this knows nothing of"
+        others = (torch.empty(0) if str(each.type) == "Tensor" else 0 for each in func._schema.returns[1:])
+        return (scores.softmax(-1) @ v).to(args[0].dtype), *others
+
+
+@pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])
+@given(rows=inputs((64, 128), (BF16, FP16)))
+@settings(max_examples=15, deadline=None)
+def test_a_backends_operator_is_asked_for_the_equation(name, rows):
+    """No CPU runs it, so what its arguments mean is computed in its place: no mask, no scale of its own."""
+    with torch.no_grad(), BySchema() as seen:
+        found = NAMED[name].open()(*rows)
+    assert seen.called == [f"_scaled_dot_product_{name}_attention"]
+    assert (found.shape, found.dtype) == (rows[0].shape, rows[0].dtype)
+    assert worst_row(found, *rows) <= rounding(rows[0].dtype)
 
 
 @pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])

@@ -5,12 +5,14 @@ that the host is far ahead of them; what reads their results waits.
 """
 
 import copy
+import re
 import threading
 import time
 import weakref
 from collections import Counter
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +40,7 @@ from holo_lite.streaming.cuda_lane import CudaLane
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.experts import StreamedExperts, open_images
 from holo_lite.streaming.holdings import ExpertMemory
+from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.image import BlockImage, Piece, View
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.residency import BlockPlaces, Residency
@@ -214,9 +217,9 @@ def test_no_memory_of_a_block_is_taken_after_the_first_kernel(plain, monkeypatch
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_blocks_of_the_next_expert_that_stay_come_while_the_first_one_works(plain, monkeypatch, order):  # noqa: F811
-    """In its first forward this one then waits for the others alone."""
+    """Before the blocks between them, which would wait for slots. Its first forward waits for those alone."""
     on_a_card(monkeypatch, order)
-    residency = Residency(resident=LAYERS, resident_other=2)
+    residency = Residency(resident=LAYERS, resident_other=2, slots=1, ring=1)
     with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
         early = {("low_noise", index) for index in experts._places["low_noise"].early}
         for progress in sample(
@@ -412,6 +415,42 @@ def test_a_host_buffer_is_unpinned_after_the_copy_out_of_it(monkeypatch, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_adapters_are_unpinned_after_the_computation_that_reads_them(monkeypatch, order):
+    """It copies factors itself, out of the middle of the memory that holds them all."""
+    card, lane = lane_of(monkeypatch, order)
+    hosted = HostAdapters(lane, lane.host_buffer(SIZE, pinned=True), {}, {})
+    hosted.buffer.data.fill_(7)
+    factor = torch.zeros(100, dtype=torch.uint8)
+    with torch.inference_mode(), card.stream(card.computing):
+        factor.copy_(hosted.buffer.data[512:612], non_blocking=True)
+    hosted.close()
+    assert (card.faults, card.runtime.pinned) == ([], {})
+    assert bool((factor == 7).all())
+
+
+def test_pinned_pages_are_large_and_no_childs(monkeypatch):
+    """Of a page that is shared with one, a copy is made where either writes, and the card keeps the other's."""
+    _, lane = lane_of(monkeypatch, "late")
+    host = lane.host_buffer(8 * 2**20, pinned=True)
+    flags = flags_of(host.data.data_ptr())
+    assert "dc" in flags, "left out of a fork"
+    assert ("hg" in flags) == Path("/sys/kernel/mm/transparent_hugepage").exists()
+
+
+def flags_of(address):
+    """What the system notes of the memory at an address: two letters for each."""
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("this system does not tell")
+    here = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            here = int(found[1], 16) <= address < int(found[2], 16)
+        elif here and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("it is mapped nowhere")
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_the_time_computation_waits_is_the_cards(monkeypatch, images, order):
     """The first block's whole copy, and of the others what is longer than a block computes."""
     card, lane = lane_of(monkeypatch, order)
@@ -436,6 +475,7 @@ def test_a_refusal_to_pin_is_taken_up_before_a_kernel_is_blamed_for_it(monkeypat
     with pytest.raises(PinError):
         lane.host_buffer(1, pinned=True)
     card.launch()
+    assert card.faults == [], "it is taken up on the card that refused"
 
 
 def test_a_system_without_pages_for_a_buffer_pins_none(monkeypatch):
