@@ -9,13 +9,13 @@ from holo_lite.doctor.facts import CardFacts, DriverFacts, MachineFacts, SystemF
 from holo_lite.doctor.finding import Diagnosis, fix, note, ok, pip, unseen
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
+from holo_lite.system.bf16 import INSTEAD, has_bf16, without_bf16
 
 CUDA_INDEX = "--index-url https://download.pytorch.org/whl/cu130"
 CUDA_BUILD = pip("--force-reinstall torch", CUDA_INDEX)
 DRIVERS = "https://www.nvidia.com/drivers"
 NEEDS_DRIVER: Mapping[int, str] = {12: "525", 13: "580"}  # NVIDIA, CUDA Compatibility: minor versions
 NEWEST_CUDA = max(NEEDS_DRIVER)
-HAS_BF16: Version = (8, 0)  # Ampere; earlier cards compute bf16 in fp32, if at all
 HELD_BY_OTHERS = 0.25  # of a card; the desktop takes a few percent
 
 # From 9.8 on cuDNN gave wrong results for bf16 convolutions in 3D (pytorch/pytorch#163539). PyTorch 2.9.1 and later
@@ -109,8 +109,8 @@ def judge_card(s: MachineFacts) -> Iterator[Diagnosis]:
             else "use --device cpu: today's PyTorch no longer supports this card",
         )
         return
-    if card.capability < HAS_BF16 and s.torch.rocm is None:
-        yield note("card", f"{card.name} (compute capability {dotted}) has no bf16 hardware, and is therefore slow")
+    if not has_bf16(card.capability) and s.torch.rocm is None:
+        yield fix("card", f"{card.name} {without_bf16(card.capability)}", INSTEAD)
     yield from _free(card.name, s.machine)
 
 
@@ -162,7 +162,7 @@ def better_cudnn(s: MachineFacts) -> str:
     cuda = s.torch.cuda if isinstance(s.torch, TorchFacts) else None
     if cuda is None or (isinstance(s.system, SystemFacts) and s.system.name == "Windows"):
         return pip("--upgrade torch", CUDA_INDEX)
-    return pip(f'--upgrade "nvidia-cudnn-cu{cuda.split(".")[0]}>=9.15"')
+    return pip(f'--upgrade "nvidia-cudnn-cu{cuda.split(".")[0]}>=9.15.1"')
 
 
 def judge_windows(s: MachineFacts) -> Iterator[Diagnosis]:

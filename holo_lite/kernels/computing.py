@@ -22,6 +22,7 @@ from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.linear_choice import foresee_linear, pick_linear
 from holo_lite.kernels.options import AUTO, ComputeOptions
 from holo_lite.model.compute import PLAIN, Compute
+from holo_lite.system.bf16 import check_bf16
 from holo_lite.system.cache_folder import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -68,9 +69,10 @@ def choose_computing(
 def _chosen(
     options: ComputeOptions, config: DiTConfig, device: torch.device, dtype: torch.dtype, scheme: str
 ) -> ComputeSetup:
+    site = Site.of(device, dtype, config.num_heads, config.head_dim)
+    _check_numbers(site)
     sides = config.dim, config.ffn_dim
     linear, why_linear = pick_linear(options.compute, device, dtype, stored=scheme, sides=sides)
-    site = Site.of(device, dtype, config.num_heads, config.head_dim)
     kernel = KernelChooser(site, cache_folder()).pick(options.kernel)
     ops, fused, why_ops = pick_ops(options.fuse, device, dtype, linear)  # last: it may compile
     logger.info("%s; %s; %s", kernel.why, why_linear, why_ops)
@@ -93,6 +95,7 @@ def foresee_computing(
     decides. Kernels that `auto` may take hold nothing, and fused operations no more than plain ones. Raises
     `SettingsError` for what the device cannot do.
     """
+    _check_numbers(site)
     sides = config.dim, config.ffn_dim
     check_fuse(options.fuse)
     if here:
@@ -104,3 +107,9 @@ def foresee_computing(
         return ComputeForecast(linear, NO_WORKSPACE, tuple(lines))
     kernel = (registry.find if here else registry.foresee)(options.kernel, site)
     return ComputeForecast(linear, kernel.workspace, (*lines, f"kernel {kernel.name}: as asked"))
+
+
+def _check_numbers(site: Site) -> None:
+    """Raise `FitError` for a card that has no bf16, where that is what is computed in."""
+    if site.dtype == torch.bfloat16:
+        check_bf16(site.card, site.capability)

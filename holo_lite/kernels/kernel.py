@@ -98,6 +98,7 @@ class KernelPackage:
 class Kernel:
     """`open` imports what is needed and returns the function; it raises whatever the package raises.
 
+    software: why what is installed here speaks against it, in a few words; None if nothing does.
     exact: whether it computes what the equation says, but for the rounding of its dtype. `auto` takes no other.
     workspace: what it holds while it runs, for the plan.
     """
@@ -106,6 +107,7 @@ class Kernel:
     open: Callable[[], Attend]
     limits: KernelLimits | None = None
     package: KernelPackage | None = None
+    software: Callable[[], str | None] = lambda: None
     exact: bool = True
     workspace: Workspace = NO_WORKSPACE
 
@@ -115,7 +117,7 @@ class Kernel:
             return refusal
         if self.package is not None and not self.package.installed:
             return f"it needs the package {self.package.distribution}, which is not installed"
-        return None
+        return self.software()
 
 
 def of_one_clip(call: Callable[[Tensor, Tensor, Tensor], Any]) -> Attend:

@@ -18,9 +18,10 @@ Time is operations divided by a rate, and the rate's origin is always reported w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from holo_lite.config import PATCH, TEXT_ROWS, Attention, DiTConfig
+from holo_lite.config import PATCH, TEXT_ROWS, Attention, DiTConfig, Expert
 from holo_lite.eightbit.limits import LinearMode, unfit
 from holo_lite.plan import encoding
 from holo_lite.plan.decoding import Decoder
@@ -187,3 +188,12 @@ def needed_rate(plan: Plan, costs: dict[str, PhaseCost], rate: Rate) -> tuple[fl
         cost = costs[name]
         found.append((plan.phases[name], rate.seconds(cost.step) / (2 if cost.unguided and plan.joint else 1)))
     return max(p.streamed / s for p, s in found), max(p.from_disk / s for p, s in found)
+
+
+def first_step_rate(read: Mapping[Expert, int], costs: Mapping[str, PhaseCost], rate: Rate) -> float:
+    """Bytes a second that the disk must give to hide what an expert's first step reads behind its arithmetic.
+
+    `read` are the bytes of each expert: in its first step all of it comes from disk. The larger of the two needs.
+    """
+    used = ((nbytes, costs[name]) for name, nbytes in read.items() if costs[name].steps)
+    return max(n / rate.seconds(cost.step) * (1 if cost.unguided < cost.steps else 2) for n, cost in used)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.config import Attention, Defaults
+from holo_lite.config import Attention, Defaults, Expert
 from holo_lite.errors import SettingsError
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
@@ -46,8 +46,8 @@ class Forecast:
 
     `place` is what it is for: a card, this CPU, or a profile. Without a `rate`, `no_rate` says why there is none.
 
-    `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to, in
-    bytes.
+    `computing` has a line for each choice of how it is computed; `rows` is what the memory of denoising goes to,
+    and `read` what each expert's first step reads from disk, in bytes.
     """
 
     place: str
@@ -58,6 +58,7 @@ class Forecast:
     notes: tuple[str, ...]
     plan: Plan
     rows: dict[str, int]
+    read: dict[Expert, int]
     costs: dict[str, PhaseCost]
     rate: Rate | None
     no_rate: str
@@ -144,6 +145,7 @@ def forecast(
         notes=(*notes, *adapters.notes),
         plan=plan,
         rows=denoising_rows(problem, plan),
+        read={expert: stack.rest + stack.total for expert, stack in problem.experts.items()},
         costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
         rate=target.rate(how.computing, found, where.rates or cache_folder()),
         no_rate=target.card.no_rate if target.card is not None else NO_CARD,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.errors import FitError, SettingsError
+from holo_lite.errors import SettingsError
 from holo_lite.kernels.computing import foresee_computing
 from holo_lite.kernels.kernel import Site
 from holo_lite.kernels.options import ComputeOptions
@@ -24,6 +24,7 @@ from holo_lite.plan.machine import THIS_CPU, UNKNOWN, Machine, machine_with, thi
 from holo_lite.plan.profile import AUTO, Profile, find_profile
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.system.bf16 import check_bf16
 from holo_lite.system.device import pick_device
 
 
@@ -40,7 +41,6 @@ class ForecastPlace:
 
 
 HERE = ForecastPlace()
-HAS_BF16 = 8, 0  # compute capability; without it PyTorch's attention would write all scores, beyond any plan
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,8 @@ class Target:
         if where.gpu is not None and how.device != "auto":
             raise SettingsError("--device names this machine, --gpu another one; give only one of them")
         card = find_card(where.gpu) if where.gpu is not None else None
-        if card is not None and card.capability < HAS_BF16 and dtype == torch.bfloat16:
-            raise FitError(
-                f"graphics card '{card.name}': cannot compute in bf16 (it has compute capability "
-                f"{card.capability[0]}.{card.capability[1]}, bf16 needs 8.0: an RTX 30xx, an A100, or later)",
-                "no bf16: needs an RTX 30xx, an A100, or later",
-            )
+        if card is not None and dtype == torch.bfloat16:
+            check_bf16(card.name, card.capability)
         here = where.machine or _machine(how.device)
         has_card = here.has_card or card is not None
         kind = find_profile(how.profile).device if how.profile != AUTO else "cuda" if has_card else "cpu"

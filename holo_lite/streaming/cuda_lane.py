@@ -74,8 +74,13 @@ class CudaLane:
             slot.data[:nbytes].copy_(host.data[:nbytes], non_blocking=True)
             slot.event = host.event = self._event(self._stream, blocking=True)
 
+    def move(self, slot: Buffer, place: Buffer, nbytes: int) -> None:
+        """Queue the copy on the computing stream."""
+        with torch.inference_mode(), self._cuda.stream(self._computing):
+            place.data[:nbytes].copy_(slot.data[:nbytes], non_blocking=True)
+
     def await_copied(self, host: Buffer) -> None:
-        """Wait for the last copy out of a buffer."""
+        """Wait for the last copy out of a host buffer, or into a place on the card."""
         if host.event is not None:
             host.event.synchronize()
 

@@ -6,6 +6,7 @@ memory. A call reads a whole piece straight into the buffer it is wanted in.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,12 @@ class DiskReader:
 
 
 def _read_at(handle: int, target: memoryview, offset: int) -> int:
-    """Read into a buffer from a place in a file; Windows knows no single call for it."""
+    """Read into a buffer from a place in a file, in two calls on Windows, which has no single one for it.
+
+    `os.read` would make a new object of up to a gigabyte, and copy it.
+    """
     if hasattr(os, "preadv"):
         return os.preadv(handle, [target], offset)
-    os.lseek(handle, offset, os.SEEK_SET)
-    piece = os.read(handle, len(target))
-    target[: len(piece)] = piece
-    return len(piece)
+    file = io.FileIO(handle, closefd=False)
+    file.seek(offset)
+    return file.readinto(target) or 0

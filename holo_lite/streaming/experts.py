@@ -10,10 +10,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
@@ -24,7 +24,7 @@ from holo_lite.model.load import own_names, skeleton
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.expert_images import BLOCKS, BlockId, ExpertImages
 from holo_lite.streaming.holdings import ExpertMemory
-from holo_lite.streaming.hooks import GateHook, StreamHook, hook, install, restore, unhook
+from holo_lite.streaming.hooks import StayHook, StreamHook, hook, install, unhook
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.itinerary import Itinerary
 from holo_lite.streaming.lane import Lane
@@ -63,12 +63,13 @@ class StreamedExperts:
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
         self._parts = {expert: open_images(self.paths[expert]) for expert in self.forwards}
-        self._holdings = ExpertMemory(self._lane, self._parts, cancel=self.cancel)
+        self._holdings = ExpertMemory(self._lane, self._parts)
         self._places: dict[Expert, BlockPlaces] = {}
         self._model: tuple[Expert, WanDiT] | None = None
         self._hosted: HostAdapters | None = None
         self._streamer: Streamer[BlockId] | None = None
         self._way: Itinerary | None = None
+        self._to_come: set[BlockId] = set()  # blocks that the streamer brings to where they stay
         self._choose()
 
     def change(self, forwards: Mapping[Expert, int], residency: Residency) -> None:
@@ -93,16 +94,17 @@ class StreamedExperts:
         Raises `PinError`, `CheckpointError`, and what the device says when it has no memory left.
         """
         model = self._ready(expert)
+        self.cancel.check()  # nothing more is read then
         streamer = self._streamer = self._streamer or self._start(expert)
-        attached: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
         try:
-            self._attach(model, expert, streamer, attached)
+            self._attach(model, expert, streamer)
             yield model
         except BaseException:
             self._stop()
             raise
         finally:
-            _detach(model, attached)
+            for block in model.blocks:  # which leaves of them what they were: names and shapes
+                unhook(block)
         if expert == list(self.forwards)[-1]:
             self._stop()
         elif self._way is not None:
@@ -128,12 +130,11 @@ class StreamedExperts:
         }
 
     def _ready(self, expert: Expert) -> WanDiT:
-        """An expert with everything but its streamed blocks in place; the last one's memory goes first."""
+        """An expert with everything but its blocks in place; the last one's memory goes first."""
         if self._model is None or self._model[0] != expert:
             logger.debug("%s: blocks %s stay", expert, list(self._places[expert].stay))
             self._forget()
-        streaming = self._streamer is not None
-        self._holdings.fit(self.residency, self._places, self._coming(expert), streaming=streaming)
+        self._holdings.fit(self.residency, self._places, self._coming(expert))
         if self._model is None:
             self._model = expert, self._build(expert)
         return self._model[1]
@@ -169,12 +170,18 @@ class StreamedExperts:
         return experts[experts.index(first) :]
 
     def _itinerary(self, first: Expert) -> Itinerary:
-        blocks = {expert: self._places[expert].streamed for expert in self._coming(first)}
-        return Itinerary(blocks, self.forwards)
+        """What will be wanted: of what stays, that which is not there yet."""
+        coming, here = self._coming(first), self._holdings.filled
+        missing = {e: [i for i in range(len(self._parts[e].images)) if (e, i) not in here] for e in coming}
+        ahead = [(e, i) for e in coming[1:2] for i in self._places[e].early if (e, i) not in here]
+        later = {e: self._places[e].streamed for e in coming}
+        return Itinerary(missing, later, self.forwards, ahead)
 
     def _start(self, expert: Expert) -> Streamer[BlockId]:
         images = {(e, i): image for e, part in self._parts.items() for i, image in enumerate(part.images)}
         held = self._holdings
+        stay = {(e, i) for e in self._coming(expert) for i in self._places[e].stay}
+        self._to_come = stay - held.filled
         way = self._way = self._itinerary(expert)
         return Streamer(
             way,
@@ -182,7 +189,7 @@ class StreamedExperts:
             self._lane,
             slots=held.slots,
             ring=held.ring,
-            cached=held.cached,
+            homes=held,
             admits=way.admits,
             cancel=self.cancel,
         )
@@ -192,33 +199,34 @@ class StreamedExperts:
             self._streamer.close()
             self._streamer = None
 
-    def _attach(
-        self,
-        model: WanDiT,
-        expert: Expert,
-        streamer: Streamer[BlockId],
-        attached: list[tuple[nn.Module, dict[str, torch.Tensor]]],
-    ) -> None:
-        """Put resident blocks in place, noting what was there, and a hook on every block."""
+    def _attach(self, model: WanDiT, expert: Expert, streamer: Streamer[BlockId]) -> None:
+        """Put a hook on every block, and in place those that stay and have come before."""
         for index in self._places[expert].streamed:
             changes = self._changes(f"{BLOCKS}.{index}.")
             hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes, self._gate))
         for index in self._places[expert].stay:
-            block, image = model.blocks[index], self._parts[expert].images[index]
-            tensors = image.tensors(self._holdings.resident[expert, index].data)
-            changes = self._changes(f"{BLOCKS}.{index}.")
-            attached.append((block, install(block, tensors, self.dtype, changes)))
-            hook(block, GateHook(self._gate))
+            visit, changes = (expert, index), self._changes(f"{BLOCKS}.{index}.")
+            stay = StayHook(partial(self._settled, streamer, visit), self.dtype, changes, self._gate)
+            hook(model.blocks[index], stay)
+            if visit not in self._to_come:
+                stay.put(model.blocks[index])
+
+    def _settled(self, streamer: Streamer[BlockId], visit: BlockId) -> Mapping[str, torch.Tensor]:
+        """The tensors of a block that stays, where it stays, taken from the streamer if it has not come before.
+
+        One that came before the place was free is in a slot, and moves.
+        """
+        place, image = self._holdings.resident[visit], self._holdings.image(visit)
+        if visit in self._to_come:
+            arrival = streamer.take(visit)
+            if not arrival.stays:
+                self._lane.move(arrival.slot, place, image.nbytes)
+                streamer.give_back(arrival)
+                self._holdings.came(visit)
+            self._to_come.remove(visit)
+        return image.tensors(place.data)
 
     def _gate(self) -> None:
         """What comes before every block. Raises `Cancelled`."""
         self._lane.keep_pace()
         self.cancel.check()
-
-
-def _detach(model: WanDiT, attached: list[tuple[nn.Module, dict[str, torch.Tensor]]]) -> None:
-    """Leave of the blocks what they were: names and shapes."""
-    for block in model.blocks:
-        unhook(block)
-    for block, before in attached:
-        restore(block, before)

@@ -1,5 +1,7 @@
 """One accelerate hook a block: the block's weights come before it runs, and their slot goes back after it.
 
+Those of a block that stays come before its first forward, and are taken off with the hook.
+
 The model's code knows nothing of it. A hook sits on a whole block, never on a layer within: a block is one image.
 `post_forward` is not called when a forward raises; the caller then closes the streamer, which takes
 every slot back, and takes the hooks off, which takes the weights off.
@@ -30,6 +32,40 @@ class GateHook(ModelHook):  # type: ignore[misc]
         """Pass the gate."""
         self._gate()
         return args, kwargs
+
+
+class StayHook(ModelHook):  # type: ignore[misc]
+    """Passes a gate before each forward of a block that stays; before the first, the block is put in place.
+
+    `come` is called then, and gives the block's tensors where they stay; `changes`: what is added to some of them.
+    """
+
+    def __init__(
+        self,
+        come: Callable[[], Mapping[str, Tensor]],
+        dtype: torch.dtype,
+        changes: Mapping[str, Tensor] | None = None,
+        gate: Gate = lambda: None,
+    ) -> None:
+        self._come, self._dtype, self._changes, self._gate = come, dtype, changes, gate
+        self._before: dict[str, Tensor] | None = None
+
+    def put(self, module: nn.Module) -> None:
+        """Install the block's weights, if they are not yet."""
+        if self._before is None:
+            self._before = install(module, self._come(), self._dtype, self._changes)
+
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Pass the gate; the first time, the weights come."""
+        self._gate()
+        self.put(module)
+        return args, kwargs
+
+    def detach_hook(self, module: nn.Module) -> nn.Module:
+        """Take the weights off."""
+        restore(module, self._before or {})
+        self._before = None
+        return module
 
 
 class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
@@ -74,7 +110,7 @@ class StreamHook(ModelHook, Generic[Key]):  # type: ignore[misc]
         return module
 
 
-def hook(block: nn.Module, block_hook: StreamHook[Any] | GateHook) -> None:
+def hook(block: nn.Module, block_hook: StreamHook[Any] | StayHook | GateHook) -> None:
     """Put a hook on a block."""
     add_hook_to_module(block, block_hook)
 

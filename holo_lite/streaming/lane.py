@@ -38,8 +38,11 @@ class Lane(Protocol):
     def copy(self, host: Buffer, slot: Buffer, nbytes: int) -> None:
         """Begin to copy once the slot is free; mark both."""
 
+    def move(self, slot: Buffer, place: Buffer, nbytes: int) -> None:
+        """Copy on the device, in the order of computation."""
+
     def await_copied(self, host: Buffer) -> None:
-        """Wait, on the host, until a host buffer may be written again."""
+        """Wait, on the host, until the last copy out of a host buffer, or into a place on the device, is done."""
 
     def keep_pace(self) -> None:
         """Wait, on the host, until no more than one block is queued behind the one that is computed.

@@ -31,6 +31,11 @@ class CpuLane:
         """Copy."""
         slot.data[:nbytes].copy_(host.data[:nbytes])
 
+    def move(self, slot: Buffer, place: Buffer, nbytes: int) -> None:
+        """Copy."""
+        with torch.inference_mode():
+            place.data[:nbytes].copy_(slot.data[:nbytes])
+
     def await_copied(self, host: Buffer) -> None:
         """Nothing to wait for."""
 

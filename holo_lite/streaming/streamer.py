@@ -4,8 +4,9 @@
 
 The order in which blocks will be needed is known for the whole run, the second expert included, so no block is
 requested: two threads follow that itinerary as fast as free buffers and slots let them, and the computing thread
-takes what comes. A block that is kept on the host (`cached`) is not read again. Less may be wanted in the end than
-was announced: then blocks are not copied, and those that were are dropped.
+takes what comes. A block that stays (`homes`) comes once: to a buffer of its own, in place of one of the ring or
+of a slot. Less may be wanted in the end than was announced: then blocks are not copied, and those that were are
+dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -20,6 +22,7 @@ import torch
 from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.homes import Ahead, Homes, NoHomes
 from holo_lite.streaming.image import BlockImage
 from holo_lite.streaming.lane import Buffer, Lane
 
@@ -28,44 +31,50 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Arrival(Generic[Key]):
-    """A block that has come, or is about to: its key, its image, the slot it is in."""
+    """A block that has come, or is about to: its key, its image, the slot it is in, or the place where it stays."""
 
     key: Key
     image: BlockImage
     slot: Buffer
+    stays: bool = False
 
 
 class _Read(NamedTuple, Generic[Key]):
-    """A block on the host: in a buffer of the ring, or in one of its own, where it is kept."""
+    """A block on the host: in a buffer of the ring, or in one of its own, where it is kept.
+
+    `ahead`: nobody takes it now. Without a buffer it came ahead of its turn.
+    """
 
     key: Key
-    host: Buffer
-    kept: bool
+    host: Buffer | None
+    kept: bool = False
+    ahead: bool = False
 
 
 class Streamer(Generic[Key]):
     """Brings the blocks of an itinerary, in its order.
 
-    `images` are all blocks by key, `slots` and `ring` the numbers of device and host buffers; `admits` says whether
-    a block that was read is wanted still. `close` it. Errors of its threads are raised by `take`, as is `Cancelled`
-    once somebody has cancelled, also while `take` waits for a slow disk.
+    `images` are all blocks by key, `slots` and `ring` the device and host buffers that all share, `homes` the
+    places of blocks that stay; `admits` says whether a block that was read is wanted still. `close` it. Errors of
+    its threads are raised by `take`, as is `Cancelled` once somebody has cancelled, also while `take` waits for a
+    slow disk.
     """
 
     def __init__(
         self,
-        itinerary: Iterable[Key],
+        itinerary: Iterable[Key | Ahead[Key]],
         images: Mapping[Key, BlockImage],
         lane: Lane,
         *,
         slots: list[Buffer],
         ring: list[Buffer],
-        cached: Mapping[Key, Buffer] | None = None,
+        homes: Homes[Key] | None = None,
         admits: Callable[[Key], bool] = lambda _: True,
         cancel: Cancel | None = None,
     ) -> None:
         self._cancel = cancel or Cancel()
         self._itinerary, self._images, self._lane = itinerary, images, lane
-        self._cached, self._admits = cached or {}, admits
+        self._homes, self._admits = homes or NoHomes(), admits
         self._free_host: Channel[Buffer] = Channel()
         self._read: Channel[_Read[Key] | None] = Channel()  # None: the itinerary has ended
         self._free_slots: Channel[Buffer] = Channel()
@@ -85,7 +94,8 @@ class Streamer(Generic[Key]):
         arrival = self._next()
         assert arrival.key == key, f"{arrival.key} came, {key} was wanted"
         self._lane.await_filled(arrival.slot, mark)
-        self._taken.append(arrival.slot)
+        if not arrival.stays:
+            self._taken.append(arrival.slot)
         return arrival
 
     def give_back(self, arrival: Arrival[Key]) -> None:
@@ -97,7 +107,11 @@ class Streamer(Generic[Key]):
     def drop(self, count: int) -> None:
         """Drop the next `count` blocks, which are not needed. Their copies are queued when this returns."""
         for _ in range(count):
-            self._free_slots.put(self._next().slot)  # nothing computes from it: copies follow each other
+            arrival = self._next()
+            if arrival.stays:
+                self._lane.await_copied(arrival.slot)  # before its memory may go
+            else:
+                self._free_slots.put(arrival.slot)  # nothing computes from it: copies follow each other
 
     def close(self) -> None:
         """Stop both threads and wait for copies under way; buffers may then be used by others.
@@ -148,11 +162,18 @@ class Streamer(Generic[Key]):
             return
 
     def _read_all(self) -> None:
-        disk = DiskReader()
+        disk, ahead = DiskReader(), set[Key]()
         try:
-            for key in self._itinerary:
-                kept = self._cached.get(key)
-                self._read.put(_Read(key, kept or self._read_one(disk, key), kept is not None))
+            for visit in self._itinerary:
+                if isinstance(visit, Ahead):
+                    ahead.add(visit.key)
+                    self._read.put(_Read(visit.key, self._read_one(disk, visit.key), ahead=True))
+                elif visit in ahead:
+                    ahead.remove(visit)
+                    self._read.put(_Read(visit, None))
+                else:
+                    kept = self._homes.on_host(visit, partial(disk.read, self._images[visit]))
+                    self._read.put(_Read(visit, kept or self._read_one(disk, visit), kept is not None))
             self._read.put(None)
         finally:
             disk.close()
@@ -167,12 +188,28 @@ class Streamer(Generic[Key]):
         while True:
             item = self._read.get()
             assert item is not None, "a block was taken beyond the itinerary's end"
-            slot = self._free_slots.get()
-            if self._admits(item.key):
-                image = self._images[item.key]
-                self._lane.copy(item.host, slot, image.nbytes)
-                self._arrived.put(Arrival(item.key, image, slot))
-            else:
-                self._free_slots.put(slot)
-            if not item.kept:
+            place, stays = self._place(item.key)
+            if item.ahead or self._admits(item.key):
+                self._bring(item, Arrival(item.key, self._images[item.key], place, stays))
+            elif not stays:
+                self._free_slots.put(place)
+            if item.host is not None and not item.kept:
                 self._free_host.put(item.host)
+
+    def _place(self, key: Key) -> tuple[Buffer, bool]:
+        """Where a block is copied to: the place where it stays, which it may get while it waits for a slot."""
+        if (home := self._homes.on_device(key)) is not None:
+            return home, True
+        slot = self._free_slots.get()
+        if (home := self._homes.on_device(key)) is None:
+            return slot, False
+        self._free_slots.put(slot)
+        return home, True
+
+    def _bring(self, item: _Read[Key], arrival: Arrival[Key]) -> None:
+        if item.host is not None:
+            self._lane.copy(item.host, arrival.slot, arrival.image.nbytes)
+            if arrival.stays:
+                self._homes.came(arrival.key)
+        if not item.ahead:
+            self._arrived.put(arrival)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from holo_lite.plan.cost import needed_rate
+from holo_lite.plan.cost import first_step_rate, needed_rate
 from holo_lite.plan.nearest import size_text
 from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import MIB
@@ -138,6 +138,10 @@ def _time(report: Forecast) -> Iterator[str]:
     device, disk = needed_rate(report.plan, report.costs, report.rate)
     if device:
         yield _streaming(device, disk, report.link)
+    yield (
+        f"first step of each expert: reads all of it from disk, {bytes_text(max(report.read.values()))}; costs no "
+        f"time if the disk gives {bytes_text(first_step_rate(report.read, report.costs, report.rate))}/s"
+    )
 
 
 def _streaming(device: float, disk: float, link: float | None) -> str:

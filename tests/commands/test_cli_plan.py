@@ -111,6 +111,14 @@ def test_streaming_is_compared_with_the_link(run):
     )
 
 
+@pytest.mark.parametrize(("frames", "card", "needs"), [(241, "4090", "MB"), (33, "5090", "GB")])
+def test_what_the_first_step_reads_is_told_with_what_hides_it(run, frames, card, needs):
+    """A long clip hides it behind its arithmetic, a short one on a fast card needs a fast disk."""
+    found = " ".join(line.strip() for line in lines(run("plan", "a road", "--gpu", card, "--frames", frames)))
+    said = r"first step of each expert: reads all of it from disk, \S+ GB; costs no time if the disk gives \S+"
+    assert re.search(f"{said} {needs}/s", found)
+
+
 def test_a_named_card_and_a_named_profile_both_count(run):
     """The profile's budget, and no more than the card has; the card's rates."""
     small = text_of(run("plan", BOARD, "--gpu", "4090", "--profile", "8gb"))

@@ -172,7 +172,12 @@ ILL = {
             torch=replace(WELL.torch, codes=("sm_75", "sm_80"), cards=(CardFacts("RTX 2080", (7, 5)),)),
             machine=CPU_ONLY,
         ),
-        ("card", "note", "RTX 2080 (compute capability 7.5) has no bf16 hardware", ""),
+        (
+            "card",
+            "fix",
+            "RTX 2080 cannot compute in bf16 (it has compute capability 7.5, bf16 needs 8.0",
+            "use another card, or --device cpu; --dtype fp32 works on it",
+        ),
     ),
     "a card that others fill": (
         replace(WELL, machine=replace(WELL.machine, free=10 * GIB)),
@@ -190,7 +195,7 @@ ILL = {
             "cuDNN",
             "fix",
             "9.10.2 needs much time and memory for bf16",
-            'install --upgrade "nvidia-cudnn-cu13>=9.15"',
+            'install --upgrade "nvidia-cudnn-cu13>=9.15.1"',
         ),
     ),
     "the same on Windows, where it is part of PyTorch": (
@@ -292,7 +297,7 @@ ILL = {
     ),
     "wrong convolutions": (
         replace(WELL, trials=(DoctorTrial("conv3d", "conv3d", "broken", "in bf16 it is 0.9 of its size off"),)),
-        ("conv3d", "fix", "in bf16 it is 0.9 of its size off", '--upgrade "nvidia-cudnn-cu13>=9.15"'),
+        ("conv3d", "fix", "in bf16 it is 0.9 of its size off", '--upgrade "nvidia-cudnn-cu13>=9.15.1"'),
     ),
     "no compiler": (
         replace(

@@ -13,14 +13,15 @@ from toy_files import toy_model
 
 from holo_lite import ModelOptions
 from holo_lite.config import DiTConfig
-from holo_lite.errors import RoomError, SettingsError
+from holo_lite.errors import FitError, RoomError, SettingsError
 from holo_lite.evaluation.studio import Studio
 from holo_lite.events import Finished, Resolved
 from holo_lite.film.video import read_metadata
 from holo_lite.kernels.attention_choice import KernelChooser
-from holo_lite.kernels.computing import choose_computing
+from holo_lite.kernels.computing import choose_computing, foresee_computing
 from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
 from holo_lite.kernels.options import ComputeOptions
+from holo_lite.kernels.registry import KERNELS
 from holo_lite.kernels.trial import PROMPT
 from holo_lite.model import equations
 from holo_lite.render.pipeline import Pipeline
@@ -83,6 +84,46 @@ def wrong(q, k, v):
 
 def raising(*_):
     raise RuntimeError("no kernel image is available\nfor execution on the device")
+
+
+# --- numbers that a card cannot compute in -----------------------------------------------------------
+
+NO_BF16 = (
+    "graphics card 'RTX 2080 Ti': cannot compute in bf16 (it has compute capability 7.5, bf16 needs 8.0: an RTX "
+    "30xx, an A100, or later); use another card, or --device cpu; --dtype fp32 works on it, but is slow and needs "
+    "twice the memory"
+)
+
+
+@pytest.fixture
+def turing(monkeypatch):
+    """A card of before there was bf16, on which nothing is to be computed."""
+    card = Site(CPU, torch.bfloat16, 2, 16, (7, 5), "RTX 2080 Ti")
+    monkeypatch.setattr(Site, "of", lambda _device, dtype, *_heads: dataclasses.replace(card, dtype=dtype))
+    return card
+
+
+def test_a_card_without_bf16_is_refused_before_anything_is_tried_on_it(turing, monkeypatch):
+    """PyTorch would write out all scores there: gigabytes in the trial alone, and memory would run out."""
+    monkeypatch.setattr(KernelChooser, "pick", lambda *_: pytest.fail("a kernel was tried"))
+    with pytest.raises(FitError) as caught:
+        choose_computing(ComputeOptions(), CONFIG, device=CPU, dtype=torch.bfloat16)
+    assert str(caught.value) == NO_BF16
+    with pytest.raises(FitError) as caught:
+        foresee_computing(ComputeOptions(), CONFIG, turing, here=True)
+    assert str(caught.value) == NO_BF16
+
+
+def test_such_a_card_computes_in_fp32(turing):
+    site = dataclasses.replace(turing, dtype=torch.float32)
+    assert foresee_computing(ComputeOptions(), CONFIG, site, here=False).linear == "plain"
+    assert [kernel.name for kernel in KERNELS if kernel.refusal(site) is None] == ["sdpa", "efficient"]
+
+
+@pytest.mark.usefixtures("turing")
+def test_generate_refuses_it_in_one_line(run):
+    outcome = run("generate", "a road", "--device", "cpu", "--dtype", "bf16")
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"error: {NO_BF16}\n")
 
 
 # --- the fastest that is right ---------------------------------------------------------------------

@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from kernel_packages import PACKAGES, shelf  # noqa: F401 - a fixture
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.errors import SettingsError
 from holo_lite.kernels.kernel import Kernel, KernelLimits, KernelPackage, Site
-from holo_lite.kernels.registry import KERNELS, find
+from holo_lite.kernels.registry import KERNELS, find, foresee
 from holo_lite.kernels.trial import APPROXIMATE, PROMPT, REALISTIC, SMALL, KernelTrial, TrialResult, attempt, bound
 from holo_lite.model import equations
 
@@ -91,6 +92,46 @@ def test_a_backends_operator_takes_what_it_is_given_and_keeps_rows_together(name
     out = NAMED[name].open()(q, buffer[:130], buffer[:130])
     assert (out.shape, out.dtype) == ((70, 4, 128), dtype)
     assert out.is_contiguous(), "or the layer's flatten would copy it"
+
+
+class BySchema(TorchDispatchMode):
+    """Computes what an operator of attention is asked for, by the arguments as PyTorch's own schema names them."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_scaled_dot_product" not in func._schema.name:
+            return func(*args, **(kwargs or {}))
+        self.called.append(func._schema.name.removeprefix("aten::"))
+        named = {argument.name: argument.default_value for argument in func._schema.arguments}
+        named |= dict(zip(named, args, strict=False)) | (kwargs or {})
+        q, k, v = (named.pop(name).double() for name in ("query", "key", "value"))
+        scale = named.pop("scale")
+        scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if named.pop("is_causal"):
+            scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
+        if (bias := named.pop("attn_bias", None)) is not None:
+            scores = scores + bias
+        assert named.pop("dropout_p") == 0
+        assert not named.pop("return_debug_mask", False)
+        assert not named.pop("compute_log_sumexp", False), "nobody reads them"
+        assert named == {}, "an argument that this knows nothing of"
+        others = (torch.empty(0) if str(each.type) == "Tensor" else 0 for each in func._schema.returns[1:])
+        return (scores.softmax(-1) @ v).to(args[0].dtype), *others
+
+
+@pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])
+@given(rows=inputs((64, 128), (BF16, FP16)))
+@settings(max_examples=15, deadline=None)
+def test_a_backends_operator_is_asked_for_the_equation(name, rows):
+    """No CPU runs it, so what its arguments mean is computed in its place: no mask, no scale of its own."""
+    with torch.no_grad(), BySchema() as seen:
+        found = NAMED[name].open()(*rows)
+    assert seen.called == [f"_scaled_dot_product_{name}_attention"]
+    assert (found.shape, found.dtype) == (rows[0].shape, rows[0].dtype)
+    assert worst_row(found, *rows) <= rounding(rows[0].dtype)
 
 
 @pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])
@@ -189,9 +230,34 @@ def test_packages_that_share_a_folder_are_told_apart_and_not_imported(shelf, put
     assert not {"flash_attn", "flash_attn_interface", "sageattention"} & {*sys.modules}
 
 
+def cudnn_is(monkeypatch, version):
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
+
+
+@pytest.mark.parametrize(("version", "name"), [(90100, "9.1.0"), (91002, "9.10.2"), (91500, "9.15.0")])
+def test_a_cudnn_that_reads_beyond_the_rows_is_neither_taken_nor_given(monkeypatch, version, name):
+    """It may give the right result all the same, so that no trial finds it."""
+    cudnn_is(monkeypatch, version)
+    why = f"it needs cuDNN 9.15.1 or later; {name} reads out of bounds where a length is no multiple of 128"
+    assert NAMED["cudnn"].refusal(CARD) == why
+    with pytest.raises(SettingsError, match=f"kernel 'cudnn': {why}; here you can use auto, sdpa, flash, eff"):
+        find("cudnn", CARD)
+    assert foresee("cudnn", CARD).name == "cudnn", "on another machine it may be another cuDNN"
+
+
+@pytest.mark.parametrize(
+    ("version", "refusal"),
+    [(91501, None), (92000, None), (None, "it needs cuDNN, which this build of PyTorch lacks")],
+)
+def test_a_cudnn_that_stays_within_the_rows_is_taken(monkeypatch, version, refusal):
+    cudnn_is(monkeypatch, version)
+    assert NAMED["cudnn"].refusal(CARD) == refusal
+
+
 @pytest.mark.parametrize("name", ["flsh", "sdp", "", "flash-attn-5"])
 @pytest.mark.usefixtures("shelf")
-def test_an_unknown_name_is_told_with_what_is_usable(name):
+def test_an_unknown_name_is_told_with_what_is_usable(monkeypatch, name):
+    cudnn_is(monkeypatch, 92000)
     with pytest.raises(SettingsError) as caught:
         find(name, CARD)
     said = str(caught.value)

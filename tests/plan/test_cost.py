@@ -20,6 +20,7 @@ from holo_lite.plan.cost import (
     Operations,
     Rate,
     attended_pairs,
+    first_step_rate,
     forward_operations,
     needed_rate,
     phase_costs,
@@ -159,6 +160,19 @@ def test_what_must_come_to_hide_behind_the_arithmetic():
     assert device == plan.high_noise.streamed / step
     assert disk == plan.high_noise.from_disk / step
     assert 0 <= disk < device < 1e9
+
+
+def test_what_the_disk_must_give_to_hide_the_first_step():
+    """All of an expert in one step: of the second one in half the time, if guidance has ended by then."""
+    _, found = costs()
+    rate, read = vendor_rate(find_card("5070")), {"high_noise": 8_000, "low_noise": 9_000}
+    step = rate.seconds(found["high_noise"].step)
+    assert first_step_rate(read, found, rate) == pytest.approx(9_000 / step)
+    low = found["low_noise"]
+    alone = {**found, "low_noise": dataclasses.replace(low, unguided=low.steps)}
+    assert first_step_rate(read, alone, rate) == pytest.approx(18_000 / step)
+    none = {**found, "low_noise": dataclasses.replace(low, steps=0)}
+    assert first_step_rate(read, none, rate) == pytest.approx(8_000 / step), "an expert that has no step"
 
 
 # --- the measured rate -----------------------------------------------------------------------------

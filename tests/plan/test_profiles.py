@@ -16,8 +16,11 @@ from holo_lite.plan.card_table import CARDS
 from holo_lite.plan.cards import card_keys, find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.machine import Machine, machine_with, smaller_free, this_machine
+from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
+from holo_lite.plan.search import Problem
+from holo_lite.story.shots import ShotLayout
 from holo_lite.streaming.residency import evenly
 from holo_lite.system.pinning import pinned_is_scarce
 
@@ -275,6 +278,16 @@ class Card:
 
     def mem_get_info(self, _index):
         return 23 * GIB, 24 * GIB
+
+
+@pytest.mark.parametrize("free", [20, 23])
+def test_what_asking_took_of_a_card_is_not_taken_from_it_twice(monkeypatch, free):
+    """CUDA's context is there once it is asked, and every profile counts it, too."""
+    monkeypatch.setattr(Card, "mem_get_info", lambda *_: (free * GIB, 24 * GIB))
+    monkeypatch.setattr(torch, "cuda", Card())
+    request = ClipRequest(ShotLayout.from_frames(33, (), 480, 832))
+    problem = Problem(find_profile("24gb"), released_sizes("int8"), request, this_machine())
+    assert problem.budget == free * GIB
 
 
 def test_a_card_is_asked_how_many_multiprocessors_it_has(monkeypatch):

@@ -2,7 +2,7 @@
 
 import json
 import re
-import threading
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from holo_lite.plan.plan import PhasePlan, Plan, Rung
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.render.decode_phase import FrameDecoder
-from holo_lite.render.denoise_phase import Denoiser
+from holo_lite.render.denoise_phase import Denoiser, residency_of
 from holo_lite.render.sinks import FilmSink
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise
 from holo_lite.sampling.step_cache import StepCache
@@ -33,6 +33,7 @@ from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.experts import open_images
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import BlockPlaces, Residency
@@ -337,44 +338,39 @@ BARE = replace(PLAN, chunks=Chunks(256, 128), resident=0, resident_other=0)
 # --- what is not read again ------------------------------------------------------------------------
 
 
-def reads_after_the_first_rung(monkeypatch, denoiser, plan, failing):
-    """How many reads outside of the stream a failure adds to a run, its latents, and its plan in the end."""
-    read, seen = DiskReader.read, []
+def read_by_image(monkeypatch):
+    """How often each image is read from now on, by any thread."""
+    read, seen = DiskReader.read, Counter()
 
     def watched(reader, image, buffer):
-        if threading.current_thread() is threading.main_thread():
-            seen.append(image.nbytes)
+        seen[image] += 1
         return read(reader, image, buffer)
 
     monkeypatch.setattr(DiskReader, "read", watched)
-    drive(denoiser, plan)
-    undisturbed, seen[:] = len(seen), []
-    found, last, events = drive(denoiser, plan, failing)
-    assert sum(isinstance(event, SteppedDown) for event in events) == 1
-    return len(seen) - undisturbed, found, last
+    return seen
 
 
 @pytest.mark.parametrize(
-    ("plan", "change", "more"),
+    ("plan", "change", "kept"),
     [
-        (replace(PLAN, pinned_cache_blocks=1), "chunks", 0),
-        (replace(BARE, pinned_cache_blocks=3), "one guidance", 0),
-        (replace(BARE, resident=3), "1 resident blocks", -2),
+        (replace(PLAN, pinned_cache_blocks=1), "chunks", LAYERS),
+        (replace(BARE, pinned_cache_blocks=3), "one guidance", LAYERS),
+        (replace(BARE, resident=3), "1 resident blocks", 1),
     ],
     ids=["chunks", "branches", "residency"],
 )
-def test_a_rung_reads_nothing_again_that_stays(denoiser, undisturbed, monkeypatch, plan, change, more):
-    """Neither resident blocks nor cached ones, nor what of an expert belongs to no block.
-
-    With two fewer resident, the second expert has two fewer to read.
-    """
+def test_a_rung_reads_nothing_again_that_stays(denoiser, undisturbed, monkeypatch, plan, change, kept):
+    """Neither resident blocks nor cached ones, nor what of an expert belongs to no block."""
     counter = FailAt(-1)
     drive(denoiser, plan, counter)
-    place = counter.asked // 4  # within the first expert's two steps
-    difference, found, last = reads_after_the_first_rung(monkeypatch, denoiser, plan, FailAt(place))
-    assert last.rungs[0].change.startswith(change)
-    assert last.rungs[0].at in {"step 1", "step 2"}
-    assert difference == more
+    seen, part = read_by_image(monkeypatch), open_images(denoiser.paths["high_noise"])
+    found, last, _ = drive(denoiser, plan, FailAt(counter.asked * 3 // 8))
+    assert [(rung.at, rung.change.startswith(change)) for rung in last.rungs] == [("step 2", True)]
+    before = BlockPlaces.chosen(LAYERS, residency_of(plan))
+    places = BlockPlaces.chosen(LAYERS, residency_of(last), before)
+    stay = (*places.stay, *places.cached)
+    assert len(stay) == kept
+    assert [seen[part.rest], *(seen[part.images[index]] for index in stay)] == [1] * (1 + kept)
     assert float((found - undisturbed).norm() / undisturbed.norm()) < 1e-5
 
 
@@ -407,7 +403,9 @@ def test_a_step_says_how_long_it_took_and_what_part_of_it_was_waiting(denoiser, 
         events = drive(denoiser, replace(PLAN, resident=resident))[2]
         return [event for event in events if isinstance(event, StepDone)]
 
-    assert all(event.waited == 0 < event.seconds for event in steps(LAYERS)), "nothing streams"
+    first, second = (resident := steps(LAYERS))[::2], resident[1::2]
+    assert all(0 < event.waited < event.seconds for event in first), "blocks come in an expert's first step"
+    assert all(event.waited == 0 < event.seconds for event in second), "and stay"
     assert all(0 < event.waited < event.seconds for event in steps(0))
     monkeypatch.setattr(CpuLane, "waited", lambda _: 0.001)
     assert all(event.waited_share == 0.001 / event.seconds for event in steps(0))

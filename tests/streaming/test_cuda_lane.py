@@ -5,13 +5,19 @@ that the host is far ahead of them; what reads their results waits.
 """
 
 import copy
+import re
+import threading
+import time
 import weakref
+from collections import Counter
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 from fake_cuda import BLOCK, COPY, ORDERS, FakeCuda
+from guard import HANGS
 from test_ladder import PLAN, denoiser, drive, undisturbed  # noqa: F401 - two are fixtures
 from test_streaming import (  # noqa: F401 - plain is a fixture
     CLIP,
@@ -34,6 +40,7 @@ from holo_lite.streaming.cuda_lane import CudaLane
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.experts import StreamedExperts, open_images
 from holo_lite.streaming.holdings import ExpertMemory
+from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.image import BlockImage, Piece, View
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.residency import BlockPlaces, Residency
@@ -106,12 +113,139 @@ def test_a_run_that_is_cut_off_frees_nothing_that_is_still_written(plain, monkey
     assert card.runtime.pinned == {}
 
 
+# --- blocks that stay come by themselves -----------------------------------------------------------
+
+STAYING = [
+    Residency(resident=2),
+    Residency(resident=LAYERS, resident_other=2),
+    Residency(cached=LAYERS),
+    Residency(resident=2, cached=3),
+    Residency(resident=3, cached=1, slots=1, ring=1),
+]
+
+
+class Visits:
+    """How often each image was read, and how many had been when the first block began to compute."""
+
+    def __init__(self, monkeypatch, most=None):
+        self.read, self.before_the_first, self.begun = Counter(), None, threading.Event()
+        read, forward = DiskReader.read, Block.forward
+
+        def watched(disk, image, buffer):
+            if most is not None and self.read.total() == most:
+                assert self.begun.wait(HANGS), "more than that was wanted before the first kernel"
+            self.read[image] += 1
+            return read(disk, image, buffer)
+
+        def computed(block, *given):
+            if not self.begun.is_set():
+                self.before_the_first = self.read.total()
+                self.begun.set()
+            return forward(block, *given)
+
+        monkeypatch.setattr(DiskReader, "read", watched)
+        monkeypatch.setattr(Block, "forward", computed)
+
+
+def step_waits(experts):
+    """Seconds that each step has waited."""
+    guidance = Guidance(Context(torch.randn(512, TEXT_DIM)))
+    return [experts.waited() for _ in sample(experts, initial_noise(CLIP, 1), guidance, SCHEDULE, CLIP)]
+
+
+@pytest.mark.parametrize("residency", STAYING, ids=str)
+def test_the_first_kernel_waits_for_one_block_alone(plain, monkeypatch, residency):  # noqa: F811
+    """Beside what belongs to no block. A disk that gave a second one late would hold nothing up before it."""
+    on_a_card(monkeypatch)
+    seen = Visits(monkeypatch, most=1 + 1)
+    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+        latents_of(experts)
+    assert seen.before_the_first <= 2
+
+
+@pytest.mark.parametrize("residency", STAYING, ids=str)
+@pytest.mark.parametrize("order", ["late", "copies first"])
+def test_the_first_forward_waits_as_long_as_one_that_streams(plain, monkeypatch, residency, order):  # noqa: F811
+    """And the later ones for those blocks alone that go on streaming."""
+
+    def waits(of):
+        on_a_card(monkeypatch, order)
+        with StreamedExperts(plain, forwards(), FP32, CPU, of) as experts:
+            return step_waits(experts)
+
+    streamed = waits(Residency(slots=residency.slots, ring=residency.ring))
+    found, switch = waits(residency), SCHEDULE.first_low_noise_step
+    if residency.slots > 1:  # with one alone, blocks with a place of their own need not wait for it
+        assert found[0] == pytest.approx(streamed[0])
+    assert all(new <= old + 1e-9 for new, old in zip(found, streamed, strict=True))
+    if residency.resident == LAYERS:
+        assert found[1:switch] == [0] * (switch - 1)
+        assert found[switch + 1 :] == [0] * (len(found) - switch - 1)
+
+
+@pytest.mark.parametrize("residency", STAYING, ids=str)
+def test_what_stays_is_read_once_and_all_else_at_every_visit(plain, monkeypatch, residency):  # noqa: F811
+    on_a_card(monkeypatch)
+    seen, runs = Visits(monkeypatch), forwards()
+    with StreamedExperts(plain, runs, FP32, CPU, residency) as experts:
+        latents_of(experts)
+    places = BlockPlaces.chosen(LAYERS, residency)
+    for expert, path in plain.items():
+        part = open_images(path)
+        assert seen.read[part.rest] == 1
+        for index, image in enumerate(part.images):
+            assert seen.read[image] == (1 if index in {*places.stay, *places.cached} else runs[expert])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("residency", STAYING, ids=str)
+def test_no_memory_of_a_block_is_taken_after_the_first_kernel(plain, monkeypatch, residency, order):  # noqa: F811
+    """Among a layer's memory it would split what the next layer needs whole, and escape the plan."""
+    card, taken = on_a_card(monkeypatch, order), []
+    empty = card.empty
+    monkeypatch.setattr(card, "empty", lambda nbytes: taken.append(nbytes) or empty(nbytes))
+    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+        steps = sample(
+            experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP
+        )
+        counts = [len(taken) for _ in steps]
+    switch = SCHEDULE.first_low_noise_step
+    assert counts[0] == residency.slots + residency.resident + residency.resident_other + 1
+    assert counts[switch] == counts[0] + residency.resident - residency.resident_other + 1, "and what is no block"
+    assert counts == [counts[0]] * switch + [counts[switch]] * (len(counts) - switch)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_blocks_of_the_next_expert_that_stay_come_while_the_first_one_works(plain, monkeypatch, order):  # noqa: F811
+    """Before the blocks between them, which would wait for slots. Its first forward waits for those alone."""
+    on_a_card(monkeypatch, order)
+    residency = Residency(resident=LAYERS, resident_other=2, slots=1, ring=1)
+    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+        early = {("low_noise", index) for index in experts._places["low_noise"].early}
+        for progress in sample(
+            experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP
+        ):
+            if progress.step.index == SCHEDULE.first_low_noise_step - 1:
+                deadline = time.monotonic() + HANGS
+                while not early <= experts._holdings.filled and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                assert early <= experts._holdings.filled
+
+
 # --- memory that runs out --------------------------------------------------------------------------
 
 
 def shared(card, room):
-    """The card's own memory and what is pinned are one, as on Windows: so many bytes of both."""
-    given, held = card.empty, [0]
+    """The card's own memory and what is pinned are one, as on Windows: so many bytes of both.
+
+    Pins are not refused. What does not fit then is what the card is asked for next: memory, or a kernel.
+    """
+    given, launch, held = card.empty, card.launch, [0]
+
+    def launched():
+        if held[0] + sum(card.runtime.pinned.values()) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        launch()
 
     def empty(nbytes):
         if held[0] + sum(card.runtime.pinned.values()) + nbytes > room:
@@ -121,7 +255,7 @@ def shared(card, room):
         weakref.finalize(tensor, lambda: held.__setitem__(0, held[0] - nbytes))
         return tensor
 
-    card.empty = empty
+    card.empty, card.launch = empty, launched
 
 
 def test_where_pinned_memory_is_the_cards_a_shortage_takes_the_pinned_blocks_first(
@@ -131,12 +265,13 @@ def test_where_pinned_memory_is_the_cards_a_shortage_takes_the_pinned_blocks_fir
 ):
     """Otherwise everything else is given up, which does not help, and the run ends.
 
-    Slots, a resident block and ring have room, and all blocks pinned; then the rest of the weights has not.
+    Slots, a resident block, ring and the rest of the weights have room, but no pinned blocks, and nothing has once
+    they have come, not even without the resident one.
     """
     part = open_images(denoiser.paths["low_noise"])
     block, rest = max(image.nbytes for image in part.images), part.rest.nbytes
     card = on_a_card(monkeypatch)
-    shared(card, 4 * block + 2 * block + rest)
+    shared(card, 5 * block + rest)
     wanted = replace(PLAN, resident=1, resident_other=0, pinned_cache_blocks=2)
     monkeypatch.setattr("holo_lite.render.denoise_phase.pinned_is_scarce", lambda: False)
     with pytest.raises(RoomError, match="no resident blocks"):
@@ -253,24 +388,18 @@ def test_memory_that_was_given_back_is_filled_only_after_whoever_still_reads_it(
     assert seen == [3, 4]
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["through the ring", "beside the ring"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_blocks_that_stay_have_come_before_anybody_computes_with_them(plain, monkeypatch, order, streaming):  # noqa: F811
-    """Copies follow each other through few buffers, and nothing later waits for them."""
+def test_what_is_no_block_has_come_before_anybody_computes_with_it(plain, monkeypatch, order):  # noqa: F811
+    """Nothing later waits for it."""
     card, lane = lane_of(monkeypatch, order)
-    parts = {expert: open_images(path) for expert, path in plain.items()}
-    residency = Residency(resident=LAYERS, resident_other=2)
-    places = {expert: BlockPlaces.chosen(LAYERS, residency) for expert in parts}
-    held, disk = ExpertMemory(lane, parts), DiskReader()
-    held.fit(residency, places, list(parts), streaming=streaming)
-    assert len(held.resident) == LAYERS + 2
-    for (expert, block), slot in held.resident.items():
-        expected = torch.empty_like(slot.data)
-        disk.read(parts[expert].images[block], expected)
-        assert torch.equal(slot.data, expected), (expert, block)
+    part = open_images(plain["high_noise"])
+    disk = DiskReader()
+    held = ExpertMemory(lane, {"high_noise": part})
+    found, expected = held.bring(disk, part.rest), torch.empty(part.rest.nbytes, dtype=torch.uint8)
+    disk.read(part.rest, expected)
     disk.close()
-    held.close()
-    assert (card.faults, card.runtime.pinned) == ([], {})
+    assert torch.equal(found.data, expected)
+    assert card.faults == []
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -283,6 +412,42 @@ def test_a_host_buffer_is_unpinned_after_the_copy_out_of_it(monkeypatch, order):
     assert card.faults == []
     assert card.runtime.pinned == {}
     lane.drain()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_adapters_are_unpinned_after_the_computation_that_reads_them(monkeypatch, order):
+    """It copies factors itself, out of the middle of the memory that holds them all."""
+    card, lane = lane_of(monkeypatch, order)
+    hosted = HostAdapters(lane, lane.host_buffer(SIZE, pinned=True), {}, {})
+    hosted.buffer.data.fill_(7)
+    factor = torch.zeros(100, dtype=torch.uint8)
+    with torch.inference_mode(), card.stream(card.computing):
+        factor.copy_(hosted.buffer.data[512:612], non_blocking=True)
+    hosted.close()
+    assert (card.faults, card.runtime.pinned) == ([], {})
+    assert bool((factor == 7).all())
+
+
+def test_pinned_pages_are_large_and_no_childs(monkeypatch):
+    """Of a page that is shared with one, a copy is made where either writes, and the card keeps the other's."""
+    _, lane = lane_of(monkeypatch, "late")
+    host = lane.host_buffer(8 * 2**20, pinned=True)
+    flags = flags_of(host.data.data_ptr())
+    assert "dc" in flags, "left out of a fork"
+    assert ("hg" in flags) == Path("/sys/kernel/mm/transparent_hugepage").exists()
+
+
+def flags_of(address):
+    """What the system notes of the memory at an address: two letters for each."""
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("this system does not tell")
+    here = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            here = int(found[1], 16) <= address < int(found[2], 16)
+        elif here and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("it is mapped nowhere")
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -310,6 +475,7 @@ def test_a_refusal_to_pin_is_taken_up_before_a_kernel_is_blamed_for_it(monkeypat
     with pytest.raises(PinError):
         lane.host_buffer(1, pinned=True)
     card.launch()
+    assert card.faults == [], "it is taken up on the card that refused"
 
 
 def test_a_system_without_pages_for_a_buffer_pins_none(monkeypatch):

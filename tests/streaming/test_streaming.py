@@ -1,8 +1,10 @@
 """Streaming changes where weights are, and nothing else."""
 
 import gc
+import os
 import threading
 import time
+import tracemalloc
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +210,31 @@ def test_a_system_that_reads_in_small_pieces_is_read_on(paths, monkeypatch):
     assert torch.equal(found[-1], latents_of(FileExperts.of(paths, FP32, CPU))[-1])
 
 
+@pytest.fixture(params=["here", "where there is no preadv"])
+def any_system(request, monkeypatch):
+    if request.param != "here":
+        monkeypatch.delattr(os, "preadv", raising=False)
+
+
+@pytest.mark.usefixtures("any_system")
+def test_a_block_is_read_in_place_on_every_system(converted, monkeypatch):
+    """Not through an object of its own, which would be the block's size once more, and a copy."""
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("bytes come by way of an object"))
+    images = network_images(open_weights(converted["high_noise"]), {}, "blocks", LAYERS).blocks
+    reader, buffer = DiskReader(), torch.zeros(max(image.nbytes for image in images), dtype=torch.uint8)
+    for image in (images[2], images[0]):
+        (piece,) = image.pieces
+        tracemalloc.start()
+        reader.read(image, buffer)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < image.nbytes / 4
+        expected = piece.path.read_bytes()[piece.offset : piece.offset + piece.nbytes]
+        assert buffer[: piece.nbytes].numpy().tobytes() == expected
+    reader.close()
+
+
+@pytest.mark.usefixtures("any_system")
 def test_a_file_cut_short_while_it_is_in_use_is_named(plain, tmp_path):
     copies = {expert: tmp_path / path.name for expert, path in plain.items()}
     for expert, path in plain.items():

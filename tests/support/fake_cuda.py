@@ -10,7 +10,8 @@ says, which is one of
 
 Each of these is something a card may do. A program that leaves a wait out gets other bytes in one of them. Besides,
 `faults` holds what a card would punish later or not at all: memory that goes back to the allocator, or is unpinned,
-while a copy is still to come.
+while a copy is still to come; memory that is asked for on a stream that does not compute, whose reuse the allocator
+would order by that stream; and calls that mean whichever card is current, where there are several.
 
 Times are simulated: work takes as long as it is said to, a wait until what it waits for, and the host none. They do
 not depend on the order in which things run here.
@@ -30,6 +31,7 @@ ORDERS = ("late", "copies first", "compute first", "any")
 COPY, BLOCK = 4.0, 1.0  # milliseconds that a copy and a block's forward take
 REAL = torch.cuda
 REFUSED = 2  # cudaErrorMemoryAllocation
+OWN = torch.device("cpu")  # what the program calls the card
 
 
 @dataclass
@@ -115,21 +117,34 @@ class Cudart:
     def __init__(self, cuda, limit):
         self.cuda, self.limit, self.pinned = cuda, limit, {}
 
+    def holds(self, pointer):
+        """The pinned memory that a byte lies in, by its first byte; None for one that is not pinned."""
+        return next((first for first, size in self.pinned.items() if first <= pointer < first + size), None)
+
     def cudaHostRegister(self, pointer, nbytes, flags):
         assert pointer % 4096 == 0
         assert flags == 0
+        self.cuda.meant(self.cuda.here.device, "memory is pinned for")
         if sum(self.pinned.values()) + nbytes > self.limit:
             return self.cuda.fail()
         self.pinned[pointer] = nbytes
         return 0
 
     def cudaHostUnregister(self, pointer):
+        self.cuda.meant(self.cuda.here.device, "memory is unpinned for")
         if pointer not in self.pinned:
             return self.cuda.fail()
         if self.cuda.reading[pointer]:
             self.cuda.faults.append("unpinned while a copy out of it was to come")
         del self.pinned[pointer]
         return 0
+
+
+class Here(threading.local):
+    """What is current in a thread."""
+
+    device = None
+    stream = None  # the one that computes
 
 
 class FakeCuda:
@@ -141,6 +156,8 @@ class FakeCuda:
         self.runtime, self.last_error = Cudart(self, limit), 0
         self.reading, self.writing, self.faults = Counter(), Counter(), []
         self._free = defaultdict(list)
+        self.memory = set()  # where the card's own memory is
+        self.here = Here()
 
     def __getattr__(self, name):
         """What else torch's own modules look up when they come to be imported."""
@@ -148,29 +165,44 @@ class FakeCuda:
 
     # --- what the program calls ---
 
-    def Stream(self, _device):
+    def Stream(self, device=None):
+        self.meant(device, "a stream is made on")
         self.copying.append(Stream(self))
         return self.copying[-1]
 
     def Event(self, **options):
         return Event(self, **options)
 
-    def current_stream(self, _device=None):
-        return self.computing
+    def current_stream(self, device=None):
+        self.meant(device, "the stream is asked of")
+        return self.here.stream or self.computing
 
     @contextmanager
     def stream(self, stream):
-        with Queued(self, stream):
-            yield
+        before, self.here.stream = self.here.stream, stream
+        try:
+            with Queued(self, stream):
+                yield
+        finally:
+            self.here.stream = before
 
     @contextmanager
-    def device(self, _device):
-        yield
+    def device(self, device):
+        before, self.here.device = self.here.device, device
+        try:
+            yield
+        finally:
+            self.here.device = before
 
     def cudart(self):
         return self.runtime
 
     # --- what a card does ---
+
+    def meant(self, device, what):
+        """There are other cards, and one of them is current."""
+        if device != OWN:
+            self.faults.append(f"{what} whichever card is current")
 
     def force(self, ticket):
         while ticket.time is None:
@@ -199,8 +231,14 @@ class FakeCuda:
             raise RuntimeError("CUDA error: out of memory")
 
     def empty(self, nbytes):
-        """Memory as the caching allocator gives it: at once that of a tensor that is gone, whoever reads it yet."""
+        """Memory as the caching allocator gives it: at once that of a tensor that is gone, whoever reads it yet.
+
+        Only the stream that it is asked for on keeps the order of one's last use and the next one's first.
+        """
+        if self.here.stream not in {None, self.computing}:
+            self.faults.append("memory is asked for on a stream that does not compute")
         memory = self._free[nbytes].pop() if self._free[nbytes] else torch.empty(nbytes, dtype=torch.uint8)
+        self.memory.add(memory.data_ptr())
         tensor = memory[:]
         weakref.finalize(tensor, self._take_back, memory)
         return tensor
@@ -215,9 +253,13 @@ class FakeCuda:
         empty, zeros = torch.empty, torch.zeros
 
         def device_empty(*shape, device=None, **options):
-            return empty(*shape, **options) if device is None else self.empty(*shape)
+            if device is None:
+                return empty(*shape, **options)
+            self.meant(device, "memory is asked for on")
+            return self.empty(*shape)
 
-        def kernel(*shape, **options):
+        def kernel(*shape, device, **options):
+            self.meant(device, "a kernel runs on")
             self.launch()
             return zeros(*shape, **options)
 
@@ -236,7 +278,7 @@ class Torch:
 
 
 class Queued(TorchDispatchMode):
-    """Within, copies are queued. From memory that is not pinned the driver takes the bytes at once."""
+    """Within, copies are queued. From host memory that is not pinned the driver takes the bytes at once."""
 
     def __init__(self, cuda, stream):
         super().__init__()
@@ -247,18 +289,21 @@ class Queued(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         target, source, non_blocking = args
         assert non_blocking
-        pinned = source.data_ptr() in self.cuda.runtime.pinned
         with self.cuda.lock:
-            self._queue(target, source if pinned else source.clone(), source.data_ptr() if pinned else None)
+            pinned = self.cuda.runtime.holds(source.data_ptr())
+            stays = pinned is not None or source.data_ptr() in self.cuda.memory
+            self._queue(target, source if stays else source.clone(), pinned)
         return target
 
-    def _queue(self, target, source, pinned):
-        self.cuda.reading[pinned] += 1
-        self.cuda.writing[target.data_ptr()] += 1
+    def _queue(self, target, source, kept):
+        """What computes is in order with the memory's next use, what copies beside it is not."""
+        beside = self.stream is not self.cuda.computing
+        self.cuda.reading[kept] += 1
+        self.cuda.writing[target.data_ptr()] += beside
 
         def copy():
-            self.cuda.reading[pinned] -= 1
-            self.cuda.writing[target.data_ptr()] -= 1
+            self.cuda.reading[kept] -= 1
+            self.cuda.writing[target.data_ptr()] -= beside
             target.copy_(source)
 
         self.stream.work(copy, COPY)
