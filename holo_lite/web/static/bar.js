@@ -23,7 +23,7 @@ class Bar extends HTMLElement {
     const file = h("span", { class: "file" });
     const undo = small("undo", "Undo (Ctrl+Z)", () => void edit({ op: "undo" }));
     const redo = small("redo", "Redo (Ctrl+Y)", () => void edit({ op: "redo" }));
-    const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet", hidden: true });
+    const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet idea", title: "Write a storyboard from an idea", hidden: true });
     this.link = h("p", { class: "link", role: "status" }, h("i"), h("span"));
     this.append(
       h("a", { class: "brand", href: "#board" }, icon("mark"), h("span", { text: "holo-lite " }), h("b", { text: "studio" })),

@@ -47,6 +47,12 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Set a text in which what is to be typed stands between backticks. @param {Element} element @param {string} text */
+export function sayCommands(element, text) {
+  if (element.textContent === text.replaceAll("`", "")) return;
+  element.replaceChildren(...text.split("`").map((part, index) => (index % 2 ? h("code", { text: part }) : part)));
+}
+
 /** @param {HTMLElement} element @param {boolean} shown */
 export function show(element, shown) {
   if (element.hidden === shown) element.hidden = !shown;

@@ -63,7 +63,7 @@ class Gallery extends HTMLElement {
 function updateFilm(element, video) {
   const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
   const image = /** @type {HTMLImageElement} */ (find("img"));
-  attribute(image, "src", `/gallery/${video.id}/poster?${video.when}`);
+  attribute(image, "src", video.poster ?? `/gallery/${video.id}/poster?${video.when}`);
   attribute(find(".poster"), "aria-label", `Watch ${video.name}`);
   image.style.aspectRatio = `${video.width} / ${video.height}`;
   say(find(".film-length"), length(video.seconds));

@@ -47,10 +47,16 @@ export function jobCard(id) {
     h("div", { class: "job-memory" }, meter("Memory in use"), h("p")), h("ul", { class: "job-notes" }), actions);
 }
 
+/** The film that a job made, if it is in the folder. @param {Job} job */
+function filmOf(job) {
+  return job.video ?? now("gallery")?.find(({ name }) => name === job.file)?.id ?? null;
+}
+
 /** @param {string} id */
 function watch(id) {
   const job = now("jobs")?.find((each) => each.id === id);
-  if (job?.video) void playFilm(job.video);
+  const film = job && filmOf(job);
+  if (film) void playFilm(film);
 }
 
 /** @param {HTMLElement} element @param {Job} job @param {number} place among those that wait, or -1 @param {number} waiting */
@@ -71,7 +77,7 @@ export function updateJob(element, job, place, waiting) {
   show(find(".order"), place >= 0 && waiting > 1);
   for (const [action, , , states] of ACTIONS) show(find(`[data-action=${action}]`), states.includes(job.state));
   say(/** @type {HTMLElement} */ (find("[data-action=cancel]").lastElementChild), job.state === "stopping" ? "Stop now" : "Cancel");
-  show(find("[data-action=watch]"), job.state === "done" && job.video !== null);
+  show(find("[data-action=watch]"), job.state === "done" && filmOf(job) !== null);
   show(find("[data-action=remove]"), ["done", "failed", "cancelled"].includes(job.state));
 }
 
@@ -79,7 +85,7 @@ export function updateJob(element, job, place, waiting) {
 function stateWords(job) {
   if (job.state === "failed") return `${STATES.failed}: ${job.why ?? "no reason was told"}`;
   if (job.state !== "running" || job.phase === null) return job.why ? `${STATES[job.state]}: ${job.why}` : STATES[job.state];
-  return `${PHASES[job.phase]}${job.total > 0 ? `, ${job.unit} ${job.done} of ${job.total}` : ""}`;
+  return `${PHASES[job.phase] ?? job.phase}${job.total > 0 ? `, ${job.unit} ${job.done} of ${job.total}` : ""}`;
 }
 
 /** @param {Job} job */

@@ -41,7 +41,7 @@ class LookBar extends HTMLElement {
     const words = h("p", { class: "token-words" });
     const error = h("p", { class: "look-error", role: "status" });
     const list = h("ul", { class: "findings", "aria-live": "polite", "aria-label": "Found in the storyboard" });
-    const tokens = h("div", { class: "token-meter" }, h("span", { text: "Words for the model" }), bar, words);
+    const tokens = h("div", { class: "token-meter" }, h("span", { text: "All captions" }), bar, words);
     this.append(tokens, error, list);
     on("look", (look) => {
       show(tokens, look.tokens !== null);

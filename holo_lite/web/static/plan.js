@@ -31,9 +31,9 @@ class PlanPanel extends HTMLElement {
 
   buttons() {
     return h("div", { class: "make" },
-      button("play", "Make it", () => void make({ kind: "full" }, "The film"), { class: "primary", id: "make-full" }),
-      button("draft", "Draft", () => void make({ kind: "draft" }, "A draft"), { id: "make-draft", title: "Few steps and a small picture, to see whether the story works" }),
-      button("dice", "Four seeds", () => void make({ kind: "seeds", count: SEEDS }, "Four drafts"), { id: "make-seeds", title: "The same story four times, to choose from" }));
+      button("play", "Make it", () => void make({ kind: "full" }, "The film is"), { class: "primary", id: "make-full" }),
+      button("draft", "Draft", () => void make({ kind: "draft" }, "A draft is"), { id: "make-draft", title: "Few steps and a small picture, to see whether the story works" }),
+      button("dice", "Four seeds", () => void make({ kind: "seeds", count: SEEDS }, "Four drafts are"), { id: "make-seeds", title: "The same story four times, to choose from" }));
   }
 
   /** @param {Plan} plan */
@@ -78,7 +78,7 @@ export async function make(wanted, what) {
   await flush();
   if (!(await attempt(start(wanted)))) return;
   const running = now("queue")?.running != null;
-  note(`${what} is in the queue${running ? ", after the one that is being made" : ""}.`);
+  note(`${what} in the queue${running ? ", after the one that is being made" : ""}.`);
 }
 
 customElements.define("holo-plan", PlanPanel);

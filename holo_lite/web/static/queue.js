@@ -21,6 +21,7 @@ class QueuePanel extends HTMLElement {
       h("div", { class: "section-head" }, h("h2", { text: "Queue" }), this.left, this.hold), this.disk, this.jobs, this.empty));
     on("queue", () => this.render());
     on("jobs", () => this.render());
+    on("gallery", () => this.render());
   }
 
   /** Those that run, then those that wait, then what has ended, the newest first. */

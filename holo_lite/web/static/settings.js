@@ -1,11 +1,12 @@
 /* How the film is made. What many change is at hand; the rest is folded away. An empty field is the model's default. */
 
+import { defaults } from "./defaults.js";
 import { attribute, h, keyed, say } from "./dom.js";
 import { edit } from "./edits.js";
 import { flush, isUnsent, later } from "./outbox.js";
 import { now, on } from "./store.js";
 
-/** @typedef {{name: keyof Settings, label: string, hint?: string, step?: string, min?: string, max?: string}} Wanted */
+/** @typedef {{name: keyof Settings, label: string, hint?: string, title?: string, step?: string, min?: string, max?: string}} Wanted */
 
 /** @type {Wanted[]} */
 const RARE = [
@@ -20,15 +21,15 @@ class SettingsPanel extends HTMLElement {
     /** @type {(() => void)[]} */
     this.updates = [];
     const cache = this.text("cache", "Step cache", "Skip steps that change little: 0.1, or high=0.1,low=0.05");
-    this.append(h("section", { class: "panel settings", "aria-label": "Settings" }, h("h2", { text: "Settings" }),
-      h("div", { class: "grid" },
-        this.choice("model", "Model", () => (now("setup")?.models ?? []).map(({ id, name }) => [id, name]), "wide"),
+    this.append(h("section", { class: "panel settings", "aria-label": "Settings" }, h("h2", { class: "unseen", text: "Settings" }),
+      h("div", { class: "common" },
+        this.choice("model", "Model", () => (now("setup")?.models ?? []).map(({ id, name }) => [id, name])),
         this.size(),
         this.number({ name: "fps", label: "Frames a second", step: "any", min: "0.1", max: "240" }),
-        this.number({ name: "seed", label: "Seed", hint: "The same seed and settings give the same film", min: "0", step: "1" }),
+        this.number({ name: "seed", label: "Seed", title: "The same seed and settings give the same film", min: "0", step: "1" }),
         this.number({ name: "steps", label: "Steps", min: "1", step: "1" }),
-        this.number({ name: "cfg", label: "Guidance", hint: "How strongly to follow the words; 1 is off", step: "0.1", min: "1", max: "100" })),
-      h("details", {}, h("summary", { text: "More settings" }), h("div", { class: "grid" },
+        this.number({ name: "cfg", label: "Guidance", title: "How strongly to follow the words; 1 is off", step: "0.1", min: "1", max: "100" })),
+      h("details", {}, h("summary", { text: "More settings" }), h("div", { class: "rare" },
         this.number({ name: "width", label: "Width", step: "16", min: "16", max: "4096" }),
         this.number({ name: "height", label: "Height", step: "16", min: "16", max: "4096" }),
         this.choice("profile", "Memory profile", () => (now("setup")?.profiles ?? []).map(({ name, text }) => [name, text || name]), "wide"),
@@ -74,7 +75,7 @@ class SettingsPanel extends HTMLElement {
     input.addEventListener("change", () => void flush());
     input.addEventListener("blur", () => this.render());
     this.updates?.push(() => {
-      const given = /** @type {{[name: string]: unknown}} */ (now("setup")?.defaults ?? {})[name];
+      const given = /** @type {{[name: string]: unknown}} */ (defaults() ?? {})[name];
       attribute(input, "placeholder", given === undefined ? "default" : String(given));
       const told = now("board")?.settings[name];
       const wanted = told === null || told === undefined ? "" : String(told);
@@ -88,7 +89,7 @@ class SettingsPanel extends HTMLElement {
     this.updates?.push(() => {
       const told = /** @type {string | null} */ (now("board")?.settings[name]) ?? "";
       const all = name === "model" ? choices() : [["", "automatic"], ...choices().filter(([value]) => value !== "auto")];
-      fillChoices(select, all, told);
+      fillChoices(select, all, told || (all[0]?.[0] ?? ""));
     });
     return this.row(label, select, "", size);
   }
@@ -106,8 +107,8 @@ class SettingsPanel extends HTMLElement {
 
   /** @returns {{width: number, height: number}} */
   get dimensions() {
-    const [settings, defaults] = [now("board")?.settings, now("setup")?.defaults];
-    return { width: settings?.width ?? defaults?.width ?? 832, height: settings?.height ?? defaults?.height ?? 480 };
+    const [settings, usual] = [now("board")?.settings, defaults()];
+    return { width: settings?.width ?? usual?.width ?? 832, height: settings?.height ?? usual?.height ?? 480 };
   }
 
   /** @param {string} size */

@@ -1,7 +1,7 @@
 /* The first run: what this machine can do, which model is here, and how to get one. */
 
 import { post } from "./api.js";
-import { button, h, icon, keyed, say, show } from "./dom.js";
+import { button, h, icon, keyed, say, sayCommands, show } from "./dom.js";
 import { bytes, duration } from "./format.js";
 import { on } from "./store.js";
 import { attempt } from "./toasts.js";
@@ -40,7 +40,7 @@ class SetupPanel extends HTMLElement {
     const { panel, words, checks, fetching } = this;
     if (!panel || !words || !checks || !fetching) return;
     show(panel, setup.model_help !== null || (setup.fetch !== null && !ENDED.includes(setup.fetch.state)));
-    say(words, setup.model_help ?? "");
+    sayCommands(words, setup.model_help ?? "");
     const found = setup.doctor ?? [];
     keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
     this.fetch(setup.fetch);
@@ -59,7 +59,7 @@ function updateCheck(element, check) {
   element.className = check.level;
   element.querySelector("use")?.setAttribute("href", `/static/icons.svg#${{ ok: "check", note: "info", trouble: "warning" }[check.level]}`);
   say(/** @type {HTMLElement} */ (element.children[1]), check.text);
-  say(/** @type {HTMLElement} */ (element.children[2]), check.help ?? "");
+  sayCommands(/** @type {HTMLElement} */ (element.children[2]), check.help ?? "");
 }
 
 /** @param {string} what */

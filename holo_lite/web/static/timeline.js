@@ -2,6 +2,7 @@
 
 import { change } from "./api.js";
 import { cutHandle, placeHandle } from "./cuts.js";
+import { defaults } from "./defaults.js";
 import { button, h, keyed, say, show } from "./dom.js";
 import { addShot, edit } from "./edits.js";
 import { counted, length } from "./format.js";
@@ -48,7 +49,7 @@ export class Timeline extends HTMLElement {
   }
 
   get fps() {
-    return now("board")?.settings.fps ?? now("setup")?.defaults.fps ?? 15;
+    return now("board")?.settings.fps ?? defaults()?.fps ?? 15;
   }
 
   /** How many latent frames the strip shows: the clip, and room to make it longer. */

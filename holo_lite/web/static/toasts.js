@@ -3,11 +3,14 @@
 import { h, small } from "./dom.js";
 
 const STAY = 6000; // milliseconds
+const MOST = 2; // at once; an older one makes room
 const LONGER = 12000; // for what went wrong
 
 /** @param {string} text @param {"note" | "alarm"} level @param {{name: string, press: () => void} | null} action */
 function toast(text, level, action) {
-  const place = document.querySelector(level === "alarm" ? "#alarms" : "#notes");
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1); // all else is out of reach behind it
+  const place = dialog?.querySelector(".said") ?? document.querySelector(level === "alarm" ? "#alarms" : "#notes");
+  while (place && place.children.length >= MOST) place.firstElementChild?.remove();
   const gone = () => element.remove();
   const element = h("div", { class: `toast ${level}` }, h("p", { text }));
   if (action) element.append(h("button", { type: "button", text: action.name, on: { click: () => { action.press(); gone(); } } }));

@@ -2,7 +2,7 @@
 
 type Id = string;
 
-interface Picture { id: Id; name: string; url: string }
+interface Picture { id: Id; name: string; url: string | null }
 interface Shot { id: Id; caption: string; latents: number; picture: Picture | null }
 interface Reference { id: Id; caption: string; picture: Picture | null }
 interface Lora { id: Id; expert: "high" | "low"; strength: number }
@@ -46,17 +46,20 @@ interface Job {
   share: number | null; left: number | null; elapsed: number | null; preview: string | null;
   memory: { used: number; planned: number } | null; waited: number | null; notes: string[]; video: Id | null;
   sheet: string | null; seeds: { seed: number; url: string | null }[]; width: number; height: number;
-  frames: number; fps: number; made: { video: string } | null;
+  frames: number; fps: number; made: { video: string } | null; file?: string;
 }
 
 interface VideoShot { number: number; first: number; end: number; caption: string }
 interface Video {
-  id: Id; name: string; frames: number; fps: number; seconds: number; width: number; height: number; url: string;
+  id: Id; name: string; frames: number; fps: number; seconds: number; width: number; height: number; url: string; poster?: string;
   sheet: string | null; when: number; bytes: number; ours: boolean; shots: VideoShot[]; facts: [string, string][];
   latents: boolean;
 }
 
-interface Model { id: Id; name: string; built_in: boolean; summary: string }
+interface Defaults {
+  width: number; height: number; fps: number; steps: number; cfg: number; latents: number; negative: string;
+}
+interface Model { id: Id; name: string; built_in: boolean; summary: string; defaults?: Defaults }
 interface Check { level: "ok" | "note" | "trouble"; text: string; help: string | null }
 interface Fetching {
   what: string; licence: string; bytes: number | null; state: string; done: number | null; total: number | null;
@@ -66,9 +69,7 @@ interface Setup {
   version: string; folder: string; models: Model[]; model_help: string | null;
   profiles: { name: string; text: string }[]; kernels: string[]; adapters: { id: Id; name: string }[];
   doctor: Check[] | null; writing: { endpoint: string } | null; fetch: Fetching | null;
-  defaults: {
-    width: number; height: number; fps: number; steps: number; cfg: number; latents: number; negative: string;
-  };
+  defaults: Defaults;
   limits: { tokens: number };
 }
 
