@@ -26,7 +26,7 @@ class Bar extends HTMLElement {
     const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet idea", title: "Write a storyboard from an idea", hidden: true });
     this.link = h("p", { class: "link", role: "status" }, h("i"), h("span"));
     this.append(
-      h("a", { class: "brand", href: "#board" }, icon("mark"), h("span", { text: "holo-lite " }), h("b", { text: "studio" })),
+      h("h1", {}, h("a", { class: "brand", href: "#board", "aria-label": "holo-lite studio" }, icon("mark"), h("span", { text: "holo-lite " }), h("b", { text: "studio" }))),
       h("div", { class: "name" }, title, file),
       h("div", { class: "tools files", role: "group", "aria-label": "Storyboard" }, idea, small("new", "New storyboard", () => void files("newBoard")), small("open", "Open a storyboard", () => void files("openFile")),
         small("save", "Save (Ctrl+S)", () => void files("save")), h("a", { class: "small", href: "/api/board.toml", download: "", title: "Download the storyboard", "aria-label": "Download the storyboard" }, icon("download"))),

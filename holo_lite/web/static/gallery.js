@@ -64,7 +64,7 @@ function updateFilm(element, video) {
   const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
   const image = /** @type {HTMLImageElement} */ (find("img"));
   attribute(image, "src", video.poster ?? `/gallery/${video.id}/poster?${video.when}`);
-  attribute(find(".poster"), "aria-label", `Watch ${video.name}`);
+  attribute(find(".poster"), "aria-label", `Watch ${video.name}, ${length(video.seconds)}`);
   image.style.aspectRatio = `${video.width} / ${video.height}`;
   say(find(".film-length"), length(video.seconds));
   say(find("h3"), video.name);

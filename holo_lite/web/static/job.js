@@ -4,7 +4,7 @@ import { post } from "./api.js";
 import { attribute, button, h, keyed, lines, say, show, small } from "./dom.js";
 import { edit } from "./edits.js";
 import { openPicture, playFilm } from "./films.js";
-import { duration, memory } from "./format.js";
+import { bytes, duration, memory } from "./format.js";
 import { fill, meter } from "./look.js";
 import { now } from "./store.js";
 import { attempt } from "./toasts.js";
@@ -84,15 +84,22 @@ export function updateJob(element, job, place, waiting) {
 /** @param {Job} job */
 function stateWords(job) {
   if (job.state === "failed") return `${STATES.failed}: ${job.why ?? "no reason was told"}`;
+  if (job.state === "done") return job.elapsed === null ? STATES.done : `Done in ${duration(job.elapsed)}`;
   if (job.state !== "running" || job.phase === null) return job.why ? `${STATES[job.state]}: ${job.why}` : STATES[job.state];
-  return `${PHASES[job.phase] ?? job.phase}${job.total > 0 ? `, ${job.unit} ${job.done} of ${job.total}` : ""}`;
+  return `${PHASES[job.phase] ?? job.phase}${job.total > 0 ? `, ${amount(job)}` : ""}`;
+}
+
+/** @param {Job} job */
+function amount({ unit, done, total }) {
+  if (unit === "bytes") return `${bytes(done)} of ${bytes(total)}`;
+  return `${unit.replace(/s$/, "")} ${done} of ${total}`;
 }
 
 /** @param {Job} job */
 function leftWords(job) {
   const words = [];
   if (job.left !== null && ["running", "waiting", "paused"].includes(job.state)) words.push(job.state === "running" ? `${duration(job.left)} left` : `takes about ${duration(job.left)}`);
-  if (job.elapsed !== null && ["running", "done"].includes(job.state)) words.push(job.state === "done" ? `made in ${duration(job.elapsed)}` : `${duration(job.elapsed)} so far`);
+  if (job.elapsed !== null && job.state === "running") words.push(`${duration(job.elapsed)} so far`);
   return words.join(" · ");
 }
 

@@ -8,7 +8,7 @@ import { takesPictures } from "./pictures.js";
 import { choose, goToCaption } from "./selection.js";
 
 /** @typedef {import("./timeline.js").Timeline} Timeline */
-/** @typedef {{places: number[], share: (latent: number) => string, fps: number, chosen: string | null, count: number}} View */
+/** @typedef {{places: number[], share: (latent: number) => string, fps: number, chosen: string | null}} View */
 
 const FAR_ENOUGH = 6; // pixels; less is a click with an unsteady hand
 
@@ -16,7 +16,7 @@ const FAR_ENOUGH = 6; // pixels; less is a click with an unsteady hand
 export function stripShot(timeline, id) {
   const element = h("button", { type: "button", class: "shot", "aria-describedby": "strip-keys" },
     h("img", { alt: "", loading: "lazy", draggable: "false", hidden: true }),
-    h("span", { class: "shot-number" }), h("span", { class: "shot-words" }),
+    h("span", { class: "unseen", text: "Shot" }), h("span", { class: "shot-number" }), h("span", { class: "shot-words" }),
     h("span", { class: "shot-time" }, h("b"), h("span")));
   let from = /** @type {number | null} */ (null);
   let dragged = false;
@@ -58,17 +58,16 @@ function key(id, event) {
 export function updateStripShot(element, shot, index, view) {
   const [start, end] = [view.places[index] ?? 0, view.places[index + 1] ?? 0];
   const frames = frameCount(end) - firstFrame(start);
-  const seconds = length(frames / view.fps);
   element.style.left = view.share(start);
   element.style.right = `calc(100% - ${view.share(end)})`;
   attribute(element, "aria-pressed", shot.id === view.chosen);
-  attribute(element, "aria-label", `Shot ${index + 1} of ${view.count}, ${seconds}: ${shot.caption || "no caption yet"}`);
   element.classList.toggle("odd", index % 2 === 1);
-  const [number, words, time] = /** @type {HTMLElement[]} */ ([...element.querySelectorAll(":scope > span")]);
+  const [, number, words, time] = /** @type {HTMLElement[]} */ ([...element.querySelectorAll(":scope > span")]);
   if (!number || !words || !time) return;
   say(number, `${index + 1}`);
-  say(words, shot.caption);
-  say(/** @type {HTMLElement} */ (time.children[0]), seconds);
+  say(words, shot.caption || "no caption yet");
+  words.classList.toggle("none", shot.caption === "");
+  say(/** @type {HTMLElement} */ (time.children[0]), length(frames / view.fps));
   say(/** @type {HTMLElement} */ (time.children[1]), `${frames} frames`);
   const image = /** @type {HTMLImageElement} */ (element.querySelector("img"));
   attribute(image, "src", shot.picture?.url);

@@ -63,7 +63,7 @@ export class Timeline extends HTMLElement {
     if (!board || !this.shots || !this.handles) return;
     const places = starts(this.lengths);
     const share = (/** @type {number} */ latent) => this.share(latent);
-    const view = { places, share, fps: this.fps, chosen: selected(), count: board.shots.length };
+    const view = { places, share, fps: this.fps, chosen: selected() };
     keyed(this.shots, board.shots, ({ id }) => id, (shot) => stripShot(this, shot.id), (element, shot, index) =>
       updateStripShot(element, shot, index, view));
     keyed(this.handles, board.shots, (_, index) => `${index}`, (_, index) => cutHandle(this, index), (element, _, index) =>
