@@ -33,7 +33,7 @@ LAYERS = (
     ("holo_lite.render",),
     ("holo_lite.jobs", "holo_lite.evaluation"),
     ("holo_lite.eventjson",),
-    ("holo_lite.views",),
+    ("holo_lite.views", "holo_lite.worker"),
     ("holo_lite.inspection",),
     ("holo_lite.commands",),
     ("cli",),
