@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
+from collections.abc import Sequence
 
 from holo_lite.worker.process import Channel, serve
 
-IDLE = "--idle"
 
-
-def main(words: list[str]) -> int:
-    """Serve until standard input is closed. `--idle SECONDS` lets an unused model go."""
-    idle = None
-    if words:
-        if len(words) != 2 or words[0] != IDLE or not words[1].isdigit():
-            sys.stderr.write(f"holo_lite.worker: takes nothing but {IDLE} SECONDS\n")
-            return 2
-        idle = float(words[1])
+def main(words: Sequence[str]) -> int:
+    """Serve until standard input is closed."""
+    parser = argparse.ArgumentParser(prog="holo_lite.worker", description=__doc__)
+    parser.add_argument("--idle", type=int, metavar="SECONDS", help="let a model go that nobody used for so long")
+    idle: int | None = parser.parse_args(words).idle
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides when it stops
     serve(0, Channel.of_standard_output(), idle)
     return 0

@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,20 +30,24 @@ LAST = 600  # characters of its own last words that are told when it dies
 MODULE = "holo_lite.worker"
 
 
-class RenderProcess:
-    """One process that renders. `python` is the interpreter that has holo-lite; `log` takes what it prints."""
+class LineProcess:
+    """A module of ours in a process of its own, which reads and writes a record a line.
+
+    `python` is the interpreter that has holo-lite; `log` takes what the process prints.
+    """
 
     def __init__(
         self,
         hear: Hear,
+        module: str,
+        words: Sequence[str] = (),
         *,
         python: str | Path = sys.executable,
         log: Path | None = None,
-        idle: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._hear, self._log = hear, log
-        self._words = [str(python), "-P", "-m", MODULE, *(("--idle", str(idle)) if idle is not None else ())]
+        self._words = [str(python), "-P", "-m", module, *words]
         self._environment = _importing_nothing_from_here({**os.environ, **(environment or {})})
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -55,7 +59,7 @@ class RenderProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it; the record "ready" follows. Raises `OSError` where the interpreter cannot be started."""
+        """Start it. Raises `OSError` where the interpreter cannot be started."""
         assert not self.is_alive, "it runs"
         errors: int | IO[bytes] = self._log.open("ab") if self._log is not None else subprocess.DEVNULL
         try:
@@ -72,14 +76,6 @@ class RenderProcess:
                 errors.close()
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-
-    def make(self, name: str, order: Mapping[str, Any]) -> None:
-        """Ask for a video; its records carry the name as "order", and the last of them is "ended"."""
-        self._say({"do": "make", "id": name, "order": order})
-
-    def cancel(self, name: str) -> None:
-        """Ask for an order to be cancelled; what is finished of it stays."""
-        self._say({"do": "cancel", "id": name})
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Have it end after its block; after that many seconds it is killed."""
@@ -106,8 +102,8 @@ class RenderProcess:
         if self._reader is not None and self._reader is not threading.current_thread():
             self._reader.join(PATIENCE)
 
-    def _say(self, record: Record) -> None:
-        """Write a line. One that is gone has said so by itself."""
+    def say(self, record: Record) -> None:
+        """Write a line. A process that is gone has said so by itself."""
         process = self._process
         with self._writing:
             if process is None or process.stdin is None or process.stdin.closed:
@@ -141,6 +137,30 @@ class RenderProcess:
                 return file.read().decode("utf-8", "replace").strip()
         except OSError:
             return ""
+
+
+class RenderProcess(LineProcess):
+    """One process that renders. idle: seconds after which it lets an unused model go."""
+
+    def __init__(
+        self,
+        hear: Hear,
+        *,
+        python: str | Path = sys.executable,
+        log: Path | None = None,
+        idle: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        words = ("--idle", str(idle)) if idle is not None else ()
+        super().__init__(hear, MODULE, words, python=python, log=log, environment=environment)
+
+    def make(self, name: str, order: Mapping[str, Any]) -> None:
+        """Ask for a video; its records carry the name as "order", and the last of them is "ended"."""
+        self.say({"do": "make", "id": name, "order": order})
+
+    def cancel(self, name: str) -> None:
+        """Ask for an order to be cancelled; what is finished of it stays."""
+        self.say({"do": "cancel", "id": name})
 
 
 def _record(text: bytes) -> Record | None:

@@ -29,10 +29,6 @@ from holo_lite.story.files import load_storyboard
 from holo_lite.worker.order import Opening, Order
 
 
-class IsThere(Exception):  # noqa: N818 - nothing is wrong
-    """The video of an order is there already."""
-
-
 def film_of(order: Order) -> AnyFilm:
     """What an order asks for."""
     board = load_storyboard(Path(order.storyboard)) if order.storyboard is not None else None
@@ -69,8 +65,8 @@ class Models:
         self._kept = None
 
 
-def begin(order: Order, pipeline: Pipeline, cancel: Cancel) -> BatchEvents:
-    """Begin an order. Raises `IsThere`, and what `Pipeline.generate` raises, before the first event."""
+def begin(order: Order, pipeline: Pipeline, cancel: Cancel) -> BatchEvents | None:
+    """Begin an order. None: its video is there already. Raises what `Pipeline.generate` raises."""
     film = film_of(order)
     job = pipeline.prepare(film, order.options)
     if order.seeds:
@@ -83,11 +79,11 @@ def begin(order: Order, pipeline: Pipeline, cancel: Cancel) -> BatchEvents:
     return _film(order, pipeline, job, cancel)
 
 
-def _film(order: Order, pipeline: Pipeline, job: Job, cancel: Cancel) -> Events:
+def _film(order: Order, pipeline: Pipeline, job: Job, cancel: Cancel) -> Events | None:
     video, latents = Path(order.out), order.latents and not order.draft
     check_writable(video)
     if is_finished(video, job.settings, latents=latents):
-        raise IsThere(f"{video}: is there already")
+        return None
     if not order.overwrite:
         refuse_another_video(video, job.settings, latents=latents)
     sink = FilmSink.at(video, latents=latents)

@@ -83,29 +83,30 @@ def serve(descriptor: int, channel: Channel, idle: float | None = None) -> None:
 
 
 def _carry_out(asked: Asked, models: Models, channel: Channel) -> None:
-    from holo_lite.worker.making import IsThere
-
     try:
-        _make(asked, models, channel)
-    except IsThere as error:
-        channel.ended(asked.name, "there", str(error))
+        end = _make(asked, models, channel)
     except Cancelled:
         channel.ended(asked.name, "cancelled")
     except HoloError as error:
         channel.ended(asked.name, "failed", str(error), type(error).__name__)
     else:
-        channel.ended(asked.name, "done")
+        channel.ended(asked.name, end)
 
 
-def _make(asked: Asked, models: Models, channel: Channel) -> None:
+def _make(asked: Asked, models: Models, channel: Channel) -> End:
+    """Make a video, or find that it is there."""
     from holo_lite.eventjson.event_json import event_json
     from holo_lite.worker.making import begin
 
     asked.cancel.check()
-    with closing(begin(asked.order, models.open(asked.order), asked.cancel)) as events:
+    begun = begin(asked.order, models.open(asked.order), asked.cancel)
+    if begun is None:
+        return "there"
+    with closing(begun) as events:
         for event in events:
             channel.write({**event_json(event), "order": asked.name})
             del event  # or the latents of a step stay on the card until the next
+    return "done"
 
 
 def _models() -> Models:

@@ -230,10 +230,10 @@ def test_files_of_the_current_folder_are_not_imported(tmp_path, monkeypatch):
         found.stop()
 
 
-def test_an_unknown_word_is_refused_in_one_line():
+def test_an_unknown_word_is_refused():
     done = subprocess.run(
         [sys.executable, "-P", "-m", "holo_lite.worker", "--fast"], capture_output=True, text=True, timeout=GUARD
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
+    assert "--fast" in done.stderr
