@@ -11,10 +11,10 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from holo_lite.errors import SettingsError
+from holo_lite.sampling.thresholds import parse_thresholds
 
 SIZE_TEXT = re.compile(r"(\d{1,6})\s*[x×*]\s*(\d{1,6})", re.IGNORECASE)
 SIZE = "holo_lite.size"  # where a context keeps what --size gave, as width and height
-EXPERTS = {"high": 0, "low": 1}
 VARIANTS = ("sparse", "full")
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
 
@@ -111,23 +111,9 @@ def read_adapters(
     return found
 
 
-def parse_cache_option(text: str) -> tuple[float, float]:
-    """Read ``THRESHOLD``, or ``high=THRESHOLD,low=THRESHOLD`` with either left out. Raises `SettingsError`."""
-    found = [0.0, 0.0]
-    try:
-        if "=" not in text:
-            return float(text), float(text)
-        for part in text.split(","):
-            noise, _sign, threshold = part.partition("=")
-            found[EXPERTS[noise.strip()]] = float(threshold)
-    except (KeyError, ValueError):
-        raise SettingsError(f"--cache '{text}': write a threshold such as 0.1, or high=0.1,low=0.05") from None
-    return found[0], found[1]
-
-
 def read_cache(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, float] | None:
     """Thresholds of the step cache, of the high-noise and the low-noise expert."""
-    return parse_cache_option(text) if text is not None else None
+    return parse_thresholds(text) if text is not None else None
 
 
 def read_size(context: click.Context, parameter: click.Parameter, text: str | None) -> None:
