@@ -1,0 +1,92 @@
+/* The first run: what this machine can do, which model is here, and how to get one. */
+
+import { post } from "./api.js";
+import { button, h, icon, keyed, say, sayCommands, show } from "./dom.js";
+import { bytes, duration } from "./format.js";
+import { on } from "./store.js";
+import { attempt } from "./toasts.js";
+
+const FOLDED = "holo-lite first run";
+const ENDED = ["done", "failed", "cancelled", "offered"];
+
+class SetupPanel extends HTMLElement {
+  connectedCallback() {
+    this.words = h("p", { class: "model-help" });
+    this.checks = h("ul", { class: "checks", "aria-live": "polite" });
+    this.fetching = h("div", { class: "fetching", hidden: true });
+    this.fold = button("up", "Fold", () => this.folded(!this.panel?.classList.contains("folded")), { class: "quiet fold" });
+    this.panel = h("section", { class: "first-run", "aria-label": "First run", hidden: true },
+      h("div", { class: "swatch", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+      h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes" }), this.words,
+        h("div", { class: "doctor" }, button("check", "Look at this machine", () => void attempt(post("/api/setup/doctor"))), this.checks)),
+      this.fetching, this.fold);
+    this.append(this.panel);
+    this.folded(localStorage.getItem(FOLDED) === "yes");
+    on("setup", (setup) => this.render(setup));
+  }
+
+  /** Leave one line of it, and keep that over a reload. @param {boolean} folded */
+  folded(folded) {
+    this.panel?.classList.toggle("folded", folded);
+    localStorage.setItem(FOLDED, folded ? "yes" : "no");
+    const fold = /** @type {HTMLElement} */ (this.fold);
+    fold.setAttribute("aria-expanded", String(!folded));
+    say(/** @type {HTMLElement} */ (fold.lastElementChild), folded ? "More" : "Fold");
+    fold.querySelector("use")?.setAttribute("href", `/static/icons.svg#${folded ? "down" : "up"}`);
+  }
+
+  /** @param {Setup} setup */
+  render(setup) {
+    const { panel, words, checks, fetching } = this;
+    if (!panel || !words || !checks || !fetching) return;
+    show(panel, setup.model_help !== null || (setup.fetch !== null && !ENDED.includes(setup.fetch.state)));
+    sayCommands(words, setup.model_help ?? "");
+    const found = setup.doctor ?? [];
+    keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
+    this.fetch(setup.fetch);
+  }
+
+  /** @param {Fetching | null} fetch */
+  fetch(fetch) {
+    const box = /** @type {HTMLElement} */ (this.fetching);
+    show(box, fetch !== null);
+    if (fetch) keyed(box, [fetch], ({ what }) => what, ({ what }) => fetchCard(what), updateFetch);
+  }
+}
+
+/** @param {HTMLElement} element @param {Check} check */
+function updateCheck(element, check) {
+  element.className = check.level;
+  element.querySelector("use")?.setAttribute("href", `/static/icons.svg#${{ ok: "check", note: "info", trouble: "warning" }[check.level]}`);
+  say(/** @type {HTMLElement} */ (element.children[1]), check.text);
+  sayCommands(/** @type {HTMLElement} */ (element.children[2]), check.help ?? "");
+}
+
+/** @param {string} what */
+function fetchCard(what) {
+  const agree = h("input", { type: "checkbox" });
+  const get = button("download", "Fetch it", () => void attempt(post("/api/setup/fetch", { what, agree: true })), { class: "primary", disabled: true });
+  agree.addEventListener("change", () => { get.disabled = !agree.checked; });
+  return h("div", { class: "fetch-card" }, h("p", { class: "fetch-what" }), h("div", { class: "fetch-ask" }, h("label", {}, agree, h("span")), get),
+    h("div", { class: "progress", role: "progressbar", "aria-label": `Fetching ${what}`, "aria-valuemin": "0", "aria-valuemax": "100" }, h("span")),
+    h("p", { class: "fetch-state" }), button("stop", "Cancel", () => void attempt(post("/api/setup/fetch/cancel")), { class: "quiet fetch-cancel" }));
+}
+
+/** @param {HTMLElement} element @param {Fetching} fetch */
+function updateFetch(element, fetch) {
+  const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
+  const asks = ENDED.includes(fetch.state) && fetch.state !== "done";
+  const share = fetch.total ? (fetch.done ?? 0) / fetch.total : 0;
+  say(find(".fetch-what"), `${fetch.what}${fetch.bytes === null ? "" : ` · ${bytes(fetch.bytes)}`}`);
+  say(find(".fetch-ask label span"), `I agree to its licence: ${fetch.licence}`);
+  show(find(".fetch-ask"), asks);
+  show(find(".progress"), !asks);
+  show(find(".fetch-cancel"), !ENDED.includes(fetch.state));
+  find(".progress").setAttribute("aria-valuenow", `${Math.round(100 * share)}`);
+  /** @type {HTMLElement} */ (find(".progress").firstElementChild).style.transform = `scaleX(${share})`;
+  const left = fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
+  const amount = fetch.total ? `, ${bytes(fetch.done ?? 0)} of ${bytes(fetch.total)}` : "";
+  say(find(".fetch-state"), fetch.state === "offered" ? "" : `${fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`);
+}
+
+customElements.define("holo-setup", SetupPanel);
