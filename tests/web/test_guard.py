@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import COOKIE, HOST, TOKEN
+from page_stage import COOKIE, HOST, TOKEN, app, client, renderers, workspace  # noqa: F401 - fixtures
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCENE
+from page_stage import SCENE, app, client, post, renderers, workspace, written  # noqa: F401 - fixtures
 from PIL import Image
 
 from holo_lite.film.video import VideoWriter
