@@ -42,7 +42,7 @@ def workspace(tmp_path, renderers):
         return renderers[-1]
 
     found = Workspace(tmp_path / "films" if (tmp_path / "films").is_dir() else tmp_path, renderer=start)
-    found._planning = FakePlanning()
+    found._planning = FakePlanning()  # type: ignore[assignment]
     yield found
     found.close()
 
