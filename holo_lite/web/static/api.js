@@ -34,8 +34,19 @@ export function post(path, body = {}, keepalive = false) {
   return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive });
 }
 
-/** Change the storyboard. @param {Operation} operation @returns {Promise<Board>} */
-export async function change(operation, keepalive = false) {
+/** @type {Promise<unknown>} */
+let last = Promise.resolve();
+
+/** Change the storyboard, after all changes that were asked for before: each means what the one before left.
+ * @param {Operation} operation @returns {Promise<Board>} */
+export function change(operation) {
+  const mine = last.then(() => changeNow(operation));
+  last = mine.catch(() => undefined);
+  return mine;
+}
+
+/** Change the storyboard at once. @param {Operation} operation @returns {Promise<Board>} */
+export async function changeNow(operation, keepalive = false) {
   const board = await post("/api/board", operation, keepalive);
   putBoard(board);
   return board;

@@ -18,6 +18,7 @@ import { guardDrops } from "./pictures.js";
 import { on } from "./store.js";
 import { followViews } from "./views.js";
 
+if (location.search) history.replaceState(null, "", location.pathname + location.hash); // the token stays out of sight
 followViews();
 followKeys({ save: () => void files("save") });
 guardDrops();

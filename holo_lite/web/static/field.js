@@ -3,7 +3,7 @@
 
 import { later, flush, isUnsent, onOutbox, waiting } from "./outbox.js";
 
-/** @typedef {HTMLTextAreaElement | HTMLInputElement} Element */
+/** @typedef {HTMLTextAreaElement | HTMLInputElement} Element what is typed into */
 
 export class Field {
   /** @param {Element} element @param {string} key @param {(text: string) => Operation} operation */

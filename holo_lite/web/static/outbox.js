@@ -1,7 +1,7 @@
 /* Texts and settings on their way to the server. The newest of each key is kept until the server has it: through
    a pause while somebody types, through a server that is away, and through a reload of the page. */
 
-import { change, Refusal } from "./api.js";
+import { change, changeNow, Refusal } from "./api.js";
 import { onSnapshot } from "./live.js";
 import { alarm } from "./toasts.js";
 
@@ -99,7 +99,7 @@ async function send(key, operation) {
 
 /** The page goes: what is typed goes with it, without waiting for an answer. */
 function leave() {
-  for (const operation of unsent.values()) void change(operation, true).catch(() => undefined);
+  for (const operation of unsent.values()) void changeNow(operation, true).catch(() => undefined);
 }
 
 onSnapshot(() => void flush());

@@ -11,7 +11,7 @@ import { now, on } from "./store.js";
 import { attempt, note } from "./toasts.js";
 
 const SEEDS = 4;
-const STATES = { working: "Working it out …", fits: "It fits", "does not fit": "It does not fit", unknown: "Not known yet" };
+const STATES = { working: "Working it out …", fits: "Ready to be made", "does not fit": "Too large for this machine", unknown: "Not known yet" };
 
 class PlanPanel extends HTMLElement {
   connectedCallback() {
@@ -42,13 +42,16 @@ class PlanPanel extends HTMLElement {
     if (!state || !answer || !words || !why || !advice || !details || !this.meter || !this.lines) return;
     this.dataset["state"] = plan.state.replaceAll(" ", "-");
     say(/** @type {HTMLElement} */ (state.lastElementChild), STATES[plan.state]);
+    if (plan.state === "working") return; // the last answer stays until there is a new one
     say(answer, plan.text ?? (plan.seconds === null ? "" : `About ${duration(plan.seconds)}.`));
     show(answer, answer.textContent !== "");
-    say(why, plan.why ?? "");
-    show(why, plan.why !== null);
+    const whyNot = plan.why === now("look")?.error ? null : plan.why; // it is said once
+    say(why, whyNot ?? "");
+    show(why, whyNot !== null);
     this.remember(plan);
-    keyed(advice, plan.advice, ({ text }) => text, advised, () => undefined);
-    show(advice, plan.advice.length > 0);
+    const advices = plan.state === "does not fit" ? plan.advice : [];
+    keyed(advice, advices, ({ text }) => text, advised, () => undefined);
+    show(advice, advices.length > 0);
     lines(this.lines, plan.lines);
     show(details, plan.lines.length > 0);
   }

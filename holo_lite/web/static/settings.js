@@ -13,7 +13,8 @@ const RARE = [
   { name: "cfg_until", label: "Guidance until", hint: "Share of the steps that is guided: 1 is all", step: "0.05", min: "0", max: "1" },
   { name: "kappa", label: "Kappa", hint: "How noisy the model sees what is kept: 0 to 1", step: "0.05", min: "0", max: "1" },
 ];
-const SIZES = [[832, 480], [480, 832], [640, 384], [1280, 720], [720, 1280]];
+const SCALES = [1, 0.5, 0.75, 1.5]; // of the size that the model was trained with
+const SIDE = 16; // pixels; a size is whole ones of these
 const STILL = 800; // milliseconds after a key in a number
 
 class SettingsPanel extends HTMLElement {
@@ -99,8 +100,8 @@ class SettingsPanel extends HTMLElement {
     select.addEventListener("change", () => void this.resize(select.value));
     this.updates?.push(() => {
       const { width, height } = this.dimensions;
-      const all = SIZES.some(([w, ht]) => w === width && ht === height) ? SIZES : [[width, height], ...SIZES];
-      fillChoices(select, all.map(([w, ht]) => [`${w}x${ht}`, `${w} × ${ht}`]), `${width}x${height}`);
+      const all = [...new Set([...sizes(), `${width}x${height}`])];
+      fillChoices(select, all.map((size) => [size, size.replace("x", " × ")]), `${width}x${height}`);
     });
     return this.row("Size", select);
   }
@@ -127,6 +128,14 @@ class SettingsPanel extends HTMLElement {
     });
     return box;
   }
+}
+
+/** Sizes to choose from: the usual one, smaller and larger ones, and all of them upright. */
+function sizes() {
+  const { width = 832, height = 480 } = defaults() ?? {};
+  const whole = (/** @type {number} */ side, /** @type {number} */ scale) => SIDE * Math.max(2, Math.round((side * scale) / SIDE));
+  const flat = SCALES.map((scale) => [whole(width, scale), whole(height, scale)]);
+  return [...flat.map(([w, ht]) => `${w}x${ht}`), ...flat.map(([w, ht]) => `${ht}x${w}`)];
 }
 
 /** @param {HTMLSelectElement} select @param {(string | undefined)[][]} all @param {string} told */

@@ -17,6 +17,8 @@ const SETTLE = 250; // milliseconds after the last key until a cut is sent: one 
 const APART = 64; // pixels between two marks of the ruler
 const ROOM = 0.97; // the part of the ruler in which a mark may begin
 
+/** @typedef {{index: number, latent: number}} Place of a boundary, in latent frames from the clip's start */
+
 export class Timeline extends HTMLElement {
   connectedCallback() {
     this.facts = h("p", { class: "facts" });
@@ -33,8 +35,10 @@ export class Timeline extends HTMLElement {
       h("div", { class: "section-head" }, h("h2", { text: "Timeline" }), this.facts,
         button("plus", "Add a shot", () => void addShot(now("board")?.shots.at(-1)?.id ?? null), { class: "quiet" })),
       h("div", { class: "film" }, this.ruler, this.strip), hint);
-    /** Where a cut is in somebody's hand, or on its way to the server. @type {{index: number, latent: number} | null} */
+    /** Where a cut is in somebody's hand. @type {Place | null} */
     this.held = null;
+    /** Where those are that the server was told of and has not answered yet. @type {Place[]} */
+    this.flying = [];
     this.frozen = 0; // how many latent frames the strip shows while a cut is held
     this.timer = 0;
     new ResizeObserver(() => this.render()).observe(this);
@@ -44,8 +48,9 @@ export class Timeline extends HTMLElement {
   }
 
   get lengths() {
-    const lengths = (now("board")?.shots ?? []).map(({ latents }) => latents);
-    return this.held && this.held.index < lengths.length ? moved(lengths, this.held.index, this.held.latent) : lengths;
+    const told = (now("board")?.shots ?? []).map(({ latents }) => latents);
+    const places = [...this.flying ?? [], this.held].filter((place) => place !== null && place !== undefined);
+    return places.reduce((lengths, { index, latent }) => (index < lengths.length ? moved(lengths, index, latent) : lengths), told);
   }
 
   get fps() {
@@ -97,6 +102,7 @@ export class Timeline extends HTMLElement {
 
   /** A cut is in a hand: the strip keeps its scale until it is let go. @param {number} index @param {number} latent */
   hold(index, latent) {
+    if (this.held && this.held.index !== index) void this.release(); // one hand has let go, another takes hold
     this.frozen ||= this.span;
     clearTimeout(this.timer);
     this.held = { index, latent };
@@ -113,13 +119,15 @@ export class Timeline extends HTMLElement {
   /** What is held goes to the server. */
   async release() {
     const { held, lengths } = this;
-    clearTimeout(this.timer);
     if (!held) return;
+    this.flying.push(held);
+    this.drop();
     const last = held.index === lengths.length - 1;
     const shot = now("board")?.shots.at(-1)?.id;
     await flush();
     await attempt(change(last ? { op: "length", shot, latents: lengths.at(-1) } : { op: "cut", index: held.index, latent: held.latent }));
-    if (this.held === held) this.drop();
+    this.flying = this.flying.filter((place) => place !== held);
+    this.render();
   }
 
   /** Nothing is held any more. */
