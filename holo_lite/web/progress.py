@@ -92,6 +92,7 @@ class RunProgress:
         self.done = record["done"]
         if self._pace is not None:
             self._pace.advance(self.done)
+            self._whole.measure()
 
     _frame = _advance
 
