@@ -8,21 +8,42 @@ import { attempt } from "./toasts.js";
 
 const FOLDED = "holo-lite first run";
 const ENDED = ["done", "failed", "cancelled", "offered"];
+const WHAT = "HoloCine-14B";
+/** @type {{[state: string]: string}} */
+const STATES = {
+  asking: "Asking for its size and licence …", offered: "", fetching: "Fetching", converting: "Converting it for small cards",
+  done: "It is here: choose it as the model", failed: "It did not work", cancelled: "Cancelled; it goes on from where it was",
+};
 
 class SetupPanel extends HTMLElement {
   connectedCallback() {
     this.words = h("p", { class: "model-help" });
     this.checks = h("ul", { class: "checks", "aria-live": "polite" });
+    this.look = button("check", "Look at this machine", () => void this.doctor());
+    this.want = button("download", `Get ${WHAT}`, () => void attempt(post("/api/setup/fetch", { what: WHAT })));
     this.fetching = h("div", { class: "fetching", hidden: true });
     this.fold = button("up", "Fold", () => this.folded(!this.panel?.classList.contains("folded")), { class: "quiet fold" });
     this.panel = h("section", { class: "first-run", "aria-label": "First run", hidden: true },
       h("div", { class: "swatch", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
       h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes" }), this.words,
-        h("div", { class: "doctor" }, button("check", "Look at this machine", () => void attempt(post("/api/setup/doctor"))), this.checks)),
+        h("div", { class: "doctor" }, this.want, this.look, this.checks)),
       this.fetching, this.fold);
     this.append(this.panel);
     this.folded(localStorage.getItem(FOLDED) === "yes");
     on("setup", (setup) => this.render(setup));
+  }
+
+  /** Have this machine looked at, which may take a minute. */
+  async doctor() {
+    this.looking(true);
+    if (!(await attempt(post("/api/setup/doctor")))) this.looking(false);
+  }
+
+  /** @param {boolean} looking */
+  looking(looking) {
+    const look = /** @type {HTMLButtonElement} */ (this.look);
+    look.disabled = looking;
+    say(/** @type {HTMLElement} */ (look.lastElementChild), looking ? "Looking, for a minute or so …" : "Look at this machine");
   }
 
   /** Leave one line of it, and keep that over a reload. @param {boolean} folded */
@@ -42,6 +63,9 @@ class SetupPanel extends HTMLElement {
     show(panel, setup.model_help !== null || (setup.fetch !== null && !ENDED.includes(setup.fetch.state)));
     sayCommands(words, setup.model_help ?? "");
     const found = setup.doctor ?? [];
+    if (JSON.stringify(found) !== this.dataset["found"]) this.looking(false);
+    this.dataset["found"] = JSON.stringify(found);
+    show(/** @type {HTMLElement} */ (this.want), setup.fetch === null);
     keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
     this.fetch(setup.fetch);
   }
@@ -69,24 +93,27 @@ function fetchCard(what) {
   agree.addEventListener("change", () => { get.disabled = !agree.checked; });
   return h("div", { class: "fetch-card" }, h("p", { class: "fetch-what" }), h("div", { class: "fetch-ask" }, h("label", {}, agree, h("span")), get),
     h("div", { class: "progress", role: "progressbar", "aria-label": `Fetching ${what}`, "aria-valuemin": "0", "aria-valuemax": "100" }, h("span")),
-    h("p", { class: "fetch-state" }), button("stop", "Cancel", () => void attempt(post("/api/setup/fetch/cancel")), { class: "quiet fetch-cancel" }));
+    h("p", { class: "fetch-state", role: "status" }),
+    button("stop", "Cancel", () => void attempt(post("/api/setup/fetch/cancel")), { class: "quiet fetch-cancel" }),
+    button("retake", "Ask again", () => void attempt(post("/api/setup/fetch", { what })), { class: "quiet fetch-again" }));
 }
 
 /** @param {HTMLElement} element @param {Fetching} fetch */
 function updateFetch(element, fetch) {
   const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
-  const asks = ENDED.includes(fetch.state) && fetch.state !== "done";
+  const ended = ENDED.includes(fetch.state);
   const share = fetch.total ? (fetch.done ?? 0) / fetch.total : 0;
-  say(find(".fetch-what"), `${fetch.what}${fetch.bytes === null ? "" : ` · ${bytes(fetch.bytes)}`}`);
+  say(find(".fetch-what"), `${fetch.what}${fetch.bytes === null ? "" : ` · needs ${bytes(fetch.bytes)} of the disk`}`);
   say(find(".fetch-ask label span"), `I agree to its licence: ${fetch.licence}`);
-  show(find(".fetch-ask"), asks);
-  show(find(".progress"), !asks);
-  show(find(".fetch-cancel"), !ENDED.includes(fetch.state));
+  show(find(".fetch-ask"), ended && fetch.state !== "done" && fetch.licence !== "");
+  show(find(".fetch-again"), fetch.state === "failed" && fetch.licence === "");
+  show(find(".progress"), !ended && fetch.state !== "asking");
+  show(find(".fetch-cancel"), !ended);
   find(".progress").setAttribute("aria-valuenow", `${Math.round(100 * share)}`);
   /** @type {HTMLElement} */ (find(".progress").firstElementChild).style.transform = `scaleX(${share})`;
-  const left = fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
-  const amount = fetch.total ? `, ${bytes(fetch.done ?? 0)} of ${bytes(fetch.total)}` : "";
-  say(find(".fetch-state"), fetch.state === "offered" ? "" : `${fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`);
+  const amount = !ended && fetch.total && fetch.state === "fetching" ? `, ${bytes(fetch.done ?? 0)} of ${bytes(fetch.total)}` : "";
+  const left = ended || fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
+  sayCommands(find(".fetch-state"), `${STATES[fetch.state] ?? fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`);
 }
 
 customElements.define("holo-setup", SetupPanel);
