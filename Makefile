@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
 
 install: .venv/installed
 
@@ -12,6 +12,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+# The storyboard page; films go into films/.
+studio: install
+	mkdir -p films
+	$(BIN)/holo-lite studio films
 
 demo: install
 	$(BIN)/holo-lite demo --out demo

@@ -12,8 +12,10 @@ import click
 
 from holo_lite.cancel import Cancelled
 from holo_lite.commands.helping import Command, option
+from holo_lite.commands.options import progress_option
+from holo_lite.commands.recording import shown_by, write_event
 from holo_lite.commands.stopping import token
-from holo_lite.commands.talking import messages, talking_options
+from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
 from holo_lite.commands.values import VARIANTS, Word
 from holo_lite.errors import RoomError, SettingsError
@@ -39,8 +41,9 @@ USUAL = "nf4"  # the scheme that fits the smallest card
     "--accept-licence", also=("--yes", "-y"), is_flag=True, help="Accept the licences shown, without a question."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded; download nothing.")
+@progress_option
 @talking_options
-def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool) -> None:
+def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool, progress: str) -> None:
     """Download the files of HoloCine from Hugging Face and check them. VARIANT is sparse (the default) or full.
 
     If interrupted, the same command continues where it stopped. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
@@ -49,26 +52,29 @@ def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool) -> N
     from holo_lite.fetch.hub import Hub
     from holo_lite.fetch.order import check_room, order_lines, plan_order
     from holo_lite.fetch.run import fetch as bring
-    from holo_lite.views.display import display
     from holo_lite.views.progress import show
 
     hub = Hub()
     order = plan_order(_variant(variant), into, hub)
-    for line in order_lines(order):
-        note(line)
+    if progress == "json":
+        write_event(order)
+    else:
+        for line in order_lines(order):
+            note(line)
     check_room(order)
     if dry_run:
         return
     if not (accept_licence or order.is_done):
         _ask()
     try:
-        with closing(bring(order, hub, cancel=token())) as events, display(messages()) as view:
+        with closing(bring(order, hub, cancel=token())) as events, shown_by(show, progress) as shown:
             for event in events:
-                show(event, view)
+                shown(event)
     except (KeyboardInterrupt, Cancelled):
         raise click.Abort("the downloaded part is kept; type the same command to continue") from None
-    for line in next_lines(order, _preferred()):
-        tell(line)
+    if progress != "json":
+        for line in next_lines(order, _preferred()):
+            tell(line)
 
 
 def _variant(name: str) -> Attention:

@@ -13,6 +13,7 @@ from holo_lite.system.units import memory_text
 from holo_lite.version import __version__
 from holo_lite.web.board import Board
 from holo_lite.web.draft import Draft
+from holo_lite.web.errands import Errands
 from holo_lite.web.storyboards import Shelves
 from holo_lite.worker.client import Record
 
@@ -40,8 +41,8 @@ def board_record(board: Board, shelves: Shelves) -> Record:
     }
 
 
-def setup_record(folder: Path, shelves: Shelves) -> Record:
-    """What can be chosen."""
+def setup_record(folder: Path, shelves: Shelves, errands: Errands) -> Record:
+    """What can be chosen, and how far the first run is."""
     built_in_alone = len(shelves.models) == 1
     return {
         "version": __version__,
@@ -60,9 +61,9 @@ def setup_record(folder: Path, shelves: Shelves) -> Record:
         "profiles": [{"name": AUTO, "text": "what suits this machine"}, *_profiles()],
         "kernels": list(KERNELS),
         "adapters": [{"id": each.id, "name": each.name} for each in shelves.adapters],
-        "doctor": None,
+        "doctor": errands.doctor,
         "writing": None,
-        "fetch": None,
+        "fetch": errands.fetching,
         "defaults": _defaults(shelves.models[0].defaults),
         "limits": {"tokens": TEXT_ROWS},
     }

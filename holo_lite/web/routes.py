@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -19,6 +20,7 @@ from holo_lite.web.workspace import ThereError, Workspace
 
 STATIC = Path(__file__).parent / "static"
 LARGEST = 2**20  # bytes of a request's JSON
+SMALL = 1000  # bytes, not worth compressing
 NEVER_OLD = {"cache-control": "no-cache"}
 KEPT = {"cache-control": "private, max-age=31536000, immutable"}  # addresses that change with the file
 Answer = Callable[[Request], Awaitable[Response]]
@@ -40,6 +42,9 @@ class Routes:
             ("/api/jobs/{job}/{verb}", self.job),
             ("/api/queue", self.hold),
             ("/api/gallery/{video}/delete", self.delete),
+            ("/api/setup/doctor", self.doctor),
+            ("/api/setup/fetch", self.fetch),
+            ("/api/setup/fetch/cancel", self.cancel_fetch),
         ]
         looked = [
             ("/", page),
@@ -55,7 +60,7 @@ class Routes:
                 *(Route(path, _told(endpoint), methods=["POST"]) for path, endpoint in asked),
                 Route("/api/uploads", _told(self.take), methods=["POST"]),
                 *(Route(path, _told(endpoint), methods=["GET"]) for path, endpoint in looked),
-                Mount("/static", Fresh(directory=STATIC)),
+                Mount("/static", GZipMiddleware(Fresh(directory=STATIC), minimum_size=SMALL)),
             ]
         )
 
@@ -122,6 +127,22 @@ class Routes:
     async def delete(self, request: Request) -> Response:
         """A video to the trash."""
         await run_in_threadpool(self._workspace.delete, request.path_params["video"])
+        return JSONResponse({})
+
+    async def doctor(self, _: Request) -> Response:
+        """A look at this machine."""
+        await run_in_threadpool(self._workspace.errands.look)
+        return JSONResponse({})
+
+    async def fetch(self, request: Request) -> Response:
+        """The model: offered, or fetched and converted."""
+        said = await _json(request)
+        await run_in_threadpool(self._workspace.errands.fetch, said)
+        return JSONResponse({})
+
+    async def cancel_fetch(self, _: Request) -> Response:
+        """No more of that."""
+        await run_in_threadpool(self._workspace.errands.cancel)
         return JSONResponse({})
 
     async def files(self, _: Request) -> Response:

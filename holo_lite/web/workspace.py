@@ -24,6 +24,7 @@ from holo_lite.web.book import JobBook, JobEntry
 from holo_lite.web.counting import Vocabulary
 from holo_lite.web.draft import Draft
 from holo_lite.web.editing import Said
+from holo_lite.web.errands import Errands
 from holo_lite.web.gallery import Gallery
 from holo_lite.web.listeners import Listeners
 from holo_lite.web.look import look
@@ -61,6 +62,7 @@ class Workspace:
         self._planning, self._plan = Planning(self._planned, self._own / "plan.log"), dict(EMPTY)
         start = renderer or partial(RenderProcess, log=self._own / "render.log", idle=IDLE)
         self.queue = RenderQueue(self.book, self._own / "jobs", start, self.listeners.tell, self._glance_soon)
+        self.errands = Errands(self.folder, self._tell_setup)
         self._closing, self._wake = threading.Event(), threading.Event()
         self._shelves = self._look_round()
         self._look = self._looked()
@@ -77,6 +79,7 @@ class Workspace:
         self._wake.set()
         self.listeners.close()
         self._planning.close()
+        self.errands.close()
         self.queue.close()
         self.book.close()
 
@@ -91,7 +94,7 @@ class Workspace:
                 "queue": self.queue.queue(),
                 "jobs": self.queue.records(),
                 "gallery": self.gallery.records(),
-                "setup": setup_record(self.folder, self._shelves),
+                "setup": self._setup(),
             }
 
     def board(self) -> Record:
@@ -190,6 +193,12 @@ class Workspace:
             raise SettingsError("nothing is named that could be opened")
         return draft_of(parse_text(text, name if isinstance(name, str) else "the text"), defaults), None
 
+    def _setup(self) -> Record:
+        return setup_record(self.folder, self._shelves, self.errands)
+
+    def _tell_setup(self) -> None:
+        self.listeners.tell("setup", self._setup())
+
     def _look_round(self) -> Shelves:
         found = shelf.models(self.folder, self._models), shelf.adapters(self.folder)
         return Shelves(*found, self.uploads)
@@ -240,7 +249,7 @@ class Workspace:
             shelves = self._look_round()
             if (shelves.models, shelves.adapters) != (self._shelves.models, self._shelves.adapters):
                 self._shelves = shelves
-                self.listeners.tell("setup", setup_record(self.folder, shelves))
+                self._tell_setup()
 
 
 class ThereError(OutputError):

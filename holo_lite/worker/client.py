@@ -48,7 +48,7 @@ class LineProcess:
     ) -> None:
         self._hear, self._log = hear, log
         self._words = [str(python), "-P", "-m", module, *words]
-        self._environment = _importing_nothing_from_here({**os.environ, **(environment or {})})
+        self._environment = importing_nothing_from_here({**os.environ, **(environment or {})})
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._writing = threading.Lock()
@@ -179,7 +179,7 @@ def _close(pipe: IO[bytes]) -> None:
         return
 
 
-def _importing_nothing_from_here(environment: dict[str, str]) -> dict[str, str]:
+def importing_nothing_from_here(environment: dict[str, str]) -> dict[str, str]:
     """The same for a process, and those that it starts, that import nothing from the folder it is started in.
 
     -P alone does not do that: an empty word of PYTHONPATH stands for that folder, too.
