@@ -44,7 +44,7 @@ class PlanPanel extends HTMLElement {
     say(/** @type {HTMLElement} */ (state.lastElementChild), STATES[plan.state]);
     if (plan.state === "working") return; // the last answer stays until there is a new one
     this.answered(answer, plan);
-    const whyNot = plan.why === now("look")?.error ? null : plan.why; // it is said once
+    const whyNot = plan.why === now("look")?.error ? null : plan.why; // that is said below the strip
     say(why, whyNot ?? "");
     show(why, whyNot !== null);
     this.remember(plan);
