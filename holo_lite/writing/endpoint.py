@@ -17,7 +17,7 @@ from holo_lite.errors import SettingsError
 USUAL_PATH = "/v1"  # where servers of this kind answer
 CALLED = "/chat/completions"  # what people paste with the address
 PLAIN = re.compile(r"[\x21-\x7e]+")
-LONGEST_URL, LONGEST_NAME = 1000, 200  # characters
+LONGEST_URL, LONGEST_NAME = 1000, 500  # characters
 EXAMPLE = "http://127.0.0.1:8080/v1"
 
 

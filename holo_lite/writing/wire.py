@@ -5,7 +5,9 @@ The package `httpx2`, on which `openai` is built, lets a transport stand between
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +20,8 @@ from holo_lite.writing.endpoint import Endpoint
 
 LARGEST_ANSWER = 16 * 2**20  # bytes as they come: a piece of a few letters comes in some 300
 LARGEST_REFUSAL = 2**16  # bytes that are read of what an error says
+# Closed so, a connection is reset: else a server that waits for room for what it sends would wait a minute more.
+RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 SENT = {"host", "accept", "connection", "content-type", "content-length"}  # headers
 
 
@@ -72,6 +76,7 @@ class Wire(httpx2.BaseTransport):
         found = self._stream.get_extra_info("socket") if self._is_cut and self._stream is not None else None
         if found is not None:
             with suppress(OSError):
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 found.shutdown(socket.SHUT_RDWR)
 
 

@@ -1,12 +1,14 @@
 """What is made of an answer: a storyboard within bounds, or lines that say what is wrong."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given, strategies as st
 
 from holo_lite.story.files import dump_toml, parse_toml
 from holo_lite.story.prompt import PER_SHOT_TAG, clean
+from holo_lite.text.windows import PromptTokenizer
 from holo_lite.writing.answer import LONGEST_ANSWER, form, read_answer
 from holo_lite.writing.judging import judge
 from holo_lite.writing.wanted import Wanted
@@ -196,6 +198,14 @@ def test_long_texts_are_found_without_a_tokenizer():
         text(shots=[{"caption": long}, {"caption": SECOND + " and more of the light" * 40}]), WANTED, None
     )
     assert [line.partition(":")[0] for line in judged.found] == ["long text"]
+
+
+def test_tokens_are_counted_where_there_is_a_tokenizer(umt5_tokenizer_path):
+    tokenizer = PromptTokenizer(umt5_tokenizer_path)
+    assert judge(text(), WANTED, tokenizer).written.report.tokens.total > 40
+    shots = [{"caption": FIRST + " ☂" * 200}, {"caption": SECOND + " ☃" * 200}]  # few words, many tokens
+    (line,) = judge(text(shots=shots), WANTED, tokenizer).found
+    assert re.match(r"long text: the prompt has \d+ tokens, the limit is 512, shot 2 is cut off first", line)
 
 
 def test_a_long_video_is_a_note_that_does_not_go_back():

@@ -1,11 +1,14 @@
 """Endpoints that are broken or mean it: each ends in one line, soon enough, and nobody learns the key from it."""
 
+import socket
 import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 from chat_server import DONE, STREAM, Said, chat_server, delta, event, refused, said
 from guard import HANGS
 
+from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.errors import WritingError
 from holo_lite.writing import chat as chat_module, wire
 from holo_lite.writing.answer import LONGEST_ANSWER
@@ -158,3 +161,93 @@ def test_a_connection_is_cut_as_soon_as_there_is_one():
         with pytest.raises(WritingError):
             [*asked.answer("m", [{"role": "user", "content": "a"}], None)]
     assert chat.questions == []
+
+
+@contextmanager
+def silent_server(talk):
+    """A server that speaks no HTTP: `talk` has the connection, and whether it shall end. Gives its address."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                talk(connection, ended)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            ended.set()
+            thread.join(HANGS)
+
+
+def drip(connection, ended):
+    """Headers, one a moment, for ever."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while not ended.wait(0.02):
+        connection.sendall(b"X-More: 1\r\n")
+
+
+def babble(connection, _):
+    while True:
+        connection.sendall(b"X-More: " + b"1" * 10_000 + b"\r\n")
+
+
+def test_headers_that_drip_end_with_the_deadline():
+    with silent_server(drip) as url, pytest.raises(WritingError, match="nothing whole came within 1 s"):
+        [*write_storyboard("a road", 2, 10, Endpoint(url, "m"), timeout=1)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"\x00" * 1000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_one_line(first):
+    def talk(connection, ended):
+        connection.sendall(first)
+        if first.startswith(b"HTTP/1.1 200 OK\r\n") and not first.endswith(b"\r\n\r\n"):
+            babble(connection, ended)
+
+    with silent_server(talk) as url, pytest.raises(WritingError, match="broke off") as caught:
+        [*write_storyboard("a road", 2, 10, Endpoint(url, "m"), timeout=HANGS)]
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_name_that_is_looked_up_for_ever_ends_with_the_deadline_and_with_a_wish(monkeypatch):
+    """No library can end a look-up: whoever waits for it in its own thread waits as long as the system does."""
+    ended, cancel = threading.Event(), Cancel()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(HANGS) and [])
+    try:
+        with pytest.raises(WritingError, match="nothing whole came within 1 s"):
+            [*write_storyboard("a road", 2, 10, Endpoint("http://models.invalid", "m"), timeout=1)]
+        threading.Timer(0.1, cancel.cancel).start()
+        with pytest.raises(Cancelled):
+            [*write_storyboard("a road", 2, 10, Endpoint("http://models.invalid", "m"), cancel=cancel)]
+    finally:
+        ended.set()
+
+
+def test_another_machine_is_asked_through_its_proxy_which_does_not_see_more(monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    stall = threading.Event()
+    with chat_server(Said((delta(content="{"),), stall=stall)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        events = write_storyboard("a road", 2, 10, Endpoint("http://models.invalid", "m", KEY))
+        assert next(events).route.startswith("http://models.invalid/v1 through the proxy http://127.0.0.1:")
+        assert any(isinstance(each, AnswerGrew) for each in events)
+        events.close()
+        assert proxy.gone.wait(HANGS)
+    ((_, path, headers, _),) = proxy.asked
+    assert path == "http://models.invalid/v1/chat/completions"
+    assert headers["Host"] == "models.invalid"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert {name.lower() for name in headers} <= {*wire.SENT, "accept-encoding", "authorization"}

@@ -180,7 +180,7 @@ def test_a_model_that_is_named_is_not_looked_for():
     [
         ([], "names no model"),
         (["b", "a", "d", "c"], "has 4 models, such as a, b, c and 1 more"),
-        ([None, 5, {"a": 1}, "", "x" * 500], "names no model"),
+        ([None, 5, {"a": 1}, "", "x" * 501], "names no model"),
     ],
 )
 def test_none_or_several_models_are_one_line(models, has):
