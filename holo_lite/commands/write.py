@@ -64,8 +64,8 @@ def write(
     """Have a language model on your machine, or elsewhere, write a storyboard of IDEA.
 
     What `check` finds in it goes back to the language model, which has three tries. Only the idea, the wanted shots
-    and length, and what was found are sent, to the address that is shown before. The exit code is 1 if something
-    remains.
+    and length, and its own answer with what was found are sent, to the address that is shown before. The exit code
+    is 1 if something remains.
     """
     from holo_lite.preflight.check import named_model, tokenizer_of
     from holo_lite.writing.writing import write_storyboard

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from holo_lite.progress import Note
 from holo_lite.views.display import Display
 from holo_lite.writing.events import (
@@ -13,6 +15,8 @@ from holo_lite.writing.events import (
     WritingEvent,
 )
 
+SPACES = re.compile(r"\s+")
+SENT = "your idea, the wanted shots and length, and its own answer with what is found in it"
 TAIL = 40  # characters of the answer that are shown as it comes
 LONGEST_LINE = 300  # characters of what was found, which repeats what a model wrote
 
@@ -29,9 +33,7 @@ class WritingView:
         match event:
             case Connecting(route):
                 self._view.say(f"sent to        {route}", unbroken=True)
-                self._view.say(
-                    "what is sent   your idea, the wanted shots and length, and what is found in the answers"
-                )
+                self._view.say(f"what is sent   {SENT}")
             case TryStarted(number, most, llm):
                 self._pieces, self._tail = 0, ""
                 self._view.begin(f"try {number} of {most}", subject=llm)
@@ -49,7 +51,7 @@ class WritingView:
     def _grow(self, event: AnswerGrew) -> None:
         """A piece more, and the end of what there is. A comma would part the row there."""
         self._pieces += 1
-        self._tail = " ".join((self._tail + event.text[-TAIL:]).split())[-TAIL:]
+        self._tail = SPACES.sub(" ", self._tail + event.text[-TAIL:])[-TAIL:]
         said = "thinking" if event.is_thought else self._tail.replace(",", "")
         self._view.advance(self._pieces, said)
 

@@ -1,4 +1,4 @@
-"""The words that are sent: how storyboards are written, the idea, the wanted shots, what was found. No others."""
+"""The words that are sent: how storyboards are written, the idea, the shots, an answer and what was found in it."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from holo_lite.writing.talk import Message, Piece
 from holo_lite.writing.wire import Wire
 
 CONNECTING = 20.0  # seconds
+LATER = 60.0  # seconds: whoever waits ends it at the deadline and says so; this is for a reader left behind
 MOST_MODELS = 10_000
 NO_KEY = "none"  # the package wants one; it is not sent
 THOUGHTS = ("reasoning_content", "reasoning")  # where servers put what a model thinks first
@@ -34,7 +35,7 @@ STRANGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErr
 
 
 class Chat:
-    """One question to an endpoint, whose answer is read in another thread; `cut` ends it from any.
+    """One question to an endpoint, within so many seconds, read in a thread of its own; `cut` ends it from any.
 
     Raises `WritingError`, with the endpoint's address, for everything that can go wrong.
     """
@@ -48,7 +49,7 @@ class Chat:
                 api_key=NO_KEY,
                 base_url=endpoint.url,
                 max_retries=0,
-                timeout=httpx2.Timeout(seconds, connect=min(CONNECTING, seconds)),
+                timeout=httpx2.Timeout(seconds + LATER, connect=CONNECTING),
                 http_client=http,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from holo_lite.errors import HoloError, PromptError
+from holo_lite.errors import PromptError, StoryboardError
 from holo_lite.preflight.check import CheckReport, check_storyboard
 from holo_lite.story.storyboard import Storyboard
 from holo_lite.text.windows import PromptTokenizer, read_prompt
@@ -32,7 +32,10 @@ class Judged:
 
 
 def judge(text: str, wanted: Wanted, tokenizer: PromptTokenizer | None) -> Judged:
-    """Look at an answer. Nothing is raised: what is wrong is what is found."""
+    """Look at an answer. What is wrong with it is what is found, and goes back.
+
+    Raises `CheckpointError` for a damaged tokenizer, which is nobody else's business.
+    """
     if len(text) > LONGEST_ANSWER:
         return Judged((f"the answer is longer than {LONGEST_ANSWER} characters",))
     try:
@@ -42,7 +45,7 @@ def judge(text: str, wanted: Wanted, tokenizer: PromptTokenizer | None) -> Judge
     try:
         board = as_storyboard(answer, wanted)
         report = check_storyboard(board, tokenizer=tokenizer)
-    except HoloError as error:
+    except (StoryboardError, PromptError) as error:
         return Judged((str(error),), answer)
     found = (*_found(board, report, wanted), *_too_long(board, tokenizer))
     return Judged(found, answer, Written(board, report, found))

@@ -49,17 +49,19 @@ def write_storyboard(
     """Have a language model write a storyboard of so many shots and seconds, and yield what happens.
 
     The last event is `StoryboardWritten`. Nothing is sent before `Connecting` has been yielded, and then only the
-    idea, the wanted shots and length, and what was found in the model's own answers. Tokens are counted if there is
-    a tokenizer. All of it ends `timeout` seconds after it began, or when somebody cancels; closing it ends it, too.
+    idea, the wanted shots and length, and the model's own last answer with what was found in it. Tokens are counted
+    if there is a tokenizer. All of it ends `timeout` seconds after it began, or when somebody cancels; closing it
+    ends it, too.
 
-    Raises `SettingsError` for an order that cannot be, `WritingError` if no storyboard comes of it, `Cancelled`.
+    Raises `SettingsError` for an order that cannot be, `WritingError` if no storyboard comes of it, `Cancelled`,
+    `CheckpointError` for a damaged tokenizer.
     """
-    job = Job(Wanted(idea, shots, seconds), endpoint, tokenizer, Patience(_timeout(timeout), cancel or Cancel()))
-    return _written(job)
+    task = Task(Wanted(idea, shots, seconds), endpoint, tokenizer, Patience(_timeout(timeout), cancel or Cancel()))
+    return _written(task)
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """What is written, by whom, within which patience."""
 
     wanted: Wanted
@@ -68,33 +70,33 @@ class Job:
     patience: Patience
 
 
-def _written(job: Job) -> Events:
-    asker, best = Asker(job.endpoint, job.patience), None
-    yield Connecting(job.endpoint.route)
-    llm, question = asker.model(), first_question(job.wanted)
+def _written(task: Task) -> Events:
+    asker, best = Asker(task.endpoint, task.patience), None
+    yield Connecting(task.endpoint.route)
+    llm, question = asker.model(), first_question(task.wanted)
     try:
         for number in range(1, TRIES + 1):
             yield TryStarted(number, TRIES, llm)
-            judged = yield from _try(job, asker, llm, question)
+            judged = yield from _try(task, asker, llm, question)
             yield TryJudged(number, judged.found)
             best = _better(best, judged.written)
             if not judged.found:
                 break
-            question = _again(job.wanted, judged)
+            question = _again(task.wanted, judged)
     except WritingError as error:
         if best is None:
             raise
         yield Note(f"{error}; what came before is kept")
-    yield _told(job.endpoint, best, judged)
+    yield _told(task.endpoint, best, judged)
 
 
-def _try(job: Job, asker: Asker, llm: str, question: Sequence[Message]) -> Generator[WritingEvent, None, Judged]:
+def _try(task: Task, asker: Asker, llm: str, question: Sequence[Message]) -> Generator[WritingEvent, None, Judged]:
     """Ask, in a form if the endpoint knows that, and look at the answer."""
     try:
-        text = yield from _answer(asker, llm, question, form(job.wanted))
+        text = yield from _answer(asker, llm, question, form(task.wanted))
     except UnknownFormError:
         text = yield from _answer(asker, llm, question, None)
-    return judge(text, job.wanted, job.tokenizer)
+    return judge(text, task.wanted, task.tokenizer)
 
 
 def _answer(asker: Asker, llm: str, question: Sequence[Message], form: Form) -> Generator[WritingEvent, None, str]:

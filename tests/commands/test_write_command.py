@@ -12,7 +12,9 @@ import pytest
 from chat_server import Said, chat_server, delta, refused, said
 from guard import HANGS, wait_until
 
+from holo_lite.commands.write import write
 from holo_lite.story.files import load_storyboard
+from holo_lite.writing.writing import USUAL_TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-very-secret"
@@ -238,15 +240,20 @@ def test_on_a_terminal_the_answer_is_shown_as_it_comes():
         view.show(TryStarted(1, 3, "m\x1b[2J"))
         view.show(AnswerGrew("hm", is_thought=True))
         console.print(live.rows())
-        for piece in ('{"global": "A lamp,', " a \x1b[2J", "keeper."):
+        for piece in ('{"global": "A lamp,', " a \x1b[2J ", "keeper."):
             view.show(AnswerGrew(piece))
         console.print(live.rows())
         view.show(TryJudged(1, ("word " * 1000,)))
     text = console.export_text()
     assert "thinking" in text
-    assert '{"global": "A lamp a \\x1b[2Jkeeper.' in text
+    assert '{"global": "A lamp a \\x1b[2J keeper.' in text
     assert "try 1 of 3" in text
     assert 0 < text.count("word") < 100
+
+
+def test_the_help_shows_the_usual_timeout():
+    (option,) = (each for each in write.params if each.name == "timeout")
+    assert option.default == USUAL_TIMEOUT
 
 
 def test_in_a_log_a_line_comes_now_and_then_and_not_with_every_piece(run):

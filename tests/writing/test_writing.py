@@ -3,18 +3,21 @@
 import json
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from chat_server import DONE, STREAM, Said, chat_server, delta, event, refused, said
 from guard import HANGS, wait_until
 
 from holo_lite.cancel import Cancel, Cancelled
-from holo_lite.errors import SettingsError, WritingError
+from holo_lite.errors import CheckpointError, SettingsError, WritingError
 from holo_lite.progress import Note
+from holo_lite.writing.answer import LONGEST_ANSWER, LONGEST_CAPTION, LONGEST_SCENE
 from holo_lite.writing.asking import RULES
 from holo_lite.writing.endpoint import Endpoint
 from holo_lite.writing.events import AnswerGrew, Connecting, StoryboardWritten, TryJudged, TryStarted
-from holo_lite.writing.writing import TRIES, write_storyboard
+from holo_lite.writing.wire import LARGEST_ANSWER
+from holo_lite.writing.writing import TRIES, USUAL_TIMEOUT, write_storyboard
 
 IDEA = "a lighthouse keeper loses the light"
 KEY = "sk-very-secret"
@@ -269,6 +272,16 @@ def test_the_deadline_ends_what_does_not_come(parts):
     assert chat.gone.is_set() or chat.gone.wait(HANGS)
 
 
+def test_what_is_wrong_on_this_machine_is_not_told_to_the_endpoint():
+    class Damaged:
+        def encode(self, _):
+            raise CheckpointError("/home/me/tokenizer.json: is damaged")
+
+    with chat_server(said(GOOD)) as chat, pytest.raises(CheckpointError, match="/home/me"):
+        [*write(chat, tokenizer=Damaged())]
+    assert len(chat.questions) == 1
+
+
 @pytest.mark.parametrize("timeout", [0, 0.9, -1, 86_401, float("nan"), float("inf"), "x"])
 def test_a_deadline_that_cannot_be_is_one_line(timeout):
     with pytest.raises(SettingsError, match="timeout"):
@@ -281,6 +294,19 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch):
     with chat_server(said(GOOD)) as chat, pytest.raises(WritingError, match="type: python -m pip install"):
         [*write(chat)]
     assert chat.asked == []
+
+
+def test_the_page_says_the_bounds():
+    page = (Path(__file__).parents[2] / "docs" / "storyboards.md").read_text(encoding="utf-8")
+    section = " ".join(page.partition("## From an idea")[2].partition("## Check")[0].split())
+    assert (
+        f"at most {LONGEST_SCENE} characters for the global caption and {LONGEST_CAPTION} for each shot's"
+        in section
+    )
+    assert f"more than {LONGEST_ANSWER:,} characters, or {LARGEST_ANSWER // 2**20} MiB as it comes" in section
+    assert f"`--timeout` seconds at most ({USUAL_TIMEOUT:g} if you do not say)" in section
+    assert TRIES == 3
+    assert "three tries at most" in section
 
 
 def test_a_short_answer_in_one_event_and_an_empty_last_one_are_read():
