@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
 
 install: .venv/installed
 
@@ -37,6 +37,10 @@ quick: install
 
 fast: install
 	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist loadfile
+
+# Pictures of the storyboard page, into docs/. They need a Chromium (`apt-get install chromium`).
+screenshots: install
+	PYTHONPATH=tests/support $(BIN)/python scripts/screenshots.py
 
 # The share of lines that the tests run: in all, and by module, the least first.
 coverage: install
