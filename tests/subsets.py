@@ -18,6 +18,10 @@ QUICK = (
     "test_config.py",
     "test_settings.py",
     "text/test_windows.py",
+    "writing/test_answer.py",
+    "writing/test_endpoint.py",
+    "writing/test_lengths.py",
+    "writing/test_writing.py",
 )
 
 # Of those files, tests that import torch all the same.

@@ -41,6 +41,7 @@ class Routes:
             ("/api/jobs", self.order),
             ("/api/jobs/{job}/{verb}", self.job),
             ("/api/queue", self.hold),
+            ("/api/write", self.write),
             ("/api/gallery/{video}/delete", self.delete),
             ("/api/setup/doctor", self.doctor),
             ("/api/setup/fetch", self.fetch),
@@ -117,6 +118,11 @@ class Routes:
             return _missing()
         await run_in_threadpool(verb)
         return JSONResponse({})
+
+    async def write(self, request: Request) -> Response:
+        """A storyboard that a language model writes, as the draft."""
+        said = await _json(request)
+        return JSONResponse(await run_in_threadpool(self._workspace.write, said))
 
     async def hold(self, request: Request) -> Response:
         """Hold the queue, or go on."""
