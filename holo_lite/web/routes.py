@@ -195,6 +195,9 @@ class Routes:
         if what == "poster":
             path = await run_in_threadpool(gallery.poster, found)
             return FileResponse(path, media_type="image/jpeg", headers=KEPT)
+        if what.startswith("shot-"):
+            shot = await run_in_threadpool(gallery.shot, found, what.removeprefix("shot-"))
+            return _missing() if shot is None else FileResponse(shot, media_type="image/jpeg", headers=KEPT)
         if what == "sheet" and found.record["sheet"]:
             return FileResponse(found.path.with_suffix(".png"), media_type="image/png", headers=KEPT)
         return _missing()

@@ -286,6 +286,11 @@ def test_a_film_is_made_through_a_reload_and_a_killed_server(studio, tabs, page)
     for tab in (page, other):
         expect(tab.locator(".job").first).to_have_attribute("data-state", "done", timeout=RUN)
         expect(tab.locator("nav.views .count")).to_have_text("1")
+        expect(tab.locator(".strip .shot.pictured")).to_have_count(2)
+    still = page.locator(".strip .shot img").first
+    assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") == LONGER["width"]
+    caption(page, 0).fill("Something that was never made.")
+    expect(page.locator(".strip .shot.pictured")).to_have_count(1)
 
 
 def test_a_film_is_played_scrubbed_and_a_shot_of_it_made_again(page):
@@ -296,6 +301,7 @@ def test_a_film_is_played_scrubbed_and_a_shot_of_it_made_again(page):
     parts = []
     page.on("response", lambda answer: parts.append(answer.status) if "/video" in answer.url else None)
     page.locator(".poster").click()
+    expect(page.locator(".shot-list img")).to_have_count(2)
     film = page.locator("dialog video")
     film.evaluate(f"video => video.readyState >= 1 || {soon('loadedmetadata')}")
     page.locator(".shot-list button").nth(2).click()

@@ -45,7 +45,7 @@ function shotList(screen, video) {
   const list = h("ol", { class: "shot-list", "aria-label": "Shots" });
   for (const shot of video.shots) {
     const go = h("button", { type: "button", on: { click: () => { screen.currentTime = shot.first / video.fps + INSIDE; } } },
-      h("b", { text: `${shot.number}` }), h("span", { text: moment(shot.first / video.fps) }), h("span", { class: "words", text: shot.caption }));
+      h("b", { text: `${shot.number}` }), shot.still ? h("img", { src: shot.still, alt: "", loading: "lazy" }) : null, h("span", { text: moment(shot.first / video.fps) }), h("span", { class: "words", text: shot.caption }));
     const again = button("retake", "Retake", () => retake(video, shot.number), { class: "quiet", "aria-label": `Retake shot ${shot.number}`, disabled: !video.latents });
     list.append(h("li", {}, go, again));
   }
