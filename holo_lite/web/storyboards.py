@@ -46,6 +46,8 @@ class Shelves:
 
 def storyboard_of(draft: Draft, shelves: Shelves) -> Storyboard:
     """The storyboard that a draft is, with its timing. Raises `StoryboardError` for one that is not well formed."""
+    if not draft.scene.strip():
+        raise StoryboardError("the scene is empty: write who is in it, and where it happens")
     shots = tuple(_shot(shot, number, shelves) for number, shot in enumerate(draft.shots, start=1))
     return Storyboard(
         global_caption=draft.scene,

@@ -78,7 +78,7 @@ def test_a_storyboard_is_saved_in_the_folder_and_nowhere_else(post, tmp_path, na
 def test_what_is_wrong_with_a_draft_is_seen_beside_its_shot_and_does_not_stop_editing(post, workspace):
     post("/api/board", op="new")
     look = workspace.snapshot()["look"]
-    assert "caption" in look["error"]
+    assert "scene" in look["error"]
     assert [shot["first"] for shot in look["shots"]] == [0, 49, 97, 145, 193]
     board = post("/api/board", op="scene", text=SCENE).json()
     for shot in board["shots"]:
