@@ -16,7 +16,7 @@ STEP = 4  # of grey, from frame to frame; a codec keeps plain frames to about on
 
 
 @pytest.fixture
-def video(workspace, tmp_path):  # noqa: F811 - the fixture
+def video(workspace, tmp_path):
     """A film with the settings of a record, and what the gallery says of it."""
     text = RECORD.read_text(encoding="utf-8")
     frames = SETTINGS.read(text).shown.shot_frames[-1][1]
