@@ -15,15 +15,16 @@ from holo_lite.errors import SettingsError
 if TYPE_CHECKING:
     from holo_lite.writing.endpoint import Endpoint
 
-KEY_VARIABLE, URL_VARIABLE = "HOLO_LITE_WRITE_KEY", "HOLO_LITE_WRITE_ENDPOINT"
+# The same for every command that asks an endpoint; click knows each command's own ones besides.
+URL_VARIABLE, LLM_VARIABLE = "HOLO_LITE_WRITE_ENDPOINT", "HOLO_LITE_WRITE_LLM"
+KEY_VARIABLE = "HOLO_LITE_WRITE_KEY"
 
 
 def read_key(context: click.Context, parameter: click.Parameter, key: str | None) -> str | None:
     """The key, from the environment or the file. Raises `SettingsError` for one that is typed."""
     if context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
         raise SettingsError(
-            f"--key: other users of this machine could read it; set {KEY_VARIABLE}, or key under [write] of the "
-            "config file"
+            f"--key: other users of this machine could read it; set {KEY_VARIABLE}, or key in the config file"
         )
     return key
 
@@ -32,10 +33,11 @@ endpoint_options = options(
     option(
         "--endpoint",
         metavar="URL",
+        envvar=URL_VARIABLE,
         help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1.",
     ),
-    option("--llm", metavar="NAME", help="Its model.  [default: the only one it has]"),
-    option("--key", hidden=True, hide_input=True, callback=read_key, help="Its key."),
+    option("--llm", metavar="NAME", envvar=LLM_VARIABLE, help="Its model.  [default: the only one it has]"),
+    option("--key", hidden=True, hide_input=True, envvar=KEY_VARIABLE, callback=read_key, help="Its key."),
 )
 
 
@@ -47,8 +49,7 @@ def given_endpoint(context: click.Context, url: str | None, llm: str | None, key
     if url is None:
         raise SettingsError(
             "no endpoint is named: start one, such as `llama-server -m MODEL.gguf`, and give --endpoint "
-            f"http://127.0.0.1:8080/v1 (Ollama: port 11434), or {URL_VARIABLE}, or endpoint under [write] of "
-            f"{config_file()}"
+            f"http://127.0.0.1:8080/v1 (Ollama: port 11434), or {URL_VARIABLE}, or endpoint in {config_file()}"
         )
     endpoint = Endpoint(url, llm, key or "")
     if _is_meant(context, endpoint):

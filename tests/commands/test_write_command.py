@@ -12,6 +12,7 @@ import pytest
 from chat_server import Said, chat_server, delta, refused, said
 from guard import HANGS, wait_until
 
+from holo_lite.commands.studio import studio
 from holo_lite.commands.write import write
 from holo_lite.story.files import load_storyboard
 from holo_lite.writing.writing import USUAL_TIMEOUT
@@ -117,7 +118,7 @@ def test_no_endpoint_says_how_to_start_one_and_where_to_name_it(run, tmp_path):
         "llama-server",
         "--endpoint",
         "HOLO_LITE_WRITE_ENDPOINT",
-        "[write]",
+        "endpoint in",
         str(tmp_path / "config.toml"),
     ):
         assert word in line
@@ -205,6 +206,25 @@ def test_no_message_shows_the_key(run, monkeypatch, words):
         outcome = run(*ORDER, "--endpoint", chat.url, "--llm", "m", *words)
     assert KEY not in outcome.err + outcome.out
     assert ("--key" in outcome.out) is False
+
+
+@pytest.mark.parametrize("command", [write, studio], ids=["write", "studio"])
+def test_every_command_that_asks_takes_the_same_variables(command, monkeypatch):
+    said = {"endpoint": "http://127.0.0.1:8080", "llm": "m", "key": KEY}
+    for name, value in said.items():
+        monkeypatch.setenv(f"HOLO_LITE_WRITE_{name.upper()}", value)
+    words = ["an idea"] if command is write else []
+    found = command.make_context(command.name, words, auto_envvar_prefix="HOLO_LITE").params
+    assert {name: found[name] for name in said} == said
+
+
+@pytest.mark.parametrize("table", ["", "[write]\n"])
+def test_the_file_may_name_it_for_all_commands_or_for_one(run, config, table):
+    with chat_server(said(GOOD)) as chat:
+        config(f'{table}endpoint = "{chat.url}"\nkey = "{KEY}"\nllm = "m"\n')
+        assert run(*ORDER).code == 0
+        assert KEY not in run("config").out
+    assert chat.asked[0][2]["Authorization"] == f"Bearer {KEY}"
 
 
 # --- as it runs --------------------------------------------------------------------------------------
