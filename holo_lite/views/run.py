@@ -110,7 +110,7 @@ def _lines(event: BatchEvent, view: Display) -> Iterator[str]:
 def _begin(event: Resolved, view: Display) -> None:
     """The clock of the whole run begins."""
     guided = event.settings.guided_steps
-    view.whole.begin(event.work, guided if event.settings.cfg != 1 and guided < event.settings.steps else 0)
+    view.whole.begin(event.work, guided if event.settings.is_guided and guided < event.settings.steps else 0)
     view.times.clear()
 
 
