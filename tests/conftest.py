@@ -4,6 +4,7 @@ A folder has the name of the package that its files test; `support/` holds what 
 project as a whole. Every folder is on the path, so a file is imported by its name, which no other file has.
 """
 
+import gc
 import lzma
 import os
 import shutil
@@ -59,6 +60,13 @@ def no_torch(request):
     before = "torch" in sys.modules
     yield
     assert before or "torch" not in sys.modules or request.node.get_closest_marker("quick") is None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_for_good():
+    """Leave what is imported out of every later collection of garbage: a million objects, looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ class Embedding:
     @classmethod
     def of(cls, file: WeightFile, name: str) -> Embedding:
         """Find it in a file. Nothing of it is read where its numbers lie in one piece."""
-        entry, place = file.entries[name], find_place(file, name)
-        return cls(*entry.shape, entry.dtype, place, file.load(name) if place is None else None)
+        (rows, columns), place = file.entries[name].shape, find_place(file, name)
+        return cls(rows, columns, file.entries[name].dtype, place, file.load(name) if place is None else None)
 
     def look_up(self, ids: Sequence[int]) -> Tensor:
         """The rows of these tokens, (n, d_model) on the CPU. Raises `CheckpointError` if the file falls short."""
