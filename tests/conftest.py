@@ -23,7 +23,7 @@ sys.path[:0] = [str(folder) for folder in sorted(TESTS.iterdir()) if any(folder.
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from subsets import FAST, NOT_QUICK, QUICK  # noqa: E402
+from subsets import FAST, FIRST, NOT_QUICK, QUICK  # noqa: E402
 
 import cli  # noqa: E402
 from holo_lite.commands.defaults import CONFIG_VARIABLE  # noqa: E402
@@ -45,7 +45,9 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of each subset. One that opens a model is not quick, whatever its file is."""
+    """Long files first; and mark the tests of each subset. What opens a model is not quick, whatever its file."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).as_posix(), len(FIRST)))
     for item in items:
         name = item.path.relative_to(TESTS).as_posix()
         if name in FAST:
