@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from holo_lite.directing.retake import retaken
-from holo_lite.evaluation.held_film import continued
+from holo_lite.evaluation.held_film import Continuation
 from holo_lite.evaluation.new_shots import traits_shown
 from holo_lite.evaluation.outcome import StoryboardJudged
 from holo_lite.evaluation.redrawn import again, further
@@ -32,8 +32,8 @@ def extend(stage: Set, turn: Turn, chain: int) -> StoryboardJudged:
     made = [old]
     for _ in range(chain):
         scene = further(made[-1].scene, turn.rng)
-        board, given = continued(made[-1].held, storyboard(scene), stage.has_room)
-        made.append(stage.make(scene, stage.studio.job(board, turn.options, given)))
+        following = Continuation(made[-1].held, storyboard(scene))
+        made.append(stage.make(scene, stage.studio.job(following, turn.options)))
     verdicts = [each.verdict(range(len(each.scene.acts)), traits) for each in made[1:]]
     marks = dict(verdicts[0].marks)
     for number, verdict in enumerate(verdicts[1:], start=2):

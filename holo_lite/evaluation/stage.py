@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holo_lite.config import TEXT_ROWS
 from holo_lite.evaluation.cuts import find_cuts
 from holo_lite.evaluation.held_film import HeldFilm
 from holo_lite.evaluation.new_shots import Traits, mark_new
@@ -17,8 +16,6 @@ from holo_lite.evaluation.reading import Reader, Reading
 from holo_lite.evaluation.studio import Studio
 from holo_lite.render.job import Job
 from holo_lite.settings import Options
-from holo_lite.story.prompt import clean
-from holo_lite.story.storyboard import Storyboard
 from holo_lite.tiny.world import Scene
 
 
@@ -79,10 +76,6 @@ class Set:
     def size(self, job: Job) -> tuple[int, int]:
         """Height and width of a job's frames."""
         return job.settings.height, job.settings.width
-
-    def has_room(self, board: Storyboard) -> bool:
-        """Whether the model can read all of a storyboard's prompt."""
-        return len(self.studio.pipeline.tokenizer.encode(clean(board.prompt)).ids) <= TEXT_ROWS
 
 
 def judged(turn: Turn, new: Made, verdict: Verdict, free: Made, beside: Verdict) -> StoryboardJudged:

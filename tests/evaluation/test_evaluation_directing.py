@@ -8,9 +8,11 @@ import pytest
 import torch
 from drawn import SCENE, truth, with_act, with_character
 
-from holo_lite import Options, Pipeline
+from holo_lite import Extension, Options, Pipeline, finish
+from holo_lite.directing.old_film import OldFilm
 from holo_lite.errors import SettingsError
 from holo_lite.evaluation.directing import evaluate_directing
+from holo_lite.evaluation.held_film import Continuation, HeldFilm
 from holo_lite.evaluation.kinds import Directing
 from holo_lite.evaluation.new_shots import mark_new, traits_shown
 from holo_lite.evaluation.outcome import Film, StoryboardJudged
@@ -18,8 +20,10 @@ from holo_lite.evaluation.redrawn import again, further
 from holo_lite.evaluation.run import scene_of
 from holo_lite.evaluation.stage import Set
 from holo_lite.evaluation.studio import Studio
+from holo_lite.render.preparing import Preparer
+from holo_lite.runs.kept_latents import read_latents
 from holo_lite.tiny.drawing import draw_frame, still
-from holo_lite.tiny.words import act_caption
+from holo_lite.tiny.words import act_caption, storyboard
 from holo_lite.tiny.world import FRAMINGS, Act, Trait
 
 OTHER = Trait(pale=True, spotted=True)  # than that of the red square of SCENE
@@ -41,6 +45,14 @@ def changed(scene):
 
 def draw_still(scene, act):
     return still(scene, act, 64, 112)
+
+
+def latents_given(job):
+    """The latents of all frozen frames, none of which have to be encoded."""
+    reading = job.given.latents(None)
+    with pytest.raises(StopIteration) as end:
+        next(reading)
+    return end.value.value
 
 
 def drawn(scene, spans):
@@ -155,6 +167,35 @@ def test_every_continuation_remembers_the_one_before_it(studio, as_if_made):
     assert all(count[0] == count[1] for count in kept.values())
     assert lost == {**{name: kept[name] for name in lost}, "trait": (0, kept["trait"][1])}
     assert len(found.film.frames) == found.outcome.scene.frames, "the picture compares it with the drawing"
+
+
+def test_a_film_in_memory_is_continued_as_its_file_is(toy_copy, tmp_path):
+    """The same memory, captions, options and notes, and the same latents given."""
+    pipeline = Pipeline.load(toy_copy)
+    board, next_board = (storyboard(scene) for scene in SCENES[:2])
+    film = tmp_path / "film.mp4"
+    finish(pipeline.generate(board, film, Options(height=32, width=64, steps=1, cfg=1.0, seed=3)))
+    old = OldFilm.read(film)
+    held = HeldFilm.of(Film(torch.zeros(0), read_latents(old.kept, old.settings)), old.settings)
+    jobs = [pipeline.prepare(each) for each in (Extension(film, next_board), Continuation(held, next_board))]
+    on_disk, in_memory = (job.settings for job in jobs)
+    assert in_memory.storyboard == on_disk.storyboard
+    assert in_memory.options == on_disk.options
+    assert jobs[0].notes == jobs[1].notes
+    shots = [dataclasses.replace(shot, fingerprint="") for shot in on_disk.frozen.shots]
+    assert shots == [dataclasses.replace(shot, fingerprint="") for shot in in_memory.frozen.shots]
+    one, other = (latents_given(job) for job in jobs)
+    assert torch.equal(one, other)
+    assert one.shape[1] == 2 * len(shots)
+
+
+def test_a_memory_that_the_card_has_no_room_for_is_cut_in_the_gate_too(studio, as_if_made, monkeypatch):
+    monkeypatch.setattr(Preparer, "_fits", lambda _, board, __: len(board.references) <= 2)
+    judged(studio, Directing("extend"))
+    old, first, _ = (job.settings for job in as_if_made)
+    assert old.layout.shots > 2
+    assert first.frozen.memory == 2
+    assert any("left out shots" in note for note in as_if_made[1].notes)
 
 
 @pytest.mark.parametrize("pictures", [1, 2])
