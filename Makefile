@@ -66,6 +66,9 @@ quality: install build/tiny-int8 build/tiny-nf4
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --model build/tiny-nf4 --baseline holo_lite/tiny/weights
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --retake
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --extend --chain 3
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --reference --pictures 1
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --reference
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --first-frame
 
 build/tiny-%: holo_lite/tiny/weights/model.json | install
 	$(BIN)/holo-lite quantize holo_lite/tiny/weights $@ --scheme $*

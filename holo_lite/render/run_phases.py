@@ -43,10 +43,8 @@ class RunPhases:
         done = before.done if before else 0
         if before and done == steps:
             return before.latents.to(self.model.device), job.plan
-        latents, frozen = yield from self._given_reader.first(
-            job, before, partial(audit.settle, self.model.folder.vae)
-        )
-        contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, job.plan)
+        first = yield from self._given_reader.first(job, before, partial(audit.settle, self.model.folder.vae))
+        contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, first.plan)
         experts = [self.model.folder.experts[step.expert] for step in job.settings.schedule]
         audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
@@ -59,16 +57,16 @@ class RunPhases:
             self.model.experts,
             job.settings,
             Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until, job.settings.cfg_low),
-            latents,
+            first.latents,
             done,
             restored_cache(job.settings, before.cache if before else {}, self.model.device),
             save,
             job.remembered.keep,
             job.clip,
             job.cancel,
-            frozen,
+            first.frozen,
         )
-        del before, latents, contexts  # they are on the device from here on
+        del before, first, contexts  # they are on the device from here on
         plan = yield from denoiser.run(plan)
         return denoiser.latents, plan
 
