@@ -14,6 +14,7 @@ from typing import Any
 
 from holo_lite.config import Defaults
 from holo_lite.errors import SettingsError
+from holo_lite.jobs.drafts import few, smaller
 from holo_lite.preflight.check import check_storyboard
 from holo_lite.reading.values import shown
 from holo_lite.settings import BUILT_IN, Options
@@ -25,6 +26,7 @@ from holo_lite.web.gallery import GalleryVideo
 from holo_lite.web.storyboards import Shelves, opening_of, options_of, saved_storyboard, storyboard_of
 from holo_lite.worker.order import Opening, Order
 
+ClipSize = tuple[int, int, int, float, int]  # width, height, frames, frames a second, steps
 LONGEST_STEM = 60
 MOST_SEEDS = 16
 PREVIEWS = 12  # of a run, about
@@ -53,7 +55,8 @@ class Orders:
         order = dataclasses.replace(
             order, out=self._free(stem, ending), draft=kind == "draft", latents=kind == "full"
         )
-        return self._entry(kind, _title(draft), order, _size(draft, model.defaults))
+        size = _size(draft, model.defaults)
+        return self._entry(kind, _title(draft), order, size if kind == "full" else _as_draft(size, kind))
 
     def retake(
         self, video: GalleryVideo, again: Mapping[int, str | None], seed: int | None, draft: Draft, shelves: Shelves
@@ -122,7 +125,7 @@ class Orders:
         kind: Kind,
         title: str,
         order: Order,
-        size: tuple[int, int, int, float, int],
+        size: ClipSize,
         made_from: str | None = None,
     ) -> JobEntry:
         name = secrets.token_hex(8)
@@ -183,10 +186,18 @@ def _title(draft: Draft) -> str:
     return draft.title or " ".join(draft.scene.split())[:SHOT_TITLE] or "untitled"
 
 
-def _size(draft: Draft, defaults: Defaults) -> tuple[int, int, int, float, int]:
+def _size(draft: Draft, defaults: Defaults) -> ClipSize:
     said = draft.settings
     width, height = said.width or defaults.width, said.height or defaults.height
     return width, height, draft.frames, said.fps or defaults.fps, said.steps or defaults.steps
+
+
+def _as_draft(size: ClipSize, kind: Kind) -> ClipSize:
+    """What a draft is made at; one of several seeds keeps its size."""
+    width, height, frames, fps, steps = size
+    if kind == "draft":
+        height, width = smaller(height, width)
+    return width, height, frames, fps, few(steps)
 
 
 def _stem(text: str) -> str:

@@ -10,8 +10,8 @@ pytest.importorskip("playwright", reason=PLAYWRIGHT)
 
 from playwright.sync_api import expect, sync_playwright
 
-WAIT = 20_000  # milliseconds; a guard against hanging on a machine that does other things
-RUN = 240_000  # the same, of a whole run
+WAIT = 120_000  # milliseconds; a guard against hanging on a machine that does other things
+RUN = 600_000  # the same, of a whole run
 PREVIEW = re.compile("preview")
 CAPTIONS = ("Wide shot of [character1] moving right.", "Close-up of [character2].")
 NUMBERS = itertools.count(1)
