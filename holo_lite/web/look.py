@@ -20,9 +20,12 @@ def look(draft: Draft, rev: int, shelves: Shelves, tokenizer: Counter) -> dict[s
     """The record of a look at a draft."""
     found: dict[str, Any] = {"rev": rev, "tokens": None, "findings": [], "error": None}
     try:
-        defaults = shelves.model(draft).defaults
+        model = shelves.model(draft)
+        defaults = model.defaults
         board, options = storyboard_of(draft, shelves), options_of(draft)
-        report = check_storyboard(board, options, defaults=defaults, tokenizer=tokenizer())
+        report = check_storyboard(
+            board, options, defaults=defaults, tokenizer=tokenizer(), attention=model.attention
+        )
     except HoloError as error:
         return {**found, **_lengths(draft, Defaults()), "error": str(error)}
     return {**found, **_lengths(draft, defaults), **_seen(draft, report)}

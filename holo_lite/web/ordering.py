@@ -23,6 +23,7 @@ from holo_lite.system.whole_files import write_whole
 from holo_lite.web.book import JobBook, JobEntry, Kind
 from holo_lite.web.draft import Draft
 from holo_lite.web.gallery import GalleryVideo
+from holo_lite.web.shelf import ShelfItem
 from holo_lite.web.storyboards import Shelves, opening_of, options_of, saved_storyboard, storyboard_of
 from holo_lite.worker.order import Opening, Order
 
@@ -45,7 +46,7 @@ class Orders:
     def board(self, kind: Kind, draft: Draft, shelves: Shelves, count: int = 4) -> JobEntry:
         """A draft to make: in full, as a draft, or as drafts of several seeds. Raises what `check` raises."""
         model = shelves.model(draft)
-        order = self._of_draft(draft, shelves, checked=model.defaults)
+        order = self._of_draft(draft, shelves, checked=model)
         stem = _stem(draft.title or draft.scene)
         options = order.options
         if kind == "seeds":
@@ -101,10 +102,10 @@ class Orders:
         write_whole(file, dump_toml(saved_storyboard(draft, shelves)).encode())
         return dataclasses.replace(entry, order={**entry.order, "storyboard": str(file)})
 
-    def _of_draft(self, draft: Draft, shelves: Shelves, checked: Defaults | None = None) -> Order:
+    def _of_draft(self, draft: Draft, shelves: Shelves, checked: ShelfItem | None = None) -> Order:
         board, options = storyboard_of(draft, shelves), options_of(draft)
         if checked is not None:
-            check_storyboard(board, options, defaults=checked)
+            check_storyboard(board, options, defaults=checked.defaults, attention=checked.attention)
         opening = Opening(**opening_of(draft, shelves))
         model = shelves.model(draft).path
         return Order("", storyboard=STORYBOARD, model=model, opening=opening, options=options)

@@ -212,3 +212,15 @@ def test_a_fetch_brings_all_pieces_of_the_experts_and_what_is_everyones():
     found = [piece.path for file in wanted("wan") for piece in pieces(file, [each.path for each in hub])]
     assert sorted(found) == sorted([*listed, *(file.path for file in SHARED)])
     assert {file.repository for file in wanted("wan")} == {WAN}
+
+
+def test_check_refuses_what_a_run_refuses_and_counts_the_text_that_is_read(run, folder, tmp_path):
+    board = tmp_path / "two.toml"
+    board.write_text('global = "a room."\n[[shot]]\ncaption = "a man."\n[[shot]]\ncaption = "a woman."\n')
+    outcome = run("check", board, "--model", folder)
+    assert outcome.code == 2
+    assert "one shot" in outcome.err
+    board.write_text('global = "a room."\nframes = 13\n[[shot]]\ncaption = "a man sits."\n')
+    outcome = run("check", board, "--model", folder, "--json")
+    report = json.loads(outcome.out)
+    assert report["tokens"]["total"] == len(Pipeline.load(folder).tokenizer.encode("a room. a man sits.").ids)
