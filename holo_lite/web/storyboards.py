@@ -98,6 +98,8 @@ def draft_of(board: Storyboard, defaults: Defaults, title: str = "") -> Draft:
 def draft_of_run(settings: RunSettings, model: str | None, title: str) -> Draft:
     """A draft of what made a video."""
     options: dict[str, Any] = {name: getattr(settings, name) for name in IN_A_FILE}
+    if settings.cfg_low is not None:  # a scale for each expert is the model's own, and its default
+        options["cfg"] = None
     high, low = settings.cache
     more: dict[str, Any] = {
         "cache": f"high={high:g},low={low:g}" if high or low else None,
