@@ -172,6 +172,8 @@ def shots_again(said: Any) -> dict[int, str | None]:
         if type(number) is not int or not (caption is None or isinstance(caption, str)):
             raise SettingsError(f"shots {shown(said)}: name each by its number, with its caption or null")
         found[number] = caption
+    if not found:
+        raise SettingsError("no shot is named; name the one to make again")
     return found
 
 
