@@ -152,11 +152,6 @@ class RunSettings:
         return self.cfg != 1 or self.cfg_low not in {None, 1}
 
     @property
-    def prompt(self) -> str:
-        """What the model reads: the base model knows no tags."""
-        return self.storyboard.untagged if self.attention == "wan" else self.storyboard.prompt
-
-    @property
     def shot_frames(self) -> list[tuple[int, int]]:
         """First frame and the one after the last, of each shot."""
         return list(zip((0, *self.cuts), (*self.cuts, self.frames), strict=True))
@@ -240,7 +235,7 @@ def resolve(
     )
     clip = behind(timeline, [shot.frames for shot in frozen.shots[: frozen.memory]])
     if machine["attention"] == "wan":
-        _check_one_shot(storyboard, timeline, frozen)
+        _check_base_model(frozen)
     high, low = _guidance(options, storyboard, defaults)
     settings = RunSettings(
         storyboard=storyboard.without_folders(),
@@ -272,13 +267,8 @@ def _guidance(options: Options, storyboard: Storyboard, defaults: Defaults) -> t
     return high, None if low == high else low
 
 
-def _check_one_shot(storyboard: Storyboard, timeline: Timeline, frozen: Frozen) -> None:
-    """Raise `SettingsError` for what only HoloCine can: several shots, and shots and pictures that are given."""
-    shots = max(storyboard.shot_count, len(timeline.cuts) + 1)
-    if shots > 1:
-        raise SettingsError(
-            f"Wan 2.2 makes one shot at a time, and there are {shots}; keep one, or use a model of HoloCine's"
-        )
+def _check_base_model(frozen: Frozen) -> None:
+    """Raise `SettingsError` for what only HoloCine can: shots and pictures that are given."""
     if frozen.shots:
         raise SettingsError("Wan 2.2 makes nothing from pictures or shots of a video; use a model of HoloCine's")
 
@@ -289,6 +279,11 @@ def _base_model_notes(settings: RunSettings) -> Iterator[str]:
         return
     if settings.storyboard.raw is not None and settings.storyboard.untagged != settings.storyboard.raw.strip():
         yield "Wan 2.2 knows no tags; it reads the captions as one text"
+    if settings.cuts:
+        yield (
+            "Wan 2.2 was not trained for several shots: each caption is heard most in the middle of its shot, cuts "
+            "are soft, and characters stay themselves by the global caption alone"
+        )
     if settings.frames > WAN22.frames:
         yield f"Wan 2.2 was trained for {WAN22.frames} frames; {settings.frames} may repeat or drift"
 

@@ -84,6 +84,8 @@ class PromptReader:
     def _context(self, rows: Tensor, prompt: Prompt) -> Context:
         """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""
         padded = pad_rows(rows).to(self.device, self.dtype)
+        if prompt.relay is not None:
+            return Context(padded, relay=tuple(range(*bounds) for bounds in prompt.relay))
         if prompt.windows is None:
             return Context(padded)
         seen = (prompt.windows.rows(shot) for shot in range(prompt.shots))

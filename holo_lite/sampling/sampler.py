@@ -23,16 +23,28 @@ from holo_lite.model.clip import Clip
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.equations import clean_estimate, euler, guide
 from holo_lite.model.layers import TextRows
+from holo_lite.model.relay import relay_rows
 from holo_lite.sampling.schedule import Schedule, Step
 from holo_lite.sampling.step_cache import Computed, StepCache
 
 
 @dataclass(frozen=True)
 class Context:
-    """A prompt as the text encoder left it: rows (512, text_dim), zero after EOS, and its windows."""
+    """A prompt as the text encoder left it: rows (512, text_dim), zero after EOS, and its windows.
+
+    `relay` are the rows of the shots' captions, where every shot sees all of them, but less from afar.
+    """
 
     rows: Tensor
     windows: tuple[Tensor, ...] | None = None
+    relay: tuple[range, ...] | None = None
+
+    def embedded(self, model: WanDiT, clip: Clip) -> TextRows:
+        """It as an expert's blocks see it."""
+        rows = model.embed_text(self.rows)
+        if self.relay is None:
+            return TextRows(rows, self.windows)
+        return TextRows(rows, relay=relay_rows(self.relay, clip.layout, rows))
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,7 @@ class _ExpertPass:
     @classmethod
     def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _ExpertPass:
         """Embed the prompts of all branches that the expert's first step has: no later one has more."""
-        texts = [TextRows(model.embed_text(context.rows), context.windows) for context in guidance.contexts]
+        texts = [context.embedded(model, clip) for context in guidance.contexts]
         return cls(model, texts, clip, cache, joint)
 
     def make_again(self, computed: Computed, latents: Tensor) -> None:
