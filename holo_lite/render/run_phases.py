@@ -16,6 +16,7 @@ from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
+from holo_lite.render.device_memory import clear
 from holo_lite.render.given_phase import GivenReader
 from holo_lite.render.job import Job
 from holo_lite.render.keeper import Keeper
@@ -48,8 +49,10 @@ class RunPhases:
             job, before, partial(audit.settle, self.model.folder.vae)
         )
         contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, job.plan)
+        clear(self.model.device)  # what the encoder leaves serves no expert, and would be in the way later
         experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
-        audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
+        audit.streamed(*dict.fromkeys(experts[done:]), rest=True)
+        audit.begin(self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
 
         def save(state: State) -> Iterator[Event]:
@@ -68,6 +71,7 @@ class RunPhases:
             job.clip,
             job.cancel,
             frozen,
+            audit.saw,
         )
         del before, latents, contexts  # they are on the device from here on
         plan = yield from denoiser.run(plan)
@@ -78,6 +82,7 @@ class RunPhases:
     ) -> Generator[Event, None, Finished]:
         """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
         yield PhaseStarted("load", 0, subject="the decoder")
+        clear(self.model.device)
         settle = partial(audit.settle, self.model.folder.vae)
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)

@@ -2,12 +2,18 @@
 
 A page fault stops the thread for every 4 kB, reads no further than the kernel guesses, and counts as the process's
 memory. A call reads a whole piece straight into the buffer it is wanted in.
+
+Somebody may want to see what is read, to hash it: a witness, who is shown the bytes where they lie. The buffer is
+not read into again before the witness is done.
 """
 
 from __future__ import annotations
 
 import io
 import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +21,41 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError
 from holo_lite.streaming.image import BlockImage, Piece
+from holo_lite.streaming.lane import Buffer
 
+Witness = Callable[[Path, Sequence[tuple[int, memoryview]]], Future[None] | None]
 MOST = 2**30  # bytes in one call; Linux reads no more than 2 GiB at once
 
 
-class DiskReader:
-    """Reads pieces of files and keeps the files open. Use it from one thread at a time."""
+def nobody(_path: Path, _read: Sequence[tuple[int, memoryview]]) -> None:
+    """No witness."""
 
-    def __init__(self) -> None:
+
+class DiskReader:
+    """Reads pieces of files and keeps the files open. Use it from one thread at a time.
+
+    `witness` is shown what was read of a file, each with its place there, and says until when it looks at it.
+    """
+
+    def __init__(self, witness: Witness = nobody) -> None:
         self._handles: dict[Path, int] = {}
+        self._witness = witness
+
+    def fill(self, image: BlockImage, host: Buffer) -> None:
+        """Read an image into a host buffer, once nobody looks at that any more, and show it. Raises as `read`."""
+        for seen in host.seen:
+            seen.result()
+        host.seen = ()
+        self.read(image, host.data)
+        host.seen = tuple(filter(None, self._shown(image, host.data)))
+
+    def _shown(self, image: BlockImage, buffer: Tensor) -> Iterator[Future[None] | None]:
+        raw: Any = buffer.numpy()
+        target, files = memoryview(raw), defaultdict[Path, list[tuple[int, memoryview]]](list)
+        for piece in image.pieces:
+            files[piece.path].append((piece.offset, target[piece.place : piece.place + piece.nbytes]))
+        for path, read in files.items():
+            yield self._witness(path, read)
 
     def read(self, image: BlockImage, buffer: Tensor) -> None:
         """Fill the front of a uint8 CPU buffer with an image. Raises `CheckpointError` if the file fell short."""
