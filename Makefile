@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types allocator
 
 install: .venv/installed
 
@@ -98,6 +98,11 @@ card-prepare: install
 # What a block and the decoder ask of a card, counted without one: launches, bytes, and what they would come to.
 count: install
 	$(BIN)/python -m benchmarks.count
+
+# Every profile's plan, from the shortest clip to the longest, run against a model of PyTorch's allocator: what is
+# reserved stays within the cap, nothing is tried twice, and no phase takes more than is planned. Half an hour.
+allocator: install
+	$(BIN)/python -m benchmarks.allocator
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install

@@ -226,9 +226,10 @@ def self_attention_(
     compute: Compute,
 ) -> None:
     """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (rows, d)."""
-    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     head_dim = streams[0].shape[1] // layer.heads
+    # Before the weights: these are the largest tensors, and no small one may take a piece of their last place.
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
+    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     for x in streams:
         visit.run_(x, buffer)
 

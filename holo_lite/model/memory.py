@@ -51,10 +51,14 @@ from holo_lite.model.clip import Clip
 
 @dataclass(frozen=True)
 class WorkingSet:
-    """Bytes alive at the worst moment of each layer, for one forward over all its branches."""
+    """Bytes alive at the worst moment of each layer, for one forward over all its branches.
+
+    `keys_values` is that part of self-attention's which is there before its weights are.
+    """
 
     streams: int
     text: int
+    keys_values: int
     self_attention: int
     cross_attention: int
     feed_forward: int
@@ -103,6 +107,7 @@ def working_set(
     return WorkingSet(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
+        keys_values=2 * clip.key_rows * wide,
         self_attention=2 * clip.key_rows * wide
         + max(
             square.turning(attended, FP32 * config.head_dim * _touched(clip, attended)),

@@ -16,6 +16,7 @@ from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
+from holo_lite.render.device_memory import clear
 from holo_lite.render.given_phase import GivenReader
 from holo_lite.render.job import Job
 from holo_lite.render.keeper import Keeper
@@ -45,8 +46,10 @@ class RunPhases:
             return before.latents.to(self.model.device), job.plan
         first = yield from self._given_reader.first(job, before, partial(audit.settle, self.model.folder.vae))
         contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, first.plan)
+        clear(self.model.device)  # what the encoder leaves serves no expert, and would be in the way later
         experts = [self.model.folder.experts[step.expert] for step in job.settings.schedule]
-        audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
+        audit.streamed(*dict.fromkeys(experts[done:]), rest=True)
+        audit.begin(self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
 
         def save(state: State) -> Iterator[Event]:
@@ -65,6 +68,7 @@ class RunPhases:
             job.clip,
             job.cancel,
             first.frozen,
+            audit.saw,
         )
         del before, first, contexts  # they are on the device from here on
         plan = yield from denoiser.run(plan)
@@ -75,6 +79,7 @@ class RunPhases:
     ) -> Generator[Event, None, Finished]:
         """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
         yield PhaseStarted("load", 0, subject="the decoder")
+        clear(self.model.device)
         settle = partial(audit.settle, self.model.folder.vae)
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)

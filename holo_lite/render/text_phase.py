@@ -69,10 +69,14 @@ class PromptReader:
 
     def _open(self, plan: Plan) -> TextEncoder:
         self.cancel.check()
-        self.audit.begin(self.encoder)
-        pinned = plan.pinned_ring
+        self.audit.streamed(self.encoder, rest=False)
         return TextEncoder.open(
-            self.encoder, dtype=self.dtype, device=self.device, pinned=pinned, cancel=self.cancel
+            self.encoder,
+            dtype=self.dtype,
+            device=self.device,
+            pinned=plan.pinned_ring,
+            cancel=self.cancel,
+            witness=self.audit.saw,
         )
 
     def _settle(self) -> None:

@@ -24,6 +24,7 @@ from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
+from holo_lite.streaming.disk import Witness, nobody
 from holo_lite.streaming.hooks import GateHook, hook, install
 from holo_lite.streaming.image import network_images
 from holo_lite.text.embedding import Embedding
@@ -76,10 +77,11 @@ class TextEncoder:
         device: torch.device,
         pinned: bool = True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> TextEncoder:
         """Stream an encoder if its file allows it, else load it whole. Raises as `stream`."""
         if isinstance(open_weights(encoder_file(path)), PlacedFile):
-            return cls.stream(path, dtype=dtype, device=device, pinned=pinned, cancel=cancel)
+            return cls.stream(path, dtype=dtype, device=device, pinned=pinned, cancel=cancel, witness=witness)
         encoder, gate = cls.load(path, dtype=dtype, device=device), GateHook((cancel or Cancel()).check)
         for block in encoder.blocks:
             hook(block, gate)
@@ -94,10 +96,12 @@ class TextEncoder:
         device: torch.device,
         pinned: bool = True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> TextEncoder:
         """Open an encoder whose blocks come to the device one after the other; `close` it.
 
         Once somebody has cancelled by the token `cancel`, no block's forward begins: `encode` raises `Cancelled`.
+        `witness` is shown what is read of the blocks.
         Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`, and
         `PinError` if host memory for blocks on their way is to be `pinned` and the system refuses.
         """
@@ -109,7 +113,13 @@ class TextEncoder:
         install(module, tensors, dtype)
         images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
         blocks = BlockStream(
-            module.encoder.block, images.blocks, dtype=dtype, device=device, pinned=pinned, cancel=cancel
+            module.encoder.block,
+            images.blocks,
+            dtype=dtype,
+            device=device,
+            pinned=pinned,
+            cancel=cancel,
+            witness=witness,
         )
         return cls(
             module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks

@@ -60,10 +60,10 @@ from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
 from holo_lite.tiny.model import tiny_model
-from holo_lite.weights import audit
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder
+from holo_lite.weights.hashing import Hasher
 from quantize.source import Source
 
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -603,8 +603,8 @@ def test_experts_are_not_hashed_again_when_adapters_are_exchanged(tmp_path, monk
     shapes = stored_shapes(open_weights(tiny_model() / "high_noise"))
     lora = write(tmp_path / "lora.safetensors", pairs([name for name in shapes if len(shapes[name]) == 2], shapes))
     plain, hashed = Pipeline.load(shutil.copytree(tiny_model(), tmp_path / "model")), []
-    without, look = denoised(plain), audit._Hashing._hash
-    monkeypatch.setattr(audit._Hashing, "_hash", lambda self, path: hashed.append(path) or look(self, path))
+    without, look = denoised(plain), Hasher._hash
+    monkeypatch.setattr(Hasher, "_hash", lambda self, *file: hashed.append(file[0]) or look(self, *file))
     assert not torch.equal(denoised(plain.with_lora({"high": lora})), without)
     assert hashed == []
     denoised(Pipeline.load(tmp_path / "model", ModelOptions(lora={"high": lora})))
