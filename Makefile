@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types
 
 install: .venv/installed
 
@@ -13,29 +13,45 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+# The storyboard page; films go into films/.
+studio: install
+	mkdir -p films
+	$(BIN)/holo-lite studio films
+
 demo: install
 	$(BIN)/holo-lite demo --out demo
 
+# Types of the product and of the tests at once: each has its own options, and so its own cache.
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --jobs 2 types test-types
+
+types:
 	$(BIN)/mypy
+
+test-types:
 	$(BIN)/mypy --config-file tests/mypy.ini
 
-# Two at a time, each file in one process: what a file has prepared is prepared once.
+# Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 # While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.
 quick: install
-	$(BIN)/python -m pytest -m quick --numprocesses 2 --dist loadfile
+	$(PYTEST) -m quick
 
 fast: install
-	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist loadfile
+	$(PYTEST) -m fast
+
+# Pictures of the storyboard page, into docs/. They need a Chromium (`apt-get install chromium`).
+screenshots: install
+	PYTHONPATH=tests/support $(BIN)/python scripts/screenshots.py
 
 # The share of lines that the tests run: in all, and by module, the least first.
 coverage: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
 FUZZ_INPUTS ?= 5000

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from holo_lite.views.terminal import typed
 if TYPE_CHECKING:
     from holo_lite.directing.direction import AnyFilm
     from holo_lite.events import Events
-    from holo_lite.film.seed_sheet import SeedSheet
     from holo_lite.jobs.batch import BatchEvents
     from holo_lite.render.job import Job
     from holo_lite.render.pipeline import Pipeline
@@ -56,7 +54,8 @@ class Drafting:
         """Make a draft for each seed, and a picture of them all; of those that are done, if interrupted."""
         from holo_lite.film.seed_sheet import SeedSheet, check_place
         from holo_lite.jobs.drafts import explanation, parse_seeds
-        from holo_lite.runs.own import seeds_at, seeds_mark
+        from holo_lite.jobs.seed_drafts import SeedDrafts
+        from holo_lite.runs.own import seeds_at
 
         seeds = parse_seeds(text, self.full.settings.seed)
         jobs = {seed: self._job(small=small, seed=seed) for seed in seeds}
@@ -68,10 +67,10 @@ class Drafting:
             return
         note(explanation(first, self.full.settings))
         try:
-            self.watch(lambda: self._drafts(jobs, sheet))
+            drafts = SeedDrafts(self.pipeline, jobs, self._videos(jobs), self.source, token())
+            self.watch(lambda: drafts.made(sheet, picture))
         finally:
             if sheet.begun:
-                sheet.save(picture, seeds_mark(seeds, first))
                 note(f"seeds          {picture}")
         for seed in seeds:
             note(f"seed {seed:<10} {typed_again(sys.argv[1:], seed)}")
@@ -96,7 +95,7 @@ class Drafting:
         """Whether all drafts and their sheet are there; it is said. Raises `OutputError` for something else."""
         from holo_lite.runs.own import refuse, refuse_another_video, video_at
 
-        videos = {self._beside(f"seed-{seed}"): job.settings for seed, job in jobs.items()}
+        videos = {video: jobs[seed].settings for seed, video in self._videos(jobs).items()}
         states = {sheet.state, *(video_at(video, settings).state for video, settings in videos.items())}
         if states == {"own"}:
             note(f"done already   {picture}")
@@ -113,20 +112,9 @@ class Drafting:
         options = draft_options(self.options, self.full.settings, small=small)
         return self.pipeline.prepare(self.film, replace(options, seed=seed) if seed is not None else options)
 
-    def _drafts(self, jobs: Mapping[int, Job], sheet: SeedSheet) -> BatchEvents:
-        """Make one draft after the other, and pass its frames to the sheet."""
-        from holo_lite.events import FrameDone
-        from holo_lite.jobs.items import BatchItem, items_started
-
-        items = [BatchItem(self.source, self._beside(f"seed-{seed}")) for seed in jobs]
-        started = items_started(items, [1.0] * len(jobs))  # seeds alone differ
-        for begun, (seed, job) in zip(started, jobs.items(), strict=True):
-            yield begun
-            with closing(self._begun(job, begun.item.video)) as events:
-                for event in events:
-                    if isinstance(event, FrameDone):
-                        sheet.add(seed, event.index, event.pixels)
-                    yield event
+    def _videos(self, seeds: Iterable[int]) -> dict[int, Path]:
+        """Where the draft of each seed goes."""
+        return {seed: self._beside(f"seed-{seed}") for seed in seeds}
 
     def _begun(self, job: Job, video: Path) -> Events:
         """Begin a draft. Its latents are not kept: nothing goes on from a draft."""

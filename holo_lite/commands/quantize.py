@@ -11,9 +11,10 @@ import click
 
 from holo_lite.cancel import Cancelled
 from holo_lite.commands.helping import Command
-from holo_lite.commands.options import device_option, lora_option
+from holo_lite.commands.options import device_option, lora_option, progress_option
+from holo_lite.commands.recording import shown_by
 from holo_lite.commands.stopping import token
-from holo_lite.commands.talking import messages, talking_options
+from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note
 from holo_lite.commands.values import VARIANTS, Word
 from holo_lite.schemes.names import NAMES
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 @device_option
 @click.option("--verify", is_flag=True, help="Check the files of a finished model against their checksums instead.")
 @click.option("--dry-run", is_flag=True, help="Show what would be read and written; write nothing.")
+@progress_option
 @talking_options
-def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, **said: Any) -> None:
+def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, progress: str, **said: Any) -> None:
     """Convert the released files in the folder SOURCE, once, to a smaller model in the folder OUT.
 
     If interrupted, the same command continues where it stopped.
     """
-    from holo_lite.views.display import display
     from holo_lite.views.progress import show
     from quantize.convert import verify as hash_again
     from quantize.job import run_conversion
@@ -55,9 +56,9 @@ def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, **s
     else:
         events = run_conversion(_decided(source, out or source, **said), cancel)
     try:
-        with closing(events), display(messages()) as view:
+        with closing(events), shown_by(show, progress) as shown:
             for event in events:
-                show(event, view)
+                shown(event)
     except (KeyboardInterrupt, Cancelled):
         note("type the same command to continue from here")
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from holo_lite.cancel import Cancelled
 from holo_lite.commands.naming import resuming
+from holo_lite.commands.recording import write_event
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages
 from holo_lite.errors import HoloError, RunError
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from holo_lite.story.storyboard import Storyboard
 
 TINY_NOTICE = (
-    "No --model was given: this is holo-tiny, the built-in model. It runs the full pipeline, but only knows "
-    "coloured shapes in front of a wall; `holo-lite demo` shows how to describe them. README.md says how to get "
-    "the real weights."
+    "holo-tiny, the built-in model: it only knows coloured shapes in front of a wall (see holo-lite demo); "
+    "README.md says how to get the real weights"
 )
 
 
@@ -77,18 +76,12 @@ def _shown(pipeline: Pipeline, progress: str) -> Iterator[Callable[[BatchEvent],
     from holo_lite.views.run import show
 
     if progress == "json":
-        yield _write
+        yield write_event
         return
     with display(messages()) as view:
         if pipeline.model.is_built_in:
             view.say(TINY_NOTICE)
         yield partial(show, view=view)
-
-
-def _write(event: BatchEvent) -> None:
-    from holo_lite.eventjson.event_json import event_json
-
-    click.echo(json.dumps(event_json(event), allow_nan=False))
 
 
 def previewed(

@@ -11,11 +11,11 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from holo_lite.errors import SettingsError
+from holo_lite.sampling.thresholds import parse_thresholds
 
 SIZE_TEXT = re.compile(r"(\d{1,6})\s*[x×*]\s*(\d{1,6})", re.IGNORECASE)
 SIZE = "holo_lite.size"  # where a context keeps what --size gave, as width and height
-EXPERTS = {"high": 0, "low": 1}
-VARIANTS = ("sparse", "full")
+VARIANTS = ("sparse", "full", "wan")
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
 
 
@@ -111,23 +111,22 @@ def read_adapters(
     return found
 
 
-def parse_cache_option(text: str) -> tuple[float, float]:
-    """Read ``THRESHOLD``, or ``high=THRESHOLD,low=THRESHOLD`` with either left out. Raises `SettingsError`."""
-    found = [0.0, 0.0]
+def read_cfg(_: click.Context, __: click.Parameter, text: str | None) -> float | tuple[float, float] | None:
+    """The guidance scale, or that of the high-noise and that of the low-noise expert, from 4,3."""
+    if text is None:
+        return None
     try:
-        if "=" not in text:
-            return float(text), float(text)
-        for part in text.split(","):
-            noise, _sign, threshold = part.partition("=")
-            found[EXPERTS[noise.strip()]] = float(threshold)
-    except (KeyError, ValueError):
-        raise SettingsError(f"--cache '{text}': write a threshold such as 0.1, or high=0.1,low=0.05") from None
-    return found[0], found[1]
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2}:
+        raise SettingsError(f"--cfg '{text}': give a number such as 5, or one for each expert such as 4,3")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def read_cache(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, float] | None:
     """Thresholds of the step cache, of the high-noise and the low-noise expert."""
-    return parse_cache_option(text) if text is not None else None
+    return parse_thresholds(text) if text is not None else None
 
 
 def read_size(context: click.Context, parameter: click.Parameter, text: str | None) -> None:

@@ -12,7 +12,7 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from holo_lite.fetch.order import Fetched
+from holo_lite.fetch.order import Fetched, FetchOrder
 from holo_lite.progress import Note, PhaseAdvanced, PhaseStarted
 
 Form = tuple[str, dict[str, Any]]
@@ -44,6 +44,19 @@ def _(event: PhaseAdvanced) -> Form:
 @form.register
 def _(event: Note) -> Form:
     return "note", {"text": event.text}
+
+
+@form.register
+def _(event: FetchOrder) -> Form:
+    licences = [{"of": each.name, "licence": each.licence} for each in event.licences]
+    nbytes = sum(item.file.nbytes for item in event.items)
+    return "order", {
+        "folder": event.folder,
+        "bytes": nbytes,
+        "room": event.room,
+        "free": event.free,
+        "licences": licences,
+    }
 
 
 @form.register

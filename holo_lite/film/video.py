@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import av
 import numpy as np
 import numpy.typing as npt
-import torch
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -44,7 +43,10 @@ BT709 = {
     "dst_color_trc": ColorTrc.BT709,
 }
 
-Pixels = torch.Tensor | npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import torch
+
+    Pixels = torch.Tensor | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class VideoWriter:
 
     def add(self, frame: Pixels) -> None:
         """Append one frame: (height, width, 3), uint8 RGB, a NumPy array or a CPU tensor."""
-        pixels = np.ascontiguousarray(frame.numpy() if isinstance(frame, torch.Tensor) else frame)
+        pixels = np.ascontiguousarray(frame if isinstance(frame, np.ndarray) else frame.numpy())
         assert pixels.shape == (self._size[1], self._size[0], 3), f"a frame of shape {pixels.shape}"
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", **BT709)
         picture.pts, picture.time_base = self._frames, 1 / self._fps

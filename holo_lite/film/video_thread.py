@@ -10,11 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from holo_lite.film.video import Pixels, VideoWriter
+from holo_lite.film.video import VideoWriter
+
+if TYPE_CHECKING:
+    from holo_lite.film.video import Pixels
 
 MOST_WAITING = 4  # frames; more would be memory for nothing, since the slower of the two sets the pace
 

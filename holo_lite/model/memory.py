@@ -89,7 +89,7 @@ def working_set(
     `workspace` is the attention kernel's.
     """
     wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
-    span = clip.stream_rows if clip.attention == "full" else clip.longest
+    span = clip.stream_rows if clip.attention != "sparse" else clip.longest
     attended = min(clip.chunks.attention, span)
     fed = min(clip.chunks.feed_forward, clip.stream_rows)
     projected = min(clip.chunks.attention, clip.stream_rows)

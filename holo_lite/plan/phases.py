@@ -81,7 +81,7 @@ class ClipRequest:
         """What a run asks."""
         timing = Timing.of(settings.storyboard, *without_memory(settings), settings.fps)
         frozen = len(settings.frozen.latent_frames(settings.layout))
-        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF, frozen, timing)
+        return cls(settings.layout, settings.attention, settings.is_guided, settings.cache != OFF, frozen, timing)
 
     @property
     def branches(self) -> int:

@@ -118,7 +118,7 @@ class Denoiser:
 
     @property
     def _schedule(self) -> Schedule:
-        return Schedule.of(self.settings.steps)
+        return self.settings.schedule
 
     def _forwards(self, plan: Plan) -> dict[Expert, int]:
         return forwards_left(self._schedule, self.done, self.guidance, joint=plan.joint)
@@ -127,7 +127,7 @@ class Denoiser:
 def restored_cache(settings: RunSettings, state: Cache, device: torch.device) -> StepCache:
     """The step cache of a run, as a saved state has it."""
     cache = StepCache.of(settings.cache)
-    cache.restore(state, Schedule.of(settings.steps), device)
+    cache.restore(state, settings.schedule, device)
     return cache
 
 

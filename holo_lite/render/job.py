@@ -48,7 +48,7 @@ class Job:
     @property
     def prompts(self) -> list[Prompt]:
         """What the text encoder reads: the negative prompt only with guidance."""
-        return [self.prompt, self.negative] if self.settings.cfg != 1 else [self.prompt]
+        return [self.prompt, self.negative] if self.settings.is_guided else [self.prompt]
 
     @property
     def frozen_frames(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def plan_job(
 
     Raises `PromptError`, or `SettingsError` for a clip that cannot fit.
     """
-    prompt = read_prompt(settings.storyboard.prompt, tokenizer)
+    prompt = read_prompt(settings.prompt, tokenizer)
     assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
     negative = _read_negative(settings.negative, tokenizer)
     request = ClipRequest.of(settings)

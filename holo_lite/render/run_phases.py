@@ -24,7 +24,6 @@ from holo_lite.render.sinks import FilmSink, FrameSink
 from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.state import State
 from holo_lite.sampling.sampler import Guidance
-from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import RunSettings
 from holo_lite.weights.audit import Audit
 
@@ -46,7 +45,7 @@ class RunPhases:
             return before.latents.to(self.model.device), job.plan
         first = yield from self._given_reader.first(job, before, partial(audit.settle, self.model.folder.vae))
         contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, first.plan)
-        experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
+        experts = [self.model.folder.experts[step.expert] for step in job.settings.schedule]
         audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
 
@@ -57,7 +56,7 @@ class RunPhases:
         denoiser = Denoiser(
             self.model.experts,
             job.settings,
-            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until),
+            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until, job.settings.cfg_low),
             first.latents,
             done,
             restored_cache(job.settings, before.cache if before else {}, self.model.device),

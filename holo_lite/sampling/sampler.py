@@ -39,19 +39,21 @@ class Context:
 class Guidance:
     """What steers a run. Without `negative`, or at scale 1, one branch is enough.
 
-    `until` is the part of the schedule, from its beginning, on which both branches are computed.
+    `until` is the part of the schedule, from its beginning, on which both branches are computed. `low` is the scale
+    in steps of the low-noise expert, if it has one of its own.
     """
 
     positive: Context
     negative: Context | None = None
     scale: float = 1.0
     until: float = 1.0
+    low: float | None = None
 
     @classmethod
-    def of(cls, contexts: Sequence[Context], scale: float, until: float) -> Guidance:
+    def of(cls, contexts: Sequence[Context], scale: float, until: float, low: float | None = None) -> Guidance:
         """What steers a run: its prompt's context, then its negative prompt's, if it has one."""
         positive, *negative = contexts
-        return cls(positive, next(iter(negative), None), scale, until)
+        return cls(positive, next(iter(negative), None), scale, until, low)
 
     @property
     def contexts(self) -> list[Context]:
@@ -61,8 +63,11 @@ class Guidance:
         return [self.positive, self.negative]
 
     def at(self, step: Step, schedule: Schedule) -> Guidance:
-        """What steers one step: all of it, or the positive branch alone."""
-        return self if step.index < schedule.part(self.until) else Guidance(self.positive)
+        """What steers one step: all of it at its expert's scale, or the positive branch alone."""
+        if step.index >= schedule.part(self.until):
+            return Guidance(self.positive)
+        own = self.low if self.low is not None and step.expert == "low_noise" else self.scale
+        return replace(self, scale=own, low=None)
 
     def combine(self, velocities: list[Tensor]) -> Tensor:
         """One velocity from those of the branches."""

@@ -6,65 +6,17 @@ memory. A call reads a whole piece straight into the buffer it is wanted in.
 
 from __future__ import annotations
 
-import io
-import os
-from pathlib import Path
-from typing import Any
-
 from torch import Tensor
 
-from holo_lite.errors import CheckpointError
-from holo_lite.streaming.image import BlockImage, Piece
-
-MOST = 2**30  # bytes in one call; Linux reads no more than 2 GiB at once
+from holo_lite.streaming.image import BlockImage
+from holo_lite.weights.calls import OpenFiles, bytes_of
 
 
-class DiskReader:
+class DiskReader(OpenFiles):
     """Reads pieces of files and keeps the files open. Use it from one thread at a time."""
-
-    def __init__(self) -> None:
-        self._handles: dict[Path, int] = {}
 
     def read(self, image: BlockImage, buffer: Tensor) -> None:
         """Fill the front of a uint8 CPU buffer with an image. Raises `CheckpointError` if the file fell short."""
-        raw: Any = buffer.numpy()
-        target = memoryview(raw)
+        target = bytes_of(buffer)
         for piece in image.pieces:
-            self._read(piece, target[piece.place : piece.place + piece.nbytes])
-
-    def _read(self, piece: Piece, target: memoryview) -> None:
-        handle, offset = self._handle(piece.path), piece.offset
-        while target:
-            try:
-                got = _read_at(handle, target[:MOST], offset)
-            except OSError as error:
-                raise CheckpointError(f"{piece.path}: cannot be read ({error.strerror}); check the disk") from error
-            if not got:
-                raise CheckpointError(f"{piece.path}: ended early; it changed while it was in use")
-            target, offset = target[got:], offset + got
-
-    def _handle(self, path: Path) -> int:
-        if path not in self._handles:
-            try:
-                self._handles[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            except OSError as error:
-                raise CheckpointError(f"{path}: cannot be opened ({error.strerror}); check the model") from error
-        return self._handles[path]
-
-    def close(self) -> None:
-        """Close all files."""
-        for handle in self._handles.values():
-            os.close(handle)
-        self._handles.clear()
-
-
-def _read_at(handle: int, target: memoryview, offset: int) -> int:
-    """Read into a buffer from a place in a file, in two calls on Windows, which has no single one for it.
-
-    `os.read` would make a new object of up to a gigabyte, and copy it.
-    """
-    if hasattr(os, "preadv"):
-        return os.preadv(handle, [target], offset)
-    file = io.FileIO(handle, closefd=False)
-    file.seek(offset)
-    return file.readinto(target) or 0
+            self.fill(piece.path, piece.offset, target[piece.place : piece.place + piece.nbytes])

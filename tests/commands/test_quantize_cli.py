@@ -1,5 +1,6 @@
 """`holo-lite quantize` as people type it: what it says, what it leaves, and with which code it ends."""
 
+import json
 import re
 import shutil
 import signal
@@ -45,6 +46,13 @@ def mistake(outcome):
 
 
 # --- what it says ----------------------------------------------------------------------------------
+
+
+def test_for_a_program_it_writes_a_record_a_line(run, toy_copy):
+    outcome = run("quantize", toy_copy, "out", "--scheme", "int8", "--progress", "json")
+    kinds = [json.loads(line)["kind"] for line in outcome.out.splitlines()]
+    assert kinds[-1] == "converted"
+    assert {"phase", "advance"} <= {*kinds}
 
 
 def test_it_says_what_it_will_do_then_does_it_and_reports(run, source, tmp_path):

@@ -25,6 +25,7 @@ from holo_lite.eventjson.event_json import VERSION, event_json
 from holo_lite.eventjson.form import plain
 from holo_lite.fetch.order import Fetched, FetchOrder
 from holo_lite.fetch.run import FetchEvent
+from holo_lite.fetch.wanted import HOLOCINE
 from holo_lite.jobs.batch import BatchEvent
 from holo_lite.jobs.items import BatchItem, ItemEnded, ItemStarted
 from holo_lite.jobs.preview import colours_of, with_previews
@@ -36,7 +37,7 @@ from quantize.job import ConversionEvent, run_conversion
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 ALL = {*get_args(events.Event), *get_args(FetchEvent), *get_args(ConversionEvent), *get_args(BatchEvent)}
-ALL |= {*get_args(evaluation.run.Event)}
+ALL |= {*get_args(evaluation.run.Event), FetchOrder}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,7 @@ def examples(toy, tmp_path_factory):
         PhaseStarted("fetch", 10, 4, "a.safetensors"),
         PhaseAdvanced(7),
         Note("the hub is slow"),
+        FetchOrder("sparse", folder, (), (HOLOCINE,), 0),
         Fetched(FetchOrder("sparse", folder, (), (), 0)),
         *converted,
         EvaluationStarted(3, settings, ("a note",), ("kernel sdpa",)),

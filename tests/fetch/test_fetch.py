@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import re
 import signal
@@ -128,6 +129,11 @@ def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tm
         assert server.ranges("models_t5_umt5-xxl-enc-bf16.pth")[1] >= 9 * 2**20 - 2**20
         assert len(server.ranges(HIGH)) == len(server.ranges("Wan2.1_VAE.pth")) == 1
         assert server.ranges("full_high_noise.safetensors") == []
+
+        told = run("fetch", "sparse", "--into", "model", "--accept-licence", "--progress", "json")
+        records = [json.loads(line) for line in told.out.splitlines()]
+        assert [records[0]["kind"], records[-1]["kind"]] == ["order", "fetched"]
+        assert records[0]["room"] == 0 < records[0]["bytes"]
     assert open_folder(tmp_path / "model").attention == "sparse"
     for item in wanted("sparse"):
         files = published_files[item.repository.name]

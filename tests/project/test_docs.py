@@ -18,6 +18,7 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.forecast import abilities
 from holo_lite.schemes.registry import SCHEMES
 from holo_lite.text.encoder_sizes import UMT5_XXL
+from holo_lite.version import __version__
 
 ROOT = Path(__file__).parents[2]
 BF16, FP32 = 2, 4  # bytes
@@ -133,3 +134,8 @@ def test_the_table_of_contents_has_every_page():
         r"^\| \[[\w-]+\.md\]\((docs/[\w-]+\.md)\) \|", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE
     )
     assert sorted(listed) == [f"docs/{page.name}" for page in PAGES[1:]]
+
+
+def test_what_is_cited_is_this_version():
+    said = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {__version__}" in said

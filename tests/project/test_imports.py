@@ -64,6 +64,8 @@ TORCH_FREE = (
     "holo_lite.text.encoder_sizes",
     "holo_lite.text.windows",
     "holo_lite.weights.folder",
+    "holo_lite.writing.chat",
+    "holo_lite.writing.writing",
     "cli",
 )
 HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av")

@@ -22,7 +22,6 @@ from test_ladder import PLAN, SETTINGS, FailAt
 from test_plan_measured import LAYOUTS, holds, model, profile_of  # noqa: F401 - one is a fixture
 from toy_files import toy_model
 
-from holo_lite.commands.values import parse_cache_option
 from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
@@ -42,6 +41,7 @@ from holo_lite.render.pipeline import Pipeline
 from holo_lite.sampling.sampler import Context, Guidance, Progress, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.sampling.step_cache import MOST_SKIPPED, StepCache
+from holo_lite.sampling.thresholds import parse_thresholds
 from holo_lite.settings import OFF, Options, RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
@@ -599,7 +599,7 @@ def test_the_gate_counts_what_is_skipped_and_shows_what_that_costs(run, cache):
     ],
 )
 def test_a_threshold_is_one_for_both_experts_or_one_for_each(text, expected):
-    assert parse_cache_option(text) == expected
+    assert parse_thresholds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "x", "high", "high=", "middle=0.1", "high=0.1,0.2", "high=0.1;low=0.2", "=1"])

@@ -1,0 +1,82 @@
+"""`holo-lite studio`: the storyboard page in the browser."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holo_lite.commands.endpoints import endpoint_options, given_endpoint
+from holo_lite.commands.helping import Command
+from holo_lite.commands.talking import talking_options
+from holo_lite.commands.telling import note, tell
+
+if TYPE_CHECKING:
+    from holo_lite.web.serve import Address
+
+
+@click.command(cls=Command, short_help="Open the storyboard page in the browser.")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option("--model", type=click.Path(path_type=Path), help="A model's folder, besides those in FOLDER.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: the first free from 8088]"
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach it then."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@endpoint_options
+@talking_options
+@click.pass_context
+def studio(
+    context: click.Context,
+    /,
+    folder: Path,
+    model: Path | None,
+    port: int | None,
+    host: str,
+    endpoint: str | None,
+    llm: str | None,
+    key: str | None,
+    *,
+    no_browser: bool,
+) -> None:
+    """Open a page on which films are made without typing a command. Everything is kept in FOLDER.
+
+    Ctrl-C ends it; videos that were not finished go on with the next start.
+    """
+    from holo_lite.tiny.model import is_name
+    from holo_lite.web.serve import LOOPBACK, serve
+
+    if host != LOOPBACK:
+        note(f"warning: everyone who can reach {host} and has the address can use this page and this machine")
+
+    def ready(address: Address) -> None:
+        tell(f"page           {address.link}")
+        note("to end it, press Ctrl-C here; unfinished videos go on with the next start")
+        if not no_browser:
+            _open(address.link)
+
+    _leave_signals_to_the_server()
+    writer = given_endpoint(context, endpoint, llm, key) if endpoint is not None else None
+    models = [model] if model is not None and not is_name(model) else []
+    serve(folder, models, writer, host=host, port=port, ready=ready)
+
+
+def _open(link: str) -> None:
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()  # some wait for the browser's end
+
+
+def _leave_signals_to_the_server() -> None:
+    """It ends by itself when it is asked to, streams first; afterwards nothing is wrong."""
+
+    def ended(*_: Any) -> None:
+        return
+
+    signal.signal(signal.SIGINT, ended)
+    signal.signal(signal.SIGTERM, ended)

@@ -1,0 +1,83 @@
+"""Jobs as a page has them, and what can be said of all of them: how long, and how much of the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from holo_lite.web.book import ENDED, JobEntry
+from holo_lite.web.progress import RunProgress
+from holo_lite.web.shelf import id_of
+from holo_lite.worker.client import Record
+
+COPIES_OF_LATENTS = 4  # two of a run's state, the initial noise, and the kept ones
+BYTES_A_PIXEL = 0.2  # of an mp4, generously
+
+
+def job_record(entry: JobEntry, live: RunProgress | None, pictures: Mapping[str, Path]) -> Record:
+    """A job; live: how far it is, if it runs; pictures: those it has, by the names in their addresses."""
+    previews = sorted(name for name in pictures if name.startswith("preview-"))
+    address = f"/jobs/{entry.id}"
+    kept = {
+        name: getattr(entry, name) for name in ("id", "title", "kind", "state", "width", "height", "frames", "fps")
+    }
+    return {
+        **kept,
+        "why": entry.why or None,
+        "steps": entry.steps,
+        "made": {"video": entry.made_from} if entry.made_from else None,
+        "file": Path(entry.order["out"]).name,
+        "video": id_of(Path(entry.order["out"])) if entry.state == "done" and entry.kind != "seeds" else None,
+        "preview": f"{address}/{previews[-1]}" if previews else None,
+        "sheet": f"{address}/sheet" if "sheet" in pictures and entry.state == "done" else None,
+        "seeds": [
+            {"seed": seed, "url": f"{address}/seed-{seed}" if f"seed-{seed}" in pictures else None}
+            for seed in entry.order.get("seeds") or ()
+        ],
+        **_progress(entry, live),
+    }
+
+
+def seconds_left(
+    entries: Sequence[JobEntry], running: str | None, live: RunProgress | None, pace: float | None
+) -> float | None:
+    """Seconds until all that wait are done; None: nobody can say.
+
+    pace: seconds a unit of work took in jobs that are done; without one, that of the job that runs counts.
+    """
+    now = next((each for each in entries if each.id == running), None)
+    left = live.left if live is not None else 0.0
+    if now is not None and live is not None and left is not None and pace is None:
+        pace = (live.elapsed + left) / now.work
+    waiting = sum(each.work for each in entries if each.state == "waiting")
+    if pace is None:
+        return left if not waiting else None
+    if left is None:
+        left = now.work * pace if now is not None else 0.0
+    return left + waiting * pace
+
+
+def disk(entries: Sequence[JobEntry], folder: Path) -> Record | None:
+    """Bytes that are free where videos go, and about how many the unfinished ones still take (arithmetic)."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    return {"free": free, "needed": sum(_bytes(each) for each in entries if each.state not in ENDED)}
+
+
+def _progress(entry: JobEntry, live: RunProgress | None) -> Record:
+    if live is None:
+        nothing = dict.fromkeys(("phase", "left", "memory", "waited"))
+        share = 1.0 if entry.state == "done" else None
+        return {**nothing, "done": 0, "total": 0, "unit": "", "share": share, "elapsed": entry.seconds, "notes": []}
+    names = ("phase", "done", "total", "unit", "share", "left", "elapsed", "memory", "waited", "notes")
+    return {name: getattr(live, name) for name in names}
+
+
+def _bytes(entry: JobEntry) -> int:
+    """About what a job takes on the disk."""
+    pixels = entry.frames * entry.width * entry.height
+    latents = 16 * 4 * (-(-entry.frames // 4)) * (entry.height // 8) * (entry.width // 8)
+    return int(COPIES_OF_LATENTS * latents + BYTES_A_PIXEL * pixels)

@@ -1,0 +1,55 @@
+/* What can be done to the shots, by whatever button, key or drag. */
+
+import { change } from "./api.js";
+import { flush } from "./outbox.js";
+import { now } from "./store.js";
+import { choose } from "./selection.js";
+import { attempt, note } from "./toasts.js";
+
+/** Change the storyboard, after all that was typed before. @param {Operation} operation */
+export async function edit(operation) {
+  await flush();
+  return attempt(change(operation));
+}
+
+function shots() {
+  return now("board")?.shots ?? [];
+}
+
+/** @param {string | null} after */
+export async function addShot(after) {
+  const before = new Set(shots().map(({ id }) => id));
+  if (!(await edit({ op: "add", after }))) return;
+  const added = shots().find(({ id }) => !before.has(id));
+  if (added) choose(added.id);
+}
+
+/** Cut a shot in the middle, or after some of its latent frames. @param {string} id @param {number} [latents] */
+export async function splitShot(id, latents) {
+  const shot = shots().find((each) => each.id === id);
+  if (!shot) return;
+  if (shot.latents < 2) return note("This shot is as short as a shot can be; make it longer to split it.");
+  await edit({ op: "split", shot: id, latents: latents ?? Math.ceil(shot.latents / 2) });
+}
+
+/** @param {string} id */
+export async function removeShot(id) {
+  const number = shots().findIndex((shot) => shot.id === id) + 1;
+  if (shots().length < 2) return note("A film has at least one shot.");
+  if (!(await edit({ op: "remove", shot: id }))) return;
+  choose(shots()[Math.min(number, shots().length) - 1]?.id ?? null);
+  note(`Shot ${number} was removed.`, { name: "Undo", press: () => void edit({ op: "undo" }) });
+}
+
+/** @param {string} id @param {number} places */
+export async function moveShot(id, places) {
+  const at = shots().findIndex((shot) => shot.id === id);
+  const to = Math.min(Math.max(at + places, 0), shots().length - 1);
+  if (at >= 0 && to !== at) await edit({ op: "move", shot: id, to });
+}
+
+/** @param {string} id @param {number} latents more, or with a minus fewer */
+export async function lengthen(id, latents) {
+  const shot = shots().find((each) => each.id === id);
+  if (shot && shot.latents + latents >= 1) await edit({ op: "length", shot: id, latents: shot.latents + latents });
+}

@@ -1,0 +1,18 @@
+/* What is looked at in a window of its own. Its code comes when it is first wanted. */
+
+/** @param {string} id */
+export async function playFilm(id) {
+  (await import("./player.js")).play(id);
+}
+
+/** @param {string} one @param {string} two */
+export async function compareFilms(one, two) {
+  (await import("./compare.js")).compare(one, two);
+}
+
+/** A picture in full size. @param {string} url @param {string} title */
+export async function openPicture(url, title) {
+  if (!url) return;
+  const [{ h }, { open }] = await Promise.all([import("./dom.js"), import("./dialog.js")]);
+  open(title, "picture", h("img", { src: url, alt: title }));
+}

@@ -1,0 +1,94 @@
+/* A film: played and scrubbed, shot by shot and frame by frame, with its settings and what can be done with it. */
+
+import { another, post } from "./api.js";
+import { attribute, button, h } from "./dom.js";
+import { confirmed, open } from "./dialog.js";
+import { extend, retake } from "./directing.js";
+import { openPicture } from "./films.js";
+import { bytes, length, moment } from "./format.js";
+import { now } from "./store.js";
+import { attempt, note } from "./toasts.js";
+import { view } from "./views.js";
+
+const INSIDE = 0.001; // seconds into a frame, so that rounding does not show the one before
+
+/** A video with the browser's own controls; nothing plays unasked. @param {Video} video */
+export function movie(video) {
+  return h("video", { src: video.url, controls: true, preload: "metadata", playsinline: true, "aria-label": video.name, width: video.width, height: video.height });
+}
+
+/** @param {string} id */
+export function play(id) {
+  const video = now("gallery")?.find((each) => each.id === id);
+  if (!video) return note("This film is not in the folder any more.");
+  const screen = movie(video);
+  const dialog = open(video.name, "player", h("div", { class: "player-body" },
+    h("div", { class: "screen" }, screen, frameSteps(screen, video), shotList(screen, video)),
+    h("div", { class: "about" }, actionsOf(video, screen), facts(video))));
+  dialog.addEventListener("close", () => { screen.removeAttribute("src"); screen.load(); });
+}
+
+/** @param {HTMLVideoElement} screen @param {Video} video */
+function frameSteps(screen, video) {
+  const frame = () => Math.floor(screen.currentTime * video.fps + INSIDE);
+  const place = h("output", { class: "facts" });
+  const go = (/** @type {number} */ to) => { screen.pause(); screen.currentTime = Math.min(Math.max(to, 0), video.frames - 1) / video.fps + INSIDE; };
+  const say = () => { place.textContent = `${moment(screen.currentTime)} · frame ${Math.min(frame(), video.frames - 1)} of ${video.frames}`; };
+  screen.addEventListener("timeupdate", say);
+  screen.addEventListener("loadedmetadata", say);
+  return h("div", { class: "frame-steps" }, button("left", "Frame back", () => go(frame() - 1), { class: "quiet" }), place,
+    button("right", "Frame on", () => go(frame() + 1), { class: "quiet" }));
+}
+
+/** @param {HTMLVideoElement} screen @param {Video} video */
+function shotList(screen, video) {
+  const list = h("ol", { class: "shot-list", "aria-label": "Shots" });
+  for (const shot of video.shots) {
+    const go = h("button", { type: "button", on: { click: () => { screen.currentTime = shot.first / video.fps + INSIDE; } } },
+      h("b", { text: `${shot.number}` }), shot.still ? h("img", { src: shot.still, alt: "", loading: "lazy" }) : null, h("span", { text: moment(shot.first / video.fps) }), h("span", { class: "words", text: shot.caption }));
+    const again = button("retake", "Retake", () => retake(video, shot.number), { class: "quiet", "aria-label": `Retake shot ${shot.number}`, disabled: !video.latents });
+    list.append(h("li", {}, go, again));
+  }
+  screen.addEventListener("timeupdate", () => {
+    const frame = Math.floor(screen.currentTime * video.fps + INSIDE);
+    video.shots.forEach((shot, index) => attribute(/** @type {Element} */ (list.children[index]), "aria-current", frame >= shot.first && frame < shot.end ? "true" : null));
+  });
+  return list;
+}
+
+/** @param {Video} video */
+function facts(video) {
+  const list = h("dl", { class: "fact-list" });
+  const all = [["Length", `${length(video.seconds)}, ${video.frames} frames at ${video.fps} a second`], ["Size", `${video.width} × ${video.height}`],
+    ["File", `${video.name}, ${bytes(video.bytes)}`], ...video.facts];
+  for (const [label, text] of all) list.append(h("div", {}, h("dt", { text: label }), h("dd", { text })));
+  return list;
+}
+
+/** @param {Video} video @param {HTMLVideoElement} screen */
+function actionsOf(video, screen) {
+  const done = () => screen.closest("dialog")?.close();
+  const none = "Its latents were not kept, so nothing of it can be given to the model";
+  return h("div", { class: "film-actions" },
+    button("open", "Open as storyboard", () => void reopen(video).then((opened) => { if (opened) done(); }), { disabled: !video.ours }),
+    button("extend", "Go on from here", () => extend(video), { disabled: !video.latents, title: video.latents ? "" : none }),
+    video.sheet ? button("sheet", "Contact sheet", () => void openPicture(video.sheet ?? "", video.name)) : null,
+    h("a", { class: "button", href: video.url, download: `${video.name}` , text: "Download" }),
+    button("trash", "Delete", () => void remove(video).then((gone) => { if (gone) done(); }), { class: "danger-quiet" }),
+    video.latents ? null : h("p", { class: "hint", text: video.ours ? `${none}: no retake, no going on.` : "It was not made by holo-lite, so nothing is known of it." }));
+}
+
+/** @param {Video} video */
+async function reopen(video) {
+  const board = now("board");
+  if (board?.changed && !(await confirmed("Open as storyboard", "The storyboard on the page has changes that are not saved. Undo brings it back.", "Open"))) return false;
+  if (!(await attempt(another("open", { video: video.id })))) return false;
+  view("board");
+  return true;
+}
+
+/** @param {Video} video */
+async function remove(video) {
+  if (!(await confirmed(`Delete ${video.name}?`, "The film goes to the trash, with its contact sheet and what was kept of it.", "Delete"))) return false;
+  return attempt(post(`/api/gallery/${video.id}/delete`));
+}

@@ -1,0 +1,119 @@
+/* The first run: what this machine can do, which model is here, and how to get one. */
+
+import { post } from "./api.js";
+import { button, h, icon, keyed, say, sayCommands, show } from "./dom.js";
+import { bytes, duration } from "./format.js";
+import { on } from "./store.js";
+import { attempt } from "./toasts.js";
+
+const FOLDED = "holo-lite first run";
+const ENDED = ["done", "failed", "cancelled", "offered"];
+const WHAT = "HoloCine-14B";
+/** @type {{[state: string]: string}} */
+const STATES = {
+  asking: "Asking for its size and licence …", offered: "", fetching: "Fetching", converting: "Converting it for small cards",
+  done: "It is here: choose it as the model", failed: "It did not work", cancelled: "Cancelled; it goes on from where it was",
+};
+
+class SetupPanel extends HTMLElement {
+  connectedCallback() {
+    this.words = h("p", { class: "model-help" });
+    this.checks = h("ul", { class: "checks", "aria-live": "polite" });
+    this.look = button("check", "Look at this machine", () => void this.doctor());
+    this.want = button("download", `Get ${WHAT}`, () => void attempt(post("/api/setup/fetch", { what: WHAT })));
+    this.fetching = h("div", { class: "fetching", hidden: true });
+    this.fold = button("up", "Fold", () => this.folded(!this.panel?.classList.contains("folded")), { class: "quiet fold" });
+    this.panel = h("section", { class: "first-run", "aria-label": "First run", hidden: true },
+      h("div", { class: "swatch", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+      h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes, with holo-tiny" }), this.words,
+        h("div", { class: "doctor" }, this.want, this.look, this.checks)),
+      this.fetching, this.fold);
+    this.append(this.panel);
+    this.folded(localStorage.getItem(FOLDED) === "yes");
+    on("setup", (setup) => this.render(setup));
+  }
+
+  /** Have this machine looked at, which may take a minute. */
+  async doctor() {
+    this.looking(true);
+    if (!(await attempt(post("/api/setup/doctor")))) this.looking(false);
+  }
+
+  /** @param {boolean} looking */
+  looking(looking) {
+    const look = /** @type {HTMLButtonElement} */ (this.look);
+    look.disabled = looking;
+    say(/** @type {HTMLElement} */ (look.lastElementChild), looking ? "Looking, for a minute or so …" : "Look at this machine");
+  }
+
+  /** Leave one line of it, and keep that over a reload. @param {boolean} folded */
+  folded(folded) {
+    this.panel?.classList.toggle("folded", folded);
+    localStorage.setItem(FOLDED, folded ? "yes" : "no");
+    const fold = /** @type {HTMLElement} */ (this.fold);
+    fold.setAttribute("aria-expanded", String(!folded));
+    say(/** @type {HTMLElement} */ (fold.lastElementChild), folded ? "More" : "Fold");
+    fold.querySelector("use")?.setAttribute("href", `/static/icons.svg#${folded ? "down" : "up"}`);
+  }
+
+  /** @param {Setup} setup */
+  render(setup) {
+    const { panel, words, checks, fetching } = this;
+    if (!panel || !words || !checks || !fetching) return;
+    show(panel, setup.model_help !== null || (setup.fetch !== null && !ENDED.includes(setup.fetch.state)));
+    sayCommands(words, setup.model_help ?? "");
+    const found = setup.doctor ?? [];
+    if (JSON.stringify(found) !== this.dataset["found"]) this.looking(false);
+    this.dataset["found"] = JSON.stringify(found);
+    show(/** @type {HTMLElement} */ (this.want), setup.fetch === null);
+    keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
+    this.fetch(setup.fetch);
+  }
+
+  /** @param {Fetching | null} fetch */
+  fetch(fetch) {
+    const box = /** @type {HTMLElement} */ (this.fetching);
+    show(box, fetch !== null);
+    if (fetch) keyed(box, [fetch], ({ what }) => what, ({ what }) => fetchCard(what), updateFetch);
+  }
+}
+
+/** @param {HTMLElement} element @param {Check} check */
+function updateCheck(element, check) {
+  element.className = check.level;
+  element.querySelector("use")?.setAttribute("href", `/static/icons.svg#${{ ok: "check", note: "info", trouble: "warning" }[check.level]}`);
+  say(/** @type {HTMLElement} */ (element.children[1]), check.text);
+  sayCommands(/** @type {HTMLElement} */ (element.children[2]), check.help ?? "");
+}
+
+/** @param {string} what */
+function fetchCard(what) {
+  const agree = h("input", { type: "checkbox" });
+  const get = button("download", "Fetch it", () => void attempt(post("/api/setup/fetch", { what, agree: true })), { class: "primary", disabled: true });
+  agree.addEventListener("change", () => { get.disabled = !agree.checked; });
+  return h("div", { class: "fetch-card" }, h("p", { class: "fetch-what" }), h("div", { class: "fetch-ask" }, h("label", {}, agree, h("span")), get),
+    h("div", { class: "progress", role: "progressbar", "aria-label": `Fetching ${what}`, "aria-valuemin": "0", "aria-valuemax": "100" }, h("span")),
+    h("p", { class: "fetch-state", role: "status" }),
+    button("stop", "Cancel", () => void attempt(post("/api/setup/fetch/cancel")), { class: "quiet fetch-cancel" }),
+    button("retake", "Ask again", () => void attempt(post("/api/setup/fetch", { what })), { class: "quiet fetch-again" }));
+}
+
+/** @param {HTMLElement} element @param {Fetching} fetch */
+function updateFetch(element, fetch) {
+  const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
+  const ended = ENDED.includes(fetch.state);
+  const share = fetch.total ? (fetch.done ?? 0) / fetch.total : 0;
+  say(find(".fetch-what"), `${fetch.what}${fetch.bytes === null ? "" : ` · needs ${bytes(fetch.bytes)} of the disk`}`);
+  say(find(".fetch-ask label span"), `I agree to its licence: ${fetch.licence}`);
+  show(find(".fetch-ask"), ended && fetch.state !== "done" && fetch.licence !== "");
+  show(find(".fetch-again"), fetch.state === "failed" && fetch.licence === "");
+  show(find(".progress"), !ended && fetch.state !== "asking");
+  show(find(".fetch-cancel"), !ended);
+  find(".progress").setAttribute("aria-valuenow", `${Math.round(100 * share)}`);
+  /** @type {HTMLElement} */ (find(".progress").firstElementChild).style.transform = `scaleX(${share})`;
+  const amount = !ended && fetch.total && fetch.state === "fetching" ? `, ${bytes(fetch.done ?? 0)} of ${bytes(fetch.total)}` : "";
+  const left = ended || fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
+  sayCommands(find(".fetch-state"), `${STATES[fetch.state] ?? fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`);
+}
+
+customElements.define("holo-setup", SetupPanel);

@@ -1,0 +1,1 @@
+"""A render in a process of its own: what it is asked, what it answers, and who starts it and stops it."""
