@@ -86,18 +86,33 @@ def tree(module):
     return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
 
 
+def is_loaded_by_its_place(module):
+    """Whether ComfyUI may load a module under any name: then its imports of ours are relative ones."""
+    return module in {"holo_lite", "holo_lite.worker.client"} or home(module) == ("holo_lite", "comfy")
+
+
 def imports(module):
     """Every module of the project that this one names in an import, wherever the import stands."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             names: list[str | None] = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively"
-            full = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in SOURCES else node.module for name in full]
+            origin = full_name(node, module)
+            assert not node.level or is_loaded_by_its_place(module), f"{module} imports relatively"
+            full = [f"{origin}.{alias.name}" for alias in node.names]
+            names = [name if name in SOURCES else origin for name in full]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in {*PACKAGES, "cli"})
+
+
+def full_name(node, module):
+    """What an import names, as if it were absolute."""
+    if not node.level:
+        return node.module
+    parts = module.split(".")
+    package = parts if SOURCES[module].name == "__init__.py" else parts[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
 def row(module):
@@ -121,6 +136,20 @@ MODULES = [module for module, path in SOURCES.items() if path.name != "__init__.
 def test_a_package_imports_itself_or_a_lower_row(module):
     others = [name for name in imports(module) if home(name) != home(module)]
     assert [name for name in others if row(name) >= row(module)] == []
+
+
+def test_what_comfyui_loads_names_nothing_of_ours_absolutely():
+    """In its process there is no `holo_lite`: the clone has the name of its folder."""
+    for module in filter(is_loaded_by_its_place, SOURCES):
+        body = tree(module).body  # what runs when the module is imported; the facade's names come in when asked for
+        absolute = [node for each in body if not is_for_types(each) for node in ast.walk(each)]
+        named = [node.module for node in absolute if isinstance(node, ast.ImportFrom) and not node.level]
+        named += [alias.name for node in absolute if isinstance(node, ast.Import) for alias in node.names]
+        assert [name for name in named if name.split(".")[0] in {*PACKAGES, "cli"}] == [], module
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_a_row_names_what_is_there():
