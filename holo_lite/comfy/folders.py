@@ -15,6 +15,7 @@ from .orders import Places
 KIND = "holocine"
 BUILT_IN = "holo-tiny (built in)"
 MANIFEST = "model.json"
+BUILT_IN_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights"
 
 
 def register() -> None:

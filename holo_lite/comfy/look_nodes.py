@@ -33,7 +33,7 @@ class HoloCinePlan(io.ComfyNode):
                 STORY.Input("storyboard", tooltip="What the video shows."),
                 *size_inputs(),
             ],
-            outputs=[io.String.Output(display_name="plan")],
+            outputs=[io.String.Output(display_name="plan", tooltip="What the run will take.")],
             is_output_node=True,
         )
 
@@ -66,7 +66,7 @@ class HoloCineCheck(io.ComfyNode):
                 STORY.Input("storyboard", tooltip="What is looked at."),
                 MODEL.Input("model", tooltip="The model that will read it: its tokens are counted."),
             ],
-            outputs=[io.String.Output(display_name="report")],
+            outputs=[io.String.Output(display_name="report", tooltip="The timeline, and what was found.")],
             is_output_node=True,
         )
 
@@ -75,7 +75,7 @@ class HoloCineCheck(io.ComfyNode):
         """Ask for the report. Raises `NodeError` where no video can be made of it."""
         python = SESSION.interpreters.choose(model.python)
         words = ["check", str(storyboard_file(storyboard, folders.places()))]
-        words += ["--model", model.folder] if model.folder is not None else []
+        words += ["--model", model.folder or str(folders.BUILT_IN_FOLDER)]
         code, out, errors = spoken(python, words, host.check)
         if code >= REFUSED or not out:
             raise NodeError(errors.strip().splitlines()[-1] if errors.strip() else "the check said nothing")

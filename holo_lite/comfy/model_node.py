@@ -73,7 +73,11 @@ class HoloCineModel(io.ComfyNode):
                     "folder, or ComfyUI's own.",
                 ),
             ],
-            outputs=[MODEL.Output(display_name="model")],
+            outputs=[
+                MODEL.Output(
+                    display_name="model", tooltip="For every node that looks at a model or renders with it."
+                )
+            ],
         )
 
     @classmethod
@@ -107,7 +111,7 @@ def adapters_of(text: str) -> dict[str, list[tuple[str, float]]]:
     for line in filter(None, map(str.strip, text.splitlines())):
         expert, _, rest = line.partition("=")
         if expert not in EXPERTS or not rest:
-            raise NodeError(f"adapters: '{line}': write high=NAME.safetensors or low=NAME.safetensors:0.8")
+            raise NodeError(f"adapters: {line!r}: write high=NAME.safetensors or low=NAME.safetensors:0.8")
         name, strength = _strength(rest)
         found.setdefault(f"{expert}_noise", []).append((folders.adapter_file(name), strength))
     return found

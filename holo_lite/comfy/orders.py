@@ -91,7 +91,7 @@ def file_stem(name: str) -> str:
     """The beginning of a file's name. Raises `NodeError` for what leaves nothing."""
     stem = NO_NAME.sub("-", name).strip("-")[:LONGEST_NAME]
     if not stem:
-        raise NodeError(f"name: '{name}' has no letter or digit; give the beginning of the video's name")
+        raise NodeError(f"name: {name!r} has no letter or digit; give the beginning of the video's name")
     return stem
 
 

@@ -25,7 +25,7 @@ def numbers_of(name: str, text: str) -> list[int]:
     """Whole numbers, with commas between them. Raises `NodeError`."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if any(not (word.isascii() and word.isdigit()) for word in words):
-        raise NodeError(f"{name}: '{text.strip()}' is no list of numbers; give such as 49, 97")
+        raise NodeError(f"{name}: {text.strip()!r} is no list of numbers; give such as 49, 97")
     return [int(word) for word in words]
 
 

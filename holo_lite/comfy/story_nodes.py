@@ -11,7 +11,7 @@ from .handles import NodeError, Picture
 from .stories import fault_of, numbers_of, story_of, story_of_toml
 from .wires import CATEGORY, PICTURES, STORY
 
-SCENE = """[character1] is a red circle. [character2] is a green square. The place is a blue wall."""
+SCENE = "[character1] is a red square. [character2] is a cyan circle. The setting is a striped grey wall."
 SHOTS = """Wide shot of [character1] and [character2], still.
 
 Close-up of [character1], moving up.
@@ -67,7 +67,7 @@ class HoloCineStoryboard(io.ComfyNode):
                 ),
                 _pictures(),
             ],
-            outputs=[STORY.Output(display_name="storyboard")],
+            outputs=[STORY.Output(display_name="storyboard", tooltip="For Plan, Check, Generate and Extend.")],
         )
 
     @classmethod
@@ -107,7 +107,7 @@ class HoloCineStoryboardTOML(io.ComfyNode):
                 ),
                 _pictures(),
             ],
-            outputs=[STORY.Output(display_name="storyboard")],
+            outputs=[STORY.Output(display_name="storyboard", tooltip="For Plan, Check, Generate and Extend.")],
         )
 
     @classmethod
@@ -149,7 +149,7 @@ class HoloCinePicture(io.ComfyNode):
                 ),
                 PICTURES.Input("before", optional=True, tooltip="The pictures before this one."),
             ],
-            outputs=[PICTURES.Output(display_name="pictures")],
+            outputs=[PICTURES.Output(display_name="pictures", tooltip="This picture and those before it.")],
         )
 
     @classmethod
