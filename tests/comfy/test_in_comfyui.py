@@ -27,6 +27,8 @@ BIND = """
 import importlib, inspect, json, operator, sys
 sys.path.insert(0, sys.argv[1])
 sys.argv = sys.argv[:1] + ["--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
 found = {}
 for module, name, positional, named in json.loads(sys.stdin.read()):
     thing = operator.attrgetter(name)(importlib.import_module(module))
@@ -99,13 +101,12 @@ def test_the_nodes_their_help_and_the_workflows_are_there(comfy):
     info = json.loads(comfy.get("/object_info"))
     ours = {name for name, each in info.items() if each["category"] == "HoloCine"}
     assert ours == {f"HoloCine{name}" for name in NODES}
-    place = PACK.replace(" ", "%20")
     for name in ours:
-        assert comfy.get(f"/extensions/{place}/docs/{name}/en.md").startswith(b"# HoloCine")
+        assert comfy.get(f"/extensions/{PACK}/docs/{name}/en.md").startswith(b"# HoloCine")
     templates = json.loads(comfy.get("/workflow_templates"))
     assert {name: sorted(each) for name, each in templates.items()} == {PACK: [each.stem for each in WORKFLOWS]}
     for each in WORKFLOWS:
-        assert comfy.get(f"/api/workflow_templates/{place}/{each.stem}.jpg")[:2] == b"\xff\xd8"
+        assert comfy.get(f"/api/workflow_templates/{PACK}/{each.stem}.jpg")[:2] == b"\xff\xd8"
     assert "holocine" in json.loads(comfy.get("/models"))
 
 
@@ -196,14 +197,12 @@ def test_after_comfyui_was_killed_the_same_graph_goes_on_and_nobody_is_left(comf
     prompt = graph(steps=60, seed=41)
     comfy.queue(prompt, "page")
     page.until(*END, pictures=3)
-    (renderer,) = (
-        int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit() and is_renderer(each, comfy)
-    )
+    (renderer,) = (each for each in Path("/proc").glob("[0-9]*") if is_renderer(each, comfy))
     comfy.kill()
     deadline = time.monotonic() + HANGS
-    while Path(f"/proc/{renderer}").exists() and time.monotonic() < deadline:
+    while renderer.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Path(f"/proc/{renderer}").exists()
+    assert not renderer.exists()
     comfy.start()
     again = Listener(comfy, "again")
     comfy.queue(prompt, "again")

@@ -233,6 +233,14 @@ def test_the_model_moves_nothing_between_devices():
     assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
 
 
+def test_nobody_but_comfyui_imports_the_repository_itself():
+    """Its `__init__.py` is for ComfyUI: tests, types and the wheel are what they are without it."""
+    found = [
+        name for name, each in sys.modules.items() if getattr(each, "__file__", None) == str(ROOT / "__init__.py")
+    ]
+    assert [name for name in found if not name.startswith("/")] == [], "tests/comfy loads it by its place"
+
+
 def test_every_package_is_in_the_distribution():
     """An editable install finds them all the same; a wheel does not."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]

@@ -1,4 +1,4 @@
-"""A real ComfyUI in a process of its own, with this pack in it: COMFYUI is its checkout, COMFYUI_PYTHON its Python."""
+"""A real ComfyUI with this pack in it. COMFYUI names its checkout, COMFYUI_PYTHON its Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 CHECKOUT = os.environ.get("COMFYUI", "")
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-PACK = "holo-lite 0.1"  # no name of a module
+PACK = "holo.lite-1"  # no name of a module
 HANGS = 300.0  # seconds; a guard against hanging
 PROBE = '''
 """Says what ComfyUI's process holds of ours, and how much memory it has."""
@@ -30,12 +30,14 @@ from comfy_api.latest import ComfyExtension, io
 class Probe(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(node_id="Probe", category="test", inputs=[io.Int.Input("any")], outputs=[], is_output_node=True)
+        told = {"outputs": [], "is_output_node": True}
+        return io.Schema(node_id="Probe", category="test", inputs=[io.Int.Input("any")], **told)
     @classmethod
     def execute(cls, any):
         mine = [name for name in sys.modules if name.partition(".")[0] in ("holo_lite", "quantize", "profiles")]
         children = [each.pid for each in psutil.Process().children(recursive=True)]
-        return io.NodeOutput(ui={"modules": mine, "rss": [psutil.Process().memory_info().rss], "children": children})
+        rss = psutil.Process().memory_info().rss
+        return io.NodeOutput(ui={"modules": mine, "rss": [rss], "children": children})
 class Ext(ComfyExtension):
     async def get_node_list(self): return [Probe]
 async def comfy_entrypoint(): return Ext()
