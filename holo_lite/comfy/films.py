@@ -14,7 +14,8 @@ from comfy_api.latest import InputImpl, io, ui
 
 from . import folders, frames, host
 from .handles import Film, Model, NodeError
-from .session import Record, Session
+from .session import Session
+from .waiting import Record
 
 LOG = "render.log"
 

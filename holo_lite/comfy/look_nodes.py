@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from . import folders, host
+from .command import spoken
 from .handles import Model, NodeError, Story
 from .orders import Wishes, only_said, plan_order, storyboard_file
-from .session import planned, spoken
 from .sharing import SESSION
 from .sizes import size_inputs
 from .wires import CATEGORY, MODEL, STORY
@@ -44,7 +44,7 @@ class HoloCinePlan(io.ComfyNode):
         wishes = Wishes(only_said(width=width, height=height, steps=steps))
         python = SESSION.interpreters.choose(model.python)
         order = plan_order(model, storyboard, wishes, places)
-        found = planned(python, order, places.scratch / LOG, host.check)
+        found = SESSION.planner.plan(python, order, places.scratch / LOG, host.check)
         if found["state"] != "fits":
             raise NodeError(found["why"])
         text = "\n".join(found["lines"])

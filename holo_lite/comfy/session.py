@@ -8,21 +8,16 @@ ends its block. What is finished of it stays, and the same order goes on from th
 from __future__ import annotations
 
 import queue
-import subprocess
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ..worker.client import LineProcess, RenderProcess, importing_nothing_from_here
+from ..worker.client import RenderProcess
 from .handles import Model, NodeError
 from .interpreters import Interpreters
-
-Record = dict[str, Any]
-Check = Callable[[], object]  # raises what ends a wait
-ASK = 0.05  # seconds between two looks whether somebody interrupts
-PLANNER = "holo_lite.web.planner"
+from .planner import Planner
+from .waiting import Check, Record, next_of
 
 
 @dataclass
@@ -30,6 +25,7 @@ class Session:
     """One render process, kept between two queueings."""
 
     interpreters: Interpreters = field(default_factory=Interpreters)
+    planner: Planner = field(default_factory=Planner)
     _process: RenderProcess | None = None
     _of: tuple[str, int] | None = None
     _heard: queue.Queue[Record] = field(default_factory=queue.Queue)
@@ -42,7 +38,7 @@ class Session:
         try:
             while not over:
                 check()
-                record = _next(self._heard)
+                record = next_of(self._heard)
                 if record is None:
                     continue
                 over = self._is_end(record, name, log)
@@ -53,10 +49,11 @@ class Session:
                 process.cancel(name)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the one that plans."""
         process, self._process, self._of = self._process, None, None
         if process is not None:
             process.stop()
+        self.planner.close()
 
     @property
     def process(self) -> RenderProcess | None:
@@ -89,60 +86,3 @@ class Session:
         if record["state"] == "cancelled":
             raise NodeError("the render was cancelled; queue it again, and it goes on")
         return True
-
-
-def planned(python: str, order: Record, log: Path, check: Check) -> Record:
-    """What a plan says of an order, by a process of its own. Raises `NodeError`, and what `check` raises."""
-    heard: queue.Queue[Record] = queue.Queue()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    process = LineProcess(heard.put, PLANNER, python=python, log=log)
-    process.start()
-    process.say({"ask": 1, "order": order})
-    try:
-        while True:
-            check()
-            record = _next(heard) or {}
-            if record.get("kind") == "plan":
-                return record
-            if record.get("kind") == "gone":
-                raise NodeError(f"the plan could not be made; {log} says more")
-    finally:
-        process.kill()
-
-
-def spoken(python: str, words: Sequence[str], check: Check) -> tuple[int, str, str]:
-    """Run the command `holo-lite`: its exit code, and what it prints. Raises what `check` raises."""
-    process = subprocess.Popen(
-        [python, "-P", "-m", "holo_lite", *words],
-        env=importing_nothing_from_here(_plain()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        while True:
-            check()
-            try:
-                out, errors = process.communicate(timeout=ASK)
-            except subprocess.TimeoutExpired:
-                continue
-            return process.returncode, out, errors
-    finally:
-        process.kill()
-
-
-def _plain() -> dict[str, str]:
-    """The environment, for a command whose words are shown on a page."""
-    import os
-
-    said: Mapping[str, str] = os.environ
-    return {**said, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
-
-
-def _next(heard: queue.Queue[Record]) -> Record | None:
-    try:
-        return heard.get(timeout=ASK)
-    except queue.Empty:
-        return None

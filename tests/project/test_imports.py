@@ -233,12 +233,18 @@ def test_the_model_moves_nothing_between_devices():
     assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
 
 
-def test_nobody_but_comfyui_imports_the_repository_itself():
-    """Its `__init__.py` is for ComfyUI: tests, types and the wheel are what they are without it."""
-    found = [
-        name for name, each in sys.modules.items() if getattr(each, "__file__", None) == str(ROOT / "__init__.py")
-    ]
-    assert [name for name in found if not name.startswith("/")] == [], "tests/comfy loads it by its place"
+def test_the_repository_itself_is_no_package_of_anybody_but_comfyui():
+    """Its `__init__.py` is for ComfyUI. pytest looks into it because it is there."""
+    root = str(ROOT / "__init__.py")
+    found = {name for name, each in sys.modules.items() if getattr(each, "__file__", None) == root}
+    assert {name for name in found if not name.startswith("/")} <= {"__init__"}, "tests/comfy loads it by its place"
+    body = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8")).body
+    imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
+    assert {ast.unparse(each) for each in imports} == {
+        "from __future__ import annotations",
+        "from typing import Any",
+    }
+    assert not any(isinstance(each, ast.Expr | ast.If | ast.With | ast.Try) for each in body if not is_text(each))
 
 
 def test_every_package_is_in_the_distribution():
