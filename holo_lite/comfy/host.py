@@ -38,6 +38,8 @@ class Bar:
             self._show(None)
         elif record.get("kind") == "preview":
             self._show(frames.preview_of(Path(record["path"])))
+        elif record.get("kind") == "finished":
+            self._show(frames.preview_of(Path(record["sheet"])))  # what stays on the node
 
     def _show(self, picture: Any) -> None:
         preview = None if picture is None else ("JPEG", picture, LARGEST_PREVIEW)

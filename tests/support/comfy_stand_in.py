@@ -94,6 +94,7 @@ class Host:
     emptied: int = 0
     interrupt: Any = lambda: False
     model_folders: dict[str, list[str]] = field(default_factory=dict)
+    nodes: dict[str, Any] = field(default_factory=dict)
 
     def modules(self) -> dict[str, ModuleType]:
         """The modules that the nodes import, by their names."""
@@ -209,11 +210,13 @@ class Graph:
         """What validation says, by node. Inputs that are connected are not there yet."""
         found = {}
         for key, each in self.prompt.items():
-            check = getattr(self.nodes[each["class_type"]], "validate_inputs", None)
-            names = [] if check is None else inspect.getfullargspec(check).args[1:]
+            node = self.nodes[each["class_type"]]
+            names = (
+                inspect.getfullargspec(node.validate_inputs).args[1:] if hasattr(node, "validate_inputs") else []
+            )
             given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
             given = {name: None if isinstance(value, list) else value for name, value in given.items()}
-            if given and (said := check(**given)) is not True:
+            if given and (said := node.validate_inputs(**given)) is not True:
                 found[key] = said
         return found
 
@@ -245,7 +248,8 @@ def prompt_of(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inputs(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]:
-    found, values = {}, list(node.get("widgets_values") or [])
+    found: dict[str, Any] = {}
+    values = list(node.get("widgets_values") or [])
     for each in node["inputs"]:
         value = None
         if "widget" in each:
