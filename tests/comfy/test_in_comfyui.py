@@ -156,6 +156,14 @@ def test_an_interrupted_run_ends_and_goes_on(comfy, page):
     assert 1 < page.pictures <= 58
 
 
+def test_a_model_of_extra_model_paths_is_offered_and_renders(comfy):
+    info = json.loads(comfy.get("/object_info/HoloCineModel"))["HoloCineModel"]
+    assert info["input"]["required"]["model"][1]["options"] == ["holo-tiny (built in)", "tiny"]
+    prompt = graph(seed=51)
+    prompt["1"]["inputs"]["model"] = "tiny"
+    outputs(comfy.run(prompt))
+
+
 def test_two_graphs_that_are_queued_are_both_made(comfy):
     numbers = [comfy.queue(graph(seed=seed))["prompt_id"] for seed in (21, 22)]
     names = {outputs(comfy.history(number))["3"]["images"][0]["filename"] for number in numbers}

@@ -54,6 +54,10 @@ class Comfy:
             folder.mkdir(parents=True)
         (packs / PACK).symlink_to(ROOT, target_is_directory=True)
         (packs / "probe" / "__init__.py").write_text(PROBE)
+        (base / "more").mkdir()
+        (base / "more" / "tiny").symlink_to(ROOT / "holo_lite" / "tiny" / "weights", target_is_directory=True)
+        self._paths = base / "extra_model_paths.yaml"
+        self._paths.write_text(f"elsewhere:\n    holocine: {base / 'more'}\n")
         self._renderer = base / "python"
         words = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
         self._renderer.write_text(f'#!/bin/sh\n{words} "$@"\n')
@@ -67,6 +71,7 @@ class Comfy:
         """Start it, and wait until it answers."""
         command = [PYTHON, f"{CHECKOUT}/main.py", "--cpu", "--port", str(self.port), "--base-directory"]
         command += [str(self.base), "--database-url", f"sqlite:///{self.base}/comfyui.db", "--disable-api-nodes"]
+        command += ["--extra-model-paths-config", str(self._paths)]
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with self.log.open("ab") as log:
             environment = {**kept, "HOLO_LITE_PYTHON": str(self._renderer)}
