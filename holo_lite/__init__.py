@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from holo_lite.version import __version__ as __version__
+from .version import __version__ as __version__  # relative: ComfyUI loads this by its place
 
 if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interpreter
     from holo_lite.cancel import Cancel as Cancel, Cancelled as Cancelled

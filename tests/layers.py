@@ -34,7 +34,7 @@ LAYERS = (
     ("holo_lite.jobs", "holo_lite.evaluation"),
     ("holo_lite.eventjson",),
     ("holo_lite.views", "holo_lite.worker"),
-    ("holo_lite.inspection", "holo_lite.web"),
+    ("holo_lite.comfy", "holo_lite.inspection", "holo_lite.web"),
     ("holo_lite.commands",),
     ("cli",),
     ("holo_lite.__main__",),

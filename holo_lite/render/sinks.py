@@ -7,7 +7,7 @@ attempt before must be forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,21 +47,27 @@ class FrameSink(Protocol):
 
 @dataclass(frozen=True)
 class FilmSink:
-    """An mp4 that carries its settings, and a contact sheet and its latents next to it. latents: None: not kept."""
+    """An mp4 that carries its settings, and a contact sheet and its latents next to it. latents: None: not kept.
+
+    raw: the same frames without the loss of a video, too, as `RawSink` writes them; None: not wanted.
+    """
 
     video: Path
     sheet: Path
     latents: Path | None = None
+    raw: Path | None = None
 
     @classmethod
-    def at(cls, video: str | Path, *, latents: bool = True) -> FilmSink:
+    def at(cls, video: str | Path, *, latents: bool = True, raw: Path | None = None) -> FilmSink:
         """A video at this path, and files of the same name; without its latents, if they are not wanted."""
         video = Path(video)
-        return cls(video, video.with_suffix(".png"), latents_path(video) if latents else None)
+        return cls(video, video.with_suffix(".png"), latents_path(video) if latents else None, raw)
 
     def check(self) -> None:
-        """Raise `OutputError` where either cannot be written."""
+        """Raise `OutputError` where any of it cannot be written."""
         check_writable(self.video)
+        if self.raw is not None:
+            RawSink(self.raw).check()
         if self.sheet.is_dir():
             raise OutputError(
                 f"{self.sheet}: is a folder, but the contact sheet would be written there; choose another --out"
@@ -83,14 +89,19 @@ class FilmSink:
         contacts = ContactSheet(shown.shot_frames, settings.shown_captions, fps=settings.fps)
         size = {"width": settings.width, "height": settings.height}
         writer = VideoWriter(self.video, **size, fps=settings.fps, cuts=shown.cuts, metadata=settings.to_json())
-        with encoding_behind(writer) as video:
+        with self._also(settings) as also, encoding_behind(writer) as video:
 
             def add(index: int, pixels: Tensor) -> None:
                 video.add(pixels)
                 contacts.add(index, pixels)
+                also(index, pixels)
 
             yield add
         contacts.save(self.sheet, settings.to_json())
+
+    def _also(self, settings: RunSettings) -> AbstractContextManager[AddFrame]:
+        """Where frames go besides; the file has its name after the video has."""
+        return nullcontext(_nowhere) if self.raw is None else RawSink(self.raw).begin(settings)
 
     def keep_latents(self, latents: Tensor, settings: RunSettings) -> None:
         """Write the latents (16, F, h, w) of the video, if they are to be kept. Raises `OutputError`."""
@@ -171,6 +182,10 @@ class RawSink:
     def finished(self, settings: RunSettings) -> Finished:
         """The file has its name; it is no video yet."""
         return Finished(None, None, settings)
+
+
+def _nowhere(index: int, pixels: Tensor) -> None:
+    """Keep no frame."""
 
 
 def _write(write: Callable[[bytes], int], pixels: Tensor) -> None:

@@ -81,12 +81,13 @@ def begin(order: Order, pipeline: Pipeline, cancel: Cancel) -> BatchEvents | Non
 
 def _film(order: Order, pipeline: Pipeline, job: Job, cancel: Cancel) -> Events | None:
     video, latents = Path(order.out), order.latents and not order.draft
+    raw = Path(order.raw) if order.raw is not None else None
     check_writable(video)
-    if is_finished(video, job.settings, latents=latents):
+    if raw is None and is_finished(video, job.settings, latents=latents):
         return None
     if not order.overwrite:
         refuse_another_video(video, job.settings, latents=latents)
-    sink = FilmSink.at(video, latents=latents)
+    sink = FilmSink.at(video, latents=latents, raw=raw)
     return _previewed(order, pipeline, pipeline.run(job, sink, _run(order), keep_run=order.keep_run, cancel=cancel))
 
 

@@ -15,9 +15,10 @@ from holo_lite.errors import SettingsError
 from holo_lite.opening.given import Loras
 from holo_lite.opening.options import ModelOptions
 from holo_lite.settings import NOTHING_SAID, Options
-from holo_lite.system.records import FIRST, Codec, FileName, Natural, Origin
+from holo_lite.system.records import Codec, FileName, Natural, Origin
 
 Frames = Literal["film", "raw"]  # an mp4 with its sheet, or bare pixels
+WITH_RAW = Origin(version=2, runs_from=2)  # a reader that does not know `raw` would leave the pixels out
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Order:
     the shots `again` (new captions by their numbers; None: the old one) are made again, or which the storyboard
     continues, remembering the shots `remember`. model: a folder; None: the built-in one. draft: fewer steps at half
     the size. seeds: drafts of these at full size, with a sheet of them all at `out`, a PNG then. preview: steps
-    between previews, which are written to `preview_at`; 0: none.
+    between previews, which are written to `preview_at`; 0: none. raw: the bare pixels of the film, too.
     """
 
     out: FileName
@@ -61,12 +62,13 @@ class Order:
     draft: bool = False
     seeds: tuple[Natural, ...] = ()
     frames: Frames = "film"
+    raw: FileName | None = None
     preview: Natural = 0
     preview_at: FileName | None = None
     overwrite: bool = False
     latents: bool = True
     keep_run: bool = False
-    origin: Origin = FIRST  # a change of any field is a new version
+    origin: Origin = WITH_RAW  # a change of any field is a new version
 
     @property
     def shots_again(self) -> dict[int, str | None]:
@@ -93,8 +95,10 @@ def check_order(order: Order) -> None:
         raise SettingsError("remember: is for a video and the storyboard that continues it")
     if order.preview and order.preview_at is None:
         raise SettingsError("preview: give preview_at, the picture that is to be written")
+    if order.raw is not None and (order.frames == "raw" or order.seeds):
+        raise SettingsError("raw: is for one film; leave it out, or leave out frames and seeds")
     if order.seeds and (order.draft or order.frames == "raw"):
         raise SettingsError("seeds: are drafts of full size that are written as films; leave out draft and frames")
 
 
-ORDER = Codec(Order, sound=check_order, surrogates=True)
+ORDER = Codec(Order, upgrades={1: dict}, sound=check_order, surrogates=True)

@@ -32,7 +32,7 @@ from holo_lite.views.terminal import opener, shown
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / "parity_data"
-EXAMPLES = sorted((ROOT / "examples").iterdir())
+EXAMPLES = sorted((ROOT / "storyboards").iterdir())
 PROMPT = "[global caption] A house by the sea. [per shot caption] wide shot [shot cut] close shot"
 THREE = "[global caption] G [per shot caption] a [shot cut] b [shot cut] c"
 TINY = ("--height", "16", "--width", "16", "--steps", "1", "--cfg", "1", "--frames", "9")
@@ -157,7 +157,7 @@ def test_a_plain_prompt_longer_than_a_file_name_is_one_shot(run, tmp_path):
 
 
 def test_a_video_is_named_after_its_storyboard(run, tmp_path):
-    assert run("generate", ROOT / "examples" / "pottery.txt", *TINY).code == 0
+    assert run("generate", ROOT / "storyboards" / "pottery.txt", *TINY).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "pottery.latents.safetensors",
         "pottery.mp4",

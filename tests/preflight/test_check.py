@@ -21,7 +21,7 @@ from holo_lite.tiny.demo import storyboard as demo_storyboard
 from holo_lite.views.check import FULL, HALF, report_lines
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "examples").iterdir())
+EXAMPLES = sorted((ROOT / "storyboards").iterdir())
 ANNA = "[character1] is Anna, in a red coat. [character2] is Ben, in a green one."
 LONG = "[global caption] A. [per shot caption] a quiet road by the sea [shot cut] " + "a road " * 600
 

@@ -88,18 +88,33 @@ def tree(module):
     return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
 
 
+def is_loaded_by_its_place(module):
+    """Whether ComfyUI may load a module under any name: then its imports of ours are relative ones."""
+    return module in {"holo_lite", "holo_lite.worker.client"} or home(module) == ("holo_lite", "comfy")
+
+
 def imports(module):
     """Every module of the project that this one names in an import, wherever the import stands."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             names: list[str | None] = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively"
-            full = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in SOURCES else node.module for name in full]
+            origin = full_name(node, module)
+            assert not node.level or is_loaded_by_its_place(module), f"{module} imports relatively"
+            full = [f"{origin}.{alias.name}" for alias in node.names]
+            names = [name if name in SOURCES else origin for name in full]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in {*PACKAGES, "cli"})
+
+
+def full_name(node, module):
+    """What an import names, as if it were absolute."""
+    if not node.level:
+        return node.module
+    parts = module.split(".")
+    package = parts if SOURCES[module].name == "__init__.py" else parts[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
 def row(module):
@@ -123,6 +138,20 @@ MODULES = [module for module, path in SOURCES.items() if path.name != "__init__.
 def test_a_package_imports_itself_or_a_lower_row(module):
     others = [name for name in imports(module) if home(name) != home(module)]
     assert [name for name in others if row(name) >= row(module)] == []
+
+
+def test_what_comfyui_loads_names_nothing_of_ours_absolutely():
+    """In its process there is no `holo_lite`: the clone has the name of its folder."""
+    for module in filter(is_loaded_by_its_place, SOURCES):
+        body = tree(module).body  # what runs when the module is imported; the facade's names come in when asked for
+        absolute = [node for each in body if not is_for_types(each) for node in ast.walk(each)]
+        named = [node.module for node in absolute if isinstance(node, ast.ImportFrom) and not node.level]
+        named += [alias.name for node in absolute if isinstance(node, ast.Import) for alias in node.names]
+        assert [name for name in named if name.split(".")[0] in {*PACKAGES, "cli"}] == [], module
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_a_row_names_what_is_there():
@@ -204,6 +233,20 @@ def test_the_model_moves_nothing_between_devices():
     nodes = [node for module in model for node in ast.walk(tree(module))]
     calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     assert {ast.unparse(call) for call in calls if moves(call)} == MOVED_IN_THE_MODEL
+
+
+def test_the_repository_itself_is_no_package_of_anybody_but_comfyui():
+    """Its `__init__.py` is for ComfyUI. pytest looks into it because it is there."""
+    root = str(ROOT / "__init__.py")
+    found = {name for name, each in sys.modules.items() if getattr(each, "__file__", None) == root}
+    assert {name for name in found if not name.startswith("/")} <= {"__init__"}, "tests/comfy loads it by its place"
+    body = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8")).body
+    imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
+    assert {ast.unparse(each) for each in imports} == {
+        "from __future__ import annotations",
+        "from typing import Any",
+    }
+    assert not any(isinstance(each, ast.Expr | ast.If | ast.With | ast.Try) for each in body if not is_text(each))
 
 
 def test_every_package_is_in_the_distribution():

@@ -46,7 +46,7 @@ def imported(source):
     """The top-level names that a module's imports begin with."""
     for node in ast.walk(ast.parse(source)):
         names: list[str | None] = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
         yield from (name.split(".")[0] for name in names)
 
 

@@ -11,7 +11,7 @@ from holo_lite.story.files import as_storyboard, dump_toml, load_storyboard, par
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import resolve_timeline
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").iterdir())
+EXAMPLES = sorted((Path(__file__).parents[2] / "storyboards").iterdir())
 SHOT = "[[shot]]\ncaption = 'c'\n"
 
 text = st.text(st.characters(codec="utf-8"))

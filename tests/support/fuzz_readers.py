@@ -58,7 +58,7 @@ MACHINE = {"attention": "sparse", "dtype": "bf16", "device": "cpu", "model": "01
 BOARD = Storyboard("A house by the sea.", (Shot("wide shot of the house"), Shot("close shot of the door")))
 SETTINGS = resolve(BOARD, Options(frames=9), Defaults(), **MACHINE)[0]
 SMALL = resolve(BOARD, Options(frames=9, height=16, width=16), Defaults(), **MACHINE)[0]
-EXAMPLES = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.toml"))][:2]
+EXAMPLES = [path.read_bytes() for path in sorted((ROOT / "storyboards").glob("*.toml"))][:2]
 JSON_BOARD = {"global": "G", "cuts": [5], "frames": 9, "fps": 12.5, "shots": [{"caption": "a"}, {"caption": "b"}]}
 TIMED = (
     b"title = 'x'\nglobal = 'G'\nheight = 32\nwidth = 64\nsteps = 3\nseed = 4\ncfg = 1.5\nfps = 12\nnegative = ''\n"

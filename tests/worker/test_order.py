@@ -53,6 +53,8 @@ def test_an_order_comes_out_as_it_went_in_or_is_refused_in_one_line(board, video
         ({"storyboard": "/a", "frames": "gif"}, "frames"),
         ({"storyboard": "/a", "preview": 1}, "preview_at"),
         ({"storyboard": "/a", "seeds": [1, -1]}, "seeds"),
+        ({"storyboard": "/a", "seeds": [1], "raw": "/r"}, "raw"),
+        ({"storyboard": "/a", "frames": "raw", "raw": "/r"}, "raw"),
         ({"video": "/v.mp4", "storyboard": "/a", "again": {"1": None}}, "again"),
         ({"video": "/v.mp4"}, "again"),
         ({"storyboard": "/a", "remember": [1]}, "remember"),
@@ -61,6 +63,12 @@ def test_an_order_comes_out_as_it_went_in_or_is_refused_in_one_line(board, video
 def test_what_cannot_be_made_is_refused_and_the_field_is_named(fields, word):
     with pytest.raises(HoloError, match=word):
         ORDER.of_table({"version": 1, "runs_from": 1, "out": "/out.mp4", **fields})
+
+
+def test_an_order_of_the_first_version_is_one_of_today():
+    """The page keeps orders in a file, and a program may be older than we are."""
+    first = {"version": 1, "runs_from": 1, "storyboard": "/a", "out": "/o.mp4"}
+    assert ORDER.of_table(first) == Order("/o.mp4", "/a")
 
 
 def test_a_shot_is_named_by_its_number():

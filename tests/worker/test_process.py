@@ -103,6 +103,30 @@ def test_an_order_tells_its_phases_previews_and_end_and_is_there_the_second_time
     assert made(running, "again", order)[-1]["state"] == "there"
 
 
+def test_one_run_gives_a_film_and_its_bare_pixels_and_gives_them_again(running, order, tmp_path):
+    alone, raw = tmp_path / "alone.rgb", tmp_path / "with.rgb"
+    assert made(running, "alone", {**order, "out": str(alone), "frames": "raw"})[-1]["state"] == "done"
+    both = {**order, "version": 2, "runs_from": 2, "raw": str(raw), "keep_run": True}
+    assert made(running, "both", both)[-1]["state"] == "done"
+    assert raw.read_bytes() == alone.read_bytes()
+    film = Path(order["out"]).read_bytes()
+    raw.unlink()
+    records = made(running, "once more", both)
+    assert records[-1]["state"] == "done"
+    assert not [each for each in records if each["kind"] == "step"], "only decoding is left"
+    assert raw.read_bytes() == alone.read_bytes()
+    assert Path(order["out"]).read_bytes() == film
+    assert made(running, "film", order)[-1]["state"] == "there"
+
+
+def test_pixels_that_cannot_be_written_are_refused_before_the_film_is_begun(running, order, tmp_path):
+    nowhere = {**order, "version": 2, "runs_from": 2, "raw": str(tmp_path / "none" / "film.rgb")}
+    records = made(running, "nowhere", nowhere)
+    assert records[-1]["error"] == "OutputError"
+    assert str(tmp_path / "none") in records[-1]["why"]
+    assert not Path(order["out"]).exists()
+
+
 def test_a_shot_is_made_again_and_the_story_goes_on(running, order, tmp_path):
     assert made(running, "first", order)[-1]["state"] == "done"
     again = {"version": 1, "runs_from": 1, "video": order["out"], "again": {"2": "Wide shot of [character1]."}}

@@ -1,0 +1,46 @@
+"""What the nodes ask of the running ComfyUI besides its folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+
+from . import frames
+from .progress import WHOLE, RunShare
+
+LARGEST_PREVIEW = 512  # pixels of its longer side
+
+
+def check() -> None:
+    """Raise ComfyUI's own error where somebody interrupts."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def make_room() -> None:
+    """Give the card's memory back before another process renders on it."""
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+class Bar:
+    """The bar of a node, with the newest picture of where the run is heading."""
+
+    def __init__(self) -> None:
+        self._bar = comfy.utils.ProgressBar(WHOLE)
+        self._share = RunShare()
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Show what a record of the run says. Raises ComfyUI's own error where somebody interrupts."""
+        if self._share.take(record):
+            self._show(None)
+        elif record.get("kind") == "preview":
+            self._show(frames.preview_of(Path(record["path"])))
+        elif record.get("kind") == "finished":
+            self._show(frames.preview_of(Path(record["sheet"])))  # what stays on the node
+
+    def _show(self, picture: Any) -> None:
+        preview = None if picture is None else ("JPEG", picture, LARGEST_PREVIEW)
+        self._bar.update_absolute(self._share.value, WHOLE, preview)

@@ -1,0 +1,304 @@
+"""A small stand-in for ComfyUI: what the nodes use of it, and what it does with them, for tests without it.
+
+`USED` names all of it; `tests/comfy/test_in_comfyui.py` compares these with the real ones where ComfyUI is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+INPUTS = ("Combo", "String", "Int", "Float", "Boolean", "Image", "Video")
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error there either
+    """As ComfyUI's InterruptProcessingException."""
+
+
+class FolderType(StrEnum):
+    output = "output"
+
+
+class ComfyNode:
+    pass
+
+
+class ComfyExtension:
+    pass
+
+
+class Schema:
+    def __init__(
+        self,
+        node_id: str,
+        display_name: str | None = None,
+        category: str = "sd",
+        inputs: Any = None,
+        outputs: Any = None,
+        description: str = "",
+        is_output_node: bool = False,
+    ) -> None:
+        self.node_id, self.display_name, self.category = node_id, display_name, category
+        self.inputs, self.outputs = list(inputs or []), list(outputs or [])
+        self.description, self.is_output_node = description, is_output_node
+
+
+class NodeOutput:
+    def __init__(self, *args: Any, ui: Any = None) -> None:
+        self.args, self.ui = args, ui
+
+
+class Input:
+    def __init__(self, id: str, **said: Any) -> None:  # noqa: A002 - ComfyUI's name
+        self.id, self.said = id, said
+
+
+class Output:
+    def __init__(self, id: str | None = None, display_name: str | None = None, tooltip: str | None = None) -> None:  # noqa: A002
+        self.id, self.display_name, self.tooltip = id, display_name, tooltip
+
+
+def custom(io_type: str) -> Any:
+    """A type of one's own."""
+    return SimpleNamespace(io_type=io_type, Input=Input, Output=Output)
+
+
+class SavedResult(dict):
+    def __init__(self, filename: str, subfolder: str, type: FolderType) -> None:  # noqa: A002 - ComfyUI's name
+        super().__init__(filename=filename, subfolder=subfolder, type=type.value)
+
+
+class PreviewVideo:
+    def __init__(self, values: list[SavedResult]) -> None:
+        self.values = values
+
+
+class VideoFromFile:
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+
+@dataclass
+class Host:
+    """ComfyUI with its folders under one. `interrupt` is asked for whether somebody interrupts."""
+
+    folder: Path
+    shown: list[tuple[int, int, Any]] = field(default_factory=list)
+    emptied: int = 0
+    interrupt: Any = lambda: False
+    model_folders: dict[str, list[str]] = field(default_factory=dict)
+    nodes: dict[str, Any] = field(default_factory=dict)
+
+    def modules(self) -> dict[str, ModuleType]:
+        """The modules that the nodes import, by their names."""
+        memory = _module("comfy.model_management", **self._memory())
+        utils = _module("comfy.utils", ProgressBar=self._bar())
+        return {
+            "folder_paths": _module("folder_paths", **self._folders()),
+            "comfy": _module("comfy", __path__=[], model_management=memory, utils=utils),
+            "comfy.model_management": memory,
+            "comfy.utils": utils,
+            "comfy_api": _module("comfy_api", __path__=[]),
+            "comfy_api.latest": _module("comfy_api.latest", **_api()),
+        }
+
+    def _check(self) -> None:
+        if self.interrupt():
+            raise Interrupted
+
+    def _memory(self) -> dict[str, Any]:
+        def count() -> None:
+            self.emptied += 1
+
+        return {
+            "throw_exception_if_processing_interrupted": self._check,
+            "unload_all_models": count,
+            "soft_empty_cache": count,
+        }
+
+    def _bar(self) -> type:
+        host = self
+
+        class ProgressBar:
+            def __init__(self, total: int) -> None:
+                self.total = total
+
+            def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
+                host._check()
+                host.shown.append((value, total or self.total, preview))
+
+        return ProgressBar
+
+    def _folders(self) -> dict[str, Any]:
+        def add_model_folder_path(folder_name: str, full_folder_path: str) -> None:
+            self.model_folders.setdefault(folder_name, []).append(full_folder_path)
+
+        def get_full_path(folder_name: str, filename: str) -> str | None:
+            places = [Path(each) / filename for each in self.model_folders.get(folder_name, [])]
+            return next((str(each) for each in places if each.is_file()), None)
+
+        def get_folder_paths(folder_name: str) -> list[str]:
+            return list(self.model_folders[folder_name])
+
+        return {
+            "models_dir": str(self.folder / "models"),
+            "add_model_folder_path": add_model_folder_path,
+            "get_full_path": get_full_path,
+            "get_folder_paths": get_folder_paths,
+            "get_output_directory": lambda: str(self.folder / "output"),
+            "get_temp_directory": lambda: str(self.folder / "temp"),
+            "get_input_directory": lambda: str(self.folder / "input"),
+        }
+
+
+def _module(name: str, **content: Any) -> ModuleType:
+    found = ModuleType(name)
+    vars(found).update(content)
+    return found
+
+
+def _api() -> dict[str, Any]:
+    kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in INPUTS}
+    io = SimpleNamespace(
+        ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Custom=custom, FolderType=FolderType, **kinds
+    )
+    return {
+        "io": io,
+        "ui": SimpleNamespace(PreviewVideo=PreviewVideo, SavedResult=SavedResult),
+        "InputImpl": SimpleNamespace(VideoFromFile=VideoFromFile),
+        "ComfyExtension": ComfyExtension,
+    }
+
+
+def load_pack(root: Path, name: str = "/somewhere/custom_nodes/holo-lite_x_1") -> ModuleType:
+    """Load a pack as ComfyUI does: by its place, under a name that no import could have."""
+    place = importlib.util.spec_from_file_location(name, root / "__init__.py")
+    assert place is not None, "it has a place"
+    assert place.loader is not None, "it is a file"
+    pack = importlib.util.module_from_spec(place)
+    sys.modules[name] = pack
+    place.loader.exec_module(pack)
+    return pack
+
+
+def nodes_of(pack: ModuleType) -> dict[str, Any]:
+    """The nodes of a pack by their ids."""
+
+    async def asked() -> list[Any]:
+        extension = await pack.comfy_entrypoint()
+        found: list[Any] = await extension.get_node_list()
+        return found
+
+    return {node.define_schema().node_id: node for node in asyncio.run(asked())}
+
+
+class Graph:
+    """A graph in its API form, carried out as ComfyUI does it: validated first, then a node after what it needs."""
+
+    def __init__(self, nodes: dict[str, Any], prompt: dict[str, Any]) -> None:
+        self.nodes, self.prompt = nodes, {key: each for key, each in prompt.items() if each["class_type"] in nodes}
+        self.done: dict[str, NodeOutput] = {}
+
+    def faults(self) -> dict[str, str]:
+        """What validation says, by node. Inputs that are connected are not there yet."""
+        found = {}
+        for key, each in self.prompt.items():
+            node = self.nodes[each["class_type"]]
+            names = (
+                inspect.getfullargspec(node.validate_inputs).args[1:] if hasattr(node, "validate_inputs") else []
+            )
+            given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
+            given = {name: None if isinstance(value, list) else value for name, value in given.items()}
+            if given and (said := node.validate_inputs(**given)) is not True:
+                found[key] = said
+        return found
+
+    def run(self) -> dict[str, NodeOutput]:
+        """Every node's outputs by its key."""
+        for key in self.prompt:
+            self._result(key)
+        return self.done
+
+    def _result(self, key: str) -> NodeOutput:
+        if key not in self.done:
+            each = self.prompt[key]
+            values = {name: self._value(given) for name, given in each["inputs"].items()}
+            self.done[key] = self.nodes[each["class_type"]].execute(**values)
+        return self.done[key]
+
+    def _value(self, given: Any) -> Any:
+        return self._result(given[0]).args[given[1]] if isinstance(given, list) else given
+
+
+def prompt_of(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The API form of a workflow as ComfyUI's page saves it."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    return {
+        str(node["id"]): {"class_type": node["type"], "inputs": _inputs(node, links)}
+        for node in workflow["nodes"]
+        if node["type"] not in {"Note", "MarkdownNote"}
+    }
+
+
+def _inputs(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    values = list(node.get("widgets_values") or [])
+    for each in node["inputs"]:
+        value = None
+        if "widget" in each:
+            value = values.pop(0)
+            if each["name"] in {"seed", "noise_seed"}:
+                values.pop(0)  # what becomes of it after a run
+        if each.get("link") is not None:
+            found[each["name"]] = links[each["link"]]
+        elif "widget" in each:
+            found[each["name"]] = value
+    return found
+
+
+# What the nodes use: module, name, and how many positional arguments they give, with the names of the others.
+USED = (
+    ("folder_paths", "add_model_folder_path", 2, ()),
+    ("folder_paths", "get_folder_paths", 1, ()),
+    ("folder_paths", "get_full_path", 2, ()),
+    ("folder_paths", "get_output_directory", 0, ()),
+    ("folder_paths", "get_temp_directory", 0, ()),
+    ("folder_paths", "get_input_directory", 0, ()),
+    ("comfy.model_management", "throw_exception_if_processing_interrupted", 0, ()),
+    ("comfy.model_management", "unload_all_models", 0, ()),
+    ("comfy.model_management", "soft_empty_cache", 0, ()),
+    ("comfy.utils", "ProgressBar", 1, ()),
+    ("comfy.utils", "ProgressBar.update_absolute", 4, ()),
+    ("comfy_api.latest", "InputImpl.VideoFromFile", 1, ()),
+    ("comfy_api.latest", "ui.PreviewVideo", 1, ()),
+    ("comfy_api.latest", "ui.SavedResult", 3, ()),
+    ("comfy_api.latest", "io.Custom", 1, ()),
+    ("comfy_api.latest", "io.NodeOutput", 5, ("ui",)),
+    (
+        "comfy_api.latest",
+        "io.Schema",
+        0,
+        ("node_id", "display_name", "category", "description", "inputs", "outputs", "is_output_node"),
+    ),
+    ("comfy_api.latest", "io.Combo.Input", 1, ("options", "default", "tooltip")),
+    ("comfy_api.latest", "io.String.Input", 1, ("default", "multiline", "tooltip")),
+    (
+        "comfy_api.latest",
+        "io.Int.Input",
+        1,
+        ("default", "min", "max", "step", "control_after_generate", "tooltip"),
+    ),
+    ("comfy_api.latest", "io.Float.Input", 1, ("default", "min", "max", "step", "tooltip")),
+    ("comfy_api.latest", "io.Boolean.Input", 1, ("default", "tooltip")),
+    ("comfy_api.latest", "io.Image.Input", 1, ("tooltip",)),
+    ("comfy_api.latest", "io.Image.Output", 0, ("display_name", "tooltip")),
+    ("comfy_api.latest", "io.Video.Output", 0, ("display_name", "tooltip")),
+    ("comfy_api.latest", "io.String.Output", 0, ("display_name", "tooltip")),
+)
