@@ -19,7 +19,7 @@ from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
 from holo_lite.commands.values import Word
 from holo_lite.config import Attention
-from holo_lite.errors import RoomError, SettingsError, first_three
+from holo_lite.errors import RoomError, SettingsError
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _variant(name: str) -> Attention:
     for variant, attention in FETCHED.items():
         if name == variant:
             return attention
-    raise SettingsError(f"unknown variant '{name}'; choose {first_three(FETCHED)}")
+    raise SettingsError(f"unknown variant '{name}'; choose sparse, full or wan22")
 
 
 def _ask() -> None:

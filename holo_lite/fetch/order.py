@@ -16,7 +16,7 @@ from typing import Literal
 from holo_lite.config import Attention
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import Hub, HubFile
-from holo_lite.fetch.transfer import kept
+from holo_lite.fetch.transfer import is_published, kept
 from holo_lite.fetch.wanted import SHARED, ReleasedFile, Repository, pieces, wanted
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import FILE_NAME
@@ -175,7 +175,7 @@ def _beside(want: ReleasedFile, file: HubFile, folder: Path) -> Path | None:
         return None
     others = sorted(other for other in folder.parent.iterdir() if other.is_dir() and other != folder)
     places = (other / want.path for other in others)
-    return next((each for each in places if each.is_file() and each.stat().st_size == file.nbytes), None)
+    return next((each for each in places if is_published(each, file)), None)
 
 
 def _standing(folder: Path) -> Path:

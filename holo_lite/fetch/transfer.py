@@ -113,6 +113,20 @@ def download(
         _finish(part, target)
 
 
+def is_published(path: Path, file: HubFile) -> bool:
+    """Whether a file is the published one, by its size and digest; all of it is read."""
+    try:
+        if not path.is_file() or path.stat().st_size != file.nbytes:
+            return False
+        found = new_digest(file)
+        with path.open("rb") as content:
+            while piece := content.read(PIECE):
+                found.update(piece)
+    except OSError:
+        return False
+    return found.hexdigest() == file.digest
+
+
 def new_digest(file: HubFile) -> hashlib._Hash:
     """The kind of digest the hub lists: SHA-256 of a large file, and of a small one git's own, of an object."""
     if len(file.digest) == SHA256_DIGITS:

@@ -341,10 +341,24 @@ def test_a_file_that_was_renamed_in_its_repository_is_named(server, tmp_path):
         order_of(server, tmp_path)
 
 
+def test_what_every_model_has_is_taken_from_another_ones_folder_if_it_is_the_same(server, tmp_path):
+    other = tmp_path / "holocine"
+    other.mkdir()
+    (other / "Wan2.1_VAE.pth").write_bytes(b"vae")
+    (other / "models_t5_umt5-xxl-enc-bf16.pth").write_bytes(b"encode?")
+    (other / HIGH).write_bytes(BYTES)
+    items = {item.file.name: item for item in order_of(server, tmp_path / "another").items}
+    assert items["Wan2.1_VAE.pth"].means == "link"
+    assert items["Wan2.1_VAE.pth"].cached == other / "Wan2.1_VAE.pth"
+    assert items["models_t5_umt5-xxl-enc-bf16.pth"].means == "fetch"
+    assert items[HIGH].means == "fetch"
+
+
 def test_files_in_any_subfolder_are_taken_as_they_are(server, tmp_path):
-    (tmp_path / "HoloCine_dit" / "sparse").mkdir(parents=True)
-    (tmp_path / "HoloCine_dit" / "sparse" / HIGH).write_bytes(BYTES)
-    order = order_of(server, tmp_path)
+    home = tmp_path / "model"
+    (home / "HoloCine_dit" / "sparse").mkdir(parents=True)
+    (home / "HoloCine_dit" / "sparse" / HIGH).write_bytes(BYTES)
+    order = order_of(server, home)
     assert [item.means for item in order.items] == ["there", *["fetch"] * 4]
     with pytest.raises(Exception, match="safetensors"):  # the others are no weights
         list(fetch(order, Hub(server.endpoint)))
@@ -475,5 +489,5 @@ def test_ctrl_c_tells_that_what_came_is_kept(run, monkeypatch):
 
 def test_another_variant_is_a_mistake(run):
     outcome = run("fetch", "dense")
-    assert outcome.err == "error: unknown variant 'dense'; choose sparse or full\n"
+    assert outcome.err == "error: unknown variant 'dense'; choose sparse, full or wan22\n"
     assert outcome.code == 2
