@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types allocator
 
 install: .venv/installed
 
@@ -21,26 +21,37 @@ studio: install
 demo: install
 	$(BIN)/holo-lite demo --out demo
 
+# Types of the product and of the tests at once: each has its own options, and so its own cache.
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --jobs 2 types test-types
+
+types:
 	$(BIN)/mypy
+
+test-types:
 	$(BIN)/mypy --config-file tests/mypy.ini
 
-# Two at a time, each file in one process: what a file has prepared is prepared once.
+# Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 # While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.
 quick: install
-	$(BIN)/python -m pytest -m quick --numprocesses 2 --dist loadfile
+	$(PYTEST) -m quick
 
 fast: install
-	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist loadfile
+	$(PYTEST) -m fast
+
+# Pictures of the storyboard page, into docs/. They need a Chromium (`apt-get install chromium`).
+screenshots: install
+	PYTHONPATH=tests/support $(BIN)/python scripts/screenshots.py
 
 # The share of lines that the tests run: in all, and by module, the least first.
 coverage: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
 FUZZ_INPUTS ?= 5000
@@ -55,6 +66,9 @@ quality: install build/tiny-int8 build/tiny-nf4
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --model build/tiny-nf4 --baseline holo_lite/tiny/weights
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --retake
 	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --extend --chain 3
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --reference --pictures 1
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --reference
+	$(BIN)/holo-lite evaluate --storyboards $(STORYBOARDS) --dtype bf16 --first-frame
 
 build/tiny-%: holo_lite/tiny/weights/model.json | install
 	$(BIN)/holo-lite quantize holo_lite/tiny/weights $@ --scheme $*
@@ -84,6 +98,11 @@ card-prepare: install
 # What a block and the decoder ask of a card, counted without one: launches, bytes, and what they would come to.
 count: install
 	$(BIN)/python -m benchmarks.count
+
+# Every profile's plan, from the shortest clip to the longest, run against a model of PyTorch's allocator: what is
+# reserved stays within the cap, nothing is tried twice, and no phase takes more than is planned. Half an hour.
+allocator: install
+	$(BIN)/python -m benchmarks.allocator
 
 # 200 short generations, most of them killed, starved or with corrupt files: is any lost? (KEEP=--keep keeps the result)
 soak: install

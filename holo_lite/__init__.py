@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         RunError as RunError,
         SettingsError as SettingsError,
         StoryboardError as StoryboardError,
+        WritingError as WritingError,
     )
     from holo_lite.evaluation.outcome import (
         EvaluationStarted as EvaluationStarted,
@@ -100,6 +101,15 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
         Storyboard as Storyboard,
     )
     from holo_lite.views.forecast import forecast_lines as forecast_lines
+    from holo_lite.writing.endpoint import Endpoint as Endpoint
+    from holo_lite.writing.events import (
+        AnswerGrew as AnswerGrew,
+        Connecting as Connecting,
+        StoryboardWritten as StoryboardWritten,
+        TryJudged as TryJudged,
+        TryStarted as TryStarted,
+    )
+    from holo_lite.writing.writing import write_storyboard as write_storyboard
     from quantize.convert import Conversion as Conversion, ConversionFinished as ConversionFinished
     from quantize.job import prepare_conversion as prepare_conversion, run_conversion as run_conversion
 
@@ -120,6 +130,7 @@ _NAMES = {
         "RunError",
         "SettingsError",
         "StoryboardError",
+        "WritingError",
     ),
     "holo_lite.directing.extension": ("Extension",),
     "holo_lite.directing.retake": ("Retake",),
@@ -160,6 +171,9 @@ _NAMES = {
     "holo_lite.story.files": ("dump_toml", "load_storyboard", "parse_json", "parse_toml"),
     "holo_lite.story.storyboard": ("Reference", "Shot", "Storyboard"),
     "holo_lite.views.forecast": ("forecast_lines",),
+    "holo_lite.writing.endpoint": ("Endpoint",),
+    "holo_lite.writing.events": ("AnswerGrew", "Connecting", "StoryboardWritten", "TryJudged", "TryStarted"),
+    "holo_lite.writing.writing": ("write_storyboard",),
     "quantize.convert": ("Conversion", "ConversionFinished"),
     "quantize.job": ("prepare_conversion", "run_conversion"),
 }

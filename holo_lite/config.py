@@ -17,7 +17,7 @@ from holo_lite.errors import CheckpointError, nearest
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
 
-Attention = Literal["sparse", "full"]
+Attention = Literal["sparse", "full", "wan"]  # HoloCine's two, and the base model, which has no windows of text
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -167,7 +167,11 @@ PUBLISHED_NEGATIVE = (
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model makes by default. Sizes in pixels, length in frames."""
+    """What a model makes by default. Sizes in pixels, length in frames.
+
+    `cfg` is the guidance scale; where `cfg_low` is the low-noise expert's, `cfg` is the other's. `shift` bends
+    the schedule towards high noise.
+    """
 
     frames: int = 241
     height: int = 480
@@ -176,3 +180,14 @@ class Defaults:
     steps: int = 50
     cfg: float = 5.0
     negative: str = PUBLISHED_NEGATIVE
+    cfg_low: float | None = None
+    shift: float = 5.0
+
+
+# As Wan-AI/Wan2.2-T2V-A14B is published: sample_shift 12, guidance 3 for low noise and 4 for high, 40 steps.
+WAN22 = Defaults(frames=81, fps=16.0, steps=40, cfg=4.0, cfg_low=3.0, shift=12.0)
+
+
+def published(attention: Attention) -> Defaults:
+    """What a model of this kind makes by default, where its folder says nothing else."""
+    return WAN22 if attention == "wan" else Defaults()

@@ -9,6 +9,8 @@
     ├── OutputError              a place that cannot be written, a video that cannot be read
     ├── FetchError               the hub: out of reach, refusing, or sending something else
     │   └── PassingError         the same request may succeed in a while (in `holo_lite.fetch.hub`)
+    ├── WritingError             the language model that writes storyboards: out of reach, or of no use
+    │   └── UnknownFormError     it may answer the same question freely (in `holo_lite.writing.talk`)
     ├── RunError                 a run to resume that is damaged, foreign or another; events that ended before
     ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
     │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
@@ -60,6 +62,10 @@ class OutputError(HoloError):
 
 class FetchError(HoloError):
     """The hub cannot be reached, does not give a file, or gives another than it lists."""
+
+
+class WritingError(HoloError):
+    """The endpoint cannot be reached, refuses, takes too long, or answers with what is no storyboard."""
 
 
 class RunError(HoloError):

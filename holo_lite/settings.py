@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holo_lite.config import ATTENTIONS, Attention, Defaults, Expert
+from holo_lite.config import ATTENTIONS, WAN22, Attention, Defaults, Expert
 from holo_lite.errors import SettingsError, StoryboardError, nearest
 from holo_lite.reading import values
 from holo_lite.sampling.frozen_shots import NOTHING_FROZEN, Frozen
-from holo_lite.sampling.schedule import MOST_STEPS, Schedule
+from holo_lite.sampling.schedule import MOST_STEPS, SHIFT, Schedule
 from holo_lite.story.memory import behind, without
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
@@ -31,19 +31,21 @@ BOUNDS = {
     "seed": (0, 2**64 - 1),
     "cache": (0, 1),
     "kappa": (0, 1),
+    "shift": (0.01, 1000),
 }
 RANDOM_SEED = -1  # what it means in other programs
 SEEDS_APART = 2**32  # from here on noise is that of a smaller seed
 _READERS: Mapping[str, Callable[[str, object], object]] = {
     **dict.fromkeys(("frames", "height", "width", "steps", "seed"), values.whole),
-    **dict.fromkeys(("fps", "cfg", "cfg_until", "kappa"), values.real),
+    **dict.fromkeys(("fps", "cfg_until", "kappa", "shift"), values.real),
     **dict.fromkeys(("negative", "attention"), values.text),
     "cuts": values.wholes,
     "cache": values.pair,
+    "cfg": values.one_or_two,
 }
 OFF = (0.0, 0.0)  # no step is skipped
 BUILT_IN = "tiny-"  # what the fingerprint of the built-in model begins with
-FROZEN_FRAMES = Origin(version=2, runs_from=2)  # a reader that knows no frozen frames would make another video
+OWN_SCHEDULE = Origin(version=3, runs_from=3)  # a reader that knows no shift would make another video
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Options:
 
     `frames` is the length of the video, and `cuts` the first frames of all shots but the first, counted from 0; all
     are rounded to 4t+1. `height` and `width` are pixels, multiples of 16; `fps` is frames a second. `steps` says
-    how many denoising steps there are, `cfg` is the guidance scale (1: no negative branch), `seed` the noise's,
-    `negative` what should not be seen. `attention` must be that of the model. `cache` are the step cache's
+    how many denoising steps there are, `cfg` is the guidance scale (1: no negative branch), or one for the
+    high-noise and one for the low-noise expert; `shift` bends the schedule towards high noise; `seed` is the
+    noise's, `negative` what should not be seen. `attention` must be that of the model. `cache` are the step cache's
     thresholds, of the high-noise and the low-noise expert, from 0 (off) to 1; `cfg_until` is the part of the
     steps, from the first on, that is guided. `kappa` is how noisy the model sees frozen frames, from 0 to 1 (as
     noisy as the others). Raises `SettingsError` for a value of another type.
@@ -65,13 +68,14 @@ class Options:
     width: int | None = None
     fps: float | None = None
     steps: int | None = None
-    cfg: float | None = None
+    cfg: float | tuple[float, float] | None = None
     seed: int | None = None
     negative: str | None = None
     attention: Attention | None = None
     cache: tuple[float, float] | None = None
     cfg_until: float | None = None
     kappa: float | None = None
+    shift: float | None = None
 
     def __post_init__(self) -> None:
         for name, read in _READERS.items():
@@ -123,7 +127,9 @@ class RunSettings:
     cfg_until: float = 1.0  # the part of the schedule, from its beginning, that is guided
     computing: Mapping[str, str] = field(default_factory=dict)  # kernel, format of products, fused operations
     frozen: Frozen = NOTHING_FROZEN  # which latent frames are given, and how many shots are not shown
-    origin: Origin = FROZEN_FRAMES  # a change of any field is a new version
+    cfg_low: float | None = None  # guidance of the low-noise expert, where it is not `cfg`
+    shift: float = SHIFT  # of the schedule
+    origin: Origin = OWN_SCHEDULE  # a change of any field is a new version
 
     @property
     def layout(self) -> ShotLayout:
@@ -133,7 +139,17 @@ class RunSettings:
     @property
     def guided_steps(self) -> int:
         """How many steps, from the first on, compute the negative branch, too."""
-        return Schedule.of(self.steps).part(self.cfg_until) if self.cfg != 1 else 0
+        return self.schedule.part(self.cfg_until) if self.is_guided else 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """All steps."""
+        return Schedule.of(self.steps, self.shift)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether a negative branch is computed at all."""
+        return self.cfg != 1 or self.cfg_low not in {None, 1}
 
     @property
     def shot_frames(self) -> list[tuple[int, int]]:
@@ -174,7 +190,8 @@ class RunSettings:
         """The options that, with the storyboard, make this video again with the same model."""
         names = [option.name for option in dataclasses.fields(Options)]
         frames, cuts = without_memory(self)
-        given: dict[str, Any] = {"frames": frames, "cuts": cuts, "kappa": self.frozen.kappa}
+        cfg = self.cfg if self.cfg_low is None else (self.cfg, self.cfg_low)
+        given: dict[str, Any] = {"frames": frames, "cuts": cuts, "kappa": self.frozen.kappa, "cfg": cfg}
         said = Options(**{name: given[name] if name in given else getattr(self, name) for name in names})
         if any(shot.frames is not None or shot.seconds is not None for shot in self.storyboard.shots):
             return dataclasses.replace(
@@ -217,6 +234,9 @@ def resolve(
         storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
     )
     clip = behind(timeline, [shot.frames for shot in frozen.shots[: frozen.memory]])
+    if machine["attention"] == "wan":
+        _check_base_model(frozen)
+    high, low = _guidance(options, storyboard, defaults)
     settings = RunSettings(
         storyboard=storyboard.without_folders(),
         frames=clip.num_frames,
@@ -225,7 +245,9 @@ def resolve(
         width=_check_side("width", choose("width")),
         fps=fps,
         steps=int(_check_number("steps", choose("steps"))),
-        cfg=_check_number("cfg", choose("cfg")),
+        cfg=_check_number("cfg", high),
+        cfg_low=None if low is None else _check_number("cfg", low),
+        shift=_check_number("shift", defaults.shift if options.shift is None else options.shift),
         seed=int(_check_number("seed", choose("seed"))),
         negative=_check_text("negative", choose("negative")),
         cache=_check_cache(options.cache or OFF),
@@ -233,7 +255,37 @@ def resolve(
         frozen=dataclasses.replace(frozen, kappa=_check_number("kappa", _kappa(options, frozen))),
         **machine,
     )
-    return settings, (*timeline.notes, *_seed_notes(settings.seed))
+    return settings, (*timeline.notes, *_seed_notes(settings.seed), *_base_model_notes(settings))
+
+
+def _guidance(options: Options, storyboard: Storyboard, defaults: Defaults) -> tuple[float, float | None]:
+    """The guidance scales of both experts; one that is given holds for both."""
+    said = options.cfg if options.cfg is not None else storyboard.cfg
+    high, low = said if isinstance(said, tuple) else (said, None)
+    if high is None:
+        high, low = defaults.cfg, defaults.cfg_low
+    return high, None if low == high else low
+
+
+def _check_base_model(frozen: Frozen) -> None:
+    """Raise `SettingsError` for what only HoloCine can: shots and pictures that are given."""
+    if frozen.shots:
+        raise SettingsError("Wan 2.2 makes nothing from pictures or shots of a video; use a model of HoloCine's")
+
+
+def _base_model_notes(settings: RunSettings) -> Iterator[str]:
+    """What a person who knows HoloCine should know of a run of the base model."""
+    if settings.attention != "wan":
+        return
+    if settings.storyboard.raw is not None and settings.storyboard.untagged != settings.storyboard.raw.strip():
+        yield "Wan 2.2 knows no tags; it reads the captions as one text"
+    if settings.cuts:
+        yield (
+            "Wan 2.2 was not trained for several shots: each caption is heard most in the middle of its shot, cuts "
+            "are soft, and characters stay themselves by the global caption alone"
+        )
+    if settings.frames > WAN22.frames:
+        yield f"Wan 2.2 was trained for {WAN22.frames} frames; {settings.frames} may repeat or drift"
 
 
 def without_memory(settings: RunSettings) -> tuple[int, tuple[int, ...]]:
@@ -299,8 +351,9 @@ def _check_settings(settings: RunSettings) -> None:
     """Raise the `HoloError` of its kind for settings that `resolve` would never have made."""
     for side in ("height", "width"):
         _check_side(side, getattr(settings, side))
-    for name in ("fps", "steps", "cfg", "seed"):
+    for name in ("fps", "steps", "cfg", "seed", "shift"):
         _check_number(name, getattr(settings, name))
+    _check_number("cfg", settings.cfg if settings.cfg_low is None else settings.cfg_low)
     _check_cache(settings.cache)
     _check_share("cfg_until", settings.cfg_until)
     _check_number("kappa", settings.frozen.kappa)
@@ -317,4 +370,4 @@ def _check_settings(settings: RunSettings) -> None:
     settings.frozen.check(settings.layout)
 
 
-SETTINGS = Codec(RunSettings, upgrades={1: dict}, sound=_check_settings)
+SETTINGS = Codec(RunSettings, upgrades={1: dict, 2: dict}, sound=_check_settings)

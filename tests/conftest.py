@@ -4,6 +4,7 @@ A folder has the name of the package that its files test; `support/` holds what 
 project as a whole. Every folder is on the path, so a file is imported by its name, which no other file has.
 """
 
+import gc
 import lzma
 import os
 import shutil
@@ -22,7 +23,7 @@ sys.path[:0] = [str(folder) for folder in sorted(TESTS.iterdir()) if any(folder.
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from subsets import FAST, NOT_QUICK, QUICK  # noqa: E402
+from subsets import FAST, FIRST, NOT_QUICK, QUICK  # noqa: E402
 
 import cli  # noqa: E402
 from holo_lite.commands.defaults import CONFIG_VARIABLE  # noqa: E402
@@ -44,7 +45,9 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of each subset. One that opens a model is not quick, whatever its file is."""
+    """Long files first; and mark the tests of each subset. What opens a model is not quick, whatever its file."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).as_posix(), len(FIRST)))
     for item in items:
         name = item.path.relative_to(TESTS).as_posix()
         if name in FAST:
@@ -59,6 +62,13 @@ def no_torch(request):
     before = "torch" in sys.modules
     yield
     assert before or "torch" not in sys.modules or request.node.get_closest_marker("quick") is None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_for_good():
+    """Leave what is imported out of every later collection of garbage: a million objects, looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

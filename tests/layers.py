@@ -29,7 +29,7 @@ LAYERS = (
         "holo_lite.fetch",
         "quantize",
     ),
-    ("holo_lite.directing",),
+    ("holo_lite.directing", "holo_lite.writing"),
     ("holo_lite.render",),
     ("holo_lite.jobs", "holo_lite.evaluation"),
     ("holo_lite.eventjson",),

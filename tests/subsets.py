@@ -1,6 +1,6 @@
-"""Which test files make the two short subsets: `pytest -m quick` and `pytest -m fast`.
+"""Which test files make the two short subsets, `pytest -m quick` and `pytest -m fast`, and which are begun first.
 
-Neither imports the other files, which is most of what a short run would take.
+Neither subset imports the other files, which is most of what a short run would take.
 """
 
 # Need no torch, and neither do the modules they test: seconds in all.
@@ -18,6 +18,10 @@ QUICK = (
     "test_config.py",
     "test_settings.py",
     "text/test_windows.py",
+    "writing/test_answer.py",
+    "writing/test_endpoint.py",
+    "writing/test_lengths.py",
+    "writing/test_writing.py",
 )
 
 # Of those files, tests that import torch all the same.
@@ -48,4 +52,19 @@ FAST = (
     "weights/test_weights_folder.py",
     "weights/test_weights_pickled.py",
     "weights/test_weights_sharded.py",
+)
+
+# The longest, the longest first: begun at the end, one of them would keep one core waiting for the other.
+FIRST = (
+    "plan/test_plan_measured.py",
+    "streaming/test_cuda_lane.py",
+    "project/test_python_docs.py",
+    "benchmarks/test_benchmarks.py",
+    "render/test_pipeline.py",
+    "lora/test_lora_runtime.py",
+    "runs/test_resume.py",
+    "render/test_cancel.py",
+    "plan/test_full_size.py",
+    "quantize/test_convert_memory.py",
+    "render/test_ladder.py",
 )

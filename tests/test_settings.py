@@ -233,7 +233,7 @@ def test_json_holds_every_field_as_it_was_resolved():
     names = [field.name for field in dataclasses.fields(RunSettings)]
     assert list(found) == ["version", "runs_from", *(name for name in names if name != "origin")]
     assert found["storyboard"]["source"] is None  # a path on somebody's machine is nobody else's business
-    assert (found["version"], found["seed"], found["negative"]) == (2, 3, "said")
+    assert (found["version"], found["seed"], found["negative"]) == (3, 3, "said")
 
 
 def changed(**places):
@@ -254,11 +254,11 @@ def test_what_is_no_version_is_told(version):
 
 
 def test_a_later_version_is_told_apart_from_damage_and_may_be_looked_at():
-    later = changed(version=3, runs_from=3, lens="35 mm")
-    with pytest.raises(LaterRecordError, match=r"by a later holo-lite \(record version 3\); update"):
+    later = changed(version=4, runs_from=4, lens="35 mm")
+    with pytest.raises(LaterRecordError, match=r"by a later holo-lite \(record version 4\); update"):
         RunSettings.from_json(later)
     assert SETTINGS.read(later, to_run=False).origin.unknown == ((("lens",), "35 mm"),)
-    assert RunSettings.from_json(changed(version=3, runs_from=1)).seed == 0
+    assert RunSettings.from_json(changed(version=4, runs_from=1)).seed == 0
 
 
 @pytest.mark.parametrize(

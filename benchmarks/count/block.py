@@ -75,7 +75,7 @@ def count_making_ready(way: Way) -> Tally:
         with tally.quiet():
             block = make_block(way.scheme)
         compute = Compute(flash, way.linear)
-        with stand_ins.eight_bits(tally):
+        with stand_ins.eight_bits(tally), stand_ins.own_tables():
             for layer in (block.self_attn, block.cross_attn, block.ffn):
                 layer.unpacked(compute)
     return tally

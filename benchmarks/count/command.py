@@ -3,8 +3,9 @@
     python -m benchmarks.count [--frames 33 --frames 241] [--operations]
 
 Launches, bytes by sectors of 32, allocations and host dispatches of one block of the released model, both guidance
-branches, in five shots of 480x832, next to its products and attentions; then the same figures of making weights
-ready and of decoding. Everything is counted or arithmetic: nothing is measured. A table, then one line of JSON.
+branches, in five shots of 480x832, next to its products and attentions; then the same figures of the reference's
+way and of diffusers, of making weights ready and of decoding. Everything is counted or arithmetic: nothing is
+measured. A table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 import click
 
 from benchmarks.count import roofline
-from benchmarks.count.block import WAYS, Way, clip_of, count_block, count_making_ready
+from benchmarks.count.block import FUSED, WAYS, Way, clip_of, count_block, count_making_ready
 from benchmarks.count.decode import LATENT_FRAMES, Decoding, count_decode
+from benchmarks.count.others import count_diffusers, count_reference
 from benchmarks.count.tally import Tally
 from benchmarks.speed.scale import FRAMES
 from holo_lite.model.clip import Chunks
@@ -29,6 +31,7 @@ READY = (
     Way("bf16, multiplied in int8", linear="int8"),
     Way("nf4, multiplied in int8", linear="int8", scheme="nf4"),
 )
+OTHERS = {"the reference's way": count_reference, "diffusers": count_diffusers}
 JUDGED = 241  # frames of the table of cards
 
 Found = dict[str, Any]
@@ -45,15 +48,18 @@ def main(frames: tuple[int, ...], *, operations: bool) -> None:
         for line in operation_lines(counts) if operations else ():
             print(line)
     cards = card_figures(found[JUDGED]) if JUDGED in found else []
+    others = other_figures(found)
     ready = {way.name: count_making_ready(way) for way in READY}
     decoding = count_decode()
-    for line in (*card_lines(cards), "", *ready_lines(ready), "", *decode_lines(decoding)):
+    told = *card_lines(cards), "", *other_lines(others), "", *ready_lines(ready), "", *decode_lines(decoding)
+    for line in told:
         print(line)
     blocks = [
         figures(tally, frames=length, way=way) for length, ways in found.items() for way, tally in ways.items()
     ]
     made = [figures(tally, way=way) for way, tally in ready.items()]
-    print(json.dumps({"blocks": blocks, "cards": cards, "ready": made, "decode": decode_figures(decoding)}))
+    parts = {"blocks": blocks, "cards": cards, "others": others}
+    print(json.dumps({**parts, "ready": made, "decode": decode_figures(decoding)}))
 
 
 def figures(tally: Tally, **says: Any) -> Found:
@@ -131,6 +137,30 @@ def card_lines(found: list[Found]) -> Iterator[str]:
         times = f"{1e3 * each['floor']:8.0f} {1e3 * each['moving']:8.1f} {1e3 * each['launching']:9.1f}"
         tiles = f"{each['useful']:6.1%} {each['useful_filled']:6.1%}"
         yield f"{each['card']:12} {each['way']:8} {times} {each['over_the_floor']:11.3f}   {tiles}"
+
+
+def other_figures(counts: dict[int, dict[str, Tally]]) -> list[Found]:
+    """Other ways to compute the same block: their counts, and on each card their seconds over ours, fused."""
+    found = []
+    for frames, ways in counts.items():
+        for name, count in OTHERS.items():
+            tally, ours = count(clip_of(frames)), ways[FUSED.name]
+            ratios = {
+                card.name: roofline.estimate(tally, card).seconds / roofline.estimate(ours, card).seconds
+                for card in roofline.CARDS
+            }
+            found.append({**figures(tally, frames=frames, way=name), "as_ours": ratios})
+    return found
+
+
+def other_lines(found: list[Found]) -> Iterator[str]:
+    """Launches and bytes of other ways, and how many times as long as ours they take."""
+    yield "other ways, next to products and attentions; by the same arithmetic, their seconds over ours, fused"
+    for each in found:
+        name = f"{each['way']}, {each['frames']} frames"
+        ratios = "   ".join(f"{card} {ratio:.2f}" for card, ratio in each["as_ours"].items())
+        attended = f"{each['attention_operations'] / 1e12:6.1f} TFLOP attended"
+        yield f"{name:32} {each['launches']:9} {each['bytes'] / 1e9:7.1f}   {attended}   {ratios}"
 
 
 def ready_lines(counts: dict[str, Tally]) -> Iterator[str]:

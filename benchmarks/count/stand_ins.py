@@ -16,11 +16,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks.count.tally import Tally
+from benchmarks.count.tally import CARD, Tally
 from holo_lite.eightbit.rows import Format, Rows
 from holo_lite.kernels.fused_traffic import TRAFFIC
 from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.schemes import scheme
+
+TABLE = 256  # numbers that a byte may stand for
 
 
 def fused(tally: Tally) -> Ops:
@@ -120,6 +122,14 @@ def eight_bits(tally: Tally) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch("holo_lite.eightbit.coding.quantize_plainly_", quantize_))
         stack.enter_context(mock.patch.object(scheme.Scheme, "_slices", _slices_of_a_card))
+        yield
+
+
+@contextmanager
+def own_tables() -> Iterator[None]:
+    """Let bitsandbytes keep a table of the card for the context: else it has one for the process and any device."""
+    table = torch.empty(TABLE, dtype=torch.float32, device=CARD)
+    with mock.patch.dict("bitsandbytes.functional.name2qmap", {"dynamic": table}):
         yield
 
 

@@ -70,7 +70,7 @@ class Scale:
     def tiny(cls) -> Scale:
         """The same with everything small."""
         films = {"five": (21, 5), "one": (21, 1), "minute": (65, 16), "short": (9, 1)}
-        model = Model(DiTConfig(512, 4, 1408, 6, text_dim=64, freq_dim=64), vae=4)
+        model = Model(DiTConfig(512, 4, 1408, 4, text_dim=64, freq_dim=64), vae=4)
         return cls(True, model, {name: Film(*said, 48, 64) for name, said in films.items()})
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import lzma
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -59,7 +59,7 @@ def write_model(folder: Path, scheme: str, model: Model, say: Say) -> None:
     if (folder / FILE_NAME).is_file():
         say(f"{folder} is there")
         return
-    conversion = _conversion(folder, scheme, model)
+    conversion = conversion_of(folder, scheme, model)
     pool = torch.randint(256, (POOL,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = {part.role: _write_component(folder, part, pool, say) for part in conversion.components}
     for expert in EXPERTS:
@@ -80,11 +80,16 @@ def _write_component(folder: Path, component: ComponentPlan, pool: torch.Tensor,
     for index, shard in enumerate(component.shards):
         shards.append(_write(folder, shard, pool, index))
         say(f"{shard.file}: {shard.nbytes / 1e9:.2f} GB, {index + 1} of {len(component.shards)}")
-    tensors = {tensor.name: _stored(tensor) for shard in component.shards for tensor in shard.tensors}
-    return Component(component.config, tuple(shards), tensors)
+    return component_of(component, shards)
 
 
-def _conversion(folder: Path, scheme: str, model: Model) -> Conversion:
+def component_of(plan: ComponentPlan, shards: Sequence[Shard]) -> Component:
+    """A part as the manifest has it, once its shards are written."""
+    tensors = {tensor.name: _stored(tensor) for shard in plan.shards for tensor in shard.tensors}
+    return Component(plan.config, tuple(shards), tensors)
+
+
+def conversion_of(folder: Path, scheme: str, model: Model) -> Conversion:
     """What a conversion would write, planned from files that are nothing but a header and a hole."""
     source = folder.parent / "source"
     source.mkdir(parents=True, exist_ok=True)

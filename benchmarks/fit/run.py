@@ -178,7 +178,7 @@ class ForgetfulReader(DiskReader):
         """Fill the front of a buffer with an image."""
         super().read(image, buffer)
         for piece in image.pieces:
-            _forget(self._handle(piece.path))
+            _forget(self.handle(piece.path))
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def check(
 
     The exit code is 0 if nothing or only notes are found, 1 if more is, 2 if no video can be made of it.
     """
-    from holo_lite.config import Defaults
+    from holo_lite.config import Attention, published
     from holo_lite.preflight.check import check_storyboard, named_model, tokenizer_of
     from holo_lite.settings import Options, check_attention
     from holo_lite.text.windows import read_prompt
@@ -50,12 +50,14 @@ def check(
     variant = check_attention(attention) if attention is not None else None
     board, folder = storyboard.board, named_model(model, variant)
     words = tokenizer_of(folder, tokenizer)
-    report = check_storyboard(
-        board, Options(**said), defaults=folder.defaults if folder else Defaults(), tokenizer=words
-    )
+    kind: Attention = folder.attention if folder else variant or "sparse"
+    defaults = folder.defaults if folder else published(kind)
+    report = check_storyboard(board, Options(**said), defaults=defaults, tokenizer=words, attention=kind)
     show(report, as_json=as_json)
     if words:
-        read_prompt(board.prompt, words)  # refuses prompts that are too long, with every other command's message
+        read_prompt(
+            board.untagged if kind == "wan" else board.prompt, words
+        )  # refuses prompts that are too long, with every other command's message
     if any(not found.is_note for found in report.findings):
         click.get_current_context().exit(FOUND)
 

@@ -26,7 +26,7 @@ from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import note, tell
 
 if TYPE_CHECKING:
-    from holo_lite.evaluation.directing import Directing
+    from holo_lite.evaluation.kinds import Directing, Kind
     from holo_lite.evaluation.outcome import Event, Outcome
     from holo_lite.evaluation.picture import Gallery
     from holo_lite.evaluation.report import ModelNames, QualityReport
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 @click.option("--retake", is_flag=True, help="Make a shot of every film again, with all others kept.")
 @click.option("--extend", is_flag=True, help="Continue every film by three shots that remember it.")
 @click.option("--chain", type=int, help="With --extend: so many continuations in a row.  [default: 1]")
+@click.option("--reference", is_flag=True, help="Give drawn pictures of every character as references.")
+@click.option("--pictures", type=int, help="With --reference: so many of each, 1 or 2.  [default: 2]")
+@click.option("--first-frame", is_flag=True, help="Begin a shot of every film with a drawn picture.")
 @kappa_option
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
 @click.option("--save", type=click.Path(path_type=Path), help="Write every storyboard's marks to this JSON file.")
@@ -67,6 +70,9 @@ def evaluate(
     retake: bool,
     extend: bool,
     chain: int | None,
+    reference: bool,
+    pictures: int | None,
+    first_frame: bool,
     out: Path | None,
     save: Path | None,
     device: str,
@@ -81,8 +87,9 @@ def evaluate(
 ) -> None:
     """Measure how well a model follows storyboards of the drawn world, from its pixels.
 
-    Prints a table, then one line of JSON; a picture shows the expected frames next to the model's. With --retake or
-    --extend, the new shots are scored, next to the same shots made with nothing of the film given.
+    Prints a table, then one line of JSON; a picture shows the expected frames next to the model's. With --retake,
+    --extend, --reference or --first-frame, what is made with a film or a picture given is scored, next to the same
+    with nothing given.
     """
     from holo_lite.evaluation.ablations import check_ablation
     from holo_lite.evaluation.directing import evaluate_directing
@@ -94,7 +101,13 @@ def evaluate(
     from holo_lite.settings import Options
 
     ablation = check_ablation(ablate) if ablate is not None else None
-    directing = _directing(retake, extend, chain, baseline)
+    ways: dict[Kind, bool] = {
+        "retake": retake,
+        "extend": extend,
+        "reference": reference,
+        "first frame": first_frame,
+    }
+    directing = _directing(ways, chain, pictures, baseline)
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
@@ -102,8 +115,7 @@ def evaluate(
     plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
     studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
     other = Studio(load(baseline, plain)) if baseline is not None else None
-    kind = directing.kind if directing else None
-    names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation, kind)
+    names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation, directing)
     chosen = reporting_seeds(studio.pipeline.model.fingerprint) if fresh else chosen
     if directing is None:
         events = evaluate_model(studio, other, storyboards, Options(**said), chosen, token())
@@ -112,20 +124,25 @@ def evaluate(
     _judge(names, events, chosen, out, save)
 
 
-def _directing(retake: bool, extend: bool, chain: int | None, baseline: Path | None) -> Directing | None:
-    """What becomes of each film; None: nothing. Raises `SettingsError` for options that do not go together."""
+def _directing(
+    ways: dict[Kind, bool], chain: int | None, pictures: int | None, baseline: Path | None
+) -> Directing | None:
+    """What becomes of each storyboard; None: nothing. Raises `SettingsError` for what does not go together."""
     from holo_lite.errors import SettingsError
-    from holo_lite.evaluation.directing import Directing
+    from holo_lite.evaluation.kinds import MOST_PICTURES, Directing
 
-    if retake and extend:
-        raise SettingsError("--retake and --extend are two evaluations; give one of them")
-    if chain is not None and not extend:
-        raise SettingsError("--chain: is for --extend; give both, or leave it out")
-    if not (retake or extend):
+    wanted = [kind for kind, is_wanted in ways.items() if is_wanted]
+    if len(wanted) > 1:
+        one, other = (f"--{kind.replace(' ', '-')}" for kind in wanted[:2])
+        raise SettingsError(f"{one} and {other} are two evaluations; give one of them")
+    for name, value, kind in (("chain", chain, "extend"), ("pictures", pictures, "reference")):
+        if value is not None and wanted != [kind]:
+            raise SettingsError(f"--{name}: is for --{kind}; give both, or leave it out")
+    if not wanted:
         return None
     if baseline is not None:
-        raise SettingsError("--baseline: new shots are compared with those of the same model; leave it out")
-    return Directing("retake" if retake else "extend", 1 if chain is None else chain)
+        raise SettingsError("--baseline: what is given is compared with the same model; leave it out")
+    return Directing(wanted[0], 1 if chain is None else chain, MOST_PICTURES if pictures is None else pictures)
 
 
 def _judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,25 +17,25 @@ from holo_lite.commands.recording import shown_by, write_event
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
-from holo_lite.commands.values import VARIANTS, Word
-from holo_lite.errors import RoomError, SettingsError
+from holo_lite.commands.values import Word
+from holo_lite.config import Attention
+from holo_lite.errors import RoomError, SettingsError, first_three
 from holo_lite.views.terminal import typed
 
 if TYPE_CHECKING:
-    from holo_lite.config import Attention
     from holo_lite.fetch.order import FetchOrder
 
+FETCHED: Mapping[str, Attention] = {"sparse": "sparse", "full": "full", "wan22": "wan"}
+INTO = {"holocine": Path("models/holocine"), "wan": Path("models/wan22")}
 USUAL = "nf4"  # the scheme that fits the smallest card
 
 
 @click.command(cls=Command, short_help="Download HoloCine and check its files.")
-@click.argument("variant", type=Word(*VARIANTS), default="sparse")
+@click.argument("variant", type=Word(*FETCHED), default="sparse")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
-    default=Path("models/holocine"),
-    show_default=True,
-    help="Folder for the files.",
+    help="Folder for the files.  [default: models/holocine, or models/wan22]",
 )
 @option(
     "--accept-licence", also=("--yes", "-y"), is_flag=True, help="Accept the licences shown, without a question."
@@ -43,8 +43,10 @@ USUAL = "nf4"  # the scheme that fits the smallest card
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded; download nothing.")
 @progress_option
 @talking_options
-def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool, progress: str) -> None:
-    """Download the files of HoloCine from Hugging Face and check them. VARIANT is sparse (the default) or full.
+def fetch(variant: str, into: Path | None, *, accept_licence: bool, dry_run: bool, progress: str) -> None:
+    """Download a model from Hugging Face and check its files. VARIANT is sparse (the default), full or wan22.
+
+    sparse and full are HoloCine; wan22 is Wan 2.2 T2V A14B, from which it was made. Its licence is Apache-2.0.
 
     If interrupted, the same command continues where it stopped. HF_TOKEN, HF_ENDPOINT and the Hugging Face cache
     are used.
@@ -55,7 +57,8 @@ def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool, prog
     from holo_lite.views.progress import show
 
     hub = Hub()
-    order = plan_order(_variant(variant), into, hub)
+    chosen = _variant(variant)
+    order = plan_order(chosen, into or INTO["wan" if chosen == "wan" else "holocine"], hub)
     if progress == "json":
         write_event(order)
     else:
@@ -79,12 +82,10 @@ def fetch(variant: str, into: Path, *, accept_licence: bool, dry_run: bool, prog
 
 def _variant(name: str) -> Attention:
     """The variant of that name. Raises `SettingsError`."""
-    from holo_lite.config import ATTENTIONS
-
-    for variant in ATTENTIONS:
+    for variant, attention in FETCHED.items():
         if name == variant:
-            return variant
-    raise SettingsError(f"unknown variant '{name}'; choose {' or '.join(ATTENTIONS)}")
+            return attention
+    raise SettingsError(f"unknown variant '{name}'; choose {first_three(FETCHED)}")
 
 
 def _ask() -> None:
@@ -97,9 +98,8 @@ def _ask() -> None:
 
 def next_lines(order: FetchOrder, scheme: str) -> Iterator[str]:
     """What to type next: the conversion that this machine's profile prefers, then a first video."""
-    full = order.variant == "full"
-    out = f"{order.folder}{'-full' if full else ''}-{scheme}"
-    chosen = ["--attention", "full"] if full else []
+    out = f"{order.folder}{'-full' if order.variant == 'full' else ''}-{scheme}"
+    chosen = [] if order.variant == "sparse" else ["--attention", order.variant]
     yield f"next           {typed(['holo-lite', 'quantize', str(order.folder), out, '--scheme', scheme, *chosen])}"
     yield f"then           {typed(['holo-lite', 'generate', 'STORYBOARD', '--model', out])}"
 

@@ -26,13 +26,14 @@ from holo_lite.commands.quantize import quantize
 from holo_lite.commands.resume import resume
 from holo_lite.commands.retake import retake
 from holo_lite.commands.studio import studio
+from holo_lite.commands.write import write
 from holo_lite.version import __version__
 from holo_lite.views.terminal import shown
 
-# In the order of the work: get a model, look at a storyboard, make it, look at what was made.
+# In the order of the work: get a model, have a storyboard written, look at it, make it, look at what was made.
 COMMANDS = (
     *(demo, studio, fetch, quantize, doctor, profiles),
-    *(check, plan, generate, retake, extend, batch, resume, inspect, evaluate, config, cache, show_help),
+    *(write, check, plan, generate, retake, extend, batch, resume, inspect, evaluate, config, cache, show_help),
 )
 
 

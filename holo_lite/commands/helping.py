@@ -12,11 +12,35 @@ from holo_lite.errors import nearest
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {  # parameters by name, in the order in which help shows them
     "What to make": (
-        *("shots", "captions", "remember", "images", "prompt", "frames", "cuts", "fps", "size", "height", "width"),
+        *(
+            "shots",
+            "seconds",
+            "captions",
+            "remember",
+            "images",
+            "prompt",
+            "frames",
+            "cuts",
+            "fps",
+            "size",
+            "height",
+            "width",
+        ),
         *("seed", "negative"),
     ),
     "Quality and speed": ("steps", "cfg", "cfg_until", "cache", "kappa", "draft", "seeds"),
-    "Model": ("model", "attention", "loras", "tokenizer", "scheme", "recipe", "baseline", "ablate"),
+    "Model": (
+        "endpoint",
+        "llm",
+        "model",
+        "attention",
+        "loras",
+        "tokenizer",
+        "scheme",
+        "recipe",
+        "baseline",
+        "ablate",
+    ),
     "Machine": ("profile", "gpu", "device", "dtype", "kernel", "compute", "fuse"),
 }
 OTHERS = "Output and other options"

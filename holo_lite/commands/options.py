@@ -56,9 +56,12 @@ picture_options = options(
     option(
         "--cfg",
         also=("--guidance-scale",),
-        type=float,
-        help="Guidance scale: how strongly to follow the prompt; 1 turns guidance off.",
+        callback=values.read_cfg,
+        metavar="SCALE",
+        help="Guidance scale: how strongly to follow the prompt; 1 turns guidance off. Two, such as 4,3, are for "
+        "the high-noise and the low-noise expert.",
     ),
+    option("--shift", type=float, help="How far the schedule bends towards high noise.  [default: the model's]"),
 )
 saving_options = options(
     option(

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from holo_lite.story.storyboard import Storyboard
 
 TINY_NOTICE = (
-    "No --model was given: this is holo-tiny, the built-in model. It runs the full pipeline, but only knows "
-    "coloured shapes in front of a wall; `holo-lite demo` shows how to describe them. README.md says how to get "
-    "the real weights."
+    "holo-tiny, the built-in model: it only knows coloured shapes in front of a wall (see holo-lite demo); "
+    "README.md says how to get the real weights"
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holo_lite.commands.endpoints import endpoint_options, given_endpoint
 from holo_lite.commands.helping import Command
 from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
@@ -26,8 +27,22 @@ if TYPE_CHECKING:
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach it then."
 )
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
+@endpoint_options
 @talking_options
-def studio(folder: Path, model: Path | None, port: int | None, host: str, *, no_browser: bool) -> None:
+@click.pass_context
+def studio(
+    context: click.Context,
+    /,
+    folder: Path,
+    model: Path | None,
+    port: int | None,
+    host: str,
+    endpoint: str | None,
+    llm: str | None,
+    key: str | None,
+    *,
+    no_browser: bool,
+) -> None:
     """Open a page on which films are made without typing a command. Everything is kept in FOLDER.
 
     Ctrl-C ends it; videos that were not finished go on with the next start.
@@ -45,8 +60,9 @@ def studio(folder: Path, model: Path | None, port: int | None, host: str, *, no_
             _open(address.link)
 
     _leave_signals_to_the_server()
+    writer = given_endpoint(context, endpoint, llm, key) if endpoint is not None else None
     models = [model] if model is not None and not is_name(model) else []
-    serve(folder, models, host=host, port=port, ready=ready)
+    serve(folder, models, writer, host=host, port=port, ready=ready)
 
 
 def _open(link: str) -> None:

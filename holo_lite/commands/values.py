@@ -15,7 +15,7 @@ from holo_lite.sampling.thresholds import parse_thresholds
 
 SIZE_TEXT = re.compile(r"(\d{1,6})\s*[x×*]\s*(\d{1,6})", re.IGNORECASE)
 SIZE = "holo_lite.size"  # where a context keeps what --size gave, as width and height
-VARIANTS = ("sparse", "full")
+VARIANTS = ("sparse", "full", "wan")
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
 
 
@@ -109,6 +109,19 @@ def read_adapters(
             raise SettingsError(f"--lora '{text}': write high=FILE or low=FILE, then :STRENGTH if it is not 1")
         found.setdefault(f"{noise}_noise", []).append(parse_lora_option(file))
     return found
+
+
+def read_cfg(_: click.Context, __: click.Parameter, text: str | None) -> float | tuple[float, float] | None:
+    """The guidance scale, or that of the high-noise and that of the low-noise expert, from 4,3."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in {1, 2}:
+        raise SettingsError(f"--cfg '{text}': give a number such as 5, or one for each expert such as 4,3")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def read_cache(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, float] | None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from holo_lite.directing.extension import Extension
-from holo_lite.directing.retake import Retake
+from typing import Protocol
+
+from holo_lite.directing.directed import Directed, Fits
+from holo_lite.settings import Options
 from holo_lite.story.files import AnyStoryboard
 
-AnyFilm = AnyStoryboard | Retake | Extension
+
+class Direction(Protocol):
+    """What comes to a storyboard only with a film that is there: `Retake` and `Extension` are such."""
+
+    def directed(self, said: Options, fits: Fits, /) -> Directed:
+        """The storyboard, with its options where `said` says nothing. `fits` tells whether one can be made."""
+
+
+AnyFilm = AnyStoryboard | Direction

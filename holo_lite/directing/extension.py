@@ -34,23 +34,38 @@ class Extension:
         it does not have, or another size.
         """
         film = OldFilm.read(values.path("video", self.video))
-        board = as_storyboard(self.storyboard)
-        options = _options(film, board, said)
-        memory, notes = self._memory(film, board, lambda memory: fits(_with(film, board, memory), options))
-        return Directed(_with(film, board, memory), options, notes=tuple(filter(None, notes)))
+        return extended(film, as_storyboard(self.storyboard), said, fits, self.remember)
 
-    def _memory(self, film: OldFilm, board: Storyboard, has_room: Room) -> tuple[list[Remembered], tuple[str, ...]]:
-        if self.remember is None:
-            return remembered(film, board.shot_captions(), has_room)
-        if not self.remember:
-            raise SettingsError("no shot is to be remembered; name one, or type `holo-lite generate`")
-        places = sorted({film.place(number) for number in values.wholes("remember", self.remember)})
-        return [Remembered(place, film.captions[place]) for place in places], ()
+
+def extended(
+    film: OldFilm, board: Storyboard, said: Options, fits: Fits, remember: Sequence[int] | None = None
+) -> Directed:
+    """A storyboard with its memory of a film, and its options. Raises `SettingsError`, as `Extension` does."""
+    options = _options(film, board, said)
+    memory, notes = _memory(film, board, remember, lambda memory: fits(_with(film, board, memory), options))
+    films = {name_of(film): film}
+    return Directed(_with(film, board, memory), options, notes=tuple(filter(None, notes)), films=films)
+
+
+def name_of(film: OldFilm) -> str:
+    """What a storyboard calls a film whose shots it remembers."""
+    return str(film.path.absolute())
+
+
+def _memory(
+    film: OldFilm, board: Storyboard, remember: Sequence[int] | None, has_room: Room
+) -> tuple[list[Remembered], tuple[str, ...]]:
+    if remember is None:
+        return remembered(film, board.shot_captions(), has_room)
+    if not remember:
+        raise SettingsError("no shot is to be remembered; name one, or type `holo-lite generate`")
+    places = sorted({film.place(number) for number in values.wholes("remember", remember)})
+    return [Remembered(place, film.captions[place]) for place in places], ()
 
 
 def _with(film: OldFilm, board: Storyboard, memory: Sequence[Remembered]) -> Storyboard:
     """A storyboard with a memory of a film before the references of its own."""
-    references = [Reference(each.caption, video=f"{film.path.absolute()}#{_name(film, each)}") for each in memory]
+    references = [Reference(each.caption, video=f"{name_of(film)}#{_name(film, each)}") for each in memory]
     return dataclasses.replace(board, references=(*references, *board.references))
 
 

@@ -7,9 +7,12 @@ weak (docs/directing.md).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from holo_lite.directing.given import EncodedFrames, Frames, Given, Source
 from holo_lite.directing.old_film import OldFilm
@@ -22,6 +25,8 @@ from holo_lite.story.shots import FRAMES_PER_LATENT
 from holo_lite.story.storyboard import Reference, Storyboard, naming
 
 Size = tuple[int, int]  # height and width of the clip, in pixels
+Films = Mapping[str, OldFilm]  # by the paths by which a storyboard names them
+NONE_OPEN: Films = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,28 +38,39 @@ class Part:
     notes: tuple[str, ...] = ()
 
 
-def pictured(board: Storyboard, size: Size) -> Given:
-    """What a storyboard gives of its clip. Pictures are read; of videos, their settings.
+def pictured(board: Storyboard, size: Size, films: Films = NONE_OPEN) -> Given:
+    """What a storyboard gives of its clip. Pictures are read; of videos, their settings, unless `films` has them.
 
     Raises `StoryboardError` for a picture or video that cannot be used.
     """
     with naming(board.source):
         memory = board.memory
-        parts = [_part(board, each, size, n, first=n == 1) for n, each in enumerate(memory, start=1)]
+        part = partial(_part, board, size, films)
+        parts = [part(each, n, first=n == 1) for n, each in enumerate(memory, start=1)]
         for n, shot in enumerate(board.shots, start=len(memory) + 1):
             if shot.remembered is not None:
-                parts.append(_part(board, shot.remembered, size, n, first=False, frames=1))
-    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    frozen = Frozen(tuple(part.shot for part in parts), len(memory))
-    return Given(frozen, tuple(part.source for part in parts), notes)
+                parts.append(part(shot.remembered, n, first=False, frames=1))
+    notes = tuple(dict.fromkeys(note for each in parts for note in each.notes))
+    frozen = Frozen(tuple(each.shot for each in parts), len(memory))
+    return Given(frozen, tuple(each.source for each in parts), notes)
 
 
 def _part(
-    board: Storyboard, named: Reference, size: Size, number: int, *, first: bool, frames: int = MEMORY_FRAMES
+    board: Storyboard,
+    size: Size,
+    films: Films,
+    named: Reference,
+    number: int,
+    *,
+    first: bool,
+    frames: int = MEMORY_FRAMES,
 ) -> Part:
     if named.image is not None:
         return _of_picture(place_of(board, named.image), size, number, frames, first=first)
-    return _of_video(board, NamedShot.of(named.file), size, number, frames)
+    shot = NamedShot.of(named.file)
+    with _of_storyboard():
+        film = films.get(shot.video) or OldFilm.read(place_of(board, shot.video))
+        return _of_video(film, shot, size, number, frames)
 
 
 def _of_picture(path: Path, size: Size, number: int, frames: int, *, first: bool) -> Part:
@@ -69,16 +85,19 @@ def _of_picture(path: Path, size: Size, number: int, frames: int, *, first: bool
     return Part(shot, EncodedFrames(partial(_still, pixels, pictures), pictures, places), notes)
 
 
-def _of_video(board: Storyboard, named: NamedShot, size: Size, number: int, frames: int) -> Part:
+def _of_video(film: OldFilm, named: NamedShot, size: Size, number: int, frames: int) -> Part:
     """The first latent frames of a shot of a video, or of the video itself."""
+    span = film.latent_frames(named.place(film.memory, film.shots))[:frames]
+    source_shot = None if named.is_memory else named.number
+    shot = FrozenShot(number, len(span), film.path.name, film.fingerprint(), source_shot)
+    return Part(shot, film.source(span, size), film.notes)
+
+
+@contextmanager
+def _of_storyboard() -> Iterator[None]:
+    """What is wrong with a video is wrong with the storyboard that names it."""
     try:
-        film = OldFilm.read(place_of(board, named.video))
-        place = named.place(film.memory, film.shots)
-        span = film.latent_frames(place)[:frames]
-        shot = FrozenShot(
-            number, len(span), film.path.name, film.fingerprint(), None if named.is_memory else named.number
-        )
-        return Part(shot, film.source(span, size), film.notes)
+        yield
     except (OutputError, SettingsError) as error:
         raise StoryboardError(str(error)) from error
 

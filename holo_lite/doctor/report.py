@@ -19,9 +19,9 @@ from holo_lite.plan.container import tightest
 REQUIRED = (
     *("torch", "accelerate", "av", "bitsandbytes", "click", "diffusers", "filelock", "ftfy", "gguf"),
     *("huggingface-hub", "msgspec", "numpy", "optimum-quanto", "pillow", "platformdirs", "psutil", "rich"),
-    *("safetensors", "tokenizers", "transformers"),
+    *("safetensors", "send2trash", "starlette", "tokenizers", "transformers", "uvicorn"),
 )
-EXTRAS = ("flash-attn", "flash-attn-4", "sageattention", "nvidia-ml-py")
+EXTRAS = ("flash-attn", "flash-attn-4", "sageattention", "nvidia-ml-py", "openai")
 BESIDES = ("triton", "triton-windows", "hf-xet", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "pip")
 SETTINGS = (  # of which only is said whether they are set: their values are private, or paths
     *("HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HTTPS_PROXY"),

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from holo_lite.directing.given import Given, LatentsHeld, Source
+from holo_lite.directing.directed import Directed, Fits
+from holo_lite.directing.extension import extended
+from holo_lite.directing.given import LatentsHeld, Source
 from holo_lite.directing.old_film import OldFilm
-from holo_lite.directing.remembering import remembered
 from holo_lite.evaluation.outcome import Film
-from holo_lite.sampling.frozen_shots import MEMORY_FRAMES, Frozen, FrozenShot
-from holo_lite.settings import RunSettings
-from holo_lite.story.storyboard import Reference, Storyboard
+from holo_lite.settings import Options, RunSettings
+from holo_lite.story.storyboard import Storyboard
 
-NAME = Path("film")
+NAME = Path("film.mp4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,11 @@ class HeldFilm(OldFilm):
         """A clip that was just made."""
         return cls(NAME, settings, None, film.latents)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing to know: its latents are there."""
+        return ()
+
     def fingerprint(self) -> str:
         """A hash of its latents."""
         return hashlib.sha256(self.latents.contiguous().numpy().tobytes()).hexdigest()
@@ -40,23 +45,13 @@ class HeldFilm(OldFilm):
         return LatentsHeld(self.latents[:, list(frames)])
 
 
-def continued(
-    film: HeldFilm, board: Storyboard, has_room: Callable[[Storyboard], bool]
-) -> tuple[Storyboard, Given]:
-    """A storyboard with its memory of a film, which is chosen as for any continuation; and what is given."""
-    memory, _ = remembered(
-        film,
-        board.shot_captions(),
-        lambda some: has_room(_with(board, [each.caption for each in some])),
-    )
-    spans = [film.latent_frames(each.place)[:MEMORY_FRAMES] for each in memory]
-    mark = film.fingerprint()
-    shots = tuple(FrozenShot(n, len(span), NAME.name, mark) for n, span in enumerate(spans, start=1))
-    size = film.settings.height, film.settings.width
-    source = film.source([frame for span in spans for frame in span], size)
-    given = Given(Frozen(shots, len(shots)), (source,))
-    return _with(board, [each.caption for each in memory]), given
+@dataclass(frozen=True)
+class Continuation:
+    """A film that is in memory and the storyboard of what follows: an `Extension` without a file."""
 
+    film: HeldFilm
+    storyboard: Storyboard
 
-def _with(board: Storyboard, captions: Sequence[str]) -> Storyboard:
-    return replace(board, references=tuple(Reference(caption, video=NAME.name) for caption in captions))
+    def directed(self, said: Options, fits: Fits) -> Directed:
+        """The storyboard with its memory, which is chosen as for any continuation. Raises as `Extension` does."""
+        return extended(self.film, self.storyboard, said, fits)

@@ -51,7 +51,8 @@ class EvaluationStarted:
 class Outcome:
     """A storyboard and what became of it. `baseline` and `likeness` are there if a baseline is.
 
-    `skipped`: how many steps the step cache has saved the model.
+    `skipped`: how many steps the step cache has saved the model. `apart`: of a shot that begins with a picture, how
+    far its first frame is from it, the mean over the pixels, of 255.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Outcome:
     baseline: Verdict | None = None
     likeness: Likeness | None = None
     skipped: int = 0
+    apart: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holo_lite.errors import OutputError
+from holo_lite.evaluation.kinds import Directing
 from holo_lite.evaluation.likeness import Likeness
 from holo_lite.evaluation.marks import Marks
 from holo_lite.evaluation.outcome import Outcome, Verdict
@@ -27,17 +27,21 @@ TARGETS = {"cuts": 0.98, "adherence": 0.95, "identity": 0.95}  # of a model that
 DIRECTING_TARGETS = {
     "retake": {"cuts": 0.97, "adherence": 0.97, "trait": 0.88},
     "extend": {"cuts": 0.93, "adherence": 0.97, "trait": 0.95, "adherence, 3": 0.92, "trait, 3": 0.85},
+    "reference, 1 picture": {"trait": 0.75},
+    "reference, 2 pictures": {"trait": 0.92},
+    "first frame": {"trait": 0.90},
 }
+MOST_APART = 3.0  # of 255: from its picture to the first frame of a shot
 
 
 @dataclass(frozen=True)
 class ModelNames:
-    """What was compared, as the person named it. directing: what became of the films, retake or extend."""
+    """What was compared, as the person named it. directing: what became of the storyboards."""
 
     model: str
     baseline: str | None = None
     ablation: str | None = None
-    directing: str | None = None
+    directing: Directing | None = None
 
     @property
     def beside(self) -> str | None:
@@ -51,7 +55,7 @@ class ModelNames:
         """The least that scores should be; an ablation has no targets."""
         if self.ablation is not None:
             return {}
-        return TARGETS if self.directing is None else DIRECTING_TARGETS[self.directing]
+        return TARGETS if self.directing is None else DIRECTING_TARGETS[self.directing.name]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class QualityReport:
     likeness: Mapping[str, Estimate]
     skipped: int = 0  # steps, of all storyboards
     seeds: tuple[int, ...] = DEVELOPMENT
+    apart: Estimate | None = None  # the first frame of a shot from its picture, of 255
 
     @classmethod
     def of(
@@ -76,6 +81,7 @@ class QualityReport:
         marks = [each.verdict.marks for each in outcomes]
         baseline = [each.baseline.marks for each in outcomes if each.baseline]
         alike = [each.likeness for each in outcomes if each.likeness]
+        apart = [each.apart for each in outcomes if each.apart is not None]
         return cls(
             names,
             outcomes[0].settings,
@@ -86,6 +92,7 @@ class QualityReport:
             _likeness(alike) if alike else {},
             sum(each.skipped for each in outcomes),
             tuple(seeds),
+            mean(apart) if apart else None,
         )
 
     @property
@@ -94,9 +101,14 @@ class QualityReport:
         found = {name: score.share.value for name, score in self.scores.items()}
         return {name: least for name, least in self.names.targets.items() if found.get(name, 1.0) < least}
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether first frames are further from their pictures than they should be."""
+        return self.apart is not None and bool(self.names.targets) and self.apart.value > MOST_APART
+
     def record(self) -> dict[str, Any]:
         """Everything but the storyboards, ready for JSON."""
-        settings = self.settings
+        settings, directing = self.settings, self.names.directing
         asked = ("height", "width", "steps", "cfg", "cfg_until", "cache")
         kept = (*asked, "dtype", "device", "attention", "computing", "made_with")
         return {
@@ -104,8 +116,9 @@ class QualityReport:
             "model": self.names.model,
             "baseline": self.names.baseline,
             "ablate": self.names.ablation,
-            "directing": self.names.directing,
-            "kappa": settings.frozen.kappa if self.names.directing else None,
+            "directing": directing.kind if directing else None,
+            "pictures": directing.pictures if directing and directing.kind == "reference" else None,
+            "kappa": settings.frozen.kappa if directing else None,
             "storyboards": self.storyboards,
             "seeds": list(self.seeds),
             **{name: getattr(settings, name) for name in kept},
@@ -116,7 +129,9 @@ class QualityReport:
             "baseline_scores": _plain(self.baseline),
             "ratios": _plain(self.ratios),
             "likeness": _plain(self.likeness),
+            "apart": _numbers(self.apart) if self.apart else None,
             "below_target": dict(self.short),
+            "above_target": {"apart": MOST_APART} if self.is_apart else {},
         }
 
     def to_json(self) -> str:
@@ -137,15 +152,6 @@ def save(path: Path, report: QualityReport, outcomes: Sequence[Outcome]) -> None
     """Write the record with every storyboard in it. Raises `OutputError`."""
     found = {**report.record(), "each": [_one(each) for each in outcomes]}
     write_output(path, json.dumps(found, ensure_ascii=False, indent=1).encode())
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def _likeness(alike: Sequence[Likeness]) -> dict[str, Estimate]:
@@ -175,6 +181,7 @@ def _one(outcome: Outcome) -> dict[str, Any]:
         "model": _verdict(outcome.verdict),
         "baseline": outcome.baseline and _verdict(outcome.baseline),
         "likeness": outcome.likeness and dataclasses.asdict(outcome.likeness),
+        "apart": None if outcome.apart is None else round(outcome.apart, DIGITS),
     }
 
 

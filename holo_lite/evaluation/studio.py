@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from holo_lite.directing.direction import AnyFilm
 from holo_lite.directing.given import Given
 from holo_lite.evaluation.ablations import CLIPS, Ablation
 from holo_lite.evaluation.outcome import Film
@@ -27,9 +28,9 @@ class Studio:
     pipeline: Pipeline
     ablation: Ablation | None = None
 
-    def job(self, board: Storyboard, options: Options, given: Given | None = None) -> Job:
+    def job(self, film: AnyFilm, options: Options, given: Given | None = None) -> Job:
         """Decide and check one run, with what is given of its clip. Raises what `Pipeline.prepare` does."""
-        return ablated(self.pipeline.prepare(board, options, given), self.ablation)
+        return ablated(self.pipeline.prepare(film, options, given), self.ablation)
 
     def prepare(self, boards: Sequence[Storyboard], options: Sequence[Options]) -> list[Job]:
         """Decide and check every run. Raises what `Pipeline.prepare` does."""

@@ -9,7 +9,7 @@ from typing import Any
 from holo_lite.errors import FitError
 from holo_lite.eventjson.event_json import VERSION
 from holo_lite.eventjson.form import plain
-from holo_lite.plan.cost import needed_rate
+from holo_lite.plan.cost import first_step_rate, needed_rate
 from holo_lite.preflight.comparison import Outlook
 from holo_lite.preflight.forecast import Forecast
 
@@ -51,6 +51,7 @@ def _fields(found: Forecast) -> dict[str, Any]:
         "denoising": found.rows,
         "phases": _phases(found),
         "streaming": _streaming(found),
+        "first_step": _first_step(found),
         "longest": found.longest,
         "largest": found.largest,
     }
@@ -65,6 +66,12 @@ def _phases(found: Forecast) -> dict[str, Any]:
         }
         for name, cost in found.costs.items()
     }
+
+
+def _first_step(found: Forecast) -> dict[str, Any]:
+    """Bytes that each expert's first step reads from disk, and how many a second hide that; None: not known."""
+    rate = first_step_rate(found.read, found.costs, found.rate) if found.rate is not None else None
+    return {"read": found.read, "needed": rate}
 
 
 def _streaming(found: Forecast) -> dict[str, Any] | None:

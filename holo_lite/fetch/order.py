@@ -17,15 +17,15 @@ from holo_lite.config import Attention
 from holo_lite.errors import FetchError, OutputError
 from holo_lite.fetch.hub import Hub, HubFile
 from holo_lite.fetch.transfer import kept
-from holo_lite.fetch.wanted import ReleasedFile, Repository, wanted
+from holo_lite.fetch.wanted import SHARED, ReleasedFile, Repository, pieces, wanted
 from holo_lite.system.units import bytes_text
 from holo_lite.weights.manifest import FILE_NAME
 
 Means = Literal["there", "link", "copy", "fetch"]
 SAID: Mapping[Means, str] = {
     "there": "is there",
-    "link": "from the Hugging Face cache",
-    "copy": "copied from the Hugging Face cache",
+    "link": "from the Hugging Face cache, or another model's folder",
+    "copy": "copied from the Hugging Face cache, or another model's folder",
     "fetch": "from",
 }
 
@@ -89,8 +89,19 @@ def plan_order(variant: Attention, folder: Path, hub: Hub, cache: Path | None = 
     files = wanted(variant)
     repositories = tuple(dict.fromkeys(file.repository for file in files))
     listed = {each: hub.files(each.name) for each in repositories}
-    items = tuple(_item(file, find(file, listed[file.repository]), folder, cache) for file in files)
+    single = [piece for file in files for piece in _pieces(file, listed[file.repository])]
+    items = tuple(_item(file, find(file, listed[file.repository]), folder, cache) for file in single)
     return FetchOrder(variant, folder, items, repositories, shutil.disk_usage(_standing(folder)).free)
+
+
+def _pieces(file: ReleasedFile, listed: Iterable[HubFile]) -> tuple[ReleasedFile, ...]:
+    """The files that one stands for. Raises `FetchError` for none."""
+    found = pieces(file, [each.path for each in listed])
+    if not found:
+        raise FetchError(
+            f"{file.repository.name}: no longer contains {file.path}; download it by hand from its page"
+        )
+    return found
 
 
 def find(file: ReleasedFile, listed: Iterable[HubFile]) -> HubFile:
@@ -128,7 +139,7 @@ def _item(want: ReleasedFile, file: HubFile, folder: Path, cache: Path | None) -
     if standing is not None:
         return OrderItem(file, standing, "there")
     target = folder / want.path
-    if (cached := _cached(file, cache)) is not None:
+    if (cached := _cached(file, cache) or _beside(want, file, folder)) is not None:
         same_disk = cached.stat().st_dev == _standing(folder).stat().st_dev
         return OrderItem(file, target, "link" if same_disk else "copy", cached=cached)
     return OrderItem(file, target, "fetch", min(kept(file, target), file.nbytes))
@@ -156,6 +167,15 @@ def _cached(file: HubFile, cache: Path | None) -> Path | None:
     found = try_to_load_from_cache(file.repository, file.path, cache_dir=cache, revision=file.commit)
     path = Path(found).resolve() if isinstance(found, str) else None
     return path if path is not None and path.is_file() and path.stat().st_size == file.nbytes else None
+
+
+def _beside(want: ReleasedFile, file: HubFile, folder: Path) -> Path | None:
+    """The same file of another model next to the folder: encoder, VAE and tokenizer are everyone's."""
+    if want not in SHARED or not folder.parent.is_dir():
+        return None
+    others = sorted(other for other in folder.parent.iterdir() if other.is_dir() and other != folder)
+    places = (other / want.path for other in others)
+    return next((each for each in places if each.is_file() and each.stat().st_size == file.nbytes), None)
 
 
 def _standing(folder: Path) -> Path:

@@ -1,11 +1,13 @@
 """Which files make a model, who publishes them, and under which terms.
 
-The repositories hold much more: both variants of the experts, other formats, Wan's own experts. A file is found by
-the end of its path, for the folders above it have been renamed before.
+The repositories hold much more: both variants of the experts, other formats. A file is found by the end of its
+path, for the folders above it have been renamed before. Wan's own experts are in pieces, of which the repository's
+list says how many there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from holo_lite.config import Attention
@@ -21,7 +23,10 @@ class Repository:
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """A file by the end of its path in its repository; also where it goes in the model's folder."""
+    """A file by the end of its path in its repository; also where it goes in the model's folder.
+
+    A path that ends in ``/*`` stands for all pieces of a network in that folder.
+    """
 
     repository: Repository
     path: str
@@ -40,7 +45,26 @@ SHARED = (
 )
 
 
+WAN_EXPERTS = (ReleasedFile(WAN, "high_noise_model/*"), ReleasedFile(WAN, "low_noise_model/*"))
+PIECES = (".safetensors", ".safetensors.index.json")
+
+
 def wanted(variant: Attention) -> tuple[ReleasedFile, ...]:
-    """The files of the sparse or the full model."""
+    """The files of the sparse or the full model, or of the base model."""
+    if variant == "wan":
+        return (*WAN_EXPERTS, *SHARED)
     experts = (f"{variant}_{noise}.safetensors" for noise in ("high_noise", "low_noise"))
     return (*(ReleasedFile(HOLOCINE, name) for name in experts), *SHARED)
+
+
+def pieces(file: ReleasedFile, listed: Iterable[str]) -> tuple[ReleasedFile, ...]:
+    """A file, or all those that it stands for among the paths of its repository."""
+    if not file.path.endswith("/*"):
+        return (file,)
+    folder = file.path.removesuffix("*")
+    found = sorted(path for path in listed if f"/{path}".rpartition(f"/{folder}")[1])
+    return tuple(
+        ReleasedFile(file.repository, f"{folder}{path.rpartition('/')[2]}")
+        for path in found
+        if path.endswith(PIECES)
+    )

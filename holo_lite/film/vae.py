@@ -159,11 +159,11 @@ def _stages(decoder: Any) -> tuple[Stage, ...]:
     layers: list[Layer] = [CausalConv.of(decoder.conv_in), *middle(decoder.mid_block)]
     for block in decoder.up_blocks:
         layers += map(Residual.of, block.resnets)
-        for upsampler in block.upsamplers or ():
-            if upsampler.mode == "upsample3d":
+        for upsampler in getattr(block, "upsamplers", None) or ():
+            if hasattr(upsampler, "time_conv"):
                 stages.append(Stage(tuple(layers), Doubling.of(upsampler.time_conv)))
                 layers = []
-            layers.append(Enlarging(Plane.of(upsampler.resample[1])))
+            layers.append(Enlarging(Plane.of(upsampler.resample.get_submodule("1"))))
     layers.append(CausalConv.of(decoder.conv_out, decoder.norm_out))
     return (*stages, Stage(tuple(layers), None))
 

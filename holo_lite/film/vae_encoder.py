@@ -131,8 +131,8 @@ def _layers(encoder: Any) -> list[Layer]:
         if not hasattr(block, "resample"):
             layers.append(Residual.of(block))
             continue
-        layers.append(Shrinking(Plane.of(block.resample[1])))
-        if block.mode == "downsample3d":
+        layers.append(Shrinking(Plane.of(block.resample.get_submodule("1"))))
+        if hasattr(block, "time_conv"):
             layers.append(Halving(split_time(block.time_conv)))
     layers += middle(encoder.mid_block)
     return [*layers, CausalConv.of(encoder.conv_out, encoder.norm_out)]

@@ -128,7 +128,8 @@ class CausalConv:
     @classmethod
     def of(cls, conv: Any, norm: Any = None) -> CausalConv:
         """Take the weights of diffusers' layer, and of the norm before it."""
-        weight, channels = _taken(conv, "weight"), conv.in_channels
+        weight = _taken(conv, "weight")
+        channels = weight.shape[1]
         flat = weight.permute(0, 3, 4, 2, 1).reshape(len(weight), 3, 3, WINDOW * channels)
         plane = Plane(flat.permute(0, 3, 1, 2), _taken(conv, "bias"))
         return cls(plane, None if norm is None else Norm.of(norm))
@@ -165,7 +166,8 @@ class Residual:
     @classmethod
     def of(cls, block: Any) -> Residual:
         """Take diffusers' `WanResidualBlock`'s weights."""
-        shortcut = Product.of(block.conv_shortcut) if hasattr(block.conv_shortcut, "weight") else None
+        beside = getattr(block, "conv_shortcut", None)
+        shortcut = Product.of(beside) if hasattr(beside, "weight") else None
         first, second = CausalConv.of(block.conv1, block.norm1), CausalConv.of(block.conv2, block.norm2)
         return cls(first, second, shortcut)
 

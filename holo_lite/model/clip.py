@@ -98,7 +98,7 @@ class Clip:
     @property
     def shared_spans(self) -> tuple[range, ...]:
         """Spans of tokens every shot attends to, in the order of their rows in the K/V buffer."""
-        if self.attention == "full":
+        if self.attention != "sparse":
             return (range(self.layout.tokens),)
         return tuple(self.layout.representative_span(shot) for shot in range(self.layout.shots))
 
@@ -149,13 +149,13 @@ class Clip:
 
     def repeated_rows(self, shot: int) -> range:
         """Rows of the buffer that a shot sees a second time: its own first frame."""
-        if self.attention == "full":
+        if self.attention != "sparse":
             return range(0)
         return range(shot * self.layout.frame_tokens, (shot + 1) * self.layout.frame_tokens)
 
     def own_span(self, shot: int) -> range:
         """Tokens whose keys and values only this shot sees: all after its first frame."""
-        if self.attention == "full":
+        if self.attention != "sparse":
             return range(0)
         span = self.layout.token_span(shot)
         return span[self.layout.frame_tokens :]

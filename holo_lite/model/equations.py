@@ -71,6 +71,18 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
 
 
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(D) + bias) v. q: (n, H, D); k, v: (m, H, D); bias: (m,), the same for every query."""
+    q, k, v = (rows.unsqueeze(0).transpose(1, 2) for rows in (q, k, v))
+    given = bias.to(q.dtype).view(1, 1, 1, -1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=given).squeeze(0).transpose(0, 1)
+
+
+def relay_penalty(distance: Tensor, free: Tensor, spread: float) -> Tensor:
+    """relu(|f - m| - w)² / 2s²: what a caption's logits lose |f - m| frames from its middle (arXiv 2604.10030)."""
+    return F.relu(distance - free).square() / (2 * spread**2)
+
+
 def gelu_(x: Tensor) -> Tensor:
     """x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³)))."""
     return torch.ops.aten.gelu_(x, approximate="tanh")  # type: ignore[no-any-return]

@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
+from holo_lite.model.equations import biased_attention
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.linear import Affine, Linear
 from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.model.positions import Positions
+from holo_lite.model.relay import RelayRows
 
 Turn = tuple[Positions, slice]  # by the positions of these tokens
 
@@ -44,17 +46,20 @@ class Modulation:
 class TextRows:
     """A prompt as the blocks see it: embedded rows (512, d), and per shot the rows it may see.
 
-    `windows` is None for a prompt without windows: then every token sees every row.
+    `windows` is None for a prompt without windows: then every token sees every row, some of them less by `relay`.
     """
 
     rows: Tensor
     windows: tuple[Tensor, ...] | None = None
+    relay: RelayRows | None = None
 
-    def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None]]:
-        """Spans of tokens with the row numbers they see (None: all)."""
+    def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None, Tensor | None]]:
+        """Spans of tokens with the row numbers they see (None: all), and what is added to the rows' logits."""
+        if self.relay is not None:
+            return [(span, None, bias) for span, bias in self.relay.tokens(clip.layout, clip.runs)]
         if self.windows is None:
-            return [(run, None) for run in clip.runs]
-        return [(span, self.windows[shot]) for shot, span in clip.query_spans]
+            return [(run, None, None) for run in clip.runs]
+        return [(span, self.windows[shot], None) for shot, span in clip.query_spans]
 
 
 @dataclass(frozen=True)
@@ -221,9 +226,10 @@ def self_attention_(
     compute: Compute,
 ) -> None:
     """x += gate · SelfAttn(LN(x)·(1+scale)+shift), for each stream (rows, d)."""
-    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     head_dim = streams[0].shape[1] // layer.heads
+    # Before the weights: these are the largest tensors, and no small one may take a piece of their last place.
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
+    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
     for x in streams:
         visit.run_(x, buffer)
 
@@ -246,18 +252,20 @@ def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn
     given = weights.k.prepare(text.rows)
     keys, values = weights.keys(given), weights.values(given)
     del given
-    for span, window in text.seen_by_shots(clip):
+    for span, window, bias in text.seen_by_shots(clip):
         seen = (keys, values) if window is None else (keys[window], values[window])
         for tokens in clip.text_portions(span):
             rows = x[clip.rows(tokens)]
-            weights.add_attended_(rows, _attended(rows, norm, weights, seen))
+            weights.add_attended_(rows, _attended(rows, norm, weights, seen, bias))
         del seen
 
 
-def _attended(x: Tensor, norm: nn.LayerNorm, weights: AttentionWeights, seen: tuple[Tensor, Tensor]) -> Tensor:
+def _attended(
+    x: Tensor, norm: nn.LayerNorm, weights: AttentionWeights, seen: tuple[Tensor, Tensor], bias: Tensor | None
+) -> Tensor:
     """What queries of the rows (n, d) find in a text. → (n, H, D); the queries themselves go."""
     q = weights.queries(weights.ops.layer_norm(x, norm.weight, norm.bias, norm.eps, weights.q.form))
-    return weights.compute.attention(q, *seen)
+    return weights.compute.attention(q, *seen) if bias is None else biased_attention(q, *seen, bias)
 
 
 def feed_forward_(

@@ -86,7 +86,7 @@ def load_expert(path: Path, *, dtype: torch.dtype, device: torch.device, compute
     """
     file = open_weights(path)
     model = skeleton(file, compute)
-    fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT)
+    fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT, mapped=True)
     return model.eval()
 
 

@@ -51,10 +51,14 @@ from holo_lite.model.clip import Clip
 
 @dataclass(frozen=True)
 class WorkingSet:
-    """Bytes alive at the worst moment of each layer, for one forward over all its branches."""
+    """Bytes alive at the worst moment of each layer, for one forward over all its branches.
+
+    `keys_values` is that part of self-attention's which is there before its weights are.
+    """
 
     streams: int
     text: int
+    keys_values: int
     self_attention: int
     cross_attention: int
     feed_forward: int
@@ -89,7 +93,7 @@ def working_set(
     `workspace` is the attention kernel's.
     """
     wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
-    span = clip.stream_rows if clip.attention == "full" else clip.longest
+    span = clip.stream_rows if clip.attention != "sparse" else clip.longest
     attended = min(clip.chunks.attention, span)
     fed = min(clip.chunks.feed_forward, clip.stream_rows)
     projected = min(clip.chunks.attention, clip.stream_rows)
@@ -103,6 +107,7 @@ def working_set(
     return WorkingSet(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
+        keys_values=2 * clip.key_rows * wide,
         self_attention=2 * clip.key_rows * wide
         + max(
             square.turning(attended, FP32 * config.head_dim * _touched(clip, attended)),

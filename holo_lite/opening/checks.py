@@ -16,11 +16,11 @@ from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film.vae_files import check_vae
 from holo_lite.model.load import check_expert
 from holo_lite.reading.files import read_bytes
-from holo_lite.streaming.image import PlacedFile
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.encoder_shapes import check_text_encoder
 from holo_lite.text.vocabulary import check_tokenizer
 from holo_lite.tiny.model import is_name, tiny_model
+from holo_lite.weights.calls import PlacedFile
 from holo_lite.weights.converted import ConvertedFile
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder, fingerprint, open_folder

@@ -12,6 +12,7 @@ from holo_lite.cancel import Cancel
 from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
+from holo_lite.streaming.disk import Witness, nobody
 from holo_lite.streaming.experts import StreamedExperts
 
 
@@ -25,8 +26,13 @@ class ExpertSetup:
     compute: Compute = PLAIN
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
 
-    def stream(self, forwards: Mapping[Expert, int], cancel: Cancel | None = None) -> StreamedExperts:
-        """Experts that will run at most this many forwards each, in the order of use; a context manager."""
+    def stream(
+        self, forwards: Mapping[Expert, int], cancel: Cancel | None = None, witness: Witness = nobody
+    ) -> StreamedExperts:
+        """Experts that will run at most this many forwards each, in the order of use; a context manager.
+
+        `witness` is shown what is read of them.
+        """
         return StreamedExperts(
             self.paths,
             forwards,
@@ -35,4 +41,5 @@ class ExpertSetup:
             compute=self.compute,
             adapters=self.adapters,
             cancel=cancel or Cancel(),
+            witness=witness,
         )

@@ -116,7 +116,7 @@ def forward_operations(
 
 def attended_pairs(layout: ShotLayout, attention: Attention) -> int:
     """Pairs of a query and a key in one layer's self-attention."""
-    if attention == "full":
+    if attention != "sparse":
         return layout.tokens**2
     shared = layout.shots * layout.frame_tokens
     sizes = [len(layout.token_span(shot)) for shot in range(layout.shots)]
@@ -133,13 +133,13 @@ def decode_operations(decoder: Decoder, request: ClipRequest, plan: Plan) -> Ope
 
 
 def phase_costs(
-    sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int, cfg_until: float = 1.0
+    sizes: ModelSizes, request: ClipRequest, plan: Plan, schedule: Schedule, cfg_until: float = 1.0
 ) -> dict[str, PhaseCost]:
-    """Operations of every phase of a run of `steps`, the first share `cfg_until` of which are guided.
+    """Operations of every phase of a run, the first share `cfg_until` of whose steps are guided.
 
     A step of the text phase is a prompt of 512 tokens.
     """
-    schedule = Schedule.of(steps)
+    steps = len(schedule)
     high, guided = schedule.first_low_noise_step, schedule.part(cfg_until) if request.guided else steps
     once = forward_operations(sizes.config, request.layout, request.attention, linear=sizes.linear)
     forward = once.times(request.branches)
@@ -152,10 +152,10 @@ def phase_costs(
 
 
 def run_work(
-    sizes: ModelSizes, request: ClipRequest, plan: Plan, steps: int, cfg_until: float = 1.0
+    sizes: ModelSizes, request: ClipRequest, plan: Plan, schedule: Schedule, cfg_until: float = 1.0
 ) -> dict[Phase, float]:
     """Operations of each phase of a run as its events name them: both experts are one phase. As `phase_costs`."""
-    costs = phase_costs(sizes, request, plan, steps, cfg_until)
+    costs = phase_costs(sizes, request, plan, schedule, cfg_until)
     denoise = costs["high_noise"].total + costs["low_noise"].total
     return {"text": costs["text"].total, "denoise": denoise, "decode": costs["decode"].total}
 

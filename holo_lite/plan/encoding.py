@@ -5,6 +5,7 @@ With n tokens, width d, inner width f, all heads' width k, H heads and e bytes a
     positions     (2d + 3k) n·e + 53 n² + 16 n        which of the biases a pair of tokens has, in int64
     attention     (2d + 4k) n·e + 2 H·n²·e + 4 H·n    the biases, twice; the scores are never whole in memory
     feed-forward  3 n·d·e + 4 n·f·e                   gate, its GELU, the other half, the product
+    on a card     H·n²·e more in attention: its kernel copies biases whose rows are no multiple of 8
     operations    L · (8 n·d·k + 6 n·d·f + 4 n²·k)
 
 Padding is not computed, so n is at most 512. `tests/plan/test_plan.py` counts the real layers without data.
@@ -22,6 +23,11 @@ def attention(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROW
     positions = (2 * sizes.d_model + 3 * inner) * tokens * e + 53 * tokens**2 + 16 * tokens
     biases = 2 * sizes.heads * tokens**2 * e + 4 * sizes.heads * tokens
     return max(positions, (2 * sizes.d_model + 4 * inner) * tokens * e + biases)
+
+
+def copied_biases(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:
+    """What a card's attention holds on top of that for a prompt of up to so many tokens."""
+    return sizes.heads * tokens**2 * bytes_per_number
 
 
 def linears(sizes: EncoderSizes, bytes_per_number: int, tokens: int = TEXT_ROWS) -> int:

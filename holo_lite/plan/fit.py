@@ -28,7 +28,7 @@ def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine
 def _plan(problem: Problem, way: Candidate) -> Plan:
     sums, profile, sizes = problem.arithmetic, problem.profile, problem.sizes
     cached = problem.cached(way.resident)
-    other = held_bytes(sizes.low_noise, way.resident_other)
+    other = held_bytes(sizes.low_noise, way.resident_other, profile.device)
     tile = next(tile for tile in problem.tiles if sums.decode(tile) <= problem.room)
     text_ring = RING * sizes.text.slot if profile.device == "cuda" else 0
     return Plan(
@@ -54,7 +54,7 @@ def _plan(problem: Problem, way: Candidate) -> Plan:
 
 
 def _denoise(problem: Problem, way: Candidate, stack: StackSizes, *, other: int, cached: int) -> PhasePlan:
-    held = held_bytes(stack, way.resident) + other
+    held = held_bytes(stack, way.resident, problem.profile.device) + other
     visits = 1 if way.joint else problem.request.branches
     streamed = streamed_bytes(stack, way.resident)
     kept = kept_bytes(stack, way.resident, cached)
@@ -70,8 +70,9 @@ def _denoise(problem: Problem, way: Candidate, stack: StackSizes, *, other: int,
 def denoising_rows(problem: Problem, plan: Plan) -> dict[str, int]:
     """What the memory of denoising goes to, in bytes, under the expert that needs more of it."""
     name = max(problem.experts, key=lambda each: plan.phases[each].peak)
-    held = held_bytes(problem.experts[name], plan.resident)
+    device = problem.profile.device
+    held = held_bytes(problem.experts[name], plan.resident, device)
     if name == "high_noise":
-        held += held_bytes(problem.sizes.low_noise, plan.resident_other)
+        held += held_bytes(problem.sizes.low_noise, plan.resident_other, device)
     rows = problem.arithmetic.denoising(problem.experts[name], plan.chunks, RING, joint=plan.joint)
     return {"resident blocks": held, **rows}

@@ -21,17 +21,18 @@ latents and velocity. It fills them in place, and a step that it saves takes les
 **Unpacked** is what a packed layer's weights are once dense, or any layer's in 8 bits if it is multiplied so; the
 peak is taken layer by layer, for the hungriest layer's working set and the largest weights need not meet. Before a
 layer works, its last weight is being unpacked, slice by slice, with 8 bytes a number of a slice at most: two
-tensors in fp32. Weights that are stored in another dtype than the computing one are **cast**, and exist in both
-while their block is in use, or resident.
+tensors in fp32; self-attention has its buffer of keys and values by then. Weights that are stored in another dtype
+than the computing one are **cast**, and exist in both while their block is in use, or resident.
 
 **Adapters** make changed copies of weights that were not packed, and these count as unpacked. The factors of one
 weight at a time are copied to a card; on a CPU all of an expert's are in the same memory. Changed embeddings of
 text and time are made before there are streams, the head's weight while they exist.
 
 **Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
-matrix library, on a CPU the ring of host buffers, which is the same memory
-there. `tests/plan/test_plan_measured.py` runs the real thing against these sums, `tests/plan/test_full_size.py` at
-full size.
+matrix library, and slots, resident blocks and the rest are counted in whole segments (`holo_lite.plan.granted`); on
+a CPU comes the ring of host buffers, which is the same memory there. `tests/plan/test_plan_measured.py` runs the
+real thing against these sums, `tests/plan/test_full_size.py` at full size, and `benchmarks.allocator` whole runs
+against a model of a card's allocator.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from holo_lite.eightbit.limits import FP32, LinearMode
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.memory import WorkingSet, working_set
 from holo_lite.plan.decoding import Decoder, Tile
-from holo_lite.plan.encoding import attention, linears
+from holo_lite.plan.encoding import attention, copied_biases, linears
+from holo_lite.plan.granted import granted
 from holo_lite.plan.pixels import PixelEncoder
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
@@ -56,6 +58,7 @@ from holo_lite.story.timing import Timing
 
 UNPACKING = 8  # bytes a number of a slice in work that a scheme needs on top of what it unpacks to, at most
 WORKSPACE = 32 * MIB  # cuBLAS: 32 MiB on Hopper, 8 MiB elsewhere (PyTorch's notes on CUDA semantics)
+UNCUT = 8 * MIB  # a large tensor may keep up to 1 MiB that PyTorch's allocator gives it too much
 PROMPTS = 2
 TIMESTEP = 14  # rows of the model's width: embedded, the blocks' six, those with a block's own, and what is in work
 EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
@@ -81,7 +84,7 @@ class ClipRequest:
         """What a run asks."""
         timing = Timing.of(settings.storyboard, *without_memory(settings), settings.fps)
         frozen = len(settings.frozen.latent_frames(settings.layout))
-        return cls(settings.layout, settings.attention, settings.cfg != 1, settings.cache != OFF, frozen, timing)
+        return cls(settings.layout, settings.attention, settings.is_guided, settings.cache != OFF, frozen, timing)
 
     @property
     def branches(self) -> int:
@@ -128,8 +131,8 @@ class Arithmetic:
 
     @property
     def workspace(self) -> int:
-        """Bytes of libraries' workspaces."""
-        return WORKSPACE if self.device == "cuda" else 0
+        """Bytes of libraries' workspaces, and of what the allocator gives too much."""
+        return WORKSPACE + UNCUT if self.device == "cuda" else 0
 
     @property
     def decoder(self) -> Decoder:
@@ -158,8 +161,10 @@ class Arithmetic:
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
         rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
         unpacking = max((self._unpacking(stack, layer).total for layer in stack.unpacked), default=0)
-        work = max(attention(encoder, e), linears(encoder, e) + unpacking) + stack.cast + rows
-        return stack.rest + self.slots * stack.slot + self.ring(stack.slot, buffers) + work + self.workspace
+        copied = copied_biases(encoder, e) if self.device == "cuda" else 0
+        work = max(attention(encoder, e) + copied, linears(encoder, e) + unpacking) + stack.cast + rows
+        slots = self.slots * granted(stack.slot, self.device)
+        return stack.rest + slots + self.ring(stack.slot, buffers) + work + self.workspace
 
     def denoise(self, stack: StackSizes, chunks: Chunks, buffers: int, *, joint: bool) -> int:
         """Peak while an expert works, without resident blocks."""
@@ -176,8 +181,8 @@ class Arithmetic:
         if embedding.total > streams + hardest.total:  # they are made before there are streams
             streams, hardest = 0, embedding
         return {
-            "slots": self.slots * self.sizes.slot + stack.cast + self.ring(self.sizes.slot, buffers),
-            "weights outside blocks": stack.rest,
+            "slots": self._slots() + stack.cast + self.ring(self.sizes.slot, buffers),
+            "weights outside blocks": granted(stack.rest, self.device),
             "adapters": self.adapters(stack),
             "residual streams": streams,
             "latents and text": self._latents_kept(at_once) + self._texts() + self._tables(),
@@ -186,6 +191,9 @@ class Arithmetic:
             "its unpacked weights": hardest.ready,
             "libraries": self.workspace,
         }
+
+    def _slots(self) -> int:
+        return self.slots * granted(self.sizes.slot, self.device)
 
     def _work(self, chunks: Chunks, at_once: int) -> WorkingSet:
         return working_set(
@@ -248,7 +256,9 @@ class Arithmetic:
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
         for name, own in layers.items():
             yield LayerPeak(own, stack.ready(name, linear, e))
-            yield self._unpacking(stack, name, linear)
+            moment = self._unpacking(stack, name, linear)
+            before = work.keys_values if name == "self_attn" else 0
+            yield LayerPeak(before + moment.work, moment.ready)
 
     def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
         yield LayerPeak(work.head, stack.dense("head") * self.sizes.bytes_per_number)

@@ -31,7 +31,7 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Rung:
-    """What was given up when memory ran out, and where: before `step 12` was done, in `text` or in `decode`."""
+    """What was given up when memory ran out, and where: before `step 12` was done, or in a phase as `decode`."""
 
     at: str
     change: str

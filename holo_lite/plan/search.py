@@ -20,14 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from holo_lite.config import Expert
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.plan.decoding import Tile
+from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.phases import Arithmetic, ClipRequest
-from holo_lite.plan.profile import Profile
+from holo_lite.plan.profile import Device, Profile
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.plan.waves import wave_time, whole_waves
 from holo_lite.streaming.residency import evenly
@@ -161,10 +162,11 @@ class Problem:
     def _filled(self, chunks: Chunks, left: Mapping[Expert, int], *, joint: bool) -> Candidate:
         """Fill the remaining memory with blocks, if the chunks are the largest."""
         high, low = self.experts["high_noise"], self.experts["low_noise"]
-        largest = chunks == self.rungs[0]
-        resident = min(most_blocks(stack, left[name]) for name, stack in self.experts.items()) if largest else 0
+        device = self.profile.device
+        stacks = self.experts.items() if chunks == self.rungs[0] else ()
+        resident = min((most_blocks(stack, left[name], device) for name, stack in stacks), default=0)
         whole = resident == len(high.blocks) == len(low.blocks)
-        other = most_blocks(low, left["high_noise"] - held_bytes(high, resident)) if whole else 0
+        other = most_blocks(low, left["high_noise"] - held_bytes(high, resident, device), device) if whole else 0
         visits = 1 if joint else self.request.branches
         streamed = visits * sum(streamed_bytes(stack, resident) for stack in (high, low))
         return Candidate(chunks, joint, resident, other, streamed)
@@ -183,10 +185,10 @@ class Problem:
         return next(fitting, 0)
 
 
-def most_blocks(stack: StackSizes, room: int) -> int:
+def most_blocks(stack: StackSizes, room: int, device: Device) -> int:
     """How many blocks, spread evenly, fit into the given bytes."""
     count = len(stack.blocks)
-    return next(k for k in range(count, -1, -1) if k == 0 or held_bytes(stack, k) <= room)
+    return next(k for k in range(count, -1, -1) if k == 0 or held_bytes(stack, k, device) <= room)
 
 
 def resident_bytes(stack: StackSizes, count: int) -> int:
@@ -194,10 +196,17 @@ def resident_bytes(stack: StackSizes, count: int) -> int:
     return sum(stack.blocks[index] for index in evenly(count, len(stack.blocks)))
 
 
-def held_bytes(stack: StackSizes, count: int) -> int:
+def held_bytes(stack: StackSizes, count: int, device: Device) -> int:
     """Bytes that resident blocks take on the device, with those of their weights that are cast."""
     cast = sum(stack.casts[index] for index in evenly(count, len(stack.casts))) if stack.casts else 0
-    return resident_bytes(stack, count) + cast
+    blocks = _granted(stack.blocks, device)
+    return sum(blocks[index] for index in evenly(count, len(blocks))) + cast
+
+
+@lru_cache(maxsize=16)
+def _granted(blocks: tuple[int, ...], device: Device) -> tuple[int, ...]:
+    """What the device gives for each block, worked out once: a search asks often."""
+    return tuple(granted(nbytes, device) for nbytes in blocks)
 
 
 def streamed_bytes(stack: StackSizes, resident: int) -> int:

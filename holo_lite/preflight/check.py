@@ -25,7 +25,7 @@ from holo_lite.text.windows import PromptTokenizer, token_windows
 from holo_lite.weights.folder import ModelFolder
 
 # no bearing on a storyboard
-NOT_DECIDED: Mapping[str, Any] = {"attention": "sparse", "dtype": "", "device": "", "model": ""}
+NOT_DECIDED: Mapping[str, Any] = {"dtype": "", "device": "", "model": ""}
 
 
 @dataclass(frozen=True)
@@ -97,21 +97,22 @@ def check_storyboard(
     *,
     defaults: Defaults = Defaults(),  # noqa: B008
     tokenizer: PromptTokenizer | None = None,
+    attention: Attention = "sparse",
 ) -> CheckReport:
     """Look at a storyboard as a run with these options would take it; without a tokenizer, tokens are not counted.
 
-    `board` may also be a prompt or a path.
+    `board` may also be a prompt or a path; `attention` is the model's.
 
     A prompt of too many tokens is only reported; `read_prompt` refuses it. Raises `StoryboardError`,
     `SettingsError` or `PromptError` for what no run could be made of.
     """
     board = as_storyboard(board)
     check_options(options)
-    settings, _ = resolve(board, options, defaults, frozen=as_named(board), **NOT_DECIDED)
+    settings, _ = resolve(board, options, defaults, frozen=as_named(board), attention=attention, **NOT_DECIDED)
     timeline = resolve_timeline(
         board, default_frames=defaults.frames, fps=settings.fps, frames=options.frames, cuts=options.cuts
     )
-    tokens = count_tokens(board, tokenizer) if tokenizer else None
+    tokens = count_tokens(board, tokenizer, attention) if tokenizer else None
     return CheckReport(
         title=board.title,
         frames=settings.shown.num_frames,
@@ -127,9 +128,9 @@ def check_storyboard(
     )
 
 
-def count_tokens(board: Storyboard, tokenizer: PromptTokenizer) -> Tokens:
+def count_tokens(board: Storyboard, tokenizer: PromptTokenizer, attention: Attention = "sparse") -> Tokens:
     """Count the tokens of each caption as the model will window them. Raises `PromptError`."""
-    cleaned = clean(board.prompt)
+    cleaned = clean(board.untagged if attention == "wan" else board.prompt)
     spans, tokenized = caption_spans(cleaned), tokenizer.encode(cleaned)
     if spans is None:
         return Tokens(len(tokenized.ids), len(tokenized.ids) - 1, ())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from holo_lite.config import Attention, Defaults, Expert
+from holo_lite.config import Attention, Defaults, Expert, published
 from holo_lite.errors import SettingsError
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
@@ -146,7 +146,7 @@ def forecast(
         plan=plan,
         rows=denoising_rows(problem, plan),
         read={expert: stack.rest + stack.total for expert, stack in problem.experts.items()},
-        costs=phase_costs(found, problem.request, plan, settings.steps, settings.cfg_until),
+        costs=phase_costs(found, problem.request, plan, settings.schedule, settings.cfg_until),
         rate=target.rate(how.computing, found, where.rates or cache_folder()),
         no_rate=target.card.no_rate if target.card is not None else NO_CARD,
         link=target.card.link if target.card is not None else None,
@@ -160,7 +160,7 @@ def _settings(
 ) -> tuple[RunSettings, tuple[str, ...]]:
     """The run as it would be decided, with notes, for the opened folder or the released model."""
     attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
-    defaults = opened.defaults if opened is not None else Defaults()
+    defaults = opened.defaults if opened is not None else published(attention)
     traits = {"attention": attention, "dtype": "", "device": device, "model": ""}
     return resolve(storyboard, options, defaults, frozen=as_named(storyboard), **traits)
 

@@ -72,6 +72,11 @@ def pair(name: str, value: object, kind: Kind = SettingsError) -> tuple[float, f
     return real(name, value[0], kind), real(name, value[1], kind)
 
 
+def one_or_two(name: str, value: object, kind: Kind = SettingsError) -> float | tuple[float, float]:
+    """A number, or two. Raises an error of `kind`."""
+    return pair(name, value, kind) if isinstance(value, tuple | list) else real(name, value, kind)
+
+
 def wrong(name: str, value: object, wanted: str, kind: Kind = SettingsError) -> HoloError:
     """The error that says what to give instead of a value."""
     return kind(f"{name}: give {wanted}, not {shown(value)}")

@@ -20,6 +20,7 @@ from torch import Tensor
 from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, FrameDone, PhaseStarted
+from holo_lite.film.tiling import tiles_of
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.plan.decoding import Tile, stride_of
@@ -28,7 +29,6 @@ from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.render.sinks import FrameSink
 from holo_lite.settings import RunSettings
-from holo_lite.story.shots import PIXELS_PER_LATENT
 
 HOST = torch.device("cpu")
 
@@ -89,5 +89,4 @@ def _one_down(latents: Tensor, plan: Plan, _: Shortage) -> tuple[Plan, str]:
     tile = smaller_tile(plan.tile, (latents.shape[2], latents.shape[3]))
     if tile is None:
         raise RoomError("memory ran out while decoding in the smallest tiles; close other programs and try again")
-    size = f"{tile[1] * PIXELS_PER_LATENT}×{tile[0] * PIXELS_PER_LATENT}"
-    return dataclasses.replace(plan, tile=tile), f"tiles of {size} pixels, blended where they overlap"
+    return dataclasses.replace(plan, tile=tile), tiles_of(tile)

@@ -33,6 +33,7 @@ from holo_lite.sampling.sampler import Given, Guidance, Progress, nothing_given,
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
+from holo_lite.streaming.disk import Witness, nobody
 from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.streaming.residency import Residency
 from holo_lite.system.pinning import pinned_is_scarce
@@ -47,7 +48,7 @@ class Denoiser:
 
     latents: (16, F, h, w) fp32 on the device, after `done` steps; cache: what the step cache had then. save: called
     after every step; keep: called with every smaller plan. clip: who attends to whom, from layout, attention and
-    chunks; frozen: what is given of the latents.
+    chunks; frozen: what is given of the latents; witness: is shown what is read of the experts.
     """
 
     setup: ExpertSetup
@@ -61,6 +62,7 @@ class Denoiser:
     clip: MakeClip = Clip
     cancel: Cancel = field(default_factory=Cancel)  # asked before every block
     frozen: FrozenLatents | None = None
+    witness: Witness = nobody
 
     def run(self, plan: Plan) -> Generator[Event, None, Plan]:
         """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
@@ -69,7 +71,7 @@ class Denoiser:
         somebody has cancelled.
         """
         retry = OomRetry(self.setup.device, _one_down, self.keep)
-        with self.setup.stream(self._forwards(plan), self.cancel) as experts:
+        with self.setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
             while True:
                 with retry, closing(profiled(self._steps(experts, plan), self.done)) as steps:
                     start = time.perf_counter()
@@ -118,7 +120,7 @@ class Denoiser:
 
     @property
     def _schedule(self) -> Schedule:
-        return Schedule.of(self.settings.steps)
+        return self.settings.schedule
 
     def _forwards(self, plan: Plan) -> dict[Expert, int]:
         return forwards_left(self._schedule, self.done, self.guidance, joint=plan.joint)
@@ -127,7 +129,7 @@ class Denoiser:
 def restored_cache(settings: RunSettings, state: Cache, device: torch.device) -> StepCache:
     """The step cache of a run, as a saved state has it."""
     cache = StepCache.of(settings.cache)
-    cache.restore(state, Schedule.of(settings.steps), device)
+    cache.restore(state, settings.schedule, device)
     return cache
 
 

@@ -19,7 +19,7 @@ from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import RunSettings
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.text.windows import Prompt, PromptTokenizer, read_prompt
+from holo_lite.text.windows import Prompt, PromptTokenizer, read_captions, read_prompt
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +48,7 @@ class Job:
     @property
     def prompts(self) -> list[Prompt]:
         """What the text encoder reads: the negative prompt only with guidance."""
-        return [self.prompt, self.negative] if self.settings.cfg != 1 else [self.prompt]
+        return [self.prompt, self.negative] if self.settings.is_guided else [self.prompt]
 
     @property
     def frozen_frames(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def plan_job(
 
     Raises `PromptError`, or `SettingsError` for a clip that cannot fit.
     """
-    prompt = read_prompt(settings.storyboard.prompt, tokenizer)
+    prompt = _read(settings, tokenizer)
     assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
     negative = _read_negative(settings.negative, tokenizer)
     request = ClipRequest.of(settings)
@@ -83,6 +83,15 @@ def plan_job(
     pictures = given is not None and given.pictures > 0
     encoding = plan_encoding(choice.profile, sizes, request, choice.machine) if pictures else None
     return Job(settings, notes, prompt, negative, plan, remembered, given, encoding).planned(remembered.apply(plan))
+
+
+def _read(settings: RunSettings, tokenizer: PromptTokenizer) -> Prompt:
+    """Read a run's prompt; the base model knows no tags. Raises `PromptError`."""
+    board = settings.storyboard
+    if settings.attention != "wan":
+        return read_prompt(board.prompt, tokenizer)
+    captions = [] if board.untagged == board.scene else board.shot_captions()
+    return read_captions(board.scene, captions or [""], tokenizer)
 
 
 def _read_negative(text: str, tokenizer: PromptTokenizer) -> Prompt:

@@ -232,7 +232,7 @@ class Pipeline:
         """How many operations each phase of a prepared job has, by its plan."""
         settings = job.settings
         request = ClipRequest.of(settings)
-        return run_work(self.model.sizes, request, job.plan, settings.steps, settings.cfg_until)
+        return run_work(self.model.sizes, request, job.plan, settings.schedule, settings.cfg_until)
 
     def read_ahead(self, jobs: Sequence[Job]) -> Events:
         """Encode the prompts of several jobs with the text encoder opened once: their runs find them in the cache.

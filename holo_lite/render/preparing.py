@@ -55,7 +55,7 @@ class Preparer:
         if not directed.board.memory:
             return Given()
         settings, _ = self._resolved(directed, Given(as_named(directed.board)))
-        return pictured(directed.board, (settings.height, settings.width))
+        return pictured(directed.board, (settings.height, settings.width), directed.films)
 
     def _resolved(self, directed: Directed, given: Given) -> tuple[RunSettings, tuple[str, ...]]:
         made_with = f"holo-lite {__version__}, torch {torch.__version__}"

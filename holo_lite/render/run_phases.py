@@ -16,6 +16,7 @@ from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
+from holo_lite.render.device_memory import clear
 from holo_lite.render.given_phase import GivenReader
 from holo_lite.render.job import Job
 from holo_lite.render.keeper import Keeper
@@ -24,7 +25,6 @@ from holo_lite.render.sinks import FilmSink, FrameSink
 from holo_lite.render.text_phase import PromptReader
 from holo_lite.runs.state import State
 from holo_lite.sampling.sampler import Guidance
-from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import RunSettings
 from holo_lite.weights.audit import Audit
 
@@ -44,12 +44,12 @@ class RunPhases:
         done = before.done if before else 0
         if before and done == steps:
             return before.latents.to(self.model.device), job.plan
-        latents, frozen = yield from self._given_reader.first(
-            job, before, partial(audit.settle, self.model.folder.vae)
-        )
-        contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, job.plan)
-        experts = [self.model.folder.experts[step.expert] for step in Schedule.of(steps)]
-        audit.begin(*dict.fromkeys(experts[done:]), self.model.folder.vae)
+        first = yield from self._given_reader.first(job, before, partial(audit.settle, self.model.folder.vae))
+        contexts, plan = yield from self.reader(job, audit).contexts(job.prompts, first.plan)
+        clear(self.model.device)  # what the encoder leaves serves no expert, and would be in the way later
+        experts = [self.model.folder.experts[step.expert] for step in job.settings.schedule]
+        audit.streamed(*dict.fromkeys(experts[done:]), rest=True)
+        audit.begin(self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
 
         def save(state: State) -> Iterator[Event]:
@@ -59,17 +59,18 @@ class RunPhases:
         denoiser = Denoiser(
             self.model.experts,
             job.settings,
-            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until),
-            latents,
+            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until, job.settings.cfg_low),
+            first.latents,
             done,
             restored_cache(job.settings, before.cache if before else {}, self.model.device),
             save,
             job.remembered.keep,
             job.clip,
             job.cancel,
-            frozen,
+            first.frozen,
+            audit.saw,
         )
-        del before, latents, contexts  # they are on the device from here on
+        del before, first, contexts  # they are on the device from here on
         plan = yield from denoiser.run(plan)
         return denoiser.latents, plan
 
@@ -78,6 +79,7 @@ class RunPhases:
     ) -> Generator[Event, None, Finished]:
         """Load the decoder, decode, and let go of what was kept. Returns how it ended."""
         yield PhaseStarted("load", 0, subject="the decoder")
+        clear(self.model.device)
         settle = partial(audit.settle, self.model.folder.vae)
         settle()
         decoder = dataclasses.replace(decoder, settle=settle)

@@ -69,10 +69,14 @@ class PromptReader:
 
     def _open(self, plan: Plan) -> TextEncoder:
         self.cancel.check()
-        self.audit.begin(self.encoder)
-        pinned = plan.pinned_ring
+        self.audit.streamed(self.encoder, rest=False)
         return TextEncoder.open(
-            self.encoder, dtype=self.dtype, device=self.device, pinned=pinned, cancel=self.cancel
+            self.encoder,
+            dtype=self.dtype,
+            device=self.device,
+            pinned=plan.pinned_ring,
+            cancel=self.cancel,
+            witness=self.audit.saw,
         )
 
     def _settle(self) -> None:
@@ -84,6 +88,8 @@ class PromptReader:
     def _context(self, rows: Tensor, prompt: Prompt) -> Context:
         """What the experts read of a prompt, on the device, from its encoded rows (n, d)."""
         padded = pad_rows(rows).to(self.device, self.dtype)
+        if prompt.relay is not None:
+            return Context(padded, relay=tuple(range(*bounds) for bounds in prompt.relay))
         if prompt.windows is None:
             return Context(padded)
         seen = (prompt.windows.rows(shot) for shot in range(prompt.shots))

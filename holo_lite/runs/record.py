@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from holo_lite.opening.options import RecordedOptions
 from holo_lite.plan.plan import Plan
 from holo_lite.settings import SETTINGS, RunSettings
-from holo_lite.system.records import FIRST, RUNS_FROM, Codec, Origin
+from holo_lite.system.records import RUNS_FROM, Codec, Origin
 from holo_lite.version import __version__
 
 if TYPE_CHECKING:
     import torch
 
+BASE_MODEL = Origin(version=2, runs_from=1)  # the base model may be opened, too
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
 # Settings that change only the last bits, or none: they may differ when a run resumes.
@@ -40,7 +41,7 @@ class Record:
     opening: RecordedOptions
     out: str
     circumstances: Mapping[str, str]
-    origin: Origin = FIRST  # a change of any field, or of the plan's, is a new version
+    origin: Origin = BASE_MODEL  # a change of any field, or of the plan's, is a new version
 
     def to_json(self) -> str:
         """Write the record as JSON, for people to read, too."""
@@ -53,7 +54,7 @@ class Record:
 
 
 # The names of files may be no text.
-RECORD = Codec(Record, key="holo_lite_run", parts={"settings": SETTINGS}, surrogates=True)
+RECORD = Codec(Record, key="holo_lite_run", upgrades={1: dict}, parts={"settings": SETTINGS}, surrogates=True)
 
 
 def circumstances(

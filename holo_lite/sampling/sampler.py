@@ -23,35 +23,49 @@ from holo_lite.model.clip import Clip
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.equations import clean_estimate, euler, guide
 from holo_lite.model.layers import TextRows
+from holo_lite.model.relay import relay_rows
 from holo_lite.sampling.schedule import Schedule, Step
 from holo_lite.sampling.step_cache import Computed, StepCache
 
 
 @dataclass(frozen=True)
 class Context:
-    """A prompt as the text encoder left it: rows (512, text_dim), zero after EOS, and its windows."""
+    """A prompt as the text encoder left it: rows (512, text_dim), zero after EOS, and its windows.
+
+    `relay` are the rows of the shots' captions, where every shot sees all of them, but less from afar.
+    """
 
     rows: Tensor
     windows: tuple[Tensor, ...] | None = None
+    relay: tuple[range, ...] | None = None
+
+    def embedded(self, model: WanDiT, clip: Clip) -> TextRows:
+        """It as an expert's blocks see it."""
+        rows = model.embed_text(self.rows)
+        if self.relay is None:
+            return TextRows(rows, self.windows)
+        return TextRows(rows, relay=relay_rows(self.relay, clip.layout, rows))
 
 
 @dataclass(frozen=True)
 class Guidance:
     """What steers a run. Without `negative`, or at scale 1, one branch is enough.
 
-    `until` is the part of the schedule, from its beginning, on which both branches are computed.
+    `until` is the part of the schedule, from its beginning, on which both branches are computed. `low` is the scale
+    in steps of the low-noise expert, if it has one of its own.
     """
 
     positive: Context
     negative: Context | None = None
     scale: float = 1.0
     until: float = 1.0
+    low: float | None = None
 
     @classmethod
-    def of(cls, contexts: Sequence[Context], scale: float, until: float) -> Guidance:
+    def of(cls, contexts: Sequence[Context], scale: float, until: float, low: float | None = None) -> Guidance:
         """What steers a run: its prompt's context, then its negative prompt's, if it has one."""
         positive, *negative = contexts
-        return cls(positive, next(iter(negative), None), scale, until)
+        return cls(positive, next(iter(negative), None), scale, until, low)
 
     @property
     def contexts(self) -> list[Context]:
@@ -61,8 +75,11 @@ class Guidance:
         return [self.positive, self.negative]
 
     def at(self, step: Step, schedule: Schedule) -> Guidance:
-        """What steers one step: all of it, or the positive branch alone."""
-        return self if step.index < schedule.part(self.until) else Guidance(self.positive)
+        """What steers one step: all of it at its expert's scale, or the positive branch alone."""
+        if step.index >= schedule.part(self.until):
+            return Guidance(self.positive)
+        own = self.low if self.low is not None and step.expert == "low_noise" else self.scale
+        return replace(self, scale=own, low=None)
 
     def combine(self, velocities: list[Tensor]) -> Tensor:
         """One velocity from those of the branches."""
@@ -170,7 +187,7 @@ class _ExpertPass:
     @classmethod
     def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _ExpertPass:
         """Embed the prompts of all branches that the expert's first step has: no later one has more."""
-        texts = [TextRows(model.embed_text(context.rows), context.windows) for context in guidance.contexts]
+        texts = [context.embedded(model, clip) for context in guidance.contexts]
         return cls(model, texts, clip, cache, joint)
 
     def make_again(self, computed: Computed, latents: Tensor) -> None:

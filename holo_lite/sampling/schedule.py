@@ -1,7 +1,8 @@
 """The denoising schedule: at which noise levels the model is asked, and which expert answers.
 
-A shifted linear schedule of rectified flow: s = 5u/(1+4u) for u from 1 towards 0, timestep 1000·s, all in
-fp32 because the reference's are. Libraries' schedulers with shift 5 apply the shift twice or end elsewhere.
+A shifted linear schedule of rectified flow: s = ku/(1+(k-1)u) for u from 1 towards 0, timestep 1000·s, all in fp32
+because the reference's are; k, the shift, is 5 for HoloCine and 12 for Wan 2.2. Libraries' schedulers apply the
+shift twice or end elsewhere.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Schedule:
     steps: tuple[Step, ...]
 
     @classmethod
-    def of(cls, count: int) -> Schedule:
+    def of(cls, count: int, shift: float = SHIFT) -> Schedule:
         """Build the schedule for a number of steps. Raises `SettingsError` outside 1…1000."""
         if not 1 <= count <= MOST_STEPS:
             raise SettingsError(f"steps {count}: give a number from 1 to {MOST_STEPS}")
-        sigmas = shifted_sigmas(count)
+        sigmas = shifted_sigmas(count, shift)
         timesteps = sigmas * np.float32(1000)
         following = [*sigmas[1:], np.float32(0)]
         rows = zip(sigmas, following, timesteps, strict=True)
@@ -67,11 +68,11 @@ class Schedule:
         return max(1, round(share * len(self)))
 
 
-def shifted_sigmas(count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """linspace(1, 0, count+1) without its last, then s = 5s/(1+4s). → (count,) fp32."""
+def shifted_sigmas(count: int, shift: float = SHIFT) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """linspace(1, 0, count+1) without its last, then s = ks/(1+(k-1)s) with the shift k. → (count,) fp32."""
     linear = _descend(count)
-    shift = np.float32(SHIFT)
-    return shift * linear / (np.float32(1) + (shift - np.float32(1)) * linear)
+    k = np.float32(shift)
+    return k * linear / (np.float32(1) + (k - np.float32(1)) * linear)
 
 
 def _descend(count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -156,6 +156,13 @@ class Storyboard:
         return f"{GLOBAL_TAG} {scene} {PER_SHOT_TAG} " + f" {CUT_TAG} ".join(captions)
 
     @property
+    def untagged(self) -> str:
+        """The text of all captions without any tag, for a model that knows none: the scene, then the shots."""
+        if self.raw is not None and not _split_prompt(self.raw)[1]:
+            return self.scene
+        return " ".join([self.scene, *self.shot_captions()])
+
+    @property
     def memory(self) -> tuple[Reference, ...]:
         """All shots that the model sees before the first: references, then the pictures with which shots begin."""
         return *self.references, *(shot.remembered for shot in self.shots if shot.remembered is not None)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from holo_lite.cancel import Cancel
+from holo_lite.streaming.disk import Witness, nobody
 from holo_lite.streaming.hooks import StreamHook, hook, unhook
 from holo_lite.streaming.image import BlockImage, largest
 from holo_lite.streaming.lane import Buffer
@@ -22,8 +23,9 @@ from holo_lite.streaming.streamer import Streamer
 class BlockStream:
     """Hooks on a module's blocks, and the streamer that serves them. `close` it when the module is done with.
 
-    Once somebody has cancelled by the token `cancel`, no block's forward begins: it raises `Cancelled`.
-    Raises `PinError` if `pinned` memory is refused, and what the device says when it has no memory left.
+    `witness` is shown what is read. Once somebody has cancelled by the token `cancel`, no block's forward begins:
+    it raises `Cancelled`. Raises `PinError` if `pinned` memory is refused, and what the device says when it has no
+    memory left.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class BlockStream:
         ring: int = 2,
         pinned: bool = True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> None:
         self._blocks = list(blocks)
         self._lane = lane_for(device)
@@ -56,6 +59,7 @@ class BlockStream:
             slots=device_slots,
             ring=self._ring,
             cancel=cancel,
+            witness=witness,
         )
         for index, block in enumerate(self._blocks):
             hook(block, StreamHook(self._streamer, index, dtype, gate=self._lane.keep_pace))

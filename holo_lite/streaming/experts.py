@@ -21,7 +21,7 @@ from holo_lite.lora.adaptation import Adaptation
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.load import own_names, skeleton
-from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.disk import DiskReader, Witness, nobody
 from holo_lite.streaming.expert_images import BLOCKS, BlockId, ExpertImages
 from holo_lite.streaming.holdings import ExpertMemory
 from holo_lite.streaming.hooks import StayHook, StreamHook, hook, install, unhook
@@ -59,6 +59,7 @@ class StreamedExperts:
     compute: Compute = PLAIN
     adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
     cancel: Cancel = field(default_factory=Cancel)
+    witness: Witness = nobody  # is shown what is read
 
     def __post_init__(self) -> None:
         self._lane: Lane = lane_for(self.device)
@@ -149,7 +150,7 @@ class StreamedExperts:
     def _build(self, expert: Expert) -> WanDiT:
         """An expert with everything but its blocks in place."""
         part = self._parts[expert]
-        model, disk = skeleton(part.file, self.compute).eval(), DiskReader()
+        model, disk = skeleton(part.file, self.compute).eval(), DiskReader(self.witness)
         try:
             rest = self._holdings.bring(disk, part.rest)
         finally:
@@ -192,6 +193,7 @@ class StreamedExperts:
             homes=held,
             admits=way.admits,
             cancel=self.cancel,
+            witness=self.witness,
         )
 
     def _stop(self) -> None:

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from holo_lite.config import Expert
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.expert_images import BlockId, ExpertImages
@@ -57,19 +55,19 @@ class ExpertMemory:
         """Bring one image to a buffer of its own on the device, and wait until it is there."""
         host = self.lane.host_buffer(image.nbytes, pinned=False)
         slot = self.lane.device_buffer(image.nbytes)
-        disk.read(image, host.data)
+        disk.bring(image, host)
         self.lane.copy(host, slot, image.nbytes)
         self.lane.await_copied(host)
         return slot
 
-    def on_host(self, visit: BlockId, read: Callable[[Tensor], None]) -> Buffer | None:
+    def on_host(self, visit: BlockId, read: Callable[[Buffer], None]) -> Buffer | None:
         """Where a block stays on the host, read now if it was not before; half-read it does not stay."""
         with self._caching:
             if visit not in self._to_cache or visit in self.cached:
                 return self.cached.get(visit)
         buffer = self.lane.host_buffer(self.image(visit).nbytes, pinned=True)
         try:
-            read(buffer.data)
+            read(buffer)
         except BaseException:
             self.lane.free_host(buffer)
             raise

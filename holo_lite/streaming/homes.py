@@ -11,8 +11,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from torch import Tensor
-
 from holo_lite.streaming.lane import Buffer
 
 Key = TypeVar("Key", bound=Hashable)
@@ -29,7 +27,7 @@ class Ahead(Generic[Key]):
 class Homes(Protocol[Asked]):
     """The places of blocks that stay. Asked by the streamer's threads."""
 
-    def on_host(self, key: Asked, read: Callable[[Tensor], None]) -> Buffer | None:
+    def on_host(self, key: Asked, read: Callable[[Buffer], None]) -> Buffer | None:
         """The host buffer a block stays in, after `read` has filled it once; None for a block that does not stay.
 
         Raises `PinError` if the system refuses the memory, and what `read` raises.
@@ -45,7 +43,7 @@ class Homes(Protocol[Asked]):
 class NoHomes:
     """Nothing stays."""
 
-    def on_host(self, _key: Hashable, _read: Callable[[Tensor], None]) -> Buffer | None:
+    def on_host(self, _key: Hashable, _read: Callable[[Buffer], None]) -> Buffer | None:
         """No place."""
         return None
 

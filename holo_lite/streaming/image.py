@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError
+from holo_lite.weights.calls import PlacedFile
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.weight_file import WeightFile
 
@@ -25,14 +25,6 @@ GAP = 65_536  # bytes up to which a gap is read along, not skipped
 
 
 Tensors = tuple[str, Path, int, TensorEntry]  # a tensor's name, its file, its place there, its kind
-
-
-@runtime_checkable
-class PlacedFile(Protocol):
-    """A file of weights that can say where each tensor's bytes lie."""
-
-    def place(self, name: str) -> tuple[Path, int]:
-        """The file a tensor is in, and the byte at which it begins."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ business: `lanes` has a CPU's way, `cuda_lane` a card's.
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +20,15 @@ class PinError(Exception):
 
 @dataclass
 class Buffer:
-    """Bytes on the host or on the device, and the last event they took part in."""
+    """Bytes on the host or on the device, and the last event they took part in.
+
+    Somebody may still be looking at what was read into a host buffer, until what is in `seen` is done.
+    """
 
     data: Tensor
     event: Any = None
     pinned: bool = False
+    seen: tuple[Future[None], ...] = ()
 
 
 class Lane(Protocol):

@@ -21,7 +21,7 @@ import torch
 
 from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.streaming.channel import Channel, ClosedError
-from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.disk import DiskReader, Witness, nobody
 from holo_lite.streaming.homes import Ahead, Homes, NoHomes
 from holo_lite.streaming.image import BlockImage
 from holo_lite.streaming.lane import Buffer, Lane
@@ -55,9 +55,9 @@ class Streamer(Generic[Key]):
     """Brings the blocks of an itinerary, in its order.
 
     `images` are all blocks by key, `slots` and `ring` the device and host buffers that all share, `homes` the
-    places of blocks that stay; `admits` says whether a block that was read is wanted still. `close` it. Errors of
-    its threads are raised by `take`, as is `Cancelled` once somebody has cancelled, also while `take` waits for a
-    slow disk.
+    places of blocks that stay; `admits` says whether a block that was read is wanted still; `witness` is shown what
+    is read. `close` it. Errors of its threads are raised by `take`, as is `Cancelled` once somebody has cancelled,
+    also while `take` waits for a slow disk.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class Streamer(Generic[Key]):
         homes: Homes[Key] | None = None,
         admits: Callable[[Key], bool] = lambda _: True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> None:
-        self._cancel = cancel or Cancel()
+        self._cancel, self._witness = cancel or Cancel(), witness
         self._itinerary, self._images, self._lane = itinerary, images, lane
         self._homes, self._admits = homes or NoHomes(), admits
         self._free_host: Channel[Buffer] = Channel()
@@ -162,7 +163,7 @@ class Streamer(Generic[Key]):
             return
 
     def _read_all(self) -> None:
-        disk, ahead = DiskReader(), set[Key]()
+        disk, ahead = DiskReader(self._witness), set[Key]()
         try:
             for visit in self._itinerary:
                 if isinstance(visit, Ahead):
@@ -172,7 +173,7 @@ class Streamer(Generic[Key]):
                     ahead.remove(visit)
                     self._read.put(_Read(visit, None))
                 else:
-                    kept = self._homes.on_host(visit, partial(disk.read, self._images[visit]))
+                    kept = self._homes.on_host(visit, partial(disk.bring, self._images[visit]))
                     self._read.put(_Read(visit, kept or self._read_one(disk, visit), kept is not None))
             self._read.put(None)
         finally:
@@ -181,7 +182,7 @@ class Streamer(Generic[Key]):
     def _read_one(self, disk: DiskReader, key: Key) -> Buffer:
         buffer = self._free_host.get()
         self._lane.await_copied(buffer)
-        disk.read(self._images[key], buffer.data)
+        disk.bring(self._images[key], buffer)
         return buffer
 
     def _copy_all(self) -> None:

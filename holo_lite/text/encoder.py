@@ -2,8 +2,8 @@
 
 The network is transformers' `UMT5EncoderModel`; `holo_lite.text.encoder_files` finds its weights.
 
-A fifth of the file, 2 GB in bf16, is the token embedding, of which a prompt needs at most 512 rows. Those
-are looked up in the mapped file; the table itself is neither copied nor put on the device.
+A fifth of the file, 2 GB in bf16, is the token embedding; a prompt's rows of it are looked up in the file
+(`holo_lite.text.embedding`).
 
 Padding is never computed. The encoder masks it, so the real tokens' rows do not depend on it, and the
 transformer gets zeros there anyway (`pad_rows`).
@@ -24,10 +24,13 @@ from holo_lite.config import TEXT_ROWS
 from holo_lite.errors import CheckpointError
 from holo_lite.model.linear import pack_linears
 from holo_lite.streaming.blocks import BlockStream
+from holo_lite.streaming.disk import Witness, nobody
 from holo_lite.streaming.hooks import GateHook, hook, install
-from holo_lite.streaming.image import PlacedFile, network_images
+from holo_lite.streaming.image import network_images
+from holo_lite.text.embedding import Embedding
 from holo_lite.text.encoder_files import WHAT, encoder_file, open_encoder
 from holo_lite.text.encoder_sizes import EncoderSizes
+from holo_lite.weights.calls import PlacedFile, read_tensor
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.fill import check, fill
@@ -41,7 +44,7 @@ class TextEncoder:
     def __init__(
         self,
         module: Any,
-        embedding: Tensor,
+        embedding: Embedding,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -49,7 +52,7 @@ class TextEncoder:
     ) -> None:
         self._module = module
         self._stream = blocks
-        self._embedding = embedding  # (vocabulary, d_model) on the CPU, mapped, in the file's dtype
+        self._embedding = embedding
         self.dtype = dtype
         self.device = device
 
@@ -62,8 +65,8 @@ class TextEncoder:
         """
         source = open_encoder(path)
         module = _build(source.sizes, packed_schemes(source.layers.file))
-        fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
-        return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device)
+        fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT, mapped=True)
+        return cls(module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device)
 
     @classmethod
     def open(
@@ -74,10 +77,11 @@ class TextEncoder:
         device: torch.device,
         pinned: bool = True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> TextEncoder:
         """Stream an encoder if its file allows it, else load it whole. Raises as `stream`."""
         if isinstance(open_weights(encoder_file(path)), PlacedFile):
-            return cls.stream(path, dtype=dtype, device=device, pinned=pinned, cancel=cancel)
+            return cls.stream(path, dtype=dtype, device=device, pinned=pinned, cancel=cancel, witness=witness)
         encoder, gate = cls.load(path, dtype=dtype, device=device), GateHook((cancel or Cancel()).check)
         for block in encoder.blocks:
             hook(block, gate)
@@ -92,10 +96,12 @@ class TextEncoder:
         device: torch.device,
         pinned: bool = True,
         cancel: Cancel | None = None,
+        witness: Witness = nobody,
     ) -> TextEncoder:
         """Open an encoder whose blocks come to the device one after the other; `close` it.
 
         Once somebody has cancelled by the token `cancel`, no block's forward begins: `encode` raises `Cancelled`.
+        `witness` is shown what is read of the blocks.
         Takes what `load` takes but pickles and GGUF, whose tensors cannot be read in place. Raises as `load`, and
         `PinError` if host memory for blocks on their way is to be `pinned` and the system refuses.
         """
@@ -103,13 +109,21 @@ class TextEncoder:
         module = _build(source.sizes, packed_schemes(source.layers.file))
         check(module, source.layers, source.renames, what=WHAT)
         rest = [name for name, own in source.renames.items() if not own.startswith(f"{BLOCKS}.")]
-        tensors = {source.renames[name]: source.layers.load(name).to(device) for name in rest}
+        tensors = {source.renames[name]: read_tensor(source.layers, name).to(device) for name in rest}
         install(module, tensors, dtype)
         images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
         blocks = BlockStream(
-            module.encoder.block, images.blocks, dtype=dtype, device=device, pinned=pinned, cancel=cancel
+            module.encoder.block,
+            images.blocks,
+            dtype=dtype,
+            device=device,
+            pinned=pinned,
+            cancel=cancel,
+            witness=witness,
         )
-        return cls(module, source.layers.load(source.embedding), dtype=dtype, device=device, blocks=blocks)
+        return cls(
+            module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks
+        )
 
     def close(self) -> None:
         """Give back what streaming holds."""
@@ -128,12 +142,12 @@ class TextEncoder:
 
         Raises `CheckpointError` for an id that the embedding lacks: tokenizer and encoder do not match.
         """
-        if max(ids) >= len(self._embedding):
+        if max(ids) >= self._embedding.rows:
             raise CheckpointError(
-                f"the tokenizer gives id {max(ids)}, but the text encoder knows {len(self._embedding)} tokens; "
+                f"the tokenizer gives id {max(ids)}, but the text encoder knows {self._embedding.rows} tokens; "
                 "take both from the same model"
             )
-        rows = self._embedding[torch.tensor(ids)].to(device=self.device, dtype=self.dtype)
+        rows = self._embedding.look_up(ids).to(device=self.device, dtype=self.dtype)
         encoded: Tensor = self._module(inputs_embeds=rows[None]).last_hidden_state
         return encoded[0]
 

@@ -18,7 +18,7 @@ rebuilds that tokenizer with other offsets, which would shift every window by a 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,16 @@ class Windows:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that fits: its cleaned text, its token ids, who sees what (None: everyone all), its shots."""
+    """A prompt that fits: its cleaned text, its token ids, who sees what (None: everyone all), its shots.
+
+    `relay` are the tokens of the shots' captions, ``(first, last + 1)``, where all see them, but less from afar.
+    """
 
     text: str
     ids: tuple[int, ...]
     windows: Windows | None
     shots: int
+    relay: tuple[Range, ...] | None = None
 
 
 class PromptTokenizer:
@@ -124,6 +128,25 @@ def read_prompt(text: str, tokenizer: PromptTokenizer) -> Prompt:
     windows = token_windows(tokenized, spans) if spans else None
     _check_length(len(tokenized.ids), windows)
     return Prompt(cleaned, tokenized.ids, windows, windows.shots if windows else 1)
+
+
+def read_captions(scene: str, captions: Sequence[str], tokenizer: PromptTokenizer) -> Prompt:
+    """Tokenise a scene and the captions of its shots as one text without tags, for a model that knows none.
+
+    Raises `PromptError` for a caption that yields no token, and for more than 512 tokens.
+    """
+    text, spans = "", []
+    for part in (clean(scene), *map(clean, captions)):
+        start = len(text) + bool(text)
+        text = f"{text} {part}".strip()
+        spans.append((start, len(text)))
+    tokenized = tokenizer.encode(text)
+    if len(captions) == 1:
+        _check_length(len(tokenized.ids), None)
+        return Prompt(text, tokenized.ids, None, 1)
+    windows = token_windows(tokenized, CaptionSpans(spans[0], tuple(spans[1:])))
+    _check_length(len(tokenized.ids), windows)
+    return Prompt(text, tokenized.ids, None, len(captions), windows.shot_ranges)
 
 
 def _through(bounds: Range) -> range:

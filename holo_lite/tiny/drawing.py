@@ -68,7 +68,12 @@ def draw(scene: Scene, height: int = 64, width: int = 112) -> NDArray[np.uint8]:
         for act, span in zip(scene.acts, scene.spans, strict=True)
         for time in range(len(span))
     ]
-    return np.round(np.stack(frames) * 255).astype(np.uint8)
+    return _in_bytes(np.stack(frames))
+
+
+def still(scene: Scene, act: Act, height: int, width: int) -> NDArray[np.uint8]:
+    """The frame with which a shot begins, as a picture. → (H, W, 3) uint8."""
+    return _in_bytes(draw_frame(scene, act, 0, height, width))
 
 
 def draw_frame(scene: Scene, act: Act, time: int, height: int, width: int) -> Picture:
@@ -123,6 +128,11 @@ def describe(character: Character) -> str:
     """A character with its trait, for people: ``pale red square with a spot``."""
     shade = "pale" if character.trait.pale else "deep"
     return f"{shade} {character.colour} {character.shape}" + (" with a spot" if character.trait.spotted else "")
+
+
+def _in_bytes(picture: Picture) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = np.round(picture * 255).astype(np.uint8)
+    return found
 
 
 def _pattern(pattern: str, x: Picture, y: Picture, period: float) -> Picture:

@@ -106,12 +106,13 @@ class PlainDisplay(Display):
 
     def _moved(self, pace: Pace, detail: str) -> None:
         now = self._console.get_time()
-        if not pace.is_done and now - self._last < LINE_EVERY:
+        is_last = pace.is_done and pace.total > 0  # of a phase of unknown length no part is known to be the last
+        if not is_last and now - self._last < LINE_EVERY:
             return
         self._last = now
-        title = f"{pace.title} {pace.subject}".rstrip()
         facts = ", ".join(part for part in (detail, pace.rate(), pace.time()) if part)
-        self.say(f"{title} {pace.count()} {facts}{'' if pace.is_done else self._of_all()}")
+        parts = (pace.title, pace.subject, pace.count(), facts)
+        self.say(" ".join(part for part in parts if part) + ("" if pace.is_done else self._of_all()))
 
     def _of_all(self) -> str:
         cells = self.whole.cells()

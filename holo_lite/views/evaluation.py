@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from holo_lite.evaluation.marks import mean_of
 from holo_lite.evaluation.outcome import EvaluationStarted, Event, StoryboardJudged
-from holo_lite.evaluation.report import QualityReport
+from holo_lite.evaluation.report import MOST_APART, QualityReport
 from holo_lite.evaluation.scores import Estimate, Score
 from holo_lite.settings import OFF
 from holo_lite.views.display import Display
@@ -14,6 +14,7 @@ from holo_lite.views.run import savings
 
 PHASE = "making and reading"
 NOTHING = "-"
+APART = "first frame from its picture, of 255"
 LIKENESS = {"psnr": "PSNR, dB", "ssim": "SSIM", "latents": "relative error of the latents"}
 
 
@@ -43,8 +44,12 @@ def report_lines(report: QualityReport) -> Iterator[str]:
         yield _row(name, str(score.of), _percent(score.share), *_beside(report, name))
     for name, estimate in report.likeness.items():
         yield f"{LIKENESS[name]:30} {_plain(estimate)}"
+    if report.apart:
+        yield f"{APART}  {_levels(report.apart)}"
     for name, least in report.short.items():
         yield f"{name}: {_number(report.scores[name].share.value)} is below its target, {_number(least)}"
+    if report.apart and report.is_apart:
+        yield f"{APART}: {report.apart.value:.2f} is above its target, {MOST_APART:g}"
     if report.settings.cache != OFF:
         yield f"skipped (cached): {report.skipped} of {report.storyboards * report.settings.steps} steps"
 
@@ -63,6 +68,10 @@ def _row(name: str, of: str, *cells: str) -> str:
 
 def _percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def _levels(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _number(share: float) -> str:

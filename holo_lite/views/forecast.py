@@ -46,7 +46,7 @@ def answer(report: Forecast) -> str:
 
 def made(settings: RunSettings) -> str:
     """What is made: length, size, shots and steps."""
-    frames, shots, guided = settings.shown.num_frames, len(settings.shown_captions), settings.cfg != 1
+    frames, shots, guided = settings.shown.num_frames, len(settings.shown_captions), settings.is_guided
     guidance = "" if settings.cfg_until == 1 else f", guidance in the first {settings.guided_steps}"
     return (
         f"video: {frames / settings.fps:.1f} s ({frames} frames at {settings.fps:g} fps), "
@@ -94,7 +94,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def _details(report: Forecast) -> Iterator[str]:
     yield report.why
-    yield _way(report.plan, guided=report.settings.cfg != 1)
+    yield _way(report.plan, guided=report.settings.is_guided)
     yield _rows(report)
     yield _decode(report.plan)
     yield from _time(report)

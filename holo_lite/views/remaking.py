@@ -10,7 +10,7 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from typing import get_args
 
-from holo_lite.config import ATTENTIONS, Expert
+from holo_lite.config import ATTENTIONS, Expert, published
 from holo_lite.errors import SettingsError
 from holo_lite.sampling.frozen_shots import KAPPA, FrozenShot
 from holo_lite.settings import BUILT_IN, OFF, AddedLora, RunSettings, without_memory
@@ -32,7 +32,7 @@ def check_words(settings: RunSettings) -> None:
         _check_whole(name, getattr(settings, name))
     for cut in settings.cuts:
         _check_whole("cuts", cut)
-    for name in ("fps", "cfg", "cfg_until"):
+    for name in ("fps", "cfg", "cfg_until", "shift"):
         _check_number(name, getattr(settings, name))
     if len(settings.cache) != len(OFF):
         raise _wrong("cache", settings.cache)
@@ -63,11 +63,17 @@ def command(settings: RunSettings) -> str:
     if not retaken:
         words += _timing(settings)
         words += ["--height", str(settings.height), "--width", str(settings.width), "--fps", _exact(settings.fps)]
-    words += ["--steps", str(settings.steps), "--cfg", _exact(settings.cfg), "--seed", str(settings.seed)]
+    words += ["--steps", str(settings.steps), "--cfg", _guidance(settings), "--seed", str(settings.seed)]
+    words += [] if settings.shift == published(settings.attention).shift else ["--shift", _exact(settings.shift)]
     words += ["--attention", settings.attention, "--device", settings.device, "--dtype", settings.dtype]
     for lora in settings.lora:
         words += ["--lora", _lora(lora)]
     return typed([*words, *_savings(settings), *_computing(settings)])
+
+
+def _guidance(settings: RunSettings) -> str:
+    scales = [settings.cfg] if settings.cfg_low is None else [settings.cfg, settings.cfg_low]
+    return ",".join(map(_exact, scales))
 
 
 def to_fill_in(settings: RunSettings) -> Iterator[str]:

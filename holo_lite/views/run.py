@@ -110,7 +110,7 @@ def _lines(event: BatchEvent, view: Display) -> Iterator[str]:
 def _begin(event: Resolved, view: Display) -> None:
     """The clock of the whole run begins."""
     guided = event.settings.guided_steps
-    view.whole.begin(event.work, guided if event.settings.cfg != 1 and guided < event.settings.steps else 0)
+    view.whole.begin(event.work, guided if event.settings.is_guided and guided < event.settings.steps else 0)
     view.times.clear()
 
 
@@ -121,11 +121,19 @@ def _resolved(event: Resolved) -> Iterator[str]:
     shots = "1 shot" if len(settings.shown_captions) == 1 else f"{len(settings.shown_captions)} shots"
     steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
     yield f"{shots}, {size}, {steps}, seed {settings.seed}"
+    yield from adapters(settings)
     yield from savings(settings)
     yield from (f"note: {note}" for note in event.notes)
     yield event.why
     yield from event.computing
     yield _planned(event.plan)
+
+
+def adapters(settings: RunSettings) -> Iterator[str]:
+    """Each LoRA that is added, to which expert and how strongly."""
+    for lora in settings.lora:
+        noise = lora.expert.removesuffix("_noise")
+        yield f"LoRA: {lora.file} at strength {lora.strength:g}, in the {noise}-noise expert"
 
 
 def savings(settings: RunSettings) -> Iterator[str]:

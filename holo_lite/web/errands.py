@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 from holo_lite.errors import SettingsError
 from holo_lite.web.shelf import BROUGHT
 from holo_lite.worker.client import Record, importing_nothing_from_here
 
+Errand = Literal["doctor", "model"]
+ERRANDS: tuple[Errand, ...] = get_args(Errand)
 WHAT = "HoloCine-14B"
 SCHEME = "nf4"  # what fits the smallest card
 LEVELS = {"ok": "ok", "note": "note", "fix": "trouble"}
@@ -34,54 +36,57 @@ class Errands:
         self._folder, self._tell = folder, tell
         self._words = [python, "-P", "-m", "holo_lite"]
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_busy = False
+        self._running: dict[Errand, subprocess.Popen[bytes] | None] = {}
         self._began = 0.0
         self.doctor: list[Record] | None = None
         self.fetching: Record | None = None
 
     def look(self) -> None:
         """Have the doctor look at this machine."""
-        self._alone(self._doctor)
+        self._alone("doctor", self._doctor)
 
     def fetch(self, said: Any) -> None:
         """Offer the model with its terms; once they are agreed to, bring it. Raises `SettingsError`."""
         if isinstance(said, dict) and said.get("agree") is True:
             if self.fetching is None:
                 raise SettingsError("nothing is offered yet; ask for it first, and read its licence")
-            self._alone(self._bring)
+            self._alone("model", self._bring)
         else:
-            self._alone(self._offer)
+            self._alone("model", self._offer)
 
     def cancel(self) -> None:
         """Stop fetching or converting. What came stays, and goes on from there."""
-        with self._lock:
-            process = self._process
-        if process is not None:
-            process.terminate()
+        self._stop("model")
 
     def close(self) -> None:
         """Stop whatever runs."""
-        self.cancel()
+        for errand in ERRANDS:
+            self._stop(errand)
 
-    def _alone(self, work: Callable[[], None]) -> None:
-        """Do something in a thread, if nothing is done. Raises `SettingsError` otherwise."""
+    def _stop(self, errand: Errand) -> None:
         with self._lock:
-            if self._is_busy:
-                raise SettingsError("something is being done already; wait for it, or cancel it")
-            self._is_busy = True
-        threading.Thread(target=self._done, args=(work,), daemon=True).start()
+            process = self._running.get(errand)
+        if process is not None:
+            process.terminate()
 
-    def _done(self, work: Callable[[], None]) -> None:
+    def _alone(self, errand: Errand, work: Callable[[], None]) -> None:
+        """Do something in a thread, if it is not being done. Raises `SettingsError` otherwise."""
+        with self._lock:
+            if errand in self._running:
+                raise SettingsError("this is being done already; wait for it, or cancel it")
+            self._running[errand] = None
+        threading.Thread(target=self._done, args=(errand, work), daemon=True).start()
+
+    def _done(self, errand: Errand, work: Callable[[], None]) -> None:
         try:
             work()
         finally:
             with self._lock:
-                self._is_busy = False
+                del self._running[errand]
 
     def _doctor(self) -> None:
         found: list[bytes] = []
-        code, said = self._run(["doctor", "--json"], found.append)
+        code, said = self._run("doctor", ["doctor", "--json"], found.append)
         try:
             findings = json.loads(b"".join(found))["findings"]
             self.doctor = [
@@ -99,7 +104,7 @@ class Errands:
 
     def _offer(self) -> None:
         self._say(state="asking", why=None)
-        code, said = self._run([*self._fetch_words(), "--dry-run"], self._hear)
+        code, said = self._run("model", [*self._fetch_words(), "--dry-run"], self._hear)
         self._say(**({"state": "offered"} if code == 0 else {"state": "failed", "why": said}))
 
     def _bring(self) -> None:
@@ -109,7 +114,7 @@ class Errands:
         convert = ["quantize", str(source), str(out), "--scheme", SCHEME, "--progress", "json"]
         for state, words in (("fetching", [*self._fetch_words(), "--accept-licence"]), ("converting", convert)):
             self._say(state=state, why=None, done=None, total=None, left=None)
-            code, said = self._run(words, self._hear)
+            code, said = self._run("model", words, self._hear)
             if code != 0:
                 cancelled = code < 0 or code > BY_SIGNAL
                 self._say(state="cancelled" if cancelled else "failed", why=None if cancelled else said)
@@ -144,7 +149,7 @@ class Errands:
         self.fetching = {**before, **fields}
         self._tell()
 
-    def _run(self, words: Sequence[str], hear: Callable[[bytes], Any]) -> tuple[int, str]:
+    def _run(self, errand: Errand, words: Sequence[str], hear: Callable[[bytes], Any]) -> tuple[int, str]:
         """Run one of our commands. Returns its exit code and the last line that it said to a person."""
         environment = importing_nothing_from_here(dict(os.environ))
         with subprocess.Popen(
@@ -155,7 +160,7 @@ class Errands:
             env=environment,
         ) as process:
             with self._lock:
-                self._process = process
+                self._running[errand] = process
             said: list[bytes] = []
             assert process.stdout is not None, "it was started with a pipe"
             assert process.stderr is not None, "it was started with a pipe"
@@ -166,7 +171,7 @@ class Errands:
             code = process.wait()
             reader.join(PATIENCE)
         with self._lock:
-            self._process = None
+            self._running[errand] = None
         last = said[-1].decode("utf-8", "replace").strip() if said else ""
         return code, last.removeprefix("error: ")
 

@@ -10,9 +10,9 @@ from typing import Any
 from holo_lite.errors import HoloError, OutputError
 from holo_lite.settings import SETTINGS, RunSettings
 from holo_lite.web.shelf import id_of
+from holo_lite.web.stills import still
 from holo_lite.worker.client import Record
 
-POSTER = 480, 270  # pixels at most
 LATENTS = ".latents.safetensors"
 PREVIEW = "-preview"
 
@@ -62,10 +62,15 @@ class Gallery:
 
     def poster(self, video: GalleryVideo) -> Path:
         """A picture of its first frame, made once. Raises `OutputError`."""
-        path = self._posters / f"{video.id}-{video.stamp[1]}.jpg"
-        if not path.is_file():
-            _draw_poster(video.path, path)
-        return path
+        return still(video.path, 0, self._posters / f"{video.id}-{video.stamp[1]}.jpg")
+
+    def shot(self, video: GalleryVideo, number: str) -> Path | None:
+        """A picture of the middle of a shot, made once; None for a shot that is not there. Raises `OutputError`."""
+        found = next((each for each in video.record["shots"] if str(each["number"]) == number), None)
+        if found is None:
+            return None
+        middle = (found["first"] + found["end"]) // 2
+        return still(video.path, middle, self._posters / f"{video.id}-{video.stamp[1]}-{found['number']}.jpg")
 
     def delete(self, video: GalleryVideo) -> None:
         """Move a video and what belongs to it to the system's trash. Raises `OutputError`."""
@@ -103,7 +108,7 @@ class Gallery:
             "when": stamp[1] / 1e9,
             "bytes": stamp[0],
             "ours": settings is not None,
-            "shots": list(_shots(settings)) if settings is not None else [],
+            "shots": list(_shots(settings, name, stamp)) if settings is not None else [],
             "facts": list(_facts(settings)) if settings is not None else [],
             "latents": Path(f"{path.with_suffix('')}{LATENTS}").is_file(),
         }
@@ -137,10 +142,11 @@ def _settings(path: Path) -> RunSettings | None:
         return None
 
 
-def _shots(settings: RunSettings) -> Iterator[Record]:
+def _shots(settings: RunSettings, video: str, stamp: tuple[int, int]) -> Iterator[Record]:
     spans = zip(settings.shown.shot_frames, settings.shown_captions, strict=True)
     for number, ((first, end), caption) in enumerate(spans, start=1):
-        yield {"number": number, "first": first, "end": end, "caption": caption}
+        address = f"/gallery/{video}/shot-{number}?{stamp[1]}"
+        yield {"number": number, "first": first, "end": end, "caption": caption, "still": address}
 
 
 def _facts(settings: RunSettings) -> Iterator[tuple[str, str]]:
@@ -156,19 +162,3 @@ def _facts(settings: RunSettings) -> Iterator[tuple[str, str]]:
         yield "adapter", f"{each.file}, {each.expert.replace('_', ' ')}, strength {each.strength:g}"
     if settings.negative:
         yield "negative prompt", settings.negative
-
-
-def _draw_poster(video: Path, path: Path) -> None:
-    from PIL import Image
-
-    from holo_lite.film.video_frames import video_frames
-    from holo_lite.system.whole_files import draft
-
-    for frame in video_frames(video):
-        picture = Image.fromarray(frame)
-        picture.thumbnail(POSTER)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as partial:
-            picture.save(partial, format="JPEG", quality=85)
-        return
-    raise OutputError(f"{video.name}: has no frame")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holo_lite.web.book import ENDED, JobEntry
 from holo_lite.web.progress import RunProgress
+from holo_lite.web.shelf import id_of
 from holo_lite.worker.client import Record
 
 COPIES_OF_LATENTS = 4  # two of a run's state, the initial noise, and the kept ones
@@ -27,6 +28,7 @@ def job_record(entry: JobEntry, live: RunProgress | None, pictures: Mapping[str,
         "steps": entry.steps,
         "made": {"video": entry.made_from} if entry.made_from else None,
         "file": Path(entry.order["out"]).name,
+        "video": id_of(Path(entry.order["out"])) if entry.state == "done" and entry.kind != "seeds" else None,
         "preview": f"{address}/{previews[-1]}" if previews else None,
         "sheet": f"{address}/sheet" if "sheet" in pictures and entry.state == "done" else None,
         "seeds": [

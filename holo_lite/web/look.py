@@ -8,6 +8,7 @@ from typing import Any
 from holo_lite.config import Defaults
 from holo_lite.errors import HoloError
 from holo_lite.preflight.check import CheckReport, check_storyboard
+from holo_lite.preflight.rules import CheckFinding
 from holo_lite.text.windows import PromptTokenizer
 from holo_lite.web.draft import Draft, first_frame
 from holo_lite.web.storyboards import Shelves, options_of, storyboard_of
@@ -19,12 +20,21 @@ def look(draft: Draft, rev: int, shelves: Shelves, tokenizer: Counter) -> dict[s
     """The record of a look at a draft."""
     found: dict[str, Any] = {"rev": rev, "tokens": None, "findings": [], "error": None}
     try:
-        defaults = shelves.model(draft).defaults
+        model = shelves.model(draft)
+        defaults = model.defaults
         board, options = storyboard_of(draft, shelves), options_of(draft)
-        report = check_storyboard(board, options, defaults=defaults, tokenizer=tokenizer())
+        report = check_storyboard(
+            board, options, defaults=defaults, tokenizer=tokenizer(), attention=model.attention
+        )
     except HoloError as error:
         return {**found, **_lengths(draft, Defaults()), "error": str(error)}
     return {**found, **_lengths(draft, defaults), **_seen(draft, report)}
+
+
+def _meant(draft: Draft, finding: CheckFinding) -> list[str | None]:
+    """The shots that a finding is about; None stands for all of them."""
+    shots = [draft.shots[number - 1].id for number in finding.shots if number <= len(draft.shots)]
+    return [*shots] or [None]
 
 
 def _lengths(draft: Draft, defaults: Defaults) -> dict[str, Any]:
@@ -44,14 +54,10 @@ def _lengths(draft: Draft, defaults: Defaults) -> dict[str, Any]:
 
 def _seen(draft: Draft, report: CheckReport) -> Mapping[str, Any]:
     """What `check` says, beside the shots it is about."""
-    ids = [shot.id for shot in draft.shots]
     findings = [
-        {
-            "level": "note" if each.is_note else "warning",
-            "text": each.message,
-            "shot": ids[each.shots[0] - 1] if each.shots and each.shots[0] <= len(ids) else None,
-        }
+        {"level": "note" if each.is_note else "warning", "text": each.message, "shot": shot}
         for each in report.findings
+        for shot in _meant(draft, each)
     ]
     shots = [
         {

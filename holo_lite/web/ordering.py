@@ -14,6 +14,7 @@ from typing import Any
 
 from holo_lite.config import Defaults
 from holo_lite.errors import SettingsError
+from holo_lite.jobs.drafts import few, smaller
 from holo_lite.preflight.check import check_storyboard
 from holo_lite.reading.values import shown
 from holo_lite.settings import BUILT_IN, Options
@@ -22,9 +23,11 @@ from holo_lite.system.whole_files import write_whole
 from holo_lite.web.book import JobBook, JobEntry, Kind
 from holo_lite.web.draft import Draft
 from holo_lite.web.gallery import GalleryVideo
+from holo_lite.web.shelf import ShelfItem
 from holo_lite.web.storyboards import Shelves, opening_of, options_of, saved_storyboard, storyboard_of
 from holo_lite.worker.order import Opening, Order
 
+ClipSize = tuple[int, int, int, float, int]  # width, height, frames, frames a second, steps
 LONGEST_STEM = 60
 MOST_SEEDS = 16
 PREVIEWS = 12  # of a run, about
@@ -43,7 +46,7 @@ class Orders:
     def board(self, kind: Kind, draft: Draft, shelves: Shelves, count: int = 4) -> JobEntry:
         """A draft to make: in full, as a draft, or as drafts of several seeds. Raises what `check` raises."""
         model = shelves.model(draft)
-        order = self._of_draft(draft, shelves, checked=model.defaults)
+        order = self._of_draft(draft, shelves, checked=model)
         stem = _stem(draft.title or draft.scene)
         options = order.options
         if kind == "seeds":
@@ -53,7 +56,8 @@ class Orders:
         order = dataclasses.replace(
             order, out=self._free(stem, ending), draft=kind == "draft", latents=kind == "full"
         )
-        return self._entry(kind, _title(draft), order, _size(draft, model.defaults))
+        size = _size(draft, model.defaults)
+        return self._entry(kind, _title(draft), order, size if kind == "full" else _as_draft(size, kind))
 
     def retake(
         self, video: GalleryVideo, again: Mapping[int, str | None], seed: int | None, draft: Draft, shelves: Shelves
@@ -98,10 +102,10 @@ class Orders:
         write_whole(file, dump_toml(saved_storyboard(draft, shelves)).encode())
         return dataclasses.replace(entry, order={**entry.order, "storyboard": str(file)})
 
-    def _of_draft(self, draft: Draft, shelves: Shelves, checked: Defaults | None = None) -> Order:
+    def _of_draft(self, draft: Draft, shelves: Shelves, checked: ShelfItem | None = None) -> Order:
         board, options = storyboard_of(draft, shelves), options_of(draft)
         if checked is not None:
-            check_storyboard(board, options, defaults=checked)
+            check_storyboard(board, options, defaults=checked.defaults, attention=checked.attention)
         opening = Opening(**opening_of(draft, shelves))
         model = shelves.model(draft).path
         return Order("", storyboard=STORYBOARD, model=model, opening=opening, options=options)
@@ -122,7 +126,7 @@ class Orders:
         kind: Kind,
         title: str,
         order: Order,
-        size: tuple[int, int, int, float, int],
+        size: ClipSize,
         made_from: str | None = None,
     ) -> JobEntry:
         name = secrets.token_hex(8)
@@ -168,6 +172,8 @@ def shots_again(said: Any) -> dict[int, str | None]:
         if type(number) is not int or not (caption is None or isinstance(caption, str)):
             raise SettingsError(f"shots {shown(said)}: name each by its number, with its caption or null")
         found[number] = caption
+    if not found:
+        raise SettingsError("no shot is named; name the one to make again")
     return found
 
 
@@ -183,10 +189,18 @@ def _title(draft: Draft) -> str:
     return draft.title or " ".join(draft.scene.split())[:SHOT_TITLE] or "untitled"
 
 
-def _size(draft: Draft, defaults: Defaults) -> tuple[int, int, int, float, int]:
+def _size(draft: Draft, defaults: Defaults) -> ClipSize:
     said = draft.settings
     width, height = said.width or defaults.width, said.height or defaults.height
     return width, height, draft.frames, said.fps or defaults.fps, said.steps or defaults.steps
+
+
+def _as_draft(size: ClipSize, kind: Kind) -> ClipSize:
+    """What a draft is made at; one of several seeds keeps its size."""
+    width, height, frames, fps, steps = size
+    if kind == "draft":
+        height, width = smaller(height, width)
+    return width, height, frames, fps, few(steps)
 
 
 def _stem(text: str) -> str:

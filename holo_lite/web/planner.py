@@ -23,6 +23,7 @@ from holo_lite.worker.lines import lines
 from holo_lite.worker.process import Channel
 
 if TYPE_CHECKING:
+    from holo_lite.plan.advice import Advice
     from holo_lite.plan.machine import Machine
     from holo_lite.worker.order import Order
 
@@ -112,7 +113,8 @@ def _planned(order: Order, surroundings: Surroundings) -> dict[str, Any]:
     model = order.model if order.model is not None else tiny_model()
     where = ForecastPlace(machine=surroundings.machine())
     found = forecast(board, order.options, model, order.opening.options, where)
-    advice = [each.text for each in (found.longest, found.largest) if each]
+    advice = [f"the longest that fits: {length(found.longest)}"] if found.longest else []
+    advice += [f"the largest that fits: {found.largest.width}×{found.largest.height}"] if found.largest else []
     return {
         "text": answer(found),
         "seconds": found.seconds,
@@ -120,6 +122,12 @@ def _planned(order: Order, surroundings: Surroundings) -> dict[str, Any]:
         "lines": list(forecast_lines(found)),
         "advice": [{"text": text, "op": None} for text in advice],
     }
+
+
+def length(advice: Advice) -> str:
+    """How long a clip is, in words: where it is typed, options say it."""
+    seconds = f", {advice.seconds:.1f} s" if advice.seconds is not None else ""
+    return f"{advice.frames} frames{seconds}"
 
 
 def _asked_apart() -> Machine:

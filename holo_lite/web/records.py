@@ -16,11 +16,12 @@ from holo_lite.web.draft import Draft
 from holo_lite.web.errands import Errands
 from holo_lite.web.storyboards import Shelves
 from holo_lite.worker.client import Record
+from holo_lite.writing.endpoint import Endpoint
 
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
 MODEL_HELP = (
-    "holo-tiny draws coloured shapes, to try things out. For real pictures, fetch HoloCine and convert it once: "
-    "`holo-lite fetch`, then `holo-lite quantize`."
+    "holo-tiny draws coloured shapes, to try things out. For real pictures, get HoloCine-14B: it is downloaded and "
+    "converted once. Its weights are for research and other non-commercial use."
 )
 
 
@@ -41,7 +42,7 @@ def board_record(board: Board, shelves: Shelves) -> Record:
     }
 
 
-def setup_record(folder: Path, shelves: Shelves, errands: Errands) -> Record:
+def setup_record(folder: Path, shelves: Shelves, errands: Errands, endpoint: Endpoint | None) -> Record:
     """What can be chosen, and how far the first run is."""
     built_in_alone = len(shelves.models) == 1
     return {
@@ -62,7 +63,7 @@ def setup_record(folder: Path, shelves: Shelves, errands: Errands) -> Record:
         "kernels": list(KERNELS),
         "adapters": [{"id": each.id, "name": each.name} for each in shelves.adapters],
         "doctor": errands.doctor,
-        "writing": None,
+        "writing": {"endpoint": endpoint.route} if endpoint is not None else None,
         "fetch": errands.fetching,
         "defaults": _defaults(shelves.models[0].defaults),
         "limits": {"tokens": TEXT_ROWS},

@@ -41,6 +41,7 @@ class Routes:
             ("/api/jobs", self.order),
             ("/api/jobs/{job}/{verb}", self.job),
             ("/api/queue", self.hold),
+            ("/api/write", self.write),
             ("/api/gallery/{video}/delete", self.delete),
             ("/api/setup/doctor", self.doctor),
             ("/api/setup/fetch", self.fetch),
@@ -118,6 +119,11 @@ class Routes:
         await run_in_threadpool(verb)
         return JSONResponse({})
 
+    async def write(self, request: Request) -> Response:
+        """A storyboard that a language model writes, as the draft."""
+        said = await _json(request)
+        return JSONResponse(await run_in_threadpool(self._workspace.write, said))
+
     async def hold(self, request: Request) -> Response:
         """Hold the queue, or go on."""
         said = await _json(request)
@@ -189,6 +195,9 @@ class Routes:
         if what == "poster":
             path = await run_in_threadpool(gallery.poster, found)
             return FileResponse(path, media_type="image/jpeg", headers=KEPT)
+        if what.startswith("shot-"):
+            shot = await run_in_threadpool(gallery.shot, found, what.removeprefix("shot-"))
+            return _missing() if shot is None else FileResponse(shot, media_type="image/jpeg", headers=KEPT)
         if what == "sheet" and found.record["sheet"]:
             return FileResponse(found.path.with_suffix(".png"), media_type="image/png", headers=KEPT)
         return _missing()

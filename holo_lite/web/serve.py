@@ -17,6 +17,7 @@ from holo_lite.system.folder_lock import holding
 from holo_lite.web.guard import Guard
 from holo_lite.web.routes import Routes
 from holo_lite.web.workspace import OWN, Workspace
+from holo_lite.writing.endpoint import Endpoint
 
 PORT = 8088
 LOOPBACK = "127.0.0.1"
@@ -67,6 +68,7 @@ class Server(uvicorn.Server):
 def serve(
     folder: Path,
     models: Iterable[Path] = (),
+    endpoint: Endpoint | None = None,
     *,
     host: str = LOOPBACK,
     port: int | None = None,
@@ -74,13 +76,19 @@ def serve(
 ) -> None:
     """Serve the page of a folder until the process is told to end; `ready` is called when it can be opened.
 
+    models: folders to offer besides those in the folder; endpoint: who writes storyboards, if anybody.
+
     Raises `OutputError` for a folder that cannot be used or that another server has, and `SettingsError` for a port
     that is taken.
     """
     if not folder.is_dir():
         raise OutputError(f"{folder}: is no folder; make it, or name another one")
     held = OutputError(f"{folder}: another studio has this folder open; use its page, or end it")
-    with holding(folder / OWN, LOCK, held), _bound(host, port) as door, _workspace(folder, models) as workspace:
+    with (
+        holding(folder / OWN, LOCK, held),
+        _bound(host, port) as door,
+        _workspace(folder, models, endpoint) as workspace,
+    ):
         address = Address(host, door.getsockname()[1], _token(folder / OWN / TOKEN))
         cookie = f"holo-lite-{address.port}"
         app = Guard(Routes(workspace).app(), address.names, address.token, cookie)
@@ -101,8 +109,8 @@ def serve(
 
 
 @contextmanager
-def _workspace(folder: Path, models: Iterable[Path]) -> Iterator[Workspace]:
-    workspace = Workspace(folder, models)
+def _workspace(folder: Path, models: Iterable[Path], endpoint: Endpoint | None) -> Iterator[Workspace]:
+    workspace = Workspace(folder, models, endpoint)
     try:
         yield workspace
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.config import Defaults
+from holo_lite.config import Attention, Defaults
 from holo_lite.errors import HoloError, SettingsError
 from holo_lite.tiny.model import NAME as TINY, tiny_model
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
@@ -29,6 +29,7 @@ class ShelfItem:
     name: str
     path: Path | None
     summary: str = ""
+    attention: Attention = "sparse"
     defaults: Defaults = Defaults()  # noqa: RUF009
 
 
@@ -70,7 +71,7 @@ def pick(items: Iterable[ShelfItem], chosen: str, what: str) -> ShelfItem:
 def _built_in() -> ShelfItem:
     manifest = read_manifest(tiny_model())
     name = f"{TINY} (coloured shapes, to try things out)"
-    return ShelfItem(TINY, name, None, manifest.scheme, manifest.defaults)
+    return ShelfItem(TINY, name, None, manifest.scheme, manifest.attention, manifest.defaults)
 
 
 def _model(path: Path) -> ShelfItem | None:
@@ -81,7 +82,8 @@ def _model(path: Path) -> ShelfItem | None:
         manifest = read_manifest(path)
     except HoloError:
         return None
-    return ShelfItem(id_of(path), path.name, path, f"{manifest.attention}, {manifest.scheme}", manifest.defaults)
+    kind = manifest.attention
+    return ShelfItem(id_of(path), path.name, path, f"{kind}, {manifest.scheme}", kind, manifest.defaults)
 
 
 def _model_folders(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:

@@ -46,6 +46,8 @@ class Shelves:
 
 def storyboard_of(draft: Draft, shelves: Shelves) -> Storyboard:
     """The storyboard that a draft is, with its timing. Raises `StoryboardError` for one that is not well formed."""
+    if not draft.scene.strip():
+        raise StoryboardError("the scene is empty: write who is in it, and where it happens")
     shots = tuple(_shot(shot, number, shelves) for number, shot in enumerate(draft.shots, start=1))
     return Storyboard(
         global_caption=draft.scene,
@@ -96,6 +98,8 @@ def draft_of(board: Storyboard, defaults: Defaults, title: str = "") -> Draft:
 def draft_of_run(settings: RunSettings, model: str | None, title: str) -> Draft:
     """A draft of what made a video."""
     options: dict[str, Any] = {name: getattr(settings, name) for name in IN_A_FILE}
+    if settings.cfg_low is not None:  # a scale for each expert is the model's own, and its default
+        options["cfg"] = None
     high, low = settings.cache
     more: dict[str, Any] = {
         "cache": f"high={high:g},low={low:g}" if high or low else None,

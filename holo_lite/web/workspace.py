@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from holo_lite.cancel import Cancel
 from holo_lite.errors import HoloError, OutputError, SettingsError
 from holo_lite.story.files import dump_toml, load_storyboard, parse_text
 from holo_lite.system.whole_files import write_whole
@@ -35,7 +36,9 @@ from holo_lite.web.renders import Renderer, RenderQueue
 from holo_lite.web.shelf import ShelfItem
 from holo_lite.web.storyboards import Shelves, draft_of, draft_of_run, saved_storyboard
 from holo_lite.web.uploads import Uploads
+from holo_lite.web.written import written_board
 from holo_lite.worker.client import Hear, Record, RenderProcess
+from holo_lite.writing.endpoint import Endpoint
 
 OWN = ".holo-lite"  # the folder of its own files
 IDLE = 300  # seconds after which the model is let go that nobody renders with
@@ -46,9 +49,14 @@ class Workspace:
     """Usable from any thread. `models` are folders to offer besides those in the folder."""
 
     def __init__(
-        self, folder: Path, models: Iterable[Path] = (), renderer: Callable[[Hear], Renderer] | None = None
+        self,
+        folder: Path,
+        models: Iterable[Path] = (),
+        endpoint: Endpoint | None = None,
+        renderer: Callable[[Hear], Renderer] | None = None,
     ) -> None:
-        self.folder, self._models = folder.absolute(), tuple(models)
+        self.folder, self._models, self._endpoint = folder.absolute(), tuple(models), endpoint
+        self._written, self._writing = Cancel(), threading.Lock()
         self._own = self.folder / OWN
         self._own.mkdir(parents=True, exist_ok=True)
         self.boot, self.listeners = secrets.token_hex(8), Listeners()
@@ -77,6 +85,7 @@ class Workspace:
         """End everything: the render process after its block, and all streams at once."""
         self._closing.set()
         self._wake.set()
+        self._written.cancel()
         self.listeners.close()
         self._planning.close()
         self.errands.close()
@@ -156,6 +165,23 @@ class Workspace:
                 return self.queue.add(self._orders.write_storyboard(entry, draft, shelves))
             return self.queue.add(self._directed(kind, said, draft))
 
+    def write(self, said: Mapping[str, Any]) -> Record:
+        """Have the endpoint write a storyboard of an idea, which becomes the draft. Raises what writing raises."""
+        if self._endpoint is None:
+            raise SettingsError("no endpoint is known; start the page with --endpoint URL")
+        if not self._writing.acquire(blocking=False):
+            raise SettingsError("a storyboard is being written already; wait for it")
+        try:
+            with self._lock:
+                model = self._shelves.model(self._board.draft)
+                tokenizer = self._vocabulary.of(model)
+            board = written_board(said, self._endpoint, tokenizer, self._written)
+            with self._lock:
+                self._board.put(draft_of(board, model.defaults))
+                return self._changed()
+        finally:
+            self._writing.release()
+
     def delete(self, video: str) -> None:
         """Move a video to the trash. Raises `OutputError`."""
         with self._lock:
@@ -194,7 +220,7 @@ class Workspace:
         return draft_of(parse_text(text, name if isinstance(name, str) else "the text"), defaults), None
 
     def _setup(self) -> Record:
-        return setup_record(self.folder, self._shelves, self.errands)
+        return setup_record(self.folder, self._shelves, self.errands, self._endpoint)
 
     def _tell_setup(self) -> None:
         self.listeners.tell("setup", self._setup())

@@ -1,31 +1,26 @@
 """Whether the shards of a converted model are unchanged, checked while the run uses them.
 
 A disk, a copy or a power cut can change bytes and keep the length, and then only the hash in the manifest shows it.
-Hashing an expert of 8 GB takes a core seconds, but nothing waits for it: a few threads do it while blocks come
-and the first step is computed, and nothing computed from a part is kept before that part is settled. A shard found
-whole is not hashed again as long as its file is not written again. One that is written to while a run uses it ends
-that run before anything is kept: what was read may not be what was hashed. Files that were never converted have no
-hash to compare with; that they are written to is noticed, too.
+Hashing an expert of 8 GB takes a core seconds, and reading it takes a disk longer. So the blocks that stream are
+hashed as they come, where they lie in memory, by threads beside the first step; only what nobody reads so is read
+for it. Nothing computed from a part is kept before that part is settled. A shard found whole is
+not hashed again as long as its file is not written again. One that is written to while a run uses it ends that run
+before anything is kept: what was read may not be what was hashed. Files that were never converted have no hash to
+compare with; that they are written to is noticed, too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holo_lite.errors import CheckpointError
 from holo_lite.weights.files import open_weights
+from holo_lite.weights.hashing import Hasher, Part
 from holo_lite.weights.manifest import Manifest, Shard, is_converted, read_manifest
 from holo_lite.weights.sharded_file import ShardedFile
 from holo_lite.weights.stamps import Stamp, WatchedFiles, renamed_or_linked, written_to
-
-PIECE = 4 * 2**20  # bytes hashed at once, without the interpreter's lock
-SHARE, MOST_HANDS = 4, 4  # one core in SHARE hashes a part, at most MOST_HANDS
 
 
 @dataclass
@@ -36,20 +31,31 @@ class Audit:
     """
 
     whole: set[Stamp] = field(default_factory=set)
-    _under_way: dict[Path, _Hashing] = field(default_factory=dict, init=False)
     _watched: dict[Path, WatchedFiles] = field(default_factory=dict, init=False)
     _manifests: dict[Path, Manifest] = field(default_factory=dict, init=False)
 
+    def __post_init__(self) -> None:
+        self._hasher = Hasher(self.whole)
+
     def begin(self, *parts: Path) -> None:
-        """Begin to hash the shards of parts of a model, each in a thread of its own. Raises `CheckpointError`."""
+        """Begin to hash all files of parts of a model. Raises `CheckpointError`."""
         for part in parts:
-            if part not in self._watched:
-                shards = self._manifest(part.parent).components[part.name].shards if is_converted(part) else ()
-                paths = [part.parent / shard.file for shard in shards] or _files(part)
-                self._watched[part] = files = WatchedFiles(paths)
-                if shards:
-                    self._under_way[part] = _Hashing(part.parent, shards, files, self.whole)
-                    self._under_way[part].start()
+            for shard in self._watch(part):
+                self._hasher.hash(part.parent / shard.file)
+
+    def streamed(self, *parts: Path, rest: bool) -> None:
+        """Begin with parts whose blocks will be read by somebody who says so (`saw`), and so perhaps the `rest`.
+
+        What nobody will say is hashed from now on. Raises `CheckpointError`.
+        """
+        for part in parts:
+            for shard in self._watch(part):
+                if shard.block is None and not rest:
+                    self._hasher.hash(part.parent / shard.file)
+
+    def saw(self, path: Path, read: Sequence[Part]) -> Future[None] | None:
+        """These bytes of a file were read to be used. They must stay as they are until the future is done."""
+        return self._hasher.hash(path, read)
 
     def settle(self, part: Path) -> None:
         """Wait until a part is hashed, and see that it is still the one that was.
@@ -58,28 +64,41 @@ class Audit:
         was begun; also one of another part, if it is known already, so that a fault in a late part is reported
         early.
         """
-        self.begin(part)
-        if part in self._under_way:
-            self._under_way[part].join()
-        for hashing in self._under_way.values():
-            if hashing.fault is not None:
-                raise hashing.fault
+        shards = self._watch(part)
+        if (gone := self._watched[part].gone) is not None:
+            raise gone
+        self._hasher.wait(part.parent / shard.file for shard in shards)
+        self._tell_fault()
         for before, now in self._watched[part].changed():
             if not renamed_or_linked(before, now) or not self._is_same(part, now):
                 raise written_to(now[0])
 
-    def _is_same(self, part: Path, now: Stamp) -> bool:
-        """Whether a shard with another time is the same inside, found by hashing it once more."""
-        if part not in self._under_way:
-            return True  # whose content nobody knows
-        hashing = self._under_way[part]
-        hashing.look_again(now)
-        return hashing.fault is None
-
     def give_up(self) -> None:
         """Stop what is under way, and wait for nothing; `settle` returns soon, and says no more what is whole."""
-        for hashing in self._under_way.values():
-            hashing.give_up()
+        self._hasher.give_up()
+
+    def _watch(self, part: Path) -> tuple[Shard, ...]:
+        """The shards of a part, watched from now on; none of one that was never converted."""
+        shards = self._manifest(part.parent).components[part.name].shards if is_converted(part) else ()
+        if part not in self._watched:
+            paths = [part.parent / shard.file for shard in shards] or _files(part)
+            self._watched[part] = files = WatchedFiles(paths)
+            for shard in shards:
+                if (seen := files.before.get(part.parent / shard.file)) is not None:
+                    self._hasher.expect(seen, shard.sha256)
+        return shards
+
+    def _tell_fault(self) -> None:
+        if self._hasher.fault is not None:
+            raise self._hasher.fault
+
+    def _is_same(self, part: Path, now: Stamp) -> bool:
+        """Whether a shard with another time is the same inside, found by hashing it once more."""
+        if not is_converted(part):
+            return True  # whose content nobody knows
+        self._hasher.look_again(now)
+        self._watched[part].before[now[0]] = now
+        return self._hasher.fault is None
 
     def _manifest(self, folder: Path) -> Manifest:
         if folder not in self._manifests:
@@ -90,75 +109,8 @@ class Audit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hashing in self._under_way.values():
-            hashing.stop()
-        self._under_way.clear()
+        self._hasher.stop()
         self._watched.clear()
-
-
-def hands() -> int:
-    """How many threads hash a part."""
-    return min(MOST_HANDS, max(1, (os.cpu_count() or 1) // SHARE))
-
-
-class _Hashing(threading.Thread):
-    """Hashes a part's shards, several at a time, until one is found that is not what was written."""
-
-    def __init__(self, folder: Path, shards: Sequence[Shard], files: WatchedFiles, whole: set[Stamp]) -> None:
-        super().__init__(daemon=True, name="audit")
-        self.fault: CheckpointError | None = files.gone
-        self._sums = {folder / shard.file: shard.sha256 for shard in shards}
-        self._files, self._whole = files, whole
-        self._stopped = False
-
-    def run(self) -> None:
-        with ThreadPoolExecutor(hands(), "audit") as pool:
-            list(pool.map(self._settle, list(self._files.before.values())))
-
-    def look_again(self, now: Stamp) -> None:
-        """Hash one file once more, and watch it from now on."""
-        self._settle(now)
-        self._files.before[now[0]] = now
-
-    def _settle(self, seen: Stamp) -> None:
-        if self._stopped or self.fault is not None:
-            return
-        try:
-            self._look_at(seen)
-        except OSError as error:
-            self.fault = CheckpointError(f"{seen[0]}: cannot be read ({error.strerror}); check the disk")
-
-    def stop(self) -> None:
-        """End it, and wait until it has."""
-        self.give_up()
-        self.join()
-
-    def give_up(self) -> None:
-        """Have it end."""
-        self._stopped = True
-
-    def _look_at(self, seen: Stamp) -> None:
-        path = seen[0]
-        if seen in self._whole:
-            return
-        found = self._hash(path)
-        if found == self._sums[path]:
-            self._whole.add(seen)
-        elif found is not None:
-            self.fault = CheckpointError(
-                f"{path}: has changed since it was written (its sha256 differs); "
-                "copy the file again, or convert the model again into an empty folder"
-            )
-
-    def _hash(self, path: Path) -> str | None:
-        """The sha256 of a file; None if it is no longer needed."""
-        digest, piece = hashlib.sha256(), memoryview(bytearray(PIECE))
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(piece):
-                digest.update(piece[:count])
-                if self._stopped:
-                    return None
-        return digest.hexdigest()
 
 
 def _files(part: Path) -> list[Path]:

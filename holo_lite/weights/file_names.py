@@ -75,7 +75,7 @@ def traits(parts: Sequence[str]) -> NameTraits:
     is_holocine = any("holocine" in squeezed(part) for part in parts)
     named = parts if own_layout else parts[:1]  # a folder of Wan's may hold a HoloCine expert without its name
     is_wan = not is_holocine and any(_is_wan(part) for part in named)
-    attention: Attention | None = _first(map(_attention, parts)) or ("full" if is_wan else None)
+    attention: Attention | None = _first(map(_attention, parts)) or ("wan" if is_wan else None)
     return NameTraits(noise, attention, is_holocine, is_wan)
 
 

@@ -29,6 +29,7 @@ OURS, NAMED, UNNAMED, WAN = (
 OTHER_PARTS = ("vae", "umt5", "t5xxl", "clip")  # in the names of other networks
 NOISES: tuple[Expert, ...] = ("high_noise", "low_noise")
 WHERE = "download it from hlwang06/HoloCine"
+WAN_FOLDER = "Wan-AI/Wan2.2-T2V-A14B"
 
 Candidates = Mapping[Expert, list[Candidate]]
 Choices = Mapping[Expert, Choice]
@@ -64,7 +65,7 @@ def find_experts(found: Survey, attention: Attention | None) -> Experts:
     if variant is None and all(choice.chosen for choice in choices.values()):
         raise CheckpointError(
             f"{found.root}: the names {found.shown(high)} and {found.shown(low)} do not tell sparse experts from "
-            "dense ones; give --attention sparse or --attention full"
+            "dense ones; give --attention sparse or --attention full (wan for Wan 2.2's own)"
         )
     return Experts(variant or "sparse", high, low, is_wan)
 
@@ -141,6 +142,8 @@ def _path(choice: Choice) -> Path | None:
 
 
 def _missing(found: Survey, candidates: Candidates, variant: Attention, noise: Expert) -> str:
+    if variant == "wan":
+        return f"{found.root}: has no {noise.replace('_', '-')} expert of Wan 2.2; download it from {WAN_FOLDER}"
     name = f"{variant}_{noise}.safetensors"
     if kinds := {c.attention for c in candidates[noise] if c.attention not in {None, variant}}:
         return f"{found.root}: has no {name}, but the {kinds.pop()} one; give the other --attention, or {WHERE}"

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.config import Attention, Defaults, Expert
+from holo_lite.config import Attention, Defaults, Expert, published
 from holo_lite.errors import CheckpointError, nearest
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
@@ -109,7 +109,7 @@ def _assembled(found: Survey, experts: Experts) -> ModelFolder:
         text_encoder=find_encoder(found),
         vae=find_vae(found),
         tokenizer=find_tokenizer(found),
-        defaults=read_defaults(found.root / "defaults.json"),
+        defaults=read_defaults(found.root / "defaults.json", published(experts.attention)),
     )
 
 
@@ -171,11 +171,14 @@ def _converted(path: Path, manifest: Manifest, attention: Attention | None) -> M
     )
 
 
-def read_defaults(path: Path) -> Defaults:
-    """What a ``defaults.json`` says, or without one the released defaults. Raises `CheckpointError`."""
+def read_defaults(path: Path, usual: Defaults = Defaults()) -> Defaults:  # noqa: B008
+    """What a ``defaults.json`` says; without one, and where it says nothing, the usual.
+
+    Raises `CheckpointError`.
+    """
     if not path.is_file():
-        return Defaults()
-    known = dataclasses.asdict(Defaults())
+        return usual
+    known = {**dataclasses.asdict(usual), "cfg_low": 1.0}
     try:
         found = parse_json(read_text(path))
     except (OSError, ValueError) as error:
@@ -185,9 +188,9 @@ def read_defaults(path: Path) -> Defaults:
     for name, value in found.items():
         if name not in known:
             raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
-        if not _suits(value, known[name]):
+        if not _suits(value, known[name]) and not (name == "cfg_low" and value is None):
             raise CheckpointError(f"{path}: {name} is {value!r:.40}; give a value like {known[name]!r:.40}")
-    return Defaults(**found)
+    return dataclasses.replace(usual, **found)
 
 
 def _suits(value: object, default: object) -> bool:

@@ -16,11 +16,12 @@ from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import parse
-from holo_lite.system.records import FIRST, Codec, Natural, Origin
+from holo_lite.system.records import Codec, Natural, Origin
 
 FILE_NAME = "model.json"
 JOURNAL = "journal.jsonl"  # in its place while a conversion is unfinished
 PREVIEW = "preview"  # the section with the VAE's colours
+BASE_MODEL = Origin(version=2, runs_from=1)  # the base model, and guidance and shift of its own
 PLAIN = "plain"  # the scheme of a tensor stored as it is
 
 
@@ -81,7 +82,7 @@ class Manifest:
     tools: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
     sections: Mapping[str, Any] = field(default_factory=dict)
-    origin: Origin = FIRST  # a change of any field is a new format
+    origin: Origin = BASE_MODEL  # a change of any field is a new format
 
     def to_json(self) -> str:
         """Write the manifest; the same manifest always gives the same text."""
@@ -143,6 +144,7 @@ def _check_inside(name: str) -> None:
 MANIFEST = Codec(
     Manifest,
     key="format",
+    upgrades={1: dict},
     required=("scheme", "attention", "components", "defaults", "files", "sources", "loras"),
     sound=_check_names,
 )

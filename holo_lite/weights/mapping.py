@@ -38,7 +38,8 @@ def map_file(path: Path) -> mmap.mmap:
 def check_length(path: Path, nbytes: int) -> None:
     """Raise `CheckpointError` for a file that is shorter than when it was mapped: touching what is gone ends us.
 
-    It is asked before every tensor. A file that is cut while one is copied still ends the process.
+    It is asked before every mapped tensor. A file that is cut while one is in use ends the process: so a run
+    reads by calls (`holo_lite.weights.calls`).
     """
     try:
         left = path.stat().st_size

@@ -64,7 +64,8 @@ class PickledFile:
         PyTorch maps the archive as one run of bytes, so storages follow each other in memory as their records do in
         the file; the distances are compared, so that a mapping of any other kind is noticed.
         """
-        addresses = sorted({tensor.untyped_storage().data_ptr() for tensor in self._tensors.values()})
+        storages = [tensor.untyped_storage() for tensor in self._tensors.values()]
+        addresses = sorted({storage.data_ptr() for storage in storages if storage.nbytes()})
         with ZipFile(self.path) as archive, self.path.open("rb") as file:
             records = [entry for entry in archive.infolist() if "/data/" in entry.filename and entry.file_size]
             offsets = sorted(_data_offset(file, entry) for entry in records)

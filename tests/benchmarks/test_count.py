@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from benchmarks.count import command, roofline
 from benchmarks.count.block import FP8, FUSED, INT8, PLAIN, clip_of, count_block
 from benchmarks.count.decode import count_decode
+from benchmarks.count.others import count_diffusers, count_reference
 from benchmarks.count.sectors import SECTOR, moved
 from benchmarks.count.tally import Tally, on_a_card
 from benchmarks.speed.floor import attentions, gemms
 from benchmarks.speed.scale import windows_of
+from benchmarks.speed.targets import DIFFUSERS, DIFFUSERS_BEST, REFERENCE
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.clip import Chunks
 
@@ -59,6 +61,37 @@ def test_decoding_moves_no_more_than_it_did():
     whole = count_decode_once().whole()
     assert whole.nbytes <= 4350 * GB <= 0.7 * DECODED_BEFORE
     assert whole.operations == pytest.approx(817e12, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("count", "way", "least"),
+    [
+        (count_reference, FUSED, REFERENCE),
+        (count_diffusers, FUSED, DIFFUSERS),
+        (count_diffusers, INT8, DIFFUSERS_BEST),
+        (count_diffusers, FP8, DIFFUSERS_BEST),
+    ],
+)
+@pytest.mark.parametrize("card", roofline.CARDS, ids=lambda card: card.name)
+def test_by_its_counts_a_block_is_as_many_times_faster_than_others_as_is_claimed(count, way, least, card):
+    theirs = roofline.estimate(counted_of(count), card)
+    assert theirs.seconds >= least * roofline.estimate(counted(241, way), card, way.linear).seconds
+
+
+@cache
+def counted_of(count):
+    return count(clip_of(241))
+
+
+def test_other_ways_have_our_products_and_diffusers_attends_to_the_whole_clip():
+    ours = counted(241, FUSED)
+    for count in (count_reference, count_diffusers):
+        assert counted_of(count).summed(kind="product").operations == ours.summed(kind="product").operations
+    tokens, text, d = clip_of(241).layout.tokens, 512, HOLOCINE_14B.dim
+    dense = 2 * 4 * tokens * (tokens + text) * d  # both branches
+    assert counted_of(count_diffusers).summed(kind="attention").operations == dense
+    attended = counted_of(count_reference).summed(kind="attention").operations
+    assert 1 <= attended / ours.summed(kind="attention").operations < 1.01  # masked rows of text are computed
 
 
 # --- what is counted -------------------------------------------------------------------------------
@@ -226,6 +259,8 @@ def test_the_command_shows_a_table_and_one_line_of_json(monkeypatch):
     assert [(each["frames"], each["way"]) for each in found["blocks"]] == [
         (33, way.name) for way in (PLAIN, FUSED, INT8, FP8)
     ]
+    others = [(each["frames"], each["way"], len(each["as_ours"])) for each in found["others"]]
+    assert others == [(33, "the reference's way", 4), (33, "diffusers", 4)]
     fused = counted(33, FUSED).summed(beside=True)
     assert (found["blocks"][1]["launches"], found["blocks"][1]["bytes"]) == (fused.launches, fused.nbytes)
 

@@ -208,7 +208,7 @@ def test_the_demo_makes_a_video_and_its_contact_sheet(run, tmp_path):
 
 
 def test_a_model_of_ones_own_is_not_called_built_in(run, toy_copy):
-    assert "built in" not in run("generate", "a road", *TINY, "--model", toy_copy).err
+    assert TINY_NOTICE not in run("generate", "a road", *TINY, "--model", toy_copy).err
 
 
 # --- inspect ---------------------------------------------------------------------------------------

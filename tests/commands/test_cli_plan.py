@@ -297,7 +297,7 @@ def test_times_as_people_write_them():
 
 PLAN_FIELDS = {
     *("gpu", "fits", "place", "seconds", "measured", "basis", "model", "clip", "settings", "notes", "computing"),
-    *("why", "plan", "denoising", "phases", "streaming", "longest", "largest"),
+    *("why", "plan", "denoising", "phases", "streaming", "first_step", "longest", "largest"),
 }
 
 
@@ -336,6 +336,8 @@ def test_the_record_for_a_program_holds_what_the_page_says(run):
         {"frames": 241, "seconds": 241 / 15, "width": 832, "height": 480, "shots": 2, "steps": 50}
     )
     assert good["seconds"] == pytest.approx(sum(phase["seconds"] for phase in good["phases"].values()))
+    first, steps = good["first_step"], good["phases"]["high_noise"]
+    assert first["needed"] == pytest.approx(max(first["read"].values()) * steps["steps"] / steps["seconds"])
     assert good["longest"]["typed"].startswith("--frames ")
     assert (bad["gpu"], bad["fits"], set(bad)) == ("RTX 2060", False, {"gpu", "fits", "why_not", "in_short"})
 

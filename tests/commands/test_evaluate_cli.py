@@ -1,6 +1,7 @@
 """`holo-lite evaluate` from outside: table, JSON line, picture, and what it says of mistakes."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -64,6 +65,28 @@ def test_shots_made_again_have_a_table_of_their_own(run, toy_copy, tmp_path):
     assert (tmp_path / "evaluation.png").is_file()
 
 
+def test_films_with_pictures_given_have_their_own_tables_and_targets(run, toy_copy):
+    """An untrained model misses every target, that of the first frame included."""
+    outcome = run("evaluate", "--reference", "--pictures", 1, "--storyboards", 1, *SMALL, "--model", toy_copy)
+    assert outcome.code == 0
+    found = json.loads(outcome.out.splitlines()[-1])
+    assert (found["directing"], found["pictures"], found["kappa"], found["apart"]) == ("reference", 1, 0.5, None)
+    assert found["below_target"] == DIRECTING_TARGETS["reference, 1 picture"]
+    outcome = run("evaluate", "--first-frame", "--storyboards", 2, *SMALL, "--model", toy_copy, "--save", "a.json")
+    *table, line = outcome.out.splitlines()
+    found = json.loads(line)
+    assert (found["directing"], found["pictures"]) == ("first frame", None)
+    assert found["below_target"] == DIRECTING_TARGETS["first frame"]
+    assert found["above_target"] == {"apart": 3.0}
+    apart = found["apart"]
+    assert 3 < apart["low"] <= apart["value"] <= apart["high"] < 255
+    shown = "{value:.2f} ({low:.2f} to {high:.2f})".format_map(apart)
+    assert f"first frame from its picture, of 255  {shown}" in table
+    assert table[-1] == f"first frame from its picture, of 255: {apart['value']:.2f} is above its target, 3"
+    each = [one["apart"] for one in json.loads(Path("a.json").read_text())["each"]]
+    assert sum(each) / 2 == pytest.approx(apart["value"], abs=1e-3)
+
+
 def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_copy, tmp_path, monkeypatch):
     (tmp_path / "evaluation.png").write_bytes(b"mine")
     made = Studio.film
@@ -99,7 +122,10 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
         (["--retake", "--extend"], "--retake and --extend are two evaluations; give one of them"),
         (["--retake", "--chain", "3"], "--chain: is for --extend; give both, or leave it out"),
         (["--extend", "--chain", "0"], "--chain 0: give a number from 1 to 10"),
-        (["--extend", "--baseline", "x"], "--baseline: new shots are compared with those of the same model"),
+        (["--reference", "--pictures", "3"], "--pictures 3: give 1 or 2"),
+        (["--first-frame", "--pictures", "1"], "--pictures: is for --reference; give both, or leave it out"),
+        (["--reference", "--first-frame"], "--reference and --first-frame are two evaluations; give one of them"),
+        (["--extend", "--baseline", "x"], "--baseline: what is given is compared with the same model; leave it"),
         (["--retake", "--kappa", "2"], "kappa 2.0: give a number from 0 to 1"),
     ],
 )

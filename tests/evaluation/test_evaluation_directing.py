@@ -8,18 +8,26 @@ import pytest
 import torch
 from drawn import SCENE, truth, with_act, with_character
 
-from holo_lite import Options, Pipeline
+from holo_lite import Extension, Options, Pipeline, finish
+from holo_lite.directing.old_film import OldFilm
 from holo_lite.errors import SettingsError
-from holo_lite.evaluation.directing import Directing, Set, evaluate_directing
+from holo_lite.evaluation.directing import evaluate_directing
+from holo_lite.evaluation.held_film import Continuation, HeldFilm
+from holo_lite.evaluation.kinds import Directing
 from holo_lite.evaluation.new_shots import mark_new, traits_shown
 from holo_lite.evaluation.outcome import Film, StoryboardJudged
 from holo_lite.evaluation.redrawn import again, further
 from holo_lite.evaluation.run import scene_of
+from holo_lite.evaluation.stage import Set
 from holo_lite.evaluation.studio import Studio
-from holo_lite.tiny.drawing import draw_frame
-from holo_lite.tiny.world import Trait
+from holo_lite.render.preparing import Preparer
+from holo_lite.runs.kept_latents import read_latents
+from holo_lite.tiny.drawing import draw_frame, still
+from holo_lite.tiny.words import act_caption, storyboard
+from holo_lite.tiny.world import FRAMINGS, Act, Trait
 
 OTHER = Trait(pale=True, spotted=True)  # than that of the red square of SCENE
+FIRST_FRAME = Directing("first frame")
 SCENES = [scene_of(0, index) for index in range(60)]
 
 
@@ -33,6 +41,18 @@ def changed(scene):
         trait = Trait(not character.trait.pale, not character.trait.spotted)
         scene = with_character(scene, index, trait=trait)
     return scene
+
+
+def draw_still(scene, act):
+    return still(scene, act, 64, 112)
+
+
+def latents_given(job):
+    """The latents of all frozen frames, none of which have to be encoded."""
+    reading = job.given.latents(None)
+    with pytest.raises(StopIteration) as end:
+        next(reading)
+    return end.value.value
 
 
 def drawn(scene, spans):
@@ -149,6 +169,93 @@ def test_every_continuation_remembers_the_one_before_it(studio, as_if_made):
     assert len(found.film.frames) == found.outcome.scene.frames, "the picture compares it with the drawing"
 
 
+def test_a_film_in_memory_is_continued_as_its_file_is(toy_copy, tmp_path):
+    """The same memory, captions, options and notes, and the same latents given."""
+    pipeline = Pipeline.load(toy_copy)
+    board, next_board = (storyboard(scene) for scene in SCENES[:2])
+    film = tmp_path / "film.mp4"
+    finish(pipeline.generate(board, film, Options(height=32, width=64, steps=1, cfg=1.0, seed=3)))
+    old = OldFilm.read(film)
+    held = HeldFilm.of(Film(torch.zeros(0), read_latents(old.kept, old.settings)), old.settings)
+    jobs = [pipeline.prepare(each) for each in (Extension(film, next_board), Continuation(held, next_board))]
+    on_disk, in_memory = (job.settings for job in jobs)
+    assert in_memory.storyboard == on_disk.storyboard
+    assert in_memory.options == on_disk.options
+    assert jobs[0].notes == jobs[1].notes
+    shots = [dataclasses.replace(shot, fingerprint="") for shot in on_disk.frozen.shots]
+    assert shots == [dataclasses.replace(shot, fingerprint="") for shot in in_memory.frozen.shots]
+    one, other = (latents_given(job) for job in jobs)
+    assert torch.equal(one, other)
+    assert one.shape[1] == 2 * len(shots)
+
+
+def test_a_memory_that_the_card_has_no_room_for_is_cut_in_the_gate_too(studio, as_if_made, monkeypatch):
+    monkeypatch.setattr(Preparer, "_fits", lambda _, board, __: len(board.references) <= 2)
+    judged(studio, Directing("extend"))
+    old, first, _ = (job.settings for job in as_if_made)
+    assert old.layout.shots > 2
+    assert first.frozen.memory == 2
+    assert any("left out shots" in note for note in as_if_made[1].notes)
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_references_show_every_character_as_it_is_drawn_and_nothing_else_does(studio, as_if_made, pictures):
+    (found,) = judged(studio, Directing("reference", pictures=pictures))
+    scene, (new, free) = found.outcome.scene, as_if_made
+    shown = [Act(f, "still", (i,)) for i in range(len(scene.characters)) for f in FRAMINGS[:pictures]]
+    assert [each.caption for each in new.settings.storyboard.references] == [act_caption(act) for act in shown]
+    assert [shot.frames for shot in new.settings.frozen.shots] == [2] * len(shown)
+    for act, source in zip(shown, new.given.sources, strict=True):
+        assert all((frame == draw_still(scene, act)).all() for frame in source.open())
+    assert free.settings.storyboard.shots == new.settings.storyboard.shots
+    assert not free.settings.storyboard.references
+    kept, lost = hits(found.outcome.verdict.marks), hits(found.outcome.baseline.marks)
+    appearances = sum(len(act.cast) for act in scene.acts)
+    assert kept["adherence"] == (len(scene.acts), len(scene.acts))
+    assert kept["trait"] == (appearances, appearances)
+    assert lost == {**kept, "trait": (0, appearances)}
+    assert found.outcome.apart is None
+
+
+def test_a_shot_begins_with_the_drawn_picture_and_the_other_shots_are_scored_apart(studio, as_if_made):
+    (found,) = judged(studio, Directing("first frame"))
+    scene, (new, free) = found.outcome.scene, as_if_made
+    (place,) = [at for at, shot in enumerate(new.settings.storyboard.shots) if shot.image]
+    memory, begun = new.settings.frozen.shots
+    assert (memory.shot, memory.frames) == (1, 2)
+    assert (begun.shot, begun.frames) == (place + 2, 1)
+    for source in new.given.sources:
+        assert all((frame == draw_still(scene, scene.acts[place])).all() for frame in source.open())
+    assert not free.given.sources
+    cast = scene.acts[place].cast
+    others = sum(index in cast for at, act in enumerate(scene.acts) for index in act.cast if at != place)
+    kept, lost = hits(found.outcome.verdict.marks), hits(found.outcome.baseline.marks)
+    assert kept["trait"] == (len(cast), len(cast))
+    assert kept["trait, other shots"] == (others, others)
+    assert lost == {**kept, "trait": (0, len(cast)), "trait, other shots": (0, others)}
+    assert kept["adherence"] == (len(scene.acts), len(scene.acts))
+    assert found.outcome.apart == 0
+
+
+@pytest.mark.usefixtures("as_if_made")
+def test_how_far_a_first_frame_is_from_its_picture_is_the_mean_over_its_pixels(studio, monkeypatch):
+    """Only the frame with which the shot begins is another, by two of 255 in half of its columns."""
+    made = Set.make
+
+    def altered(self, scene, job):
+        film = made(self, scene, job)
+        if not job.settings.frozen.shots:
+            return film
+        (place,) = [at for at, shot in enumerate(job.settings.storyboard.shots) if shot.image]
+        start, _ = job.settings.shown.shot_frames[place]
+        film.film.frames[start, :, ::2] ^= 2
+        return film
+
+    monkeypatch.setattr(Set, "make", altered)
+    for found in judged(studio, Directing("first frame"), storyboards=4):
+        assert found.outcome.apart == 1.0
+
+
 def test_kappa_reaches_the_clips(studio, as_if_made):
     judged(studio, Directing("retake"), kappa=0.25)
     assert as_if_made[1].settings.frozen.kappa == 0.25
@@ -156,12 +263,14 @@ def test_kappa_reaches_the_clips(studio, as_if_made):
 
 def test_a_small_model_is_directed_through_the_whole_product(toy_copy):
     studio = Studio(Pipeline.load(toy_copy))
-    for directing in (Directing("retake"), Directing("extend", chain=2)):
+    for directing in (Directing("retake"), Directing("extend", chain=2), Directing("reference"), FIRST_FRAME):
         (found,) = judged(studio, directing, height=32, width=64, steps=1, cfg=1.0)
         assert found.outcome.verdict.marks["cuts"].of == 1
         assert not torch.equal(found.film.frames, found.baseline_film.frames[: len(found.film.frames)])
 
 
-def test_a_chain_of_no_length_is_refused():
+def test_a_chain_of_no_length_and_too_many_pictures_are_refused():
     with pytest.raises(SettingsError, match="--chain 0: give a number from 1 to 10"):
         Directing("extend", 0)
+    with pytest.raises(SettingsError, match="--pictures 3: give 1 or 2"):
+        Directing("reference", pictures=3)

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
+from diffusers_vae import diffusers_vae
 from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 
@@ -20,9 +21,8 @@ from holo_lite.errors import CheckpointError, SettingsError
 from holo_lite.film.vae import Stage, Vae, decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_encoder import load_vae_encoder
 from holo_lite.film.vae_files import LATENTS_MEAN, LATENTS_STD, VaeConfig, check_vae
-from holo_lite.film.vae_load import DECODER_PARTS, load_half
 from holo_lite.film.vae_tiles import decode_frames_tiled
-from holo_lite.weights.files import open_weights
+from holo_lite.weights.safetensors_file import SafetensorsFile
 
 DATA = Path(__file__).parents[1] / "parity_data"
 TINY = Path(holo_lite.tiny.__file__).parent / "weights" / "vae"
@@ -56,7 +56,7 @@ def relative_error(found, expected):
 
 def diffusers_raw_decode(path, latents, dtype):
     """The slow, obvious way: whole latent frames through diffusers' own decoder and cache."""
-    config, model = load_half(path, DECODER_PARTS, dtype=dtype, device=CPU)
+    config, model = diffusers_vae(path, dtype=dtype)
     mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
     x, cache = model.post_quant_conv((latents * std + mean).to(dtype)[None]), [None] * 64
     with mock.patch.object(WanUpsample, "forward", torch.nn.Upsample.forward):  # diffusers' goes through fp32
@@ -206,9 +206,8 @@ def test_every_layout_gives_the_same_frames(weights, reference, frames, tmp_path
     ids=["decoder", "encoder"],
 )
 def test_the_other_half_is_checked_but_never_read(weights, monkeypatch, load, other):
-    kind, read = type(open_weights(DATA / "vae.safetensors")), []
-    real = kind.load
-    monkeypatch.setattr(kind, "load", lambda file, name: read.append(name) or real(file, name))
+    real, read = SafetensorsFile.place, []
+    monkeypatch.setattr(SafetensorsFile, "place", lambda file, name: read.append(name) or real(file, name))
     load(DATA / "vae.safetensors", dtype=torch.float32, device=CPU)
     assert sorted(read) == sorted(name for name in weights if not name.startswith(other))
 

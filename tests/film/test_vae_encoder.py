@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers_vae import diffusers_vae
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 
@@ -16,7 +17,6 @@ from holo_lite.film.blending import lay_tiles, summed_weights
 from holo_lite.film.encode import encode_frames
 from holo_lite.film.vae_encoder import VaeEncoder, load_vae_encoder
 from holo_lite.film.vae_files import LATENTS_MEAN, LATENTS_STD, VaeConfig
-from holo_lite.film.vae_load import ENCODER_PARTS, load_half
 
 DATA = Path(__file__).parents[1] / "parity_data" / "vae.safetensors"
 TINY = Path(holo_lite.tiny.__file__).parent / "weights" / "vae"
@@ -86,7 +86,7 @@ def test_latents_are_those_of_diffusers(base_dim, frames, rows, columns, seed):
 @pytest.mark.parametrize("path", [DATA, TINY], ids=["toy", "tiny"])
 @pytest.mark.parametrize(("dtype", "most"), [(FP32, 1e-5), (torch.bfloat16, 0.06)])
 def test_latents_of_files_are_those_of_diffusers(path, dtype, most):
-    config, model = load_half(path, ENCODER_PARTS, dtype=dtype, device=CPU)
+    config, model = diffusers_vae(path, dtype=dtype)
     clip = pictures(9)
     found = encoded(load_vae_encoder(path, dtype=dtype, device=CPU), clip)
     assert error(found, diffusers_latents(model, clip, config)) <= most
@@ -176,7 +176,7 @@ def test_one_tile_over_everything_is_the_whole_frame(encoder):
 def test_tiles_are_diffusers_latents_of_their_pixels_blended(encoder, cache_device):
     """The slow, obvious way: each tile's whole clip by itself, then the weighted mean."""
     clip, tile = pictures(9, 64, 72), (4, 6)
-    config, model = load_half(DATA, ENCODER_PARTS, dtype=FP32, device=CPU)
+    config, model = diffusers_vae(DATA, dtype=FP32)
     tiles = lay_tiles((8, 9), tile, (2, 3), CPU, scale=1)
     assert [(part.rows.latents.start, part.cols.latents.start) for part in tiles] == [
         (row, column) for row in (0, 2, 4) for column in (0, 3)

@@ -20,9 +20,8 @@ from live_bytes import LiveBytes
 from safetensors.torch import load_file, save_file
 from small_model import config_of, random_model
 from test_cuda_lane import DRAWS, on_a_card
-from test_full_size import TWO_BLOCKS, FakeExperts, skeleton, step
+from test_full_size import TWO_BLOCKS, ExpertsOfNothing, skeleton, step
 from test_plan_measured import MODELS, SMALL, Case, denoise, holds, plan_of, write_model
-from torch._subclasses.fake_tensor import FakeTensorMode
 from whole_models import write_holes
 
 from holo_lite import ModelOptions, Pipeline, latents_of as finished_latents
@@ -61,10 +60,10 @@ from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
 from holo_lite.tiny.model import tiny_model
-from holo_lite.weights import audit
 from holo_lite.weights.converted import stored_shapes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import open_folder
+from holo_lite.weights.hashing import Hasher
 from quantize.source import Source
 
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -469,8 +468,8 @@ def test_at_full_size_a_card_takes_what_is_planned(tmp_path):
     sizes, added = at_full_size(tmp_path, "bf16")
     sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
     planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=True) - WORKSPACE
-    experts = FakeExperts(skeleton("bf16"), sizes.slot)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    experts = ExpertsOfNothing(skeleton("bf16"), sizes.slot)
+    with torch.device("meta"):
         for name in added.pairs:
             rows, columns = added.shapes[name]
             linear = experts.model.get_submodule(name.removesuffix(".weight"))
@@ -604,8 +603,8 @@ def test_experts_are_not_hashed_again_when_adapters_are_exchanged(tmp_path, monk
     shapes = stored_shapes(open_weights(tiny_model() / "high_noise"))
     lora = write(tmp_path / "lora.safetensors", pairs([name for name in shapes if len(shapes[name]) == 2], shapes))
     plain, hashed = Pipeline.load(shutil.copytree(tiny_model(), tmp_path / "model")), []
-    without, look = denoised(plain), audit._Hashing._hash
-    monkeypatch.setattr(audit._Hashing, "_hash", lambda self, path: hashed.append(path) or look(self, path))
+    without, look = denoised(plain), Hasher._hash
+    monkeypatch.setattr(Hasher, "_hash", lambda self, *file: hashed.append(file[0]) or look(self, *file))
     assert not torch.equal(denoised(plain.with_lora({"high": lora})), without)
     assert hashed == []
     denoised(Pipeline.load(tmp_path / "model", ModelOptions(lora={"high": lora})))
@@ -649,7 +648,12 @@ def pixels(path):
 def test_a_video_says_what_was_added_and_inspect_how_to_make_it_again(run, toy_copy, fast, tmp_path):
     loras = ("--lora", f"high={fast}", "--lora", f"low={fast}:0.5")
     assert run("generate", "a road", *TINY, "--model", toy_copy, "--out", "plain.mp4").code == 0
-    assert run("generate", "a road", *TINY, "--model", toy_copy, "--out", "fast.mp4", *loras).code == 0
+    begun = run("generate", "a road", *TINY, "--model", toy_copy, "--out", "fast.mp4", *loras)
+    assert begun.code == 0
+    assert [line for line in begun.err.splitlines() if "LoRA" in line] == [
+        f"LoRA: {fast.name} at strength 1, in the high-noise expert",
+        f"LoRA: {fast.name} at strength 0.5, in the low-noise expert",
+    ]
     fingerprint = open_weights(fast).fingerprint[:16]
     assert made(tmp_path / "fast.mp4").lora == (
         AddedLora("high_noise", fast.name, fingerprint, 1.0),

@@ -1,5 +1,7 @@
 """The fast path, shot by shot and in place, against the slow obvious one."""
 
+from dataclasses import replace
+
 import oracle
 import pytest
 import torch
@@ -46,6 +48,19 @@ def test_any_layout_and_chunk_size_gives_the_whole_sequence_result(clip, data, h
     windows = data.draw(window_sets(clip.layout.shots, ROWS))
     (velocity,) = fast(model, latents, [context], clip, windows)
     assert error(velocity, slow(model, latents, context, clip, windows)) < 1e-5
+
+
+@settings(max_examples=30, deadline=None)
+@given(clip=clips(), data=st.data())
+def test_frozen_frames_are_seen_as_any_and_have_no_velocity(clip, data):
+    frames = sorted(data.draw(st.sets(st.integers(0, clip.layout.latent_frames - 1))))
+    model, clip = random_model(config_of()), replace(clip, frozen=frozenset(frames))
+    latents, context = inputs(clip)
+    (velocity,) = fast(model, latents, [context], clip, None)
+    expected = slow(model, latents, context, clip, None)
+    assert torch.equal(velocity[:, frames], torch.zeros_like(velocity[:, frames]))
+    still = oracle.Frozen(frames, latents, latents).still(expected)
+    assert (velocity - still).norm() <= 1e-5 * expected.norm()
 
 
 @settings(max_examples=15, deadline=None)

@@ -32,6 +32,7 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.released import released_sizes
+from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout, even_cuts
 
 SHORT = json.dumps({f"a chip, PyTorch {torch.__version__}": [1.0]})
@@ -71,7 +72,7 @@ def test_a_forward_is_counted_to_the_last_operation(attention, layout):
 def costs(steps=50, **said):
     sizes, request = released_sizes("nf4"), ClipRequest(LAYOUT, **said)
     plan = make_plan(find_profile("8gb"), sizes, request)
-    return plan, phase_costs(sizes, request, plan, steps)
+    return plan, phase_costs(sizes, request, plan, Schedule.of(steps))
 
 
 def test_a_run_is_its_steps():
@@ -94,7 +95,7 @@ def test_tiles_cost_more():
     sizes, request = released_sizes("nf4"), ClipRequest(LAYOUT)
     profile = find_profile("8gb")
     whole, tiled = (
-        phase_costs(sizes, request, make_plan(each, sizes, request), 50)["decode"].step.total
+        phase_costs(sizes, request, make_plan(each, sizes, request), Schedule.of(50))["decode"].step.total
         for each in (profile, dataclasses.replace(profile, tiling="always"))
     )
     assert tiled == pytest.approx(2.25 * whole, rel=0.01)

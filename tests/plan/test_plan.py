@@ -25,11 +25,12 @@ from holo_lite.plan.cards import find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.encoding import attention, linears, operations
 from holo_lite.plan.fit import make_plan
+from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import UNKNOWN, Machine, machine_with
 from holo_lite.plan.nearest import largest, longest, longest_in_shots, resized, stretched, with_layout
 from holo_lite.plan.opened import folder_sizes
-from holo_lite.plan.phases import WORKSPACE, Arithmetic, ClipRequest
-from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
+from holo_lite.plan.phases import UNCUT, WORKSPACE, Arithmetic, ClipRequest
+from holo_lite.plan.profile import GIB, MIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.plan.waves import useful_share, whole_waves
@@ -174,9 +175,10 @@ def test_an_experts_peak_is_the_sum_of_its_parts():
     latents = 95160 * 256
     self_attention = 2 * rows * d * 2 + 8192 * (d * 2 + 4 * d) + 7 * 1560 * 4 * 128 + 4 * d * d * 2
     expected = (
-        sizes.high_noise.rest
-        + 2 * sizes.slot
+        444 * MIB  # the rest of the weights, 443.9
+        + 2 * 174 * MIB  # slots for blocks of 173.05
         + WORKSPACE
+        + UNCUT
         + tokens * d * 2
         + 2 * 512 * (4096 + d) * 2
         + 5 * latents
@@ -201,11 +203,28 @@ def test_what_an_attention_kernel_holds_counts_in_self_attention():
     assert {**held, "working memory of a layer": 0} == {**plain, "working memory of a layer": 0}
 
 
+@pytest.mark.parametrize(
+    ("nbytes", "on_a_card"), [(5 * MIB + 1, 5 * MIB + 1), (10 * MIB, 10 * MIB), (10 * MIB + 1, 12 * MIB)]
+)
+def test_a_card_gives_large_buffers_in_whole_segments(nbytes, on_a_card):
+    assert granted(nbytes, "cuda") == on_a_card
+    assert granted(nbytes, "cpu") == nbytes
+
+
+def test_keys_and_values_are_there_while_the_weights_of_small_chunks_are_unpacked():
+    """By hand: they and the two tensors of a slice are more than chunks of 1024 tokens need."""
+    sizes, d, rows = SIZES["nf4"], 5120, (13 + 5) * 1560
+    found = Arithmetic(sizes, FIVE, "cuda", 2).denoising(sizes.high_noise, Chunks(1024, 512), 2, joint=True)
+    assert found["working memory of a layer"] == 2 * rows * d * 2 + 8 * 2**23
+    assert found["its unpacked weights"] == 4 * d * d * 2
+
+
 def test_on_a_cpu_the_ring_is_the_same_memory():
     card, main = (Arithmetic(SIZES["nf4"], FIVE, device, 2) for device in ("cuda", "cpu"))
     stack = SIZES["nf4"].high_noise
     more = [sums.denoise(stack, Chunks(), 2, joint=True) for sums in (main, card)]
-    assert more[0] - more[1] == 2 * stack.slot - WORKSPACE
+    filled = 2 * (174 * MIB - stack.slot) + 444 * MIB - stack.rest  # the card's last segments
+    assert more[0] - more[1] == 2 * stack.slot - WORKSPACE - UNCUT - filled
     assert main.decode(None) > 1.9 * card.decode(None)  # in fp32
 
 
@@ -306,12 +325,13 @@ def test_whole_waves_that_win_less_than_a_block_are_left():
 
 
 def test_where_whole_waves_do_not_fit_the_profiles_chunks_do():
-    """From one branch's least memory on, a little more each time."""
+    """From one branch's least memory on, a little more each time. The smallest chunks save nothing: unpacking does
+    not fit in what they would leave."""
     small, machine = find_profile("6gb"), machine_with(find_card("RTX 5090"))
-    least = Problem(small, SIZES["nf4"], ONE).least()["high_noise"] * 105 // 100 + GIB
+    least = Problem(small, SIZES["nf4"], ONE).least()["high_noise"] * (100 + small.spare_percent) // 100 + GIB
     rooms = [dataclasses.replace(small, card=least + step * 2**24) for step in range(1, 40)]
     found = [make_plan(room, SIZES["nf4"], ONE, machine).chunks for room in rooms]
-    assert list(dict.fromkeys(found)) == [*reversed(small.rungs), Chunks(10880, 10880)]
+    assert list(dict.fromkeys(found)) == [*small.rungs[-2::-1], Chunks(10880, 10880)]
 
 
 # --- what the search may never do ------------------------------------------------------------------
@@ -423,7 +443,7 @@ def test_a_refusal_names_what_fits():
     with pytest.raises(SettingsError) as caught:
         make_plan(find_profile("6gb"), SIZES["nf4"], MINUTE)
     said = str(caught.value)
-    assert said.startswith("961 frames at 832×480 need 6.03 GiB for denoising; profile 6gb gives 4.76 GiB here; ")
+    assert said.startswith("961 frames at 832×480 need 6.07 GiB for denoising; profile 6gb gives 4.72 GiB here; ")
     frames, size = said.partition("what fits: ")[2].split(", or ")[:2]
     assert said.endswith("a free card for the profile 8gb")
     shorter = with_layout(

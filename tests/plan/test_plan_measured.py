@@ -162,7 +162,8 @@ def plan_of(folder, case, computed, device="cpu", adapters=None, **how):
     profile = profile_of(case, device)
     sums, stack = Problem(profile, sizes, request, UNKNOWN).arithmetic, sizes.high_noise
     blocks = len(stack.blocks)
-    held = held_bytes(stack, min(case.room, blocks)) + held_bytes(sizes.low_noise, max(0, case.room - blocks))
+    held = held_bytes(stack, min(case.room, blocks), device)
+    held += held_bytes(sizes.low_noise, max(0, case.room - blocks), device)
     base = sums.denoise(stack, profile.largest, 2, joint=case.cfg == "joint")
     room = max(base + held, sums.text(2), sums.decode(None))
     machine = Machine("this", room, room, 10**12, room) if device != "cpu" else Machine(ram_free=room)

@@ -1,5 +1,7 @@
 """What decoding and encoding are planned to cost against the real layers, run without data."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
@@ -7,6 +9,7 @@ from hypothesis import given, strategies as st
 from live_bytes import LiveBytes
 from torch.utils.flop_counter import FlopCounterMode
 
+from holo_lite.errors import FitError
 from holo_lite.film.vae import Vae
 from holo_lite.film.vae_encoder import VaeEncoder
 from holo_lite.film.vae_files import VaeConfig
@@ -18,6 +21,7 @@ from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.pixels import PixelEncoder
 from holo_lite.plan.profile import GIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
+from holo_lite.plan.search import Problem
 from holo_lite.story.shots import ShotLayout
 
 META = torch.device("meta")
@@ -127,3 +131,17 @@ def test_large_pictures_are_encoded_in_tiles():
     assert plan.tile == (30, 52)
     assert plan.tile_caches == PixelEncoder().host_caches(270, 480, (30, 52))
     assert plan.peak <= profile.card - profile.headroom
+
+
+@given(mib=st.integers(2500, 20_000), rows=st.integers(4, 80), columns=st.integers(4, 140))
+def test_pictures_are_encoded_whole_if_that_fits_and_else_in_the_largest_tiles_that_do(mib, rows, columns):
+    profile = replace(find_profile("24gb"), card=mib * 2**20)
+    problem = Problem(profile, released_sizes("nf4"), ClipRequest(ShotLayout((0,), 1, rows, columns)))
+    peaks = {tile: problem.arithmetic.encode(tile) for tile in problem.tiles}
+    fitting = [tile for tile, peak in peaks.items() if peak <= problem.room]
+    if not fitting:
+        with pytest.raises(FitError):
+            plan_encoding(profile, problem.sizes, problem.request)
+        return
+    plan = plan_encoding(profile, problem.sizes, problem.request)
+    assert (plan.tile, plan.peak) == (fitting[0], peaks[fitting[0]])

@@ -9,6 +9,7 @@ import pytest
 from holo_lite.evaluation.ablations import CLIPS
 from holo_lite.evaluation.cuts import NEAR, TIMES_ITS_NEIGHBOURS
 from holo_lite.evaluation.marks import SCORES
+from holo_lite.evaluation.report import DIRECTING_TARGETS, MOST_APART
 from holo_lite.evaluation.scores import wilson
 from holo_lite.film.vae_shapes import vae_shapes
 from holo_lite.plan.machine import Machine
@@ -17,6 +18,7 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.forecast import abilities
 from holo_lite.schemes.registry import SCHEMES
 from holo_lite.text.encoder_sizes import UMT5_XXL
+from holo_lite.version import __version__
 
 ROOT = Path(__file__).parents[2]
 BF16, FP32 = 2, 4  # bytes
@@ -40,6 +42,17 @@ def test_the_format_page_lists_every_scheme_with_its_parts_size_and_error():
         assert found == [(part, str(p.dtype).removeprefix("torch.")) for part, p in scheme.parts(shape).items()]
         assert bits == f"{scheme.nbytes(shape) * 8 / (shape[0] * shape[1]):.2f}"
         assert error == f"{scheme.error_bound:.4f}"
+
+
+def test_the_page_of_quality_names_every_target_of_directing():
+    page = " ".join((ROOT / "docs/quality.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"Targets, for 200 storyboards in bf16: (.*?)\. ", page)
+    text = " ".join(named)
+    for targets in DIRECTING_TARGETS.values():
+        assert all(f"{100 * least:.0f} %" in text for least in targets.values())
+    assert f"within {MOST_APART:g} of 255" in text
+    shares = [least for targets in DIRECTING_TARGETS.values() for least in targets.values()]
+    assert len(re.findall(r"\d+ %", text)) == len(shares)
 
 
 def said(plan):
@@ -121,3 +134,8 @@ def test_the_table_of_contents_has_every_page():
         r"^\| \[[\w-]+\.md\]\((docs/[\w-]+\.md)\) \|", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE
     )
     assert sorted(listed) == [f"docs/{page.name}" for page in PAGES[1:]]
+
+
+def test_what_is_cited_is_this_version():
+    said = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {__version__}" in said

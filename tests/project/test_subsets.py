@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from guard import HANGS
-from subsets import FAST, QUICK
+from subsets import FAST, FIRST, QUICK
 
 TESTS = Path(__file__).parents[1]
 COLLECT = """
@@ -25,7 +25,7 @@ print(json.dumps([int(code), items.files, heavy]))
 """
 
 
-@pytest.mark.parametrize("subset", [QUICK, FAST], ids=["quick", "fast"])
+@pytest.mark.parametrize("subset", [QUICK, FAST, FIRST], ids=["quick", "fast", "first"])
 def test_a_subset_names_each_of_its_files_once_and_all_are_there(subset):
     assert len(set(subset)) == len(subset)
     assert [name for name in subset if not (TESTS / name).is_file()] == []

@@ -237,7 +237,8 @@ def test_cancelled_before_it_begins_it_reads_no_weight(toy, tmp_path, monkeypatc
     monkeypatch.setattr(DiskReader, "read", lambda *_: reads.append("block"))
     monkeypatch.setattr(TextEncoder, "open", lambda *_, **__: reads.append("encoder"))
     monkeypatch.setattr("holo_lite.render.decode_phase.load_vae", lambda *_, **__: reads.append("vae"))
-    monkeypatch.setattr(Audit, "begin", lambda *_: reads.append("hash"))
+    for begins in ("begin", "streamed"):
+        monkeypatch.setattr(Audit, begins, lambda *_, **__: reads.append("hash"))
     from_another_thread(cancel)
     with pytest.raises(Cancelled):
         next(begin(toy, tmp_path / "a.mp4", cancel=cancel))

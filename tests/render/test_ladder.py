@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,12 +104,15 @@ def drive(denoiser, plan, failing=None, **options):
     denoising = Denoiser(denoiser, SETTINGS, guidance, noise, cache=StepCache.of(SETTINGS.cache), **options)
     run = denoising.run(plan)
     events = []
-    with failing or nullcontext():
+    with ExitStack() as watched:
+        watched.enter_context(failing or nullcontext())
         while True:
             try:
                 events.append(next(run))
             except StopIteration as end:
                 return denoising.latents, end.value, events
+            if isinstance(failing, FailAt) and failing.is_done:
+                watched.close()  # which would only count on, slowly
 
 
 class FailAt(TorchDispatchMode):
@@ -118,6 +121,10 @@ class FailAt(TorchDispatchMode):
     def __init__(self, place, *, always=False, error=torch.OutOfMemoryError):
         super().__init__()
         self.place, self.always, self.error, self.asked = place, always, error, 0
+
+    @property
+    def is_done(self):
+        return 0 < self.place <= self.asked and not self.always
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))

@@ -317,7 +317,7 @@ def test_nobody_is_told_to_remove_a_run_of_a_later_version(folder, later):
     path = folder.path / "run.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     part = found["settings"] if later else found
-    version = 3 if later else 2
+    version = 4 if later else 3
     part |= {"version" if later else "holo_lite_run": version, "runs_from": version}
     path.write_text(json.dumps(found))
     with pytest.raises(RunError) as caught:
@@ -405,6 +405,8 @@ OTHERS = {
     "lora": (),
     "cache": (0.1, 0.0),
     "cfg_until": 0.5,
+    "cfg_low": 1.5,
+    "shift": 12.0,
     "computing": {"kernel": "sdpa", "linear": "fp8", "fused": "off"},
     "frozen": Frozen((FrozenShot(1, 1, "old.mp4", "abc", 1),)),
     "origin": Origin(2, 2, ((("lens",), 35),)),

@@ -93,7 +93,7 @@ def test_it_streams_to_the_same_bits_and_asks_for_no_forward_too_few_or_too_many
 def costs(count, until, profile="8gb", **said):
     sizes, request = released_sizes("nf4"), ClipRequest(LAYOUT, **said)
     plan = make_plan(find_profile(profile), sizes, request)
-    return plan, phase_costs(sizes, request, plan, count, until)
+    return plan, phase_costs(sizes, request, plan, Schedule.of(count), until)
 
 
 RATE = Rate(1e12, 5e11, "")

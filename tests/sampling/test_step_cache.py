@@ -6,11 +6,12 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 import pytest
 import torch
-from cached_runs import CLIP, EXPERTS, MODELS, SCHEDULE, SWITCH, Whole, fast_run, guidance, slow_run
+from cached_runs import CLIP, EXPERTS, MODELS, SCHEDULE, SWITCH, Whole, fast_run, frozen_frames, guidance, slow_run
 from fake_cuda import ORDERS
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
@@ -93,6 +94,16 @@ def same(one, other):
 def test_a_run_with_a_cache_is_the_stated_arithmetic(thresholds, until):
     found, expected = fast_run(Whole(), guidance(until), thresholds), slow_run(thresholds, until)
     assert skipped(found) == {index for index, (_, skip) in enumerate(expected) if skip} != set()
+    for progress, (latents, _) in zip(found, expected, strict=True):
+        torch.testing.assert_close(progress.latents, latents, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=4, deadline=None)
+@given(frames=st.sets(st.integers(0, CLIP.layout.latent_frames - 1), min_size=1, max_size=3))
+def test_a_run_with_a_cache_and_frozen_frames_is_the_stated_arithmetic(frames):
+    frozen = frozen_frames(frames)
+    found, expected = (run(thresholds=SOME, frozen=frozen) for run in (partial(fast_run, Whole()), slow_run))
+    assert skipped(found) == {index for index, (_, skip) in enumerate(expected) if skip}
     for progress, (latents, _) in zip(found, expected, strict=True):
         torch.testing.assert_close(progress.latents, latents, rtol=1e-4, atol=1e-4)
 

@@ -27,7 +27,6 @@ from holo_lite.model.load import load_expert
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
-from holo_lite.streaming import disk
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
 from holo_lite.streaming.experts import StreamedExperts
@@ -37,6 +36,7 @@ from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.text.encoder import TextEncoder
+from holo_lite.weights import calls
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.shard import ALIGNMENT
@@ -203,8 +203,8 @@ def test_an_image_holds_the_blocks_tensors_wherever_they_lie_in_the_file(tmp_pat
 
 
 def test_a_system_that_reads_in_small_pieces_is_read_on(paths, monkeypatch):
-    whole = disk._read_at
-    monkeypatch.setattr(disk, "_read_at", lambda handle, target, offset: whole(handle, target[:1000], offset))
+    whole = calls._read_once
+    monkeypatch.setattr(calls, "_read_once", lambda handle, target, offset: whole(handle, target[:1000], offset))
     with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
         found = latents_of(experts)
     assert torch.equal(found[-1], latents_of(FileExperts.of(paths, FP32, CPU))[-1])

@@ -36,7 +36,7 @@ from holo_lite.runs.own import seeds_mark
 from holo_lite.runs.sealed import write_sealed
 from holo_lite.runs.state_facts import FACTS, LATENTS
 from holo_lite.settings import Options, RunSettings, resolve
-from holo_lite.story.files import load_storyboard
+from holo_lite.story.files import dump_toml, load_storyboard, parse_toml
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.caches import RATES, sizes, table
 from holo_lite.text.cache import PromptCache
@@ -45,6 +45,8 @@ from holo_lite.views.remaking import check_words, command
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import read_defaults
 from holo_lite.weights.manifest import read_manifest
+from holo_lite.writing.judging import judge
+from holo_lite.writing.wanted import Wanted
 from quantize.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,8 @@ def _texts():
     yield Reader("prompt", "p.bin", (prompt,), _as_prompt, "text")
     yield Reader("profile", "p.toml", ((ROOT / "profiles" / "8gb.toml").read_bytes(),), _profile, "toml")
     yield Reader("recipe", "r.toml", (RECIPE,), lambda path: load_recipe(path, None), "toml")
+    answer = {"title": "T", "global": "[character1] is a fox.", "shots": JSON_BOARD["shots"]}
+    yield Reader("answer", "a.json", (json.dumps(answer).encode(),), _judged, "json")
 
 
 def _weights(folder):
@@ -255,6 +259,15 @@ def _kernels(path):
 
 def _decided(path):
     return resolve(load_storyboard(path), Options(), Defaults(), **MACHINE)
+
+
+def _judged(path):
+    """A language model's answer: what is wrong is found, and what is left can be written and read again."""
+    judged = judge(path.read_text(encoding="utf-8", errors="replace"), Wanted("a fox", 2, 10), None)
+    assert all(len(line.splitlines()) == 1 for line in judged.found), judged.found
+    if judged.written is not None:
+        assert parse_toml(dump_toml(judged.written.board), "a.toml") == judged.written.board
+    return judged
 
 
 def _as_prompt(path):

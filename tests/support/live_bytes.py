@@ -5,6 +5,8 @@ import weakref
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
 
 class LiveBytes(TorchDispatchMode):
     """`peak` is the most bytes alive at once in storages that were made while this mode was active.
@@ -27,15 +29,26 @@ class LiveBytes(TorchDispatchMode):
             self._known.add(tensor.untyped_storage())
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "prim":  # which asks for a tensor's device, and makes nothing
+            return func(*args, **(kwargs or {}))
         # what an operation changes in place, or views, is no new memory
-        for tensor in _tensors((args, kwargs)):
+        for tensor in _tensors((*args, *kwargs.values()) if kwargs else args):
             self._known.add(tensor.untyped_storage())
         result = None if self.computing else uncomputed(func, args)
+        if func is ATTENTION and args[0].is_meta:
+            return self._attend(args[0])
         if result is None:
             result = func(*args, **(kwargs or {}))
-        for tensor in _tensors(result):
+        for tensor in _tensors((result,)):
             self._count(tensor.untyped_storage())
         return result
+
+    def _attend(self, q):
+        """What a kernel of a card makes, where PyTorch makes all scores on meta: a result, and a row's sum."""
+        made = torch.empty_like(q), torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
+        for tensor in made:
+            self._count(tensor.untyped_storage())
+        return made[0]
 
     def _count(self, storage):
         if storage in self._known or (self.without_meta and storage.device.type == "meta"):
@@ -66,13 +79,12 @@ RESULTS = {  # their shapes and dtypes; what is not here is cheap, or lays its r
 }
 
 
-def _tensors(value):
-    """The tensors among an operation's arguments or results."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _tensors(each)
+def _tensors(values):
+    """The tensors among an operation's arguments or results. Plain lists: this is asked a million times."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list) and not (value and type(value[0]) is int):
+            found.extend(_tensors(value))
+    return found

@@ -9,6 +9,42 @@ import torch
 import torch.nn.functional as F
 
 
+class Frozen:
+    """Latent frames that are given: `clean` and `noise` (16, F, h, w) are of the whole clip, `frames` are numbers.
+
+    Before a forward at noise level σ they are (1 - s)·x0 + s·ε with s = κ·σ, and x0 at every other time.
+    """
+
+    def __init__(self, frames=(), clean=None, noise=None, kappa=1.0):
+        self.frames, self.clean, self.noise, self.kappa = sorted(frames), clean, noise, kappa
+
+    def seen(self, x, sigma):
+        """Latents as a forward sees them."""
+        return self.placed(x, lambda frame: (1 - self.kappa * sigma) * frame[0] + self.kappa * sigma * frame[1])
+
+    def kept(self, x):
+        """Latents as they are between forwards."""
+        return self.placed(x, lambda frame: frame[0])
+
+    def still(self, velocity):
+        """A velocity, which frozen frames do not have."""
+        return self.placed(velocity, lambda frame: torch.zeros_like(frame[0]))
+
+    def placed(self, x, make):
+        x = x.clone()
+        for frame in self.frames:
+            x[:, frame] = make((self.clean[:, frame], self.noise[:, frame]))
+        return x
+
+
+def sample(velocity, noise, steps, frozen):
+    """Latents after each step of Euler's method. `velocity` of a step and what a forward sees at it."""
+    x = frozen.kept(noise)
+    for step in steps:
+        x = x + frozen.still(velocity(step, frozen.seen(x, step.sigma))) * (step.sigma_next - step.sigma)
+        yield x
+
+
 def forward(weights, config, latents, timestep, context, layout, windows, *, sparse, own_frame_weight=2):
     """Velocity (16, F, h, w). `weights` by original names, `windows` per shot the text rows it may see or None."""
     x, temb, grid = embed(weights, config, latents, timestep)

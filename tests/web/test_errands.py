@@ -73,7 +73,7 @@ def until(true):
 
 
 def idle(found):
-    until(lambda: not found._is_busy)
+    until(lambda: not found._running)
 
 
 def test_the_doctor_says_what_is_there_and_what_to_do(errands):
@@ -128,7 +128,9 @@ def test_it_is_cancelled_in_the_middle_and_two_things_are_never_done_at_once(err
     threading.Thread(target=found.fetch, args=({"agree": True},)).start()
     until(lambda: found.fetching["done"] == 40)
     with pytest.raises(SettingsError, match="already"):
-        found.look()
+        found.fetch({})
+    found.look()  # which is no part of it
+    until(lambda: found.doctor)
     found.cancel()
     idle(found)
     assert found.fetching["state"] == "cancelled"

@@ -1,5 +1,6 @@
 """The page in a real browser, on the real server, with holo-tiny: what a person does on it."""
 
+import itertools
 import re
 
 import pytest
@@ -9,12 +10,12 @@ pytest.importorskip("playwright", reason=PLAYWRIGHT)
 
 from playwright.sync_api import expect, sync_playwright
 
-WAIT = 20_000  # milliseconds; a guard against hanging on a machine that does other things
-RUN = 240_000  # the same, of a whole run
+WAIT = 120_000  # milliseconds; a guard against hanging on a machine that does other things
+RUN = 600_000  # the same, of a whole run
 PREVIEW = re.compile("preview")
 CAPTIONS = ("Wide shot of [character1] moving right.", "Close-up of [character2].")
+NUMBERS = itertools.count(1)
 STORYBOARD = f"""
-title = "Two shapes"
 global = "A dark blue room. [character1] is a red circle. [character2] is a green square."
 steps = 4
 width = 64
@@ -86,7 +87,9 @@ def tabs(browser, studio):
 def page(tabs):
     """A page with a storyboard of two short shots."""
     page = tabs.open()
-    post(page, "open", text=STORYBOARD, name="shapes.toml")
+    title = f"Two shapes {next(NUMBERS)}"  # so that it is not taken for the one of the test before
+    post(page, "open", text=f'title = "{title}"{STORYBOARD}', name="shapes.toml")
+    expect(page.locator("input.title")).to_have_value(title)
     expect(caption(page, 1)).to_have_value(CAPTIONS[1])
     expect(page.locator(".strip .shot")).to_have_count(2)
     return page
@@ -242,6 +245,7 @@ def test_a_storyboard_is_saved_under_its_name_and_opened_again(page):
     page.get_by_role("dialog").get_by_label("Name").fill("shapes")
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
     expect(page.locator(".file")).to_have_text("shapes.toml")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     caption(page, 0).fill("Something else.")
     expect(page.locator(".file")).to_have_text("shapes.toml · changed")
     page.get_by_role("button", name="Open a storyboard").click()
@@ -286,6 +290,11 @@ def test_a_film_is_made_through_a_reload_and_a_killed_server(studio, tabs, page)
     for tab in (page, other):
         expect(tab.locator(".job").first).to_have_attribute("data-state", "done", timeout=RUN)
         expect(tab.locator("nav.views .count")).to_have_text("1")
+        expect(tab.locator(".strip .shot.pictured")).to_have_count(2)
+    still = page.locator(".strip .shot img").first
+    assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") == LONGER["width"]
+    caption(page, 0).fill("Something that was never made.")
+    expect(page.locator(".strip .shot.pictured")).to_have_count(1)
 
 
 def test_a_film_is_played_scrubbed_and_a_shot_of_it_made_again(page):
@@ -296,6 +305,7 @@ def test_a_film_is_played_scrubbed_and_a_shot_of_it_made_again(page):
     parts = []
     page.on("response", lambda answer: parts.append(answer.status) if "/video" in answer.url else None)
     page.locator(".poster").click()
+    expect(page.locator(".shot-list img")).to_have_count(2)
     film = page.locator("dialog video")
     film.evaluate(f"video => video.readyState >= 1 || {soon('loadedmetadata')}")
     page.locator(".shot-list button").nth(2).click()

@@ -78,7 +78,7 @@ def test_a_storyboard_is_saved_in_the_folder_and_nowhere_else(post, tmp_path, na
 def test_what_is_wrong_with_a_draft_is_seen_beside_its_shot_and_does_not_stop_editing(post, workspace):
     post("/api/board", op="new")
     look = workspace.snapshot()["look"]
-    assert "caption" in look["error"]
+    assert "scene" in look["error"]
     assert [shot["first"] for shot in look["shots"]] == [0, 49, 97, 145, 193]
     board = post("/api/board", op="scene", text=SCENE).json()
     for shot in board["shots"]:
@@ -110,7 +110,12 @@ def test_a_job_carries_the_draft_and_is_told_to_the_process(post, renderers, tmp
 @pytest.mark.usefixtures("written")
 def test_drafts_and_seeds_are_marked_as_such(post, renderers):
     post("/api/queue", held=True)
+    post("/api/board", op="option", name="width", value=832)
+    post("/api/board", op="option", name="height", value=480)
+    post("/api/board", op="option", name="steps", value=40)
     draft, seeds = post("/api/jobs", kind="draft").json(), post("/api/jobs", kind="seeds", count=3).json()
+    assert (draft["width"], draft["height"], draft["steps"]) == (416, 240, 10)
+    assert (seeds["width"], seeds["height"], seeds["steps"]) == (832, 480, 10)
     post("/api/queue", held=False)
     assert renderers[0].orders[draft["id"]]["draft"]
     renderers[0].finish(draft["id"])

@@ -54,14 +54,14 @@ def test_the_order_and_case_of_the_words_of_a_name_do_not_matter(order, attentio
     ("parts", "attention"),
     [
         (("HoloCine_high_noise",), None),
-        (("wan2.2_t2v_high_noise_14B_fp8_scaled",), "full"),  # Wan's own is dense
+        (("wan2.2_t2v_high_noise_14B_fp8_scaled",), "wan"),  # the base model
         (("wan2.2_t2v_high_noise", "HoloCine"), None),
         (("high_noise", "sparse", "HoloCine_dit"), "sparse"),
         (("high_noise", "full", "sparse"), "full"),
         (("HoloCine_sparse_full_high",), None),
         (("HoloCine_high_full_precision",), None),
         (("beautiful_high_noise",), None),
-        (("diffusion_pytorch_model", "high_noise_model", "Wan2.2-T2V-A14B"), "full"),
+        (("diffusion_pytorch_model", "high_noise_model", "Wan2.2-T2V-A14B"), "wan"),
         (("diffusion_pytorch_model", "transformer", "models"), None),
     ],
 )
@@ -105,19 +105,19 @@ COMMON = {
 }
 
 
-@pytest.mark.parametrize("names", COMMON.values(), ids=COMMON)
-def test_names_that_other_tools_give_are_found(tmp_path, names):
+@pytest.mark.parametrize(("whose", "names"), COMMON.items(), ids=COMMON)
+def test_names_that_other_tools_give_are_found(tmp_path, whose, names):
     home = lay(tmp_path, *names, "loras/wan2.2_lightning_high_noise.safetensors", "my_lora_low_noise.safetensors")
     lay(home, "Wan2.2-T2V-A14B/high_noise_model/diffusion_pytorch_model-00001-of-00006.safetensors")
     found = open_folder(home)
     assert found.weight_paths == tuple(home / name for name in names)
-    assert found.attention == "full"
+    assert found.attention == ("full" if whose in {"Kijai", "GGUF"} else "wan")
 
 
 def test_names_that_do_not_tell_the_attention_ask_for_it(tmp_path):
     home = lay(tmp_path, "HoloCine_high.safetensors", "HoloCine_low.safetensors", *REST)
     assert "do not tell sparse experts from dense ones; give --attention" in refusal(home, open_folder)
-    for attention in ("sparse", "full"):
+    for attention in ("sparse", "full", "wan"):
         assert open_folder(home, attention).attention == attention
 
 

@@ -44,18 +44,19 @@ def state(dtype=FP32):
     return {n: torch.randn(t.shape, generator=generator).to(dtype) for n, t in skeleton().state_dict().items()}
 
 
-def fill_from(path, tensors, dtype=FP32, renames=None):
+def fill_from(path, tensors, dtype=FP32, renames=None, **how):
     save_file(tensors, path)
     module = skeleton()
-    fill(module, open_weights(path), renames or {}, dtype=dtype, device=CPU, what="a test")
+    fill(module, open_weights(path), renames or {}, dtype=dtype, device=CPU, what="a test", **how)
     return module
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16, torch.float16])
-def test_in_the_files_own_dtype_the_module_works_on_the_mapped_file(path, dtype):
-    module = fill_from(path, state(dtype), dtype)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_in_the_files_own_dtype_the_module_works_on_the_mapped_file_where_it_is_to(path, dtype, mapped):
+    module = fill_from(path, state(dtype), dtype, mapped=mapped)
     same(module.state_dict(), state(dtype))
-    assert all(lies_in(tensor, path) for tensor in module.state_dict().values())
+    assert {lies_in(tensor, path) for tensor in module.state_dict().values()} == {mapped}
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
@@ -67,7 +68,7 @@ def test_another_dtype_is_cast_once_to_the_nearest(path, stored):
 
 def test_a_pth_fills_a_module_without_a_copy_too(pth):
     path, module = pth({name: nn.Parameter(tensor) for name, tensor in state().items()}), skeleton()
-    fill(module, open_weights(path), {}, dtype=FP32, device=CPU, what="a test")
+    fill(module, open_weights(path), {}, dtype=FP32, device=CPU, what="a test", mapped=True)
     assert all(lies_in(tensor, path) for tensor in module.state_dict().values())
     assert not any(parameter.requires_grad for parameter in module.parameters())
 

@@ -9,7 +9,6 @@ import "./references.js";
 import "./plan.js";
 import "./queue.js";
 import "./settings.js";
-import "./gallery.js";
 import { files } from "./bar.js";
 import { followKeys } from "./keys.js";
 import { listen } from "./live.js";

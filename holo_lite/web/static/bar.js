@@ -39,12 +39,20 @@ class Bar extends HTMLElement {
       say(file, board.file ? `${board.file.name}${board.changed ? " · changed" : ""}` : board.changed ? "not saved" : "");
       attribute(undo, "disabled", !board.undo);
       attribute(redo, "disabled", !board.redo);
-      document.title = `${board.title || "Untitled film"} · holo-lite studio`;
+      this.entitle();
     });
+    on("jobs", () => this.entitle());
     on("setup", ({ writing }) => show(idea, writing !== null));
     on("gallery", (videos) => say(/** @type {HTMLElement} */ (this.querySelector(".count")), videos.length > 0 ? `${videos.length}` : ""));
     on("link", () => this.linked());
     onOutbox(() => this.linked());
+  }
+
+  /** The name of the tab, in which one sees from elsewhere how far a film is. */
+  entitle() {
+    const running = now("jobs")?.find(({ state }) => state === "running");
+    const far = running?.share == null ? "" : `${Math.floor(100 * running.share)} % · `;
+    document.title = `${far}${now("board")?.title || "Untitled film"} · holo-lite studio`;
   }
 
   linked() {

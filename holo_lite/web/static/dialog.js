@@ -1,6 +1,7 @@
 /* Windows over the page: the browser's own dialogs, which keep the focus and give it back. */
 
 import { h, small } from "./dom.js";
+import { note } from "./toasts.js";
 
 /** Open a dialog with a title; it is gone from the page once it is closed.
  * @param {string} title @param {string} kind a class @param {...(Node | null)} content */
@@ -26,7 +27,8 @@ export function confirmed(title, text, yes) {
   });
 }
 
-/** The foot of a dialog that does something. Closes it when that was done. @param {string} name @param {() => Promise<boolean>} does
+/** The foot of a dialog that does something. Closes it when that was done, and then says what it was told to say.
+ * @param {string} name @param {() => Promise<boolean | string>} does
  * @param {Props} [props] */
 export function actions(name, does, props = {}) {
   const act = h("button", { type: "submit", class: "primary", text: name, ...props });
@@ -37,11 +39,12 @@ export function actions(name, does, props = {}) {
 
 /** @typedef {import("./dom.js").Props} Props */
 
-/** @param {Event} event @param {HTMLButtonElement} act @param {() => Promise<boolean>} does */
+/** @param {Event} event @param {HTMLButtonElement} act @param {() => Promise<boolean | string>} does */
 async function submit(event, act, does) {
   event.preventDefault();
   act.disabled = true;
   const done = await does();
   act.disabled = false;
   if (done) act.closest("dialog")?.close();
+  if (typeof done === "string") note(done);
 }

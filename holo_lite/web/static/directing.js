@@ -18,7 +18,7 @@ export function retake(video, number) {
     if (shots.length === 0) { note("Choose a shot to make again."); return false; }
     mayNotify();
     const given = seed.value === "" ? {} : { seed: seed.valueAsNumber };
-    return attempt(start({ kind: "retake", video: video.id, shots, ...given }).then(() => note("The retake is in the queue.")));
+    return (await attempt(start({ kind: "retake", video: video.id, shots, ...given }))) && "The retake is in the queue.";
   };
   open(`Retake: ${video.name}`, "retake", h("form", { class: "form" },
     h("p", { class: "hint", text: "The chosen shots are made again; all others stay as they are, frame by frame." }),
@@ -45,7 +45,7 @@ export function extend(video) {
     await flush();
     const remember = boxes.filter(({ checked }) => checked).map(({ value }) => Number(value));
     const wanted = { kind: "extend", video: video.id, ...(remember.length > 0 ? { remember } : {}) };
-    return attempt(start(wanted).then(() => note("The new shots are in the queue.")));
+    return (await attempt(start(wanted))) && "The new shots are in the queue.";
   };
   const next = h("ol", { class: "next-shots" }, ...shots.map(({ caption }) => h("li", { text: caption || "no caption yet" })));
   open(`Go on from ${video.name}`, "extend", h("form", { class: "form" },

@@ -22,8 +22,9 @@ export async function newBoard() {
 export async function save() {
   await flush();
   const file = now("board")?.file;
-  if (file) await write({});
-  else askName();
+  if (!file) return askName();
+  const said = await write({});
+  if (said) note(said);
 }
 
 export function askName() {
@@ -40,12 +41,11 @@ function suggested() {
   return words || "storyboard";
 }
 
-/** @param {{name?: string, overwrite?: boolean}} how @returns {Promise<boolean>} */
+/** @param {{name?: string, overwrite?: boolean}} how @returns {Promise<false | string>} */
 async function write(how) {
   try {
     const board = await another("save", how);
-    note(`Saved as ${board.file?.name ?? "a file"}.`);
-    return true;
+    return `Saved as ${board.file?.name ?? "a file"}.`;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.exists) return overwrite(how, error.message);

@@ -81,8 +81,8 @@ export function updateJob(element, job, place, waiting) {
   show(find("[data-action=remove]"), ["done", "failed", "cancelled"].includes(job.state));
 }
 
-/** @param {Job} job */
-function stateWords(job) {
+/** Where a job is, in words. @param {Job} job */
+export function stateWords(job) {
   if (job.state === "failed") return `${STATES.failed}: ${job.why ?? "no reason was told"}`;
   if (job.state === "done") return job.elapsed === null ? STATES.done : `Done in ${duration(job.elapsed)}`;
   if (job.state !== "running" || job.phase === null) return job.why ? `${STATES[job.state]}: ${job.why}` : STATES[job.state];

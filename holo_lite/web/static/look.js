@@ -3,6 +3,8 @@
 import { attribute, h, icon, keyed, say, show } from "./dom.js";
 import { now, on } from "./store.js";
 
+const BLANK = "Write who is in the scene and where it is, and then what each shot shows. An arrow key moves a cut, and so does the mouse.";
+
 /** A bar that is full at `limit`. @param {string} name */
 export function meter(name) {
   return h("div", { class: "meter", role: "meter", "aria-label": name, "aria-valuemin": "0" }, h("span"));
@@ -35,6 +37,12 @@ export function findings(list, shot) {
   show(list, all.length > 0);
 }
 
+/** Whether nothing is written at all. */
+function isBlank() {
+  const board = now("board");
+  return board !== undefined && [board.scene, ...board.shots.map(({ caption }) => caption)].every((text) => text.trim() === "");
+}
+
 class LookBar extends HTMLElement {
   connectedCallback() {
     const bar = meter("Tokens of all captions");
@@ -51,7 +59,9 @@ class LookBar extends HTMLElement {
         fill(bar, total, limit, text);
         say(words, total > limit ? `${text}: ${total - limit} too many, and the model would not read the end` : text);
       }
-      say(error, look.error ?? "");
+      const blank = isBlank(); // nothing is wrong yet with a page on which nothing is written
+      say(error, blank ? BLANK : look.error ?? "");
+      error.classList.toggle("blank", blank);
       show(error, look.error !== null);
       findings(list, null);
     });

@@ -45,7 +45,7 @@ export function pictureButton(name, use, several = false) {
     void bring([...(input.files ?? [])], use);
     input.value = "";
   });
-  const press = h("button", { type: "button", class: "quiet picture-button", on: { click: () => input.click() } }, icon("picture"), h("span", { text: name }));
+  const press = h("button", { type: "button", class: "quiet picture-button", title: name, on: { click: () => input.click() } }, icon("picture"), h("span", { text: name }));
   return h("span", { class: "picture-choice" }, press, input);
 }
 

@@ -16,7 +16,7 @@ const STATES = { working: "Working it out …", fits: "Ready to be made", "does 
 class PlanPanel extends HTMLElement {
   connectedCallback() {
     this.state = h("p", { class: "plan-state" }, icon("film"), h("strong"));
-    this.answer = h("p", { class: "plan-answer" });
+    this.answer = h("p", { class: "plan-answer" }, h("span"), h("small"));
     this.meter = meter("Graphics memory");
     this.words = h("p", { class: "plan-memory" });
     this.why = h("p", { class: "plan-why" });
@@ -43,9 +43,8 @@ class PlanPanel extends HTMLElement {
     this.dataset["state"] = plan.state.replaceAll(" ", "-");
     say(/** @type {HTMLElement} */ (state.lastElementChild), STATES[plan.state]);
     if (plan.state === "working") return; // the last answer stays until there is a new one
-    say(answer, plan.text ?? (plan.seconds === null ? "" : `About ${duration(plan.seconds)}.`));
-    show(answer, answer.textContent !== "");
-    const whyNot = plan.why === now("look")?.error ? null : plan.why; // it is said once
+    this.answered(answer, plan);
+    const whyNot = plan.why === now("look")?.error ? null : plan.why; // that is said below the strip
     say(why, whyNot ?? "");
     show(why, whyNot !== null);
     this.remember(plan);
@@ -54,6 +53,15 @@ class PlanPanel extends HTMLElement {
     show(advice, advices.length > 0);
     lines(this.lines, plan.lines);
     show(details, plan.lines.length > 0);
+  }
+
+  /** The answer, and small beside it how it is known. @param {HTMLElement} answer @param {Plan} plan */
+  answered(answer, plan) {
+    const text = plan.text ?? (plan.seconds === null ? "" : `About ${duration(plan.seconds)}.`);
+    const [, words = "", how = ""] = text.match(/^(.*?)(?: \((.*)\))?$/s) ?? [];
+    say(/** @type {HTMLElement} */ (answer.children[0]), words);
+    say(/** @type {HTMLElement} */ (answer.children[1]), how);
+    show(answer, text !== "");
   }
 
   /** @param {Plan} plan */

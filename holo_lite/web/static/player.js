@@ -45,7 +45,7 @@ function shotList(screen, video) {
   const list = h("ol", { class: "shot-list", "aria-label": "Shots" });
   for (const shot of video.shots) {
     const go = h("button", { type: "button", on: { click: () => { screen.currentTime = shot.first / video.fps + INSIDE; } } },
-      h("b", { text: `${shot.number}` }), h("span", { text: moment(shot.first / video.fps) }), h("span", { class: "words", text: shot.caption }));
+      h("b", { text: `${shot.number}` }), shot.still ? h("img", { src: shot.still, alt: "", loading: "lazy" }) : null, h("span", { text: moment(shot.first / video.fps) }), h("span", { class: "words", text: shot.caption }));
     const again = button("retake", "Retake", () => retake(video, shot.number), { class: "quiet", "aria-label": `Retake shot ${shot.number}`, disabled: !video.latents });
     list.append(h("li", {}, go, again));
   }
@@ -70,12 +70,12 @@ function actionsOf(video, screen) {
   const done = () => screen.closest("dialog")?.close();
   const none = "Its latents were not kept, so nothing of it can be given to the model";
   return h("div", { class: "film-actions" },
-    button("open", "Open as storyboard", () => void reopen(video).then((opened) => { if (opened) done(); })),
+    button("open", "Open as storyboard", () => void reopen(video).then((opened) => { if (opened) done(); }), { disabled: !video.ours }),
     button("extend", "Go on from here", () => extend(video), { disabled: !video.latents, title: video.latents ? "" : none }),
     video.sheet ? button("sheet", "Contact sheet", () => void openPicture(video.sheet ?? "", video.name)) : null,
     h("a", { class: "button", href: video.url, download: `${video.name}` , text: "Download" }),
     button("trash", "Delete", () => void remove(video).then((gone) => { if (gone) done(); }), { class: "danger-quiet" }),
-    video.latents ? null : h("p", { class: "hint", text: `${none}: no retake, no going on.` }));
+    video.latents ? null : h("p", { class: "hint", text: video.ours ? `${none}: no retake, no going on.` : "It was not made by holo-lite, so nothing is known of it." }));
 }
 
 /** @param {Video} video */

@@ -25,7 +25,7 @@ class SetupPanel extends HTMLElement {
     this.fold = button("up", "Fold", () => this.folded(!this.panel?.classList.contains("folded")), { class: "quiet fold" });
     this.panel = h("section", { class: "first-run", "aria-label": "First run", hidden: true },
       h("div", { class: "swatch", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
-      h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes" }), this.words,
+      h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes, with holo-tiny" }), this.words,
         h("div", { class: "doctor" }, this.want, this.look, this.checks)),
       this.fetching, this.fold);
     this.append(this.panel);

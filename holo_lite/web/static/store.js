@@ -48,8 +48,8 @@ export function putLink(link) {
 export function putAll(all) {
   records.board = undefined;
   put("setup", all.setup);
-  put("look", all.look);
   put("board", all.board);
+  put("look", all.look);
   put("plan", all.plan);
   put("queue", all.queue);
   put("jobs", all.jobs);

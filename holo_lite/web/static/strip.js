@@ -6,6 +6,7 @@ import { firstFrame, frameCount } from "./frames.js";
 import { length } from "./format.js";
 import { takesPictures } from "./pictures.js";
 import { choose, goToCaption } from "./selection.js";
+import { stillOf } from "./stills.js";
 
 /** @typedef {import("./timeline.js").Timeline} Timeline */
 /** @typedef {{places: number[], share: (latent: number) => string, fps: number, chosen: string | null}} View */
@@ -70,6 +71,8 @@ export function updateStripShot(element, shot, index, view) {
   say(/** @type {HTMLElement} */ (time.children[0]), length(frames / view.fps));
   say(/** @type {HTMLElement} */ (time.children[1]), `${frames} frames`);
   const image = /** @type {HTMLImageElement} */ (element.querySelector("img"));
-  attribute(image, "src", shot.picture?.url);
-  show(image, shot.picture !== null);
+  const url = shot.picture?.url ?? stillOf(shot.caption);
+  attribute(image, "src", url);
+  show(image, url !== null);
+  element.classList.toggle("pictured", url !== null);
 }

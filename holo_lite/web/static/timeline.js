@@ -44,6 +44,7 @@ export class Timeline extends HTMLElement {
     new ResizeObserver(() => this.render()).observe(this);
     on("board", () => this.render());
     on("setup", () => this.render());
+    on("gallery", () => this.render());
     onSelection(() => this.render());
   }
 

@@ -49,7 +49,7 @@ interface Job {
   frames: number; fps: number; made: { video: string } | null; file?: string;
 }
 
-interface VideoShot { number: number; first: number; end: number; caption: string }
+interface VideoShot { number: number; first: number; end: number; caption: string; still?: string }
 interface Video {
   id: Id; name: string; frames: number; fps: number; seconds: number; width: number; height: number; url: string; poster?: string;
   sheet: string | null; when: number; bytes: number; ours: boolean; shots: VideoShot[]; facts: [string, string][];

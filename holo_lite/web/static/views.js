@@ -12,6 +12,7 @@ export function view(name) {
 
 function shown() {
   const name = location.hash === "#films" ? "films" : "board";
+  if (name === "films") void import("./gallery.js"); // its code comes when it is first wanted
   for (const section of document.querySelectorAll("main > section")) /** @type {HTMLElement} */ (section).hidden = section.id !== `view-${name}`;
   for (const link of document.querySelectorAll("nav.views a")) attribute(link, "aria-current", link.getAttribute("href") === `#${name}` ? "page" : null);
 }

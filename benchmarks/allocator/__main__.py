@@ -1,0 +1,5 @@
+"""`python -m benchmarks.allocator`."""
+
+from benchmarks.allocator.command import main
+
+main()

@@ -1,0 +1,84 @@
+"""Where films are made and read, one after the other, and two of them become what is judged of a storyboard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holo_lite.evaluation.cuts import find_cuts
+from holo_lite.evaluation.held_film import HeldFilm
+from holo_lite.evaluation.new_shots import Traits, mark_new
+from holo_lite.evaluation.outcome import Film, Outcome, StoryboardJudged, Verdict
+from holo_lite.evaluation.reading import Reader, Reading
+from holo_lite.evaluation.studio import Studio
+from holo_lite.render.job import Job
+from holo_lite.settings import Options
+from holo_lite.tiny.world import Scene
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One storyboard in its turn: its scene, the run of it as it is, its options, and its own random numbers."""
+
+    index: int
+    scene: Scene
+    job: Job
+    options: Options
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Made:
+    """A film of a scene with its job, and what was read in it. One with a memory has three frames more."""
+
+    scene: Scene
+    job: Job
+    film: Film
+    cuts: tuple[int, ...]
+    readings: tuple[Reading, ...]
+
+    @property
+    def held(self) -> HeldFilm:
+        """It as an old film."""
+        return HeldFilm.of(self.film, self.job.settings)
+
+    @property
+    def shown(self) -> Film:
+        """It as long as its scene, to be seen next to a drawing of that."""
+        return dataclasses.replace(self.film, frames=self.film.frames[-self.scene.frames :])
+
+    def verdict(self, new: Sequence[int], traits: Traits) -> Verdict:
+        """Its new shots marked."""
+        return Verdict(self.cuts, self.readings, mark_new(self.scene, self.cuts, self.readings, new, traits))
+
+
+@dataclass(frozen=True)
+class Set:
+    """The studio and the reader, which make and read a film."""
+
+    studio: Studio
+    reader: Reader
+
+    def make(self, scene: Scene, job: Job) -> Made:
+        """Make and read one clip."""
+        return self.read(scene, job, self.studio.film(job))
+
+    def read(self, scene: Scene, job: Job, film: Film) -> Made:
+        """Read a clip. One with a memory has three frames more in its first shot than its scene."""
+        pixels = film.frames.numpy()
+        spans, more = job.settings.shown.shot_frames, len(pixels) - scene.frames
+        readings = tuple(self.reader.read(pixels[start:end]) for start, end in spans)
+        return Made(scene, job, film, tuple(cut - more for cut in find_cuts(pixels)), readings)
+
+    def size(self, job: Job) -> tuple[int, int]:
+        """Height and width of a job's frames."""
+        return job.settings.height, job.settings.width
+
+
+def judged(turn: Turn, new: Made, verdict: Verdict, free: Made, beside: Verdict) -> StoryboardJudged:
+    """A film and, next to it, the one with nothing given."""
+    outcome = Outcome(turn.index, new.scene, new.job.settings, verdict, beside, skipped=new.film.skipped)
+    return StoryboardJudged(outcome, new.shown, free.shown)

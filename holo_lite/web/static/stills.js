@@ -1,0 +1,28 @@
+/* What a shot looked like when it was last made: the newest film of the folder that has a shot with its caption. */
+
+import { now } from "./store.js";
+
+/** @type {Video[] | undefined} */
+let seen;
+/** @type {Map<string, string>} */
+const stills = new Map();
+
+/** The address of a picture of a shot with this caption; null where none was made. @param {string} caption */
+export function stillOf(caption) {
+  if (seen !== now("gallery")) look(now("gallery") ?? []);
+  return stills.get(words(caption)) ?? null;
+}
+
+/** @param {Video[]} videos the newest first */
+function look(videos) {
+  seen = videos;
+  stills.clear();
+  for (const { caption, still } of [...videos].reverse().flatMap(({ shots }) => shots)) {
+    if (still && words(caption)) stills.set(words(caption), still);
+  }
+}
+
+/** A caption without what no model sees: line ends and spaces. @param {string} caption */
+function words(caption) {
+  return caption.split(/\s+/).filter(Boolean).join(" ");
+}

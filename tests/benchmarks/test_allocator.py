@@ -1,0 +1,385 @@
+"""The memory promise without a card: the model of PyTorch's allocator, what is watched of a run, and six runs."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, strategies as st
+
+from benchmarks.allocator import command
+from benchmarks.allocator.caching import (
+    LARGE,
+    LARGE_SEGMENT,
+    MIB,
+    ROUND,
+    SMALL,
+    SMALL_SEGMENT,
+    SMALLEST,
+    CachingAllocator,
+    FullError,
+    rounded,
+    segment_size,
+)
+from benchmarks.allocator.cases import WORKSPACES, Case, every_case, lengths
+from benchmarks.allocator.holes import RELEASED, write_hollow
+from benchmarks.allocator.phases import HollowRun, attended
+from benchmarks.allocator.watching import WatchedCard
+from benchmarks.count.tally import CARD
+from holo_lite.config import HOLOCINE_14B
+from holo_lite.plan.fit import make_plan
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.profile import find_profile
+from holo_lite.plan.released import released_sizes
+from holo_lite.story.shots import ShotLayout, even_cuts
+
+GIB = 2**30
+KIB = 1024
+
+# --- the allocator, as PyTorch documents and writes it ---------------------------------------------
+
+
+def test_its_sizes_are_those_that_pytorch_is_built_with():
+    header = Path(torch.__file__).parent / "include" / "c10" / "core" / "AllocatorConfig.h"
+    found = dict(re.findall(r"(k\w+) = (\d+);", header.read_text()))
+    names = ("kMinBlockSize", "kSmallSize", "kSmallBuffer", "kMinLargeAlloc", "kRoundLarge")
+    assert [int(found[name]) for name in names] == [SMALLEST, SMALL, SMALL_SEGMENT, LARGE, ROUND]
+    assert re.search(rf"(kLargeBuffer = |large_segment_size_\{{){LARGE_SEGMENT}[;}}]", header.read_text())
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "block", "segment"),
+    [
+        (1, 512, 2 * MIB),
+        (512, 512, 2 * MIB),
+        (513, 1024, 2 * MIB),
+        (MIB, MIB, 2 * MIB),
+        (MIB + 1, MIB + 512, 20 * MIB),
+        (10 * MIB - 512, 10 * MIB - 512, 20 * MIB),
+        (10 * MIB, 10 * MIB, 10 * MIB),
+        (10 * MIB + 1, 10 * MIB + 512, 12 * MIB),
+        (173 * MIB, 173 * MIB, 174 * MIB),
+    ],
+)
+def test_what_is_asked_for_is_rounded_up_and_so_is_its_segment(nbytes, block, segment):
+    allocator = CachingAllocator(GIB)
+    assert rounded(nbytes) == block
+    assert segment_size(block) == segment
+    allocator.take(nbytes)
+    assert allocator.reserved == segment
+
+
+def test_a_large_block_keeps_what_is_a_mebibyte_too_much_and_counts_it():
+    allocator = CachingAllocator(GIB)
+    assert allocator.take(173 * MIB).size == 174 * MIB == allocator.allocated
+    assert allocator.take(173 * MIB - 512).size == 173 * MIB - 512
+    assert allocator.reserved == 2 * 174 * MIB
+
+
+def test_a_small_block_is_cut_to_the_last_half_kibibyte():
+    allocator = CachingAllocator(GIB)
+    blocks = [allocator.take(MIB), allocator.take(MIB - 512), allocator.take(512)]
+    assert [block.size for block in blocks] == [MIB, MIB - 512, 512]
+    assert allocator.reserved == SMALL_SEGMENT
+
+
+def test_the_smallest_free_block_that_is_large_enough_is_taken_and_of_equal_ones_the_first():
+    allocator = CachingAllocator(GIB)
+    blocks = [allocator.take(size * MIB) for size in (30, 12, 40, 12)]
+    for block in reversed(blocks):
+        allocator.give_back(block)
+    assert [allocator.take(11 * MIB).address for _ in range(2)] == [blocks[1].address, blocks[3].address]
+    assert allocator.take(31 * MIB).address == blocks[2].address
+    assert allocator.take(12 * MIB).address == blocks[0].address
+
+
+def test_small_and_large_blocks_never_share_a_segment_and_neither_do_streams():
+    allocator = CachingAllocator(GIB)
+    allocator.give_back(allocator.take(15 * MIB))
+    allocator.take(KIB)
+    assert allocator.reserved == 16 * MIB + SMALL_SEGMENT
+    allocator.take(15 * MIB, stream=1)
+    assert allocator.reserved == 32 * MIB + SMALL_SEGMENT
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1), (1, 0, 2)])
+def test_blocks_that_are_given_back_join_into_the_segment_they_were_cut_from(order):
+    allocator = CachingAllocator(20 * MIB)
+    blocks = [allocator.take(6 * MIB) for _ in range(3)]
+    for index in order:
+        allocator.give_back(blocks[index])
+    assert allocator.take(20 * MIB).is_segment
+    assert allocator.retries == 0
+
+
+def test_under_the_cap_free_segments_go_back_to_the_card_which_is_a_retry():
+    allocator = CachingAllocator(64 * MIB)
+    kept, gone = allocator.take(6 * MIB), allocator.take(30 * MIB)
+    allocator.give_back(gone)
+    allocator.take(44 * MIB)
+    assert (allocator.retries, allocator.reserved) == (1, 64 * MIB)
+    assert not kept.free
+
+
+def test_a_segment_of_which_a_part_is_in_use_does_not_go_back():
+    allocator = CachingAllocator(40 * MIB)
+    blocks = [allocator.take(6 * MIB) for _ in range(3)]
+    for block in blocks[:2]:
+        allocator.give_back(block)
+    with pytest.raises(FullError, match="20971520 of 41943040 reserved"):
+        allocator.take(21 * MIB)
+    assert allocator.retries == 1
+    assert allocator.allocated == 6 * MIB
+
+
+def test_the_highest_figures_are_of_the_time_since_they_were_forgotten():
+    allocator = CachingAllocator(GIB)
+    allocator.give_back(allocator.take(100 * MIB))
+    assert (allocator.most_allocated, allocator.most_reserved) == (100 * MIB, 100 * MIB)
+    allocator.empty_cache()
+    allocator.forget_peaks()
+    allocator.take(50 * MIB)
+    assert (allocator.most_allocated, allocator.most_reserved) == (50 * MIB, 50 * MIB)
+
+
+class Slow:
+    """The same by looking at everything each time: segments as lists of sizes, each with its holder or None."""
+
+    def __init__(self, cap):
+        self.cap, self.retries = cap, 0
+        self.segments = []  # (is small, [[size, holder], …]) in the order of their addresses
+
+    def take(self, nbytes, holder):
+        size = max(512, -(-nbytes // 512) * 512)
+        small = size <= MIB
+        if not any(self.fitting(size, small)):
+            wanted = 2 * MIB if small else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+            if self.reserved + wanted > self.cap:
+                self.retries += 1
+                self.segments = [each for each in self.segments if any(part[1] is not None for part in each[1])]
+            if self.reserved + wanted > self.cap:
+                return False
+            self.segments.append((small, [[wanted, None]]))
+        _, _, parts, index = min(self.fitting(size, small))
+        rest = parts[index][0] - size
+        if rest >= 512 if small else rest > MIB:
+            parts[index : index + 1] = [[size, holder], [rest, None]]
+        else:
+            parts[index][1] = holder
+        return True
+
+    def fitting(self, size, small):
+        for number, (kind, parts) in enumerate(self.segments):
+            for index, (found, holder) in enumerate(parts):
+                if kind == small and holder is None and found >= size:
+                    yield found, (number, index), parts, index
+
+    def give_back(self, holder):
+        for _, parts in self.segments:
+            for part in parts:
+                if part[1] == holder:
+                    part[1] = None
+            for index in range(len(parts) - 1, 0, -1):
+                if parts[index][1] is None and parts[index - 1][1] is None:
+                    parts[index - 1][0] += parts.pop(index)[0]
+
+    @property
+    def reserved(self):
+        return sum(size for _, parts in self.segments for size, _ in parts)
+
+    @property
+    def allocated(self):
+        return sum(size for _, parts in self.segments for size, holder in parts if holder is not None)
+
+
+SIZES = st.one_of(st.integers(1, 3 * MIB), st.integers(1, 60).map(lambda n: n * MIB // 2), st.integers(1, 60 * MIB))
+
+
+@given(st.lists(st.one_of(SIZES, st.integers(-40, -1)), min_size=1, max_size=120), st.integers(20, 300))
+def test_any_sequence_gives_the_figures_of_the_slow_allocator(asked, cap):
+    fast, slow, held = CachingAllocator(cap * MIB), Slow(cap * MIB), {}
+    for holder, number in enumerate(asked):
+        if number > 0:
+            fits = slow.take(number, holder)
+            try:
+                held[holder] = fast.take(number)
+            except FullError:
+                assert not fits
+            else:
+                assert fits
+        elif held:
+            gone = list(held)[number % len(held)]
+            fast.give_back(held.pop(gone))
+            slow.give_back(gone)
+        assert (fast.reserved, fast.allocated, fast.retries) == (slow.reserved, slow.allocated, slow.retries)
+
+
+# --- what is watched of a run ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def card():
+    return WatchedCard(CachingAllocator(GIB), workspace=8 * MIB)
+
+
+def on_card(*shape, dtype=torch.bfloat16):
+    return torch.empty(shape, dtype=dtype, device=CARD)
+
+
+def test_a_tensor_has_a_block_for_as_long_as_any_view_of_it_lives(card):
+    with card:
+        x = on_card(1024, 1024)
+        view = x[3:].t()
+        del x
+        assert card.allocator.allocated == 2 * MIB
+        del view
+    assert card.allocator.allocated == 0
+
+
+def test_what_is_changed_in_place_or_lies_on_the_host_takes_nothing(card):
+    with card:
+        x, host = on_card(512, 1024), torch.zeros(4 * MIB)
+        x.add_(1).mul_(x)
+        host.add_(host + 1)
+        assert x.cpu().shape == (512, 1024)
+        assert host.to(CARD).shape == host.shape
+    assert (card.allocator.allocated, card.allocator.most_allocated) == (MIB, 17 * MIB)
+
+
+def test_the_first_product_takes_the_workspace_and_it_stays(card):
+    with card:
+        x = on_card(512, 512)
+        assert card.allocator.allocated == MIB // 2
+        for _ in range(2):
+            torch.mm(x, x)
+        assert card.allocator.allocated == MIB // 2 + 8 * MIB
+
+
+def test_what_is_run_once_asks_again_for_the_same_also_within_another_and_on_another_card():
+    ran, told = [], {}
+
+    def visit():
+        ran.append(1)
+        y = on_card(3 * 1024, 1024)
+        z = torch.mm(y, on_card(1024, 1024))
+        del y
+        return z.add_(1) is None
+
+    def visits():
+        for _ in range(3):
+            each.once("visit", visit)
+
+    figures = []
+    for each in (WatchedCard(CachingAllocator(GIB), 8 * MIB, told) for _ in range(3)):
+        with each:
+            each.once("visits", visits)
+            each.once("visit", visit)
+        figures.append((each.allocator.most_allocated, each.allocator.reserved, each.allocator.allocated))
+    assert len(ran) == 1
+    assert figures == [(22 * MIB, 40 * MIB, 8 * MIB)] * 3
+
+
+def test_what_outlives_its_run_cannot_be_run_once(card):
+    kept = []
+    with card, pytest.raises(AssertionError, match="all that began has ended"):
+        card.once("keeps", lambda: kept.append(on_card(1024)))
+
+
+@pytest.mark.parametrize(("rows", "copied"), [(512, 520), (509, 512)])
+def test_a_bias_by_heads_is_copied_with_a_rim_before_it_is_added_and_scores_are_never_there(card, rows, copied):
+    with card:
+        q = on_card(1, 64, rows, 64)
+        bias = on_card(rows, rows, 64).permute(2, 0, 1).unsqueeze(0)
+        before = card.allocator.allocated
+        assert attended(q, q, q, attn_mask=bias).shape == q.shape
+    taken = card.allocator.most_allocated - before
+    assert taken == pytest.approx(2 * 64 * rows * (copied + 64), abs=MIB)
+
+
+# --- whole runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Where models of holes are, and what has been asked for."""
+    return tmp_path_factory.mktemp("hollow"), {}
+
+
+THREE_BLOCKS = replace(HOLOCINE_14B, num_layers=3)
+
+
+def test_blocks_that_are_run_once_take_what_blocks_take_that_all_run(tmp_path, monkeypatch):
+    folder = write_hollow(tmp_path / "nf4" / "model", "nf4", replace(RELEASED, config=THREE_BLOCKS))
+    layout = ShotLayout.from_frames(33, even_cuts(33, 3), 480, 832)
+    plan = make_plan(find_profile("8gb"), released_sizes("nf4", THREE_BLOCKS), ClipRequest(layout))
+    marks, told = [], {}
+
+    def figures():
+        card = WatchedCard(CachingAllocator(plan.budget), 8 * MIB, told)
+        HollowRun(folder, "nf4", layout, plan, card, fused=False, linear="plain").run(marks.append)
+        return card.allocator.most_allocated, card.allocator.most_reserved, card.allocator.reserved
+
+    found = figures()
+    for alike in [each for each in told if each[0] not in ("text", "decode")]:
+        del told[alike]
+    visits, once = [], WatchedCard.once
+
+    def all_blocks(self, likeness, call):
+        if likeness[0] in ("text", "decode"):
+            once(self, likeness, call)
+        else:
+            visits.append(call())
+
+    monkeypatch.setattr(WatchedCard, "once", all_blocks)
+    assert figures() == found
+    assert len(visits) == 3 * 4
+    assert marks == ["text", "high_noise", "low_noise", "decode"] * 2
+
+
+PROMISED = [
+    Case("6gb", 33, fused=False),
+    Case("6gb", 305, shots=1, workspace="32 MiB"),
+    Case("8gb", 33, shots=1, workspace="32 MiB"),
+    Case("12gb", 241, fused=False, workspace="32 MiB"),
+    Case("24gb", 481),
+    Case("32gb", 241, fused=False, workspace="32 MiB"),
+]
+
+
+@pytest.mark.parametrize("case", PROMISED, ids=str)
+def test_a_run_reserves_no_more_than_its_cap_without_a_retry_and_takes_what_is_planned(case, models):
+    outcome = case.run(*models)
+    assert outcome.misses() == []
+    assert outcome.allocated["high_noise"] >= 0.85 * outcome.plan.peak["high_noise"]
+    assert list(outcome.allocated) == list(outcome.plan.peak)
+
+
+def test_every_profile_is_tried_from_the_shortest_clip_to_the_longest_that_fits():
+    found = list(every_case())
+    for profile in ("6gb", "8gb", "12gb", "16gb", "24gb", "32gb"):
+        for shots in (0, 1):
+            frames = [case.frames for case in found if case.profile == profile and case.shots == shots]
+            assert min(frames) == 33
+            longest = max(frames)
+            assert Case(profile, longest, shots=shots).fits()
+            assert longest == 961 or not Case(profile, longest + 4, shots=shots).fits()
+    assert {case.fused for case in found} == {True, False}
+    assert {case.workspace for case in found} == set(WORKSPACES)
+    assert lengths("6gb", 1)[-1] < lengths("6gb", 0)[-1]
+
+
+def test_the_command_says_what_holds_and_fails_where_something_does_not(models, monkeypatch):
+    monkeypatch.setattr(command, "every_case", lambda: iter(PROMISED[2:3]))
+    given = ["--models", str(models[0])]
+    kept = CliRunner().invoke(command.main, given)
+    assert kept.exit_code == 0
+    assert "8gb, 33 frames in 1, fused, 32 MiB: text " in kept.output
+    assert "all of it holds" in kept.output
+    plan = Case.plan
+    monkeypatch.setattr(Case, "plan", lambda self: replace(plan(self), budget=plan(self).budget - 300 * MIB))
+    missed = CliRunner().invoke(command.main, given)
+    assert missed.exit_code == 1
+    assert "retries" in missed.output
+    assert "1 runs do not hold what is promised" in missed.output
