@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import HoloError
+
 Tree = dict[str, Any]
 
 
-class NodeError(Exception):
+class NodeError(HoloError):
     """What a person sees on a red node, on one line."""
 
 
