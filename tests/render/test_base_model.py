@@ -1,5 +1,6 @@
 """The base model, Wan 2.2 T2V A14B: the run that diffusers' own pipeline makes, and what it cannot is refused."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from PIL import Image
+from safetensors.torch import save_file
 from toy_files import DIT, toy_model
 from transformers import UMT5EncoderModel
 
@@ -92,18 +94,16 @@ def embedded(folder, pipeline, text):
     return torch.cat([rows, rows.new_zeros(TEXT_ROWS - len(rows), rows.shape[1])])[None]
 
 
-@pytest.mark.parametrize("scales", [(4.0, 3.0), (2.0, 2.0), (1.0, 1.0)])
-def test_a_run_is_that_of_diffusers_with_the_same_experts(folder, pipeline, experts, scales):
-    found = latents_of(pipeline, Options(**SMALL, cfg=scales))
-    noise = torch.randn((1, *found.shape), generator=torch.Generator("cpu").manual_seed(3))
-    scheduler = AsOurs(shift=WAN22.shift)
-    wan = WanPipeline(None, None, None, scheduler, *experts, boundary_ratio=0.875)
+def made_by_diffusers(folder, pipeline, experts, shape, steps, shift, scales):
+    """The latents of diffusers' own pipeline."""
+    noise = torch.randn((1, *shape), generator=torch.Generator("cpu").manual_seed(3))
+    wan = WanPipeline(None, None, None, AsOurs(shift=shift), *experts, boundary_ratio=0.875)
     wan.set_progress_bar_config(disable=True)
-    expected = wan(
+    return wan(
         height=SMALL["height"],
         width=SMALL["width"],
         num_frames=SMALL["frames"],
-        num_inference_steps=SMALL["steps"],
+        num_inference_steps=steps,
         guidance_scale=scales[0],
         guidance_scale_2=scales[1],
         latents=noise,
@@ -112,8 +112,44 @@ def test_a_run_is_that_of_diffusers_with_the_same_experts(folder, pipeline, expe
         output_type="latent",
         return_dict=False,
     )[0][0]
-    assert {step.expert for step in Schedule.of(SMALL["steps"], WAN22.shift)} == {"high_noise", "low_noise"}
-    assert float((found - expected).norm() / expected.norm()) <= 1e-4
+
+
+def apart(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("scales", [(4.0, 3.0), (2.0, 2.0), (1.0, 1.0)])
+def test_a_run_is_that_of_diffusers_with_the_same_experts(folder, pipeline, experts, scales):
+    found, steps = latents_of(pipeline, Options(**SMALL, cfg=scales)), SMALL["steps"]
+    expected = made_by_diffusers(folder, pipeline, experts, found.shape, steps, WAN22.shift, scales)
+    assert {step.expert for step in Schedule.of(steps, WAN22.shift)} == {"high_noise", "low_noise"}
+    assert apart(found, expected) <= 1e-4
+
+
+FORMS = {  # how the adapters for few steps that people use name a layer
+    "lightx2v": "diffusion_model.blocks.{block}.self_attn.q.lora_{side}.weight",
+    "diffusers": "transformer.blocks.{block}.attn1.to_q.lora_{letter}.weight",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_adapters_for_few_steps_run_at_their_own_shift_without_guidance(folder, pipeline, experts, form, tmp_path):
+    files, adapted = {}, []
+    for seed, (name, expert) in enumerate(zip(("high", "low"), experts, strict=True)):
+        generator, tensors, changed = torch.Generator().manual_seed(seed), {}, copy.deepcopy(expert)
+        for block in range(DIT.num_layers):
+            down, up = (torch.randn(shape, generator=generator) * 0.2 for shape in ((4, DIT.dim), (DIT.dim, 4)))
+            for side, letter, factor in (("down", "A", down), ("up", "B", up)):
+                tensors[FORMS[form].format(block=block, side=side, letter=letter)] = factor
+            changed.blocks[block].attn1.to_q.weight += up @ down
+        files[name] = tmp_path / f"wan2.2_t2v_lightning_{name}_noise.safetensors"
+        save_file(tensors, files[name])
+        adapted.append(changed)
+    few = Options(**{**SMALL, "steps": 4}, cfg=1.0, shift=5.0)
+    found = latents_of(pipeline.with_lora(files), few)
+    expected = made_by_diffusers(folder, pipeline, adapted, found.shape, 4, 5.0, (1.0, 1.0))
+    assert apart(found, expected) <= 1e-4
+    assert apart(latents_of(pipeline, few), expected) > 1e-2
 
 
 def test_the_folders_names_tell_the_family_and_what_was_published_is_the_default(folder, pipeline):
