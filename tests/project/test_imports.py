@@ -242,7 +242,9 @@ def test_the_repository_itself_is_no_package_of_anybody_but_comfyui():
     """Its `__init__.py` is for ComfyUI. pytest looks into it because it is there."""
     root = str(ROOT / "__init__.py")
     found = {name for name, each in sys.modules.items() if getattr(each, "__file__", None) == root}
-    assert {name for name in found if not name.startswith("/")} <= {"__init__", ROOT.name}, "tests/comfy loads it by its place"
+    assert {name for name in found if not name.startswith("/")} <= {"__init__", ROOT.name}, (
+        "tests/comfy loads it by its place"
+    )
     body = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8")).body
     imports = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom)]
     assert {ast.unparse(each) for each in imports} == {
