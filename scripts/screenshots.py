@@ -51,7 +51,7 @@ def _written(browser: Browser, link: str) -> None:
     """A storyboard, on a desk and on a tablet, by day."""
     for name, size in (("storyboard", DESK), ("tablet", TABLET)):
         page = _opened(browser, link, "light", size)
-        _open(page, (ROOT / "examples" / "lighthouse.toml").read_text(encoding="utf-8"))
+        _open(page, (ROOT / "storyboards" / "lighthouse.toml").read_text(encoding="utf-8"))
         page.wait_for_selector(ANSWERED, timeout=LONG)
         _take(page, name)
         page.context.close()
