@@ -13,16 +13,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from holo_lite.errors import SettingsError
-from holo_lite.web.shelf import BROUGHT
+from holo_lite.errors import SettingsError, first_three
 from holo_lite.worker.client import Record, importing_nothing_from_here
 
 Errand = Literal["doctor", "model"]
 ERRANDS: tuple[Errand, ...] = get_args(Errand)
-WHAT = "HoloCine-14B"
+WANTED = {  # what a page may ask for: the variant of `fetch`, and where its files go
+    "HoloCine-14B": ("sparse", Path("models/holocine")),
+    "Wan 2.2 T2V A14B": ("wan22", Path("models/wan22")),
+}
 SCHEME = "nf4"  # what fits the smallest card
 LEVELS = {"ok": "ok", "note": "note", "fix": "trouble"}
 BY_SIGNAL = 128  # exit codes above it are those of a command that was asked to stop
@@ -48,11 +51,14 @@ class Errands:
     def fetch(self, said: Any) -> None:
         """Offer the model with its terms; once they are agreed to, bring it. Raises `SettingsError`."""
         if isinstance(said, dict) and said.get("agree") is True:
-            if self.fetching is None:
-                raise SettingsError("nothing is offered yet; ask for it first, and read its licence")
+            if self.fetching is None or said.get("what", self.fetching["what"]) != self.fetching["what"]:
+                raise SettingsError("this is not offered yet; ask for it first, and read its licence")
             self._alone("model", self._bring)
-        else:
-            self._alone("model", self._offer)
+            return
+        what = said.get("what") if isinstance(said, dict) else None
+        if what not in WANTED:
+            raise SettingsError(f"what: there is {first_three(WANTED)}")
+        self._alone("model", partial(self._offer, str(what)))
 
     def cancel(self) -> None:
         """Stop fetching or converting. What came stays, and goes on from there."""
@@ -102,16 +108,19 @@ class Errands:
             self.doctor = [{"level": "trouble", "text": why, "help": "holo-lite doctor"}]
         self._tell()
 
-    def _offer(self) -> None:
-        self._say(state="asking", why=None)
+    def _offer(self, what: str) -> None:
+        if self.fetching is not None and self.fetching["what"] != what:
+            self.fetching = None
+        self._say(what=what, state="asking", why=None)
         code, said = self._run("model", [*self._fetch_words(), "--dry-run"], self._hear)
         self._say(**({"state": "offered"} if code == 0 else {"state": "failed", "why": said}))
 
     def _bring(self) -> None:
         """Fetch, then convert; each goes on from where it was cut off."""
-        source = self._folder / BROUGHT
+        source, variant = self._place, self._wanted[0]
+        kind = [] if variant == "sparse" else ["--attention", "wan"]
         out = source.with_name(f"{source.name}-{SCHEME}")
-        convert = ["quantize", str(source), str(out), "--scheme", SCHEME, "--progress", "json"]
+        convert = ["quantize", str(source), str(out), "--scheme", SCHEME, *kind, "--progress", "json"]
         for state, words in (("fetching", [*self._fetch_words(), "--accept-licence"]), ("converting", convert)):
             self._say(state=state, why=None, done=None, total=None, left=None)
             code, said = self._run("model", words, self._hear)
@@ -121,8 +130,17 @@ class Errands:
                 return
         self._say(state="done", why=None, left=None)
 
+    @property
+    def _wanted(self) -> tuple[str, Path]:
+        assert self.fetching is not None, "something was asked for"
+        return WANTED[self.fetching["what"]]
+
+    @property
+    def _place(self) -> Path:
+        return self._folder / self._wanted[1]
+
     def _fetch_words(self) -> list[str]:
-        return ["fetch", "sparse", "--into", str(self._folder / BROUGHT), "--progress", "json"]
+        return ["fetch", self._wanted[0], "--into", str(self._place), "--progress", "json"]
 
     def _hear(self, text: bytes) -> None:
         """Take a record of a command."""
@@ -145,7 +163,7 @@ class Errands:
 
     def _say(self, **fields: Any) -> None:
         empty = dict.fromkeys(("bytes", "done", "total", "left", "why"))
-        before = self.fetching or {"what": WHAT, "licence": "", "state": "", **empty}
+        before = self.fetching or {"what": "", "licence": "", "state": "", **empty}
         self.fetching = {**before, **fields}
         self._tell()
 

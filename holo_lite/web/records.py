@@ -21,7 +21,8 @@ from holo_lite.writing.endpoint import Endpoint
 KERNELS = ("auto", "sdpa", "cudnn", "flash", "efficient", "flash-attn-2", "flash-attn-3", "flash-attn-4", "sage")
 MODEL_HELP = (
     "holo-tiny draws coloured shapes, to try things out. For real pictures, get HoloCine-14B: it is downloaded and "
-    "converted once. Its weights are for research and other non-commercial use."
+    "converted once, and its weights are for research and other non-commercial use. Wan 2.2, from which it was "
+    "made, is for any use; its cuts are soft."
 )
 
 

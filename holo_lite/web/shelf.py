@@ -17,7 +17,6 @@ from holo_lite.tiny.model import NAME as TINY, tiny_model
 from holo_lite.weights.manifest import FILE_NAME, read_manifest
 
 DEEPEST = 3  # folders below the workspace in which a model is looked for
-BROUGHT = "models/holocine"  # where a fetch from the page puts the files as released
 ADAPTERS = "loras"  # the folder of adapters, in the workspace
 
 

@@ -11,6 +11,7 @@ import pytest
 from holo_lite.errors import SettingsError
 from holo_lite.web.errands import Errands
 
+HOLOCINE = {"what": "HoloCine-14B"}
 ORDER = {
     "kind": "order",
     "folder": "models/holocine",
@@ -91,7 +92,7 @@ def test_nothing_is_fetched_before_its_terms_were_shown_and_agreed_to(errands):
     found, _, log = errands()
     with pytest.raises(SettingsError, match="licence"):
         found.fetch({"agree": True})
-    found.fetch({"what": "holocine"})
+    found.fetch(HOLOCINE)
     idle(found)
     assert (found.fetching["state"], found.fetching["bytes"]) == ("offered", 60)
     assert found.fetching["licence"] == "someone/model: for research"
@@ -100,7 +101,7 @@ def test_nothing_is_fetched_before_its_terms_were_shown_and_agreed_to(errands):
 
 def test_it_is_fetched_and_then_converted(errands):
     found, told, log = errands()
-    for said in ({}, {"agree": True}):
+    for said in (HOLOCINE, {"agree": True}):
         found.fetch(said)
         idle(found)
     assert found.fetching["state"] == "done"
@@ -114,7 +115,7 @@ def test_it_is_fetched_and_then_converted(errands):
 
 def test_what_went_wrong_is_the_commands_own_line_and_nothing_is_converted(errands):
     found, _, log = errands(fails=True, why="the hub is out of reach; try again")
-    for said in ({}, {"agree": True}):
+    for said in (HOLOCINE, {"agree": True}):
         found.fetch(said)
         idle(found)
     assert (found.fetching["state"], found.fetching["why"]) == ("failed", "the hub is out of reach; try again")
@@ -123,15 +124,39 @@ def test_what_went_wrong_is_the_commands_own_line_and_nothing_is_converted(erran
 
 def test_it_is_cancelled_in_the_middle_and_two_things_are_never_done_at_once(errands):
     found, _, log = errands(between="time.sleep(600)")
-    found.fetch({})
+    found.fetch(HOLOCINE)
     idle(found)
     threading.Thread(target=found.fetch, args=({"agree": True},)).start()
     until(lambda: found.fetching["done"] == 40)
     with pytest.raises(SettingsError, match="already"):
-        found.fetch({})
+        found.fetch(HOLOCINE)
     found.look()  # which is no part of it
     until(lambda: found.doctor)
     found.cancel()
     idle(found)
     assert found.fetching["state"] == "cancelled"
     assert "quantize" not in log.read_text()
+
+
+def test_the_base_model_is_brought_into_a_folder_of_its_own_and_told_as_what_it_is(errands):
+    found, _, log = errands()
+    for said in ({"what": "Wan 2.2 T2V A14B"}, {"what": "Wan 2.2 T2V A14B", "agree": True}):
+        found.fetch(said)
+        idle(found)
+    assert (found.fetching["what"], found.fetching["state"]) == ("Wan 2.2 T2V A14B", "done")
+    lines = log.read_text().splitlines()
+    assert all("models/wan22" in line for line in lines)
+    assert lines[1].startswith("fetch wan22 ")
+    assert "--attention wan" in lines[2]
+
+
+def test_only_what_was_offered_is_brought(errands):
+    found, _, log = errands()
+    for wrong in ({}, {"what": "../x"}, {"what": 3}, None):
+        with pytest.raises(SettingsError, match="what"):
+            found.fetch(wrong)
+    found.fetch(HOLOCINE)
+    idle(found)
+    with pytest.raises(SettingsError, match="licence"):
+        found.fetch({"what": "Wan 2.2 T2V A14B", "agree": True})
+    assert len(log.read_text().splitlines()) == 1

@@ -8,7 +8,7 @@ import { attempt } from "./toasts.js";
 
 const FOLDED = "holo-lite first run";
 const ENDED = ["done", "failed", "cancelled", "offered"];
-const WHAT = "HoloCine-14B";
+const WANTED = ["HoloCine-14B", "Wan 2.2 T2V A14B"];
 /** @type {{[state: string]: string}} */
 const STATES = {
   asking: "Asking for its size and licence …", offered: "", fetching: "Fetching", converting: "Converting it for small cards",
@@ -20,13 +20,13 @@ class SetupPanel extends HTMLElement {
     this.words = h("p", { class: "model-help" });
     this.checks = h("ul", { class: "checks", "aria-live": "polite" });
     this.look = button("check", "Look at this machine", () => void this.doctor());
-    this.want = button("download", `Get ${WHAT}`, () => void attempt(post("/api/setup/fetch", { what: WHAT })));
+    this.wants = WANTED.map((what) => button("download", `Get ${what}`, () => void attempt(post("/api/setup/fetch", { what }))));
     this.fetching = h("div", { class: "fetching", hidden: true });
     this.fold = button("up", "Fold", () => this.folded(!this.panel?.classList.contains("folded")), { class: "quiet fold" });
     this.panel = h("section", { class: "first-run", "aria-label": "First run", hidden: true },
       h("div", { class: "swatch", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
       h("div", { class: "first-words" }, h("h2", { text: "You are making films of coloured shapes, with holo-tiny" }), this.words,
-        h("div", { class: "doctor" }, this.want, this.look, this.checks)),
+        h("div", { class: "doctor" }, ...this.wants, this.look, this.checks)),
       this.fetching, this.fold);
     this.append(this.panel);
     this.folded(localStorage.getItem(FOLDED) === "yes");
@@ -65,7 +65,7 @@ class SetupPanel extends HTMLElement {
     const found = setup.doctor ?? [];
     if (JSON.stringify(found) !== this.dataset["found"]) this.looking(false);
     this.dataset["found"] = JSON.stringify(found);
-    show(/** @type {HTMLElement} */ (this.want), setup.fetch === null);
+    for (const want of this.wants ?? []) show(want, setup.fetch === null);
     keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
     this.fetch(setup.fetch);
   }
