@@ -28,6 +28,7 @@ from holo_lite.config import HOLOCINE_14B, TEXT_ROWS
 from holo_lite.eightbit.limits import LinearMode
 from holo_lite.eightbit.rows import Rows
 from holo_lite.film.vae import to_uint8
+from holo_lite.film.vae_load import WeightTree
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import Compute
 from holo_lite.model.dit import Block
@@ -154,6 +155,7 @@ def _without_bytes(card: WatchedCard, way: Hashable) -> Iterator[None]:
             module, _, name = place.rpartition(".")
             built = getattr(__import__(module, fromlist=[name]), name)
             stack.enter_context(mock.patch(place, card.quietly(built)))
+        stack.enter_context(mock.patch.object(WeightTree, "of", card.quietly(WeightTree.of)))
         stack.enter_context(mock.patch("holo_lite.eightbit.product.reference", _multiplied))
         stack.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", attended))
         stack.enter_context(mock.patch.object(Block, "forward", _once(card, way, Block.forward)))
@@ -185,7 +187,6 @@ def _with_rim(bias: Tensor) -> Tensor:
 SKELETONS = (
     "holo_lite.streaming.experts.skeleton",
     "holo_lite.text.encoder._build",
-    "holo_lite.film.vae_load._network",
 )
 
 
