@@ -12,6 +12,7 @@ from holo_lite.commands.endpoints import endpoint_options, given_endpoint
 from holo_lite.commands.helping import Command
 from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
+from holo_lite.errors import SettingsError
 
 if TYPE_CHECKING:
     from holo_lite.web.serve import Address
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach it then."
 )
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAMES",
+    help="Make films on it; several, such as cuda:0,cuda:1, make one film each at a time.",
+)
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @endpoint_options
 @talking_options
@@ -37,6 +45,7 @@ def studio(
     model: Path | None,
     port: int | None,
     host: str,
+    device: str,
     endpoint: str | None,
     llm: str | None,
     key: str | None,
@@ -62,7 +71,15 @@ def studio(
     _leave_signals_to_the_server()
     writer = given_endpoint(context, endpoint, llm, key) if endpoint is not None else None
     models = [model] if model is not None and not is_name(model) else []
-    serve(folder, models, writer, host=host, port=port, ready=ready)
+    serve(folder, models, writer, devices=read_devices(device), host=host, port=port, ready=ready)
+
+
+def read_devices(text: str) -> list[str]:
+    """Devices from their names with commas. Raises `SettingsError` for one that is named twice, or none."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise SettingsError(f"--device '{text}': name each device once, such as cuda:0,cuda:1")
+    return names
 
 
 def _open(link: str) -> None:

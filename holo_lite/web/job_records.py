@@ -40,22 +40,30 @@ def job_record(entry: JobEntry, live: RunProgress | None, pictures: Mapping[str,
 
 
 def seconds_left(
-    entries: Sequence[JobEntry], running: str | None, live: RunProgress | None, pace: float | None
+    entries: Sequence[JobEntry], live: Mapping[str, RunProgress], pace: float | None, lanes: int = 1
 ) -> float | None:
-    """Seconds until all that wait are done; None: nobody can say.
+    """Seconds until all that wait are done, shared by so many lanes; None: nobody can say.
 
-    pace: seconds a unit of work took in jobs that are done; without one, that of the job that runs counts.
+    live: jobs that run. pace: seconds a unit of work took in jobs that are done; without one, that of a job that
+    runs counts.
     """
-    now = next((each for each in entries if each.id == running), None)
-    left = live.left if live is not None else 0.0
-    if now is not None and live is not None and left is not None and pace is None:
-        pace = (live.elapsed + left) / now.work
+    running = [(each, live[each.id]) for each in entries if each.id in live]
+    for entry, progress in running:
+        if pace is None and progress.left is not None:
+            pace = (progress.elapsed + progress.left) / entry.work
     waiting = sum(each.work for each in entries if each.state == "waiting")
-    if pace is None:
-        return left if not waiting else None
-    if left is None:
-        left = now.work * pace if now is not None else 0.0
-    return left + waiting * pace
+    ahead = [_left(entry, progress, pace) for entry, progress in running]
+    if (waiting and pace is None) or None in ahead:
+        return None
+    total = sum(each or 0.0 for each in ahead) + waiting * (pace or 0.0)
+    return max(total / lanes, *(each or 0.0 for each in ahead)) if ahead else total / lanes
+
+
+def _left(entry: JobEntry, progress: RunProgress, pace: float | None) -> float | None:
+    """Seconds that a job which runs still takes."""
+    if progress.left is not None:
+        return progress.left
+    return entry.work * pace if pace is not None else None
 
 
 def disk(entries: Sequence[JobEntry], folder: Path) -> Record | None:

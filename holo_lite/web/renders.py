@@ -1,7 +1,7 @@
-"""The queue: one video at a time is made by the process that renders, and the others wait.
+"""The queue: as many videos at a time as there are devices to render on, and the others wait.
 
-Whatever happens to that process, a record follows: a job that was cancelled keeps its finished steps, one whose
-process died has failed and says so, and the next one starts a new process.
+Whatever happens to a process that renders, a record follows: a job that was cancelled keeps its finished steps, one
+whose process died has failed and says so, and the next one starts a new process.
 """
 
 from __future__ import annotations
@@ -9,46 +9,26 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from holo_lite.web.book import ENDED, JobBook, JobEntry, State, now
 from holo_lite.web.job_records import disk, job_record, seconds_left
+from holo_lite.web.lane import AUTO, Renderer, RenderLane, Wish
 from holo_lite.web.progress import RunProgress
 from holo_lite.worker.client import Hear, Record
 
 Tell = Callable[[str, Record], None]  # a key, and the whole record
-Wish = Literal["cancelled", "paused"]
 RUN_SUFFIX = ".run"  # of the folder beside a video in which a run is saved
 
 
-class Renderer(Protocol):
-    """The process that renders, as the queue needs it."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-
-    def start(self) -> None:
-        """Start it."""
-
-    def make(self, name: str, order: dict[str, Any]) -> None:
-        """Ask for a video."""
-
-    def cancel(self, name: str) -> None:
-        """Ask for one to be cancelled."""
-
-    def stop(self) -> None:
-        """Have it end after its block."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
 class RenderQueue:
-    """Jobs, of which one is made. tell: whom to tell; ended: called with a video that is there or has changed."""
+    """Jobs, and the lanes that make them, one for each of the `devices`.
+
+    tell: whom to tell; ended: called with a video that is there or has changed.
+    """
 
     def __init__(
         self,
@@ -58,14 +38,11 @@ class RenderQueue:
         tell: Tell,
         ended: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        devices: Sequence[str] = (AUTO,),
     ) -> None:
         self._book, self._folder, self._tell, self._ended, self._clock = book, folder, tell, ended, clock
-        self._make_renderer = renderer
-        self._renderer: Renderer | None = None
+        self._lanes = tuple(RenderLane(device, renderer, self._hear) for device in devices)
         self._lock = threading.RLock()
-        self._running: str | None = None
-        self._live: RunProgress | None = None
-        self._wish: Wish | None = None
         self.held = False
         self._closed = False
 
@@ -74,7 +51,7 @@ class RenderQueue:
         return self._folder / job
 
     def add(self, entry: JobEntry) -> Record:
-        """Put a job at the end of the queue, and begin if nothing runs."""
+        """Put a job at the end of the queue, and begin if a lane is free."""
         with self._lock:
             entry = self._book.add(entry)
             self._say(entry.id)
@@ -82,39 +59,25 @@ class RenderQueue:
             return self.record(entry.id)
 
     def next(self) -> None:
-        """Begin the first job that waits, unless one runs or the queue is held."""
+        """Begin the first jobs that wait on the lanes that are free, unless the queue is held."""
         with self._lock:
-            if self._running is not None or self.held or self._closed:
-                return
-            waiting = next((each for each in self._book.all() if each.state == "waiting"), None)
-            if waiting is None:
-                return
-            self._running, self._wish, self._live = waiting.id, None, RunProgress(self._clock)
-            self._book.update(waiting.id, state="running", why="", began=waiting.began or now())
-            if self._renderer is None or not self._renderer.is_alive:
-                self._renderer = self._make_renderer(self.hear)
-                self._renderer.start()
-            self._renderer.make(waiting.id, waiting.order)
-            self._say(waiting.id)
+            for lane in self._lanes:
+                waiting = next((each for each in self._book.all() if each.state == "waiting"), None)
+                if lane.job is not None or waiting is None or self.held or self._closed:
+                    continue
+                self._book.update(waiting.id, state="running", why="", began=waiting.began or now())
+                lane.begin(waiting, RunProgress(self._clock))
+                self._say(waiting.id)
 
     def cancel(self, job: str, wish: Wish = "cancelled") -> None:
         """Cancel a job, or have it pause; its finished steps stay. Asked twice, its process is ended at once."""
         with self._lock:
-            entry = self._book.get(job)
+            entry, lane = self._book.get(job), self._lane(job)
             if entry is None or entry.state in ENDED:
                 return
-            if job != self._running:
-                self._book.update(job, state=wish)
-            elif self._wish is None:
-                self._wish = wish
-                self._book.update(job, state="stopping")
-                assert self._renderer is not None, "a job that runs has a process"
-                self._renderer.cancel(job)
-            else:
-                self._wish = wish
-                threading.Thread(
-                    target=self._kill, daemon=True
-                ).start()  # it waits for the reader, which waits for us
+            self._book.update(job, state=wish if lane is None else "stopping")
+            if lane is not None:
+                lane.leave(wish)
             self._say(job)
 
     def resume(self, job: str) -> None:
@@ -136,7 +99,7 @@ class RenderQueue:
         """Forget a job that does not run; of an unfinished video nothing stays, a finished one is left alone."""
         with self._lock:
             entry = self._book.get(job)
-            if entry is None or job == self._running:
+            if entry is None or self._lane(job) is not None:
                 return
             self._book.remove(job)
             shutil.rmtree(self.folder_of(job), ignore_errors=True)
@@ -153,21 +116,11 @@ class RenderQueue:
             self.next()
 
     def close(self) -> None:
-        """End the process after its block; what it did waits for the next start."""
+        """End the processes after their blocks; what they did waits for the next start."""
         with self._lock:
             self._closed = True
-            renderer = self._renderer
-        if renderer is not None:
-            renderer.stop()
-
-    def hear(self, record: Record) -> None:
-        """Take what the process tells, from its reader's thread."""
-        with self._lock:
-            job = record.get("order")
-            if record["kind"] == "gone":
-                self._gone(record)
-            elif job is not None and job == self._running:
-                self._take(job, record)
+        for lane in self._lanes:
+            lane.stop()
 
     def records(self) -> list[Record]:
         """Every job as the page has it."""
@@ -187,9 +140,9 @@ class RenderQueue:
             entries = self._book.all()
             return {
                 "order": [entry.id for entry in entries],
-                "running": self._running,
+                "running": next((lane.job for lane in self._lanes if lane.job is not None), None),
                 "held": self.held,
-                "left": seconds_left(entries, self._running, self._live, self._book.pace()),
+                "left": seconds_left(entries, self._live(), self._book.pace(), len(self._lanes)),
                 "disk": disk(entries, self._folder),
             }
 
@@ -206,46 +159,57 @@ class RenderQueue:
             }
         return {name: path for name, path in found.items() if path.is_file()}
 
-    def _kill(self) -> None:
-        renderer = self._renderer
-        if renderer is not None:
-            renderer.kill()
+    def _lane(self, job: str) -> RenderLane | None:
+        """The lane that makes a job."""
+        return next((lane for lane in self._lanes if lane.job == job), None)
 
-    def _take(self, job: str, record: Record) -> None:
-        assert self._live is not None, "a job that runs has a progress"
+    def _live(self) -> dict[str, RunProgress]:
+        """How far each job is that is made."""
+        return {lane.job: lane.live for lane in self._lanes if lane.job is not None and lane.live is not None}
+
+    def _hear(self, lane: RenderLane, record: Record) -> None:
+        """Take what a process tells, from its reader's thread."""
+        with self._lock:
+            if record["kind"] == "gone":
+                self._gone(lane, record)
+            elif lane.job is not None and record.get("order") == lane.job:
+                self._take(lane, lane.job, record)
+
+    def _take(self, lane: RenderLane, job: str, record: Record) -> None:
+        assert lane.live is not None, "a job that runs has a progress"
         if record["kind"] == "ended":
-            self._end(job, record)
+            self._end(lane, record)
             return
         if record["kind"] == "preview":
-            self._live.preview = self._kept_preview(job, Path(record["path"]), record["done"])
-        self._live.take(record)
+            lane.live.preview = self._kept_preview(job, Path(record["path"]), record["done"])
+        lane.live.take(record)
         self._say(job)
 
-    def _end(self, job: str, record: Record) -> None:
-        state: State = {"done": "done", "there": "done", "failed": "failed"}.get(record["state"], "cancelled")  # type: ignore[assignment]
-        if record["state"] == "cancelled":
-            state = "waiting" if self._closed else self._wish or "cancelled"
-        self._finish(job, state, record["why"] if state == "failed" else "")
+    def _end(self, lane: RenderLane, record: Record) -> None:
+        ends: dict[str, State] = {"done": "done", "there": "done", "failed": "failed"}
+        state = ends.get(record["state"], "waiting" if self._closed else lane.wish or "cancelled")
+        self._finish(lane, state, record["why"] if state == "failed" else "")
 
-    def _finish(self, job: str, state: State, why: str) -> None:
-        took = self._live.elapsed if self._live is not None and state == "done" else None
-        self._book.update(job, state=state, why=why, **({"seconds": took} if took is not None else {}))
-        self._running = self._live = self._wish = None
+    def _finish(self, lane: RenderLane, state: State, why: str) -> None:
+        job, live = lane.job, lane.live
+        assert job is not None, "a job ends"
+        took = {"seconds": live.elapsed} if live is not None and state == "done" else {}
+        self._book.update(job, state=state, why=why, **took)
+        lane.free()
         self._say(job)
         self._ended()
         self.next()
 
-    def _gone(self, record: Record) -> None:
-        """The process is gone, asked to or not."""
-        if self._running is None:
+    def _gone(self, lane: RenderLane, record: Record) -> None:
+        """A process is gone, asked to or not."""
+        if lane.job is None:
             return
-        job = self._running
         if self._closed:
-            self._finish(job, "waiting", "")
-        elif self._wish is not None:
-            self._finish(job, self._wish, "")
+            self._finish(lane, "waiting", "")
+        elif lane.wish is not None:
+            self._finish(lane, lane.wish, "")
         else:
-            self._finish(job, "failed", _why_gone(record))
+            self._finish(lane, "failed", _why_gone(record))
 
     def _kept_preview(self, job: str, path: Path, done: int) -> str | None:
         """Keep a preview under a name of its own: the next one is written over this one."""
@@ -266,8 +230,7 @@ class RenderQueue:
         self._tell("queue", self.queue())
 
     def _record(self, entry: JobEntry) -> Record:
-        live = self._live if entry.id == self._running else None
-        return job_record(entry, live, self.pictures(entry.id))
+        return job_record(entry, self._live().get(entry.id), self.pictures(entry.id))
 
 
 def _why_gone(record: Record) -> str:

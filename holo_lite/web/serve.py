@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import uvicorn
 from holo_lite.errors import OutputError, SettingsError
 from holo_lite.system.folder_lock import holding
 from holo_lite.web.guard import Guard
+from holo_lite.web.lane import AUTO
 from holo_lite.web.routes import Routes
 from holo_lite.web.workspace import OWN, Workspace
 from holo_lite.writing.endpoint import Endpoint
@@ -70,13 +71,15 @@ def serve(
     models: Iterable[Path] = (),
     endpoint: Endpoint | None = None,
     *,
+    devices: Sequence[str] = (AUTO,),
     host: str = LOOPBACK,
     port: int | None = None,
     ready: Callable[[Address], None] = lambda _: None,
 ) -> None:
     """Serve the page of a folder until the process is told to end; `ready` is called when it can be opened.
 
-    models: folders to offer besides those in the folder; endpoint: who writes storyboards, if anybody.
+    models: folders to offer besides those in the folder; endpoint: who writes storyboards, if anybody; devices: one
+    film at a time is made on each.
 
     Raises `OutputError` for a folder that cannot be used or that another server has, and `SettingsError` for a port
     that is taken.
@@ -87,7 +90,7 @@ def serve(
     with (
         holding(folder / OWN, LOCK, held),
         _bound(host, port) as door,
-        _workspace(folder, models, endpoint) as workspace,
+        _workspace(folder, models, endpoint, devices) as workspace,
     ):
         address = Address(host, door.getsockname()[1], _token(folder / OWN / TOKEN))
         cookie = f"holo-lite-{address.port}"
@@ -109,8 +112,10 @@ def serve(
 
 
 @contextmanager
-def _workspace(folder: Path, models: Iterable[Path], endpoint: Endpoint | None) -> Iterator[Workspace]:
-    workspace = Workspace(folder, models, endpoint)
+def _workspace(
+    folder: Path, models: Iterable[Path], endpoint: Endpoint | None, devices: Sequence[str]
+) -> Iterator[Workspace]:
+    workspace = Workspace(folder, models, endpoint, devices=devices)
     try:
         yield workspace
     finally:

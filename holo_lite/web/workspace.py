@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from holo_lite.web.draft import Draft
 from holo_lite.web.editing import Said
 from holo_lite.web.errands import Errands
 from holo_lite.web.gallery import Gallery
+from holo_lite.web.lane import AUTO, Renderer
 from holo_lite.web.listeners import Listeners
 from holo_lite.web.look import look
 from holo_lite.web.ordering import Orders, shots_again
 from holo_lite.web.planning import EMPTY, Planning
 from holo_lite.web.records import board_record, setup_record
-from holo_lite.web.renders import Renderer, RenderQueue
+from holo_lite.web.renders import RenderQueue
 from holo_lite.web.shelf import ShelfItem
 from holo_lite.web.storyboards import Shelves, draft_of, draft_of_run, saved_storyboard
 from holo_lite.web.uploads import Uploads
@@ -54,6 +55,7 @@ class Workspace:
         models: Iterable[Path] = (),
         endpoint: Endpoint | None = None,
         renderer: Callable[[Hear], Renderer] | None = None,
+        devices: Sequence[str] = (AUTO,),
     ) -> None:
         self.folder, self._models, self._endpoint = folder.absolute(), tuple(models), endpoint
         self._written, self._writing = Cancel(), threading.Lock()
@@ -69,7 +71,8 @@ class Workspace:
         self._orders = Orders(self.folder, self._own / "jobs", self.book)
         self._planning, self._plan = Planning(self._planned, self._own / "plan.log"), dict(EMPTY)
         start = renderer or partial(RenderProcess, log=self._own / "render.log", idle=IDLE)
-        self.queue = RenderQueue(self.book, self._own / "jobs", start, self.listeners.tell, self._glance_soon)
+        tell, jobs = self.listeners.tell, self._own / "jobs"
+        self.queue = RenderQueue(self.book, jobs, start, tell, self._glance_soon, devices=devices)
         self.errands = Errands(self.folder, self._tell_setup)
         self._closing, self._wake = threading.Event(), threading.Event()
         self._shelves = self._look_round()

@@ -20,14 +20,20 @@ def entry(name, tmp_path, **more):
 class Stage:
     """A queue, its renderers and what was told."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, devices=("auto",)):
         self.folder, self.told, self.renderers, self.clock = tmp_path, [], [], Clock()
+        self.devices = devices
         self.open()
 
     def open(self):
         self.book = JobBook(self.folder / "jobs.sqlite3")
         self.queue = RenderQueue(
-            self.book, self.folder / "jobs", self.renderer, lambda *told: self.told.append(told), clock=self.clock
+            self.book,
+            self.folder / "jobs",
+            self.renderer,
+            lambda *told: self.told.append(told),
+            clock=self.clock,
+            devices=self.devices,
         )
 
     def renderer(self, hear):
@@ -237,3 +243,40 @@ def test_a_database_of_a_later_version_is_left_alone(tmp_path):
     path.write_bytes(b"no database" * 100)
     with pytest.raises(OutputError, match="move it away"):
         JobBook(path)
+
+
+def test_two_cards_make_a_film_each_and_one_that_dies_takes_no_other_along(tmp_path):
+    stage = Stage(tmp_path, ("cuda:0", "cuda:1"))
+    stage.add("a", "b", "c")
+    assert stage.states() == {"a": "running", "b": "running", "c": "waiting"}
+    first, second = stage.renderers
+    assert [each.orders[name]["opening"]["device"] for each, name in ((first, "a"), (second, "b"))] == [
+        "cuda:0",
+        "cuda:1",
+    ]
+    first.is_alive = False
+    first.hear({"kind": "gone", "code": 1, "said": "a driver"})
+    assert stage.states() == {"a": "failed", "b": "running", "c": "running"}
+    assert stage.renderers[2].orders["c"]["opening"]["device"] == "cuda:0"
+    stage.queue.cancel("b")
+    assert second.cancelled == ["b"]
+    second.finish("b", "cancelled")
+    assert stage.states()["b"] == "cancelled"
+    stage.queue.remove("c")
+    assert stage.states()["c"] == "running"
+    stage.queue.close()
+    assert stage.states()["c"] == "waiting"
+
+
+def test_what_two_cards_share_takes_half_as_long(tmp_path):
+    stage = Stage(tmp_path, ("cuda:0", "cuda:1"))
+    stage.add("a", "b", "c", "d")
+    for renderer, name in zip(stage.renderers, ("a", "b"), strict=True):
+        renderer.begin(name)
+    for done in (1, 2):
+        stage.clock.now += 2.0
+        for renderer, name in zip(stage.renderers, ("a", "b"), strict=True):
+            renderer.step(name, done)
+    record = stage.queue.record("a")
+    whole = record["elapsed"] + record["left"]
+    assert stage.queue.queue()["left"] == pytest.approx((2 * record["left"] + 2 * whole) / 2)

@@ -141,3 +141,10 @@ def _snapshot(asking):
                 if line.startswith("data: "):
                     return line
     raise AssertionError("nothing was told")
+
+
+@pytest.mark.parametrize("names", ["cuda:0,cuda:0", "cuda:0,", ","])
+def test_devices_that_make_no_sense_are_one_line(run, tmp_path, names):
+    outcome = run("studio", tmp_path, "--no-browser", "--device", names)
+    assert outcome.code == 2
+    assert "once" in outcome.err
