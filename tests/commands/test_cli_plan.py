@@ -15,6 +15,7 @@ from holo_lite import FitError, ModelOptions, Options, Shot, Storyboard
 from holo_lite.commands.generate import generate
 from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
+from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.profile import GIB
 from holo_lite.plan.released import released_sizes
@@ -68,7 +69,7 @@ def table(found):
 def test_profiles_lists_what_each_can_run(run):
     found = lines(run("profiles"))
     assert [line.split()[0] for line in found[2:9]] == ["6gb", "8gb", "12gb", "16gb", "24gb", "32gb", "cpu"]
-    assert found[3].split() == ["8gb", "7.0", "GiB", "nf4", "joint", "17/40", "1089", "frames", "477", "frames"]
+    assert found[3].split() == ["8gb", "7.0", "GiB", "nf4", "joint", "17/40", "1085", "frames", "473", "frames"]
     assert "17/40" in found[3]
 
 
@@ -237,7 +238,8 @@ def test_what_denoising_takes_adds_up():
     found = forecast(load_storyboard(BOARD), how=ModelOptions(profile="12gb", compute="fp8"))
     peak = max(found.plan.high_noise.peak, found.plan.low_noise.peak)
     assert sum(found.rows.values()) == peak
-    assert found.rows["resident blocks"] == found.plan.resident * released_sizes(found.plan.scheme).slot
+    slot = released_sizes(found.plan.scheme).slot
+    assert found.rows["resident blocks"] == found.plan.resident * granted(slot, found.plan.device)
 
 
 def test_plan_takes_what_generate_takes():
