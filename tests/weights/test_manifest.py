@@ -117,9 +117,9 @@ def test_what_is_not_known_here_is_kept_and_shown(tmp_path):
 
 
 def test_a_later_format_says_what_to_do_and_may_be_looked_at(tmp_path):
-    found = json.loads(FULL.to_json()) | {"format": 2, "runs_from": 2}
+    found = json.loads(FULL.to_json()) | {"format": 3, "runs_from": 3}
     message = refused(write(tmp_path, json.dumps(found)))
-    said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+    said = "was written by a later holo-lite (record version 3); update holo-lite to go on with it"
     assert message == f"{said}; it can still be inspected"
     assert message == refused(tmp_path, open_folder)
     assert read_manifest(tmp_path, to_run=False).scheme == "nf4"
