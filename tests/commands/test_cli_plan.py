@@ -22,6 +22,7 @@ from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.comparison import compare
 from holo_lite.preflight.forecast import forecast
 from holo_lite.story.files import load_storyboard
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.system.units import duration_text, span_text
 from holo_lite.views.comparison import comparison_lines
 from holo_lite.views.forecast import forecast_lines
@@ -31,8 +32,9 @@ PHASES = ["text", "high-noise", "low-noise", "decode"]
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    """A machine without a card, and no benchmark."""
+def machine(monkeypatch, tmp_path):
+    """A machine without a card, no benchmark, and nothing remembered of one."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     found = Machine("this CPU", None, None, 64 * GIB, 40 * GIB)
     for place in ("preflight.target", "plan.machine"):  # `plan` and `profiles` ask there
         monkeypatch.setattr(f"holo_lite.{place}.this_machine", lambda *_: found)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.web import planner
 from holo_lite.web.planning import Planning
 from holo_lite.worker.order import ORDER, Order
@@ -18,6 +19,12 @@ frames = 49
 [[shot]]
 caption = "A circle."
 """
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """What a plan measures of this machine is remembered for nobody else."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture
