@@ -268,9 +268,9 @@ def _guidance(options: Options, storyboard: Storyboard, defaults: Defaults) -> t
 
 
 def _check_base_model(frozen: Frozen) -> None:
-    """Raise `SettingsError` for what only HoloCine can: shots and pictures that are given."""
-    if frozen.shots:
-        raise SettingsError("Wan 2.2 makes nothing from pictures or shots of a video; use a model of HoloCine's")
+    """Raise `SettingsError` for what only HoloCine can: shots that are seen and not shown."""
+    if frozen.memory:
+        raise SettingsError("Wan 2.2 continues no video and takes no pictures; use a model of HoloCine's")
 
 
 def _base_model_notes(settings: RunSettings) -> Iterator[str]:

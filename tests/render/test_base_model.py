@@ -9,19 +9,23 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from toy_files import DIT, toy_model
 from transformers import UMT5EncoderModel
 
 from holo_lite import ModelOptions, Options, Pipeline, Shot, Storyboard
 from holo_lite.config import TEXT_ROWS, WAN22, Defaults
 from holo_lite.errors import CheckpointError, SettingsError
-from holo_lite.events import LatentsDone
+from holo_lite.events import GoingOn, LatentsDone, StepDone
 from holo_lite.fetch.hub import HubFile
 from holo_lite.fetch.wanted import SHARED, WAN, pieces, wanted
+from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.layers import TextRows
+from holo_lite.model.load import load_expert
 from holo_lite.sampling.sampler import Context, Guidance
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import RunSettings, resolve
+from holo_lite.story.shots import ShotLayout
 from holo_lite.weights.folder import open_folder
 
 PROMPT = "a man sits in a room at night"
@@ -265,6 +269,51 @@ def test_a_fetch_brings_all_pieces_of_the_experts_and_what_is_everyones():
     found = [piece.path for file in wanted("wan") for piece in pieces(file, [each.path for each in hub])]
     assert sorted(found) == sorted([*listed, *(file.path for file in SHARED)])
     assert {file.repository for file in wanted("wan")} == {WAN}
+
+
+def kept_latents(video):
+    return load_file(video.with_name(f"{video.stem}.latents.safetensors"))["latents"]
+
+
+def test_a_forward_is_that_of_diffusers(folder, experts):
+    latents, text, time = torch.randn(16, 4, 4, 6), torch.randn(20, DIT.text_dim), torch.tensor(700.0)
+    ours = load_expert(
+        folder / "transformer" / "diffusion_pytorch_model.safetensors",
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    with torch.inference_mode():
+        expected = experts[0](latents[None], time[None], text[None], return_dict=False)[0][0]
+        layout = ShotLayout((0,), 4, 2, 3)
+        (found,) = ours(latents, time, [TextRows(ours.embed_text(text))], Clip(layout, "wan", Chunks(7, 5)))
+    assert apart(found, expected) <= 1e-5
+
+
+def test_a_run_that_is_cut_off_goes_on_to_the_same_latents(pipeline, tmp_path):
+    options = Options(**SMALL)
+    whole = latents_of(pipeline, options)
+    events = pipeline.generate(PROMPT, tmp_path / "a.mp4", options, run=tmp_path / "run", keep_run=True)
+    next(event for event in events if isinstance(event, StepDone) and event.done == 2)
+    events.close()
+    seen = list(pipeline.resume(tmp_path / "run", tmp_path / "a.mp4"))
+    assert any(isinstance(event, GoingOn) for event in seen)
+    assert torch.equal(kept_latents(tmp_path / "a.mp4"), whole)
+
+
+def test_a_shot_is_made_again_and_the_others_stay(pipeline, tmp_path):
+    board = Storyboard("a room at night.", (Shot("a man sits."), Shot("a woman walks.")))
+    options = Options(**{**SMALL, "frames": 29}, cuts=(13,))
+    list(pipeline.generate(board, tmp_path / "a.mp4", options))
+    list(pipeline.retake(tmp_path / "a.mp4", {2: "a woman runs."}, tmp_path / "b.mp4"))
+    before, after = kept_latents(tmp_path / "a.mp4"), kept_latents(tmp_path / "b.mp4")
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert not torch.equal(before[:, 4:], after[:, 4:])
+
+
+def test_a_story_is_not_continued(pipeline, tmp_path):
+    list(pipeline.generate(PROMPT, tmp_path / "a.mp4", Options(**SMALL)))
+    with pytest.raises(SettingsError, match="continues no video"):
+        pipeline.extend(tmp_path / "a.mp4", "a woman walks", tmp_path / "b.mp4")
 
 
 def test_check_counts_the_text_that_is_read(run, folder, tmp_path):
