@@ -18,6 +18,7 @@ from hub_server import COMMIT, Fault, hub_server
 from hypothesis import given, settings, strategies as st
 
 from holo_lite.commands.fetch import _preferred
+from holo_lite.config import WAN22
 from holo_lite.errors import CheckpointError, FetchError, OutputError
 from holo_lite.fetch import hub as hub_module
 from holo_lite.fetch.hub import Hub, PassingError
@@ -96,6 +97,36 @@ def published_files(published_model):
     return {HOLOCINE.name: {**files("HoloCine"), "HoloCine_dit/full/full_high_noise.safetensors": b"x"}} | {
         WAN.name: files("Wan2.2-T2V-A14B")
     }
+
+
+def in_pieces(name, content, folder):
+    """An expert as Wan publishes its own: one shard here, and the index that names it."""
+    shard = "diffusion_pytorch_model-00001-of-00001.safetensors"
+    size = int.from_bytes(content[:8], "little")
+    tensors = [key for key in json.loads(content[8 : 8 + size]) if key != "__metadata__"]
+    index = {"metadata": {"total_size": len(content)}, "weight_map": dict.fromkeys(tensors, shard)}
+    return {f"{folder}/{shard}": content, f"{folder}/{name}": json.dumps(index).encode()}
+
+
+def test_the_base_model_is_fetched_in_its_pieces_beside_holocine(run, monkeypatch, tmp_path, published_files):
+    holocine, wan = published_files[HOLOCINE.name], dict(published_files[WAN.name])
+    for noise, name in (("high", HIGH), ("low", LOW)):
+        content = next(each for path, each in holocine.items() if path.endswith(name))
+        wan |= in_pieces("diffusion_pytorch_model.safetensors.index.json", content, f"{noise}_noise_model")
+    with hub_server({**published_files, WAN.name: wan}) as server:
+        make_default(server, monkeypatch)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        monkeypatch.chdir(tmp_path)
+        assert run("fetch", "sparse", "--accept-licence").code == 0
+        outcome = run("fetch", "wan22", "--accept-licence")
+        assert outcome.code == 0, outcome.err
+        assert "Apache-2.0" in outcome.err
+        assert HOLOCINE.name not in outcome.err
+        assert len(server.ranges("Wan2.1_VAE.pth")) == 1  # the second model has the first one's
+        found = open_folder(tmp_path / "models" / "wan22")
+        assert found.attention == "wan"
+        assert found.defaults == WAN22
+        assert outcome.out.splitlines()[0].endswith("--scheme nf4 --attention wan")
 
 
 def test_a_fetch_that_is_killed_goes_on_and_ends_as_a_model(run, monkeypatch, tmp_path, published_files):
