@@ -69,6 +69,8 @@ def _ended(stop: Stop) -> int:
     from holo_lite.errors import HoloError
 
     try:
+        if os.environ.get("RANK", "0") != "0" and _follows():
+            return 0
         code = holo_lite.main(prog_name="holo-lite", standalone_mode=False, obj=stop.cancel)
         sys.stdout.flush()
         return int(code or 0)
@@ -83,6 +85,13 @@ def _ended(stop: Stop) -> int:
         return _mistake(f"{error.filename or 'a file'}: {error.strerror or error}; check its path and the disk")
     except (KeyboardInterrupt, Cancelled, click.Abort) as ended:
         return _interrupted(stop, str(ended) if isinstance(ended, click.Abort) else "")
+
+
+def _follows() -> bool:
+    """Whether this process is one of torchrun's that follow the first; then it has."""
+    from holo_lite.following.following import follow_torchrun
+
+    return follow_torchrun()
 
 
 def _interrupted(stop: Stop, told: str) -> int:

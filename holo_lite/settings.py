@@ -147,6 +147,12 @@ class RunSettings:
         return Schedule.of(self.steps, self.shift)
 
     @property
+    def is_guided_throughout(self) -> bool:
+        """Whether every step has two guidance branches."""
+        low = self.cfg if self.cfg_low is None else self.cfg_low
+        return self.cfg != 1 and low != 1 and self.guided_steps == self.steps
+
+    @property
     def is_guided(self) -> bool:
         """Whether a negative branch is computed at all."""
         return self.cfg != 1 or self.cfg_low not in {None, 1}

@@ -36,6 +36,12 @@ machine_options = options(
     device_option,
     option("--dtype", type=Word("auto", "bf16", "fp32"), default="auto", help="Number format.  [default: auto]"),
 )
+devices_option = option(
+    "--devices",
+    callback=values.read_devices,
+    metavar="LIST",
+    help="Compute one video on several together, such as cuda:0,cuda:1; auto: all cards.  [default: one]",
+)
 timing_options = options(
     option("--frames", also=("--num-frames",), type=int, help="Length in frames, rounded to 1, 5, 9, 13, …"),
     option("--cuts", callback=values.read_cuts, help="First frame of every shot except the first, such as 49,97."),
@@ -184,5 +190,6 @@ run_options = options(
     lora_option,
     profile_option,
     machine_options,
+    devices_option,
     computing_options,
 )

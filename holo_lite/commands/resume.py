@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holo_lite.commands.helping import Command
 from holo_lite.commands.options import (
+    devices_option,
     keep_option,
     latents_option,
     overwrite_option,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--model", type=click.Path(path_type=Path), help="The model's folder, if it has moved.")
 @click.option("--out", type=click.Path(path_type=Path), help="The mp4 to write.  [default: the run's own]")
 @click.option("--device", help="Compute on: cpu, cuda or cuda:N.  [default: the run's own]")
+@devices_option
 @click.option(
     "--profile", help="Memory budget: a name from `profiles`, or a TOML file.  [default: the run's own plan]"
 )
@@ -45,7 +47,7 @@ def resume(
     preview: int | None,
     keep_run: bool,
     progress: str,
-    **otherwise: Path | str | None,
+    **otherwise: Any,
 ) -> None:
     """Continue an interrupted run. RUN is its folder, or the video it was going to make.
 
@@ -57,7 +59,7 @@ def resume(
     from holo_lite.runs.own import refuse_another_video
 
     folder = RunFolder.named(run)
-    pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said is not None})
+    pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said})
     record = folder.begun()
     video = out or folder.video(record)
     if not overwrite:

@@ -18,7 +18,15 @@ from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages
 from holo_lite.errors import HoloError, RunError
 
-OPENING = ("device", "dtype", "profile", "kernel", "compute", "fuse")  # options that open a model, as given
+OPENING = (
+    "device",
+    "devices",
+    "dtype",
+    "profile",
+    "kernel",
+    "compute",
+    "fuse",
+)  # options that open a model, as given
 PREVIEW_EVERY = 5  # steps, in a terminal
 
 if TYPE_CHECKING:

@@ -152,3 +152,8 @@ def complete_profiles(_: click.Context, __: click.Parameter, incomplete: str) ->
     from holo_lite.plan.profile import shipped_names
 
     return [CompletionItem(name) for name in ("auto", *shipped_names()) if name.startswith(incomplete)]
+
+
+def read_devices(_context: click.Context, _option: click.Parameter, said: str | None) -> tuple[str, ...]:
+    """Devices in a list: cuda:0,cuda:1."""
+    return tuple(word.strip() for word in said.split(",") if word.strip()) if said else ()

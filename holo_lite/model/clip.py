@@ -6,8 +6,10 @@ computed before anything changes, and seen by all), and each shot may have spans
 A shot's own first frame is among the shared ones and comes again with its own tokens, so the softmax
 counts it twice: the model was trained so.
 
-Shots may be computed by several ranks, each with a clip that says which are its own. A token keeps its number in
-the whole clip, wherever it is computed; `rows` says where it is in a stream that has no row for the others.
+A clip may be computed by several ranks, each with a share of its tokens, one after the other. A token keeps its
+number in the whole clip, wherever it is computed; `rows` says where it is in a stream that has no row for the
+others. A shot that lies in two shares or more is *divided*: its keys and values are needed by all who have some of
+it.
 
 Integers only: the planner asks the same questions without a tensor library.
 """
@@ -15,7 +17,7 @@ Integers only: the planner asks the same questions without a tensor library.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holo_lite.config import TEXT_ROWS, Attention
 from holo_lite.story.shots import ShotLayout
@@ -35,65 +37,76 @@ class Chunks:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The tokens of a clip that one rank computes, and the share's number in the order of the clip."""
+
+    tokens: range
+    number: int = 0
+
+
+@dataclass(frozen=True)
 class Clip:
     """A clip as one forward sees it: its shots, who attends to whom, and in what portions.
 
-    `owned` are the shots computed here (None: all of them). `frozen` are latent frames that are given and stay: all
+    `share` is what is computed here (None: all of it). `frozen` are latent frames that are given and stay: all
     shots see them as they see others, and their velocity is zero.
     """
 
     layout: ShotLayout
     attention: Attention = "sparse"
     chunks: Chunks = Chunks()
-    owned: frozenset[int] | None = None
+    share: Share | None = None
     frozen: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        assert self.owned is None or self.owned <= set(range(self.layout.shots)), f"no such shots: {self.owned}"
+        assert self.here, "a share has at least one token"
+        assert self.here.start >= 0, f"no such tokens: {self.here}"
+        assert self.here.stop <= self.layout.tokens, f"no such tokens: {self.here}"
         assert self.frozen <= set(range(self.layout.latent_frames)), f"no such latent frames: {self.frozen}"
+
+    def shared_out(self, share: Share) -> Clip:
+        """The same clip where only a share of it is computed."""
+        return replace(self, share=share)
+
+    @property
+    def here(self) -> range:
+        """Tokens computed here, in the order of their rows."""
+        return range(self.layout.tokens) if self.share is None else self.share.tokens
 
     @property
     def shots(self) -> Sequence[int]:
-        """Shots computed here, in order."""
-        return range(self.layout.shots) if self.owned is None else sorted(self.owned)
-
-    @property
-    def runs(self) -> tuple[range, ...]:
-        """Tokens computed here, in the order of their rows. Neighbouring shots are one run."""
-        if self.owned is None:
-            return (range(self.layout.tokens),)
-        return joined(self.layout.token_span(shot) for shot in self.shots)
+        """Shots of which something is computed here, in order."""
+        shots = range(self.layout.shots)
+        return shots if self.share is None else [shot for shot in shots if self.piece(self._span(shot))]
 
     @property
     def stream_rows(self) -> int:
         """Rows of a stream: the tokens computed here."""
-        return sum(len(run) for run in self.runs)
+        return len(self.here)
 
     def rows(self, tokens: slice) -> slice:
-        """Rows of a stream that hold these tokens, which are of one run. With every shot here, the same numbers."""
-        if self.owned is None:
-            return tokens
-        first = 0
-        for run in self.runs:
-            if tokens.start in run:
-                shift = first - run.start
-                return slice(tokens.start + shift, tokens.stop + shift)
-            first += len(run)
-        raise AssertionError(f"not computed here: {tokens}")
+        """Rows of a stream that hold these tokens, which are computed here. With all here, the same numbers."""
+        first = self.here.start
+        assert first <= tokens.start <= tokens.stop <= self.here.stop, f"not computed here: {tokens}"
+        return slice(tokens.start - first, tokens.stop - first)
+
+    def piece(self, span: range) -> range:
+        """What is computed here of a span of tokens."""
+        return common(span, self.here)
 
     @property
     def moving(self) -> tuple[range, ...]:
-        """Tokens of `runs` whose velocity is wanted: those in frames that are not given."""
+        """Tokens computed here whose velocity is wanted: those in frames that are not given."""
         if not self.frozen:
-            return self.runs
+            return (self.here,)
         size = self.layout.frame_tokens
-        frames = (frame for shot in self.shots for frame in self.layout.frame_span(shot))
-        return joined(range(frame * size, (frame + 1) * size) for frame in frames if frame not in self.frozen)
+        frames = (frame for frame in range(self.layout.latent_frames) if frame not in self.frozen)
+        return joined(filter(None, (self.piece(range(frame * size, (frame + 1) * size)) for frame in frames)))
 
     @property
     def is_whole(self) -> bool:
         """Whether every token's velocity is computed here."""
-        return self.owned is None and not self.frozen
+        return self.share is None and not self.frozen
 
     @property
     def shared_spans(self) -> tuple[range, ...]:
@@ -107,9 +120,8 @@ class Clip:
         """What is computed here of the shared spans: the buffer's row at which a piece begins, and its tokens."""
         row = 0
         for span in self.shared_spans:
-            for run in self.runs:
-                if piece := range(max(span.start, run.start), min(span.stop, run.stop)):
-                    yield row + piece.start - span.start, piece
+            if piece := self.piece(span):
+                yield row + piece.start - span.start, piece
             row += len(span)
 
     @property
@@ -129,13 +141,13 @@ class Clip:
         It had a chunk of queries, and two rows of keys and values where there is a prompt's now. A query takes four
         rows of a stream at most.
         """
-        queries = min(self.chunks.attention, self.longest)
+        queries = min(self.chunks.attention, self.longest_here)
         return max(1, queries + max(0, self.key_rows - 2 * TEXT_ROWS) // 2)
 
     @property
     def told(self) -> int:
         """Tokens of the largest portion that meets a prompt, with windows or without."""
-        spans = (*self.runs, *(span for _, span in self.query_spans))
+        spans = (self.here, *(span for _, span in self.query_spans))
         return max((part.stop - part.start for span in spans for part in self.text_portions(span)), default=0)
 
     def text_portions(self, span: range) -> Iterator[slice]:
@@ -144,8 +156,13 @@ class Clip:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest shot computed here."""
-        return max((len(self.layout.token_span(shot)) for shot in self.shots), default=0)
+        """Tokens of the longest shot of which something is computed here: all of its keys are needed."""
+        return max(len(self._span(shot)) for shot in self.shots)
+
+    @property
+    def longest_here(self) -> int:
+        """The most tokens of one shot that are computed here."""
+        return max(len(span) for _, span in self.query_spans)
 
     def repeated_rows(self, shot: int) -> range:
         """Rows of the buffer that a shot sees a second time: its own first frame."""
@@ -162,9 +179,34 @@ class Clip:
 
     @property
     def query_spans(self) -> Iterator[tuple[int, range]]:
-        """Each shot computed here, with all its tokens."""
+        """Each shot of which something is computed here, with those tokens of it."""
         for shot in self.shots:
-            yield shot, self.layout.token_span(shot)
+            yield shot, self.piece(self._span(shot))
+
+    def is_divided(self, shot: int) -> bool:
+        """Whether some of a shot is computed here and some elsewhere, so that keys are needed from each other."""
+        return bool(self.own_span(shot)) and self.piece(self._span(shot)) != self._span(shot)
+
+    @property
+    def visits(self) -> Iterator[tuple[int, range]]:
+        """`query_spans` in the order in which self-attention goes through them: those that ranks meet for first.
+
+        A share has one divided shot at each end at most. Every other share begins with its last: so neighbours meet
+        in pairs, all at once, and a rank with a later pair waits for one visit alone.
+        """
+        if self.share is None:
+            return self.query_spans
+        met = [pair for pair in self.query_spans if self.is_divided(pair[0])]
+        others = [pair for pair in self.query_spans if pair not in met]
+        return iter([*(met if self.share.number % 2 else reversed(met)), *others])
+
+    def _span(self, shot: int) -> range:
+        return self.layout.token_span(shot)
+
+
+def common(a: range, b: range) -> range:
+    """What two spans have in common; empty if nothing."""
+    return range(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
 
 
 def joined(spans: Iterable[range]) -> tuple[range, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
@@ -18,27 +19,45 @@ from holo_lite.model.key_values import KeyValues
 from holo_lite.model.operations import Ops
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Exchange = Callable[[KeyValues, Clip], None]
 
 
-def one_rank(_buffer: KeyValues, clip: Clip) -> None:
-    """Nothing is missing where every shot is computed."""
-    assert len(clip.shots) == clip.layout.shots, "other shots' keys are missing, and there is no rank to ask"
+class Exchange(Protocol):
+    """Where a clip's ranks meet, in self-attention. Each writes what it computes; the others' is filled in.
+
+    Every rank of a clip calls `shared` equally often and in the same order, and of a divided shot all who compute
+    some of it call `divided`.
+    """
+
+    def shared(self, buffer: KeyValues, clip: Clip) -> None:
+        """The buffer's shared rows: those at the clip's `shared_here` are written."""
+
+    def divided(self, buffer: KeyValues, clip: Clip, shot: int, first: int) -> None:
+        """The keys and values of a shot's own span, from row `first` on: those computed here are written."""
+
+
+class OneRank:
+    """Nothing is missing where every token is computed."""
+
+    def shared(self, _buffer: KeyValues, clip: Clip) -> None:
+        """All is written."""
+        assert clip.share is None, "other shots' keys are missing, and there is no rank to ask"
+
+    def divided(self, _buffer: KeyValues, _clip: Clip, _shot: int, _first: int) -> None:
+        """No shot is."""
+        raise AssertionError("a shot is divided, and there is no rank to ask")
 
 
 @dataclass(frozen=True)
 class Compute:
     """attention: of q (n, H, D), k and v (m, H, D); linear: the format in which matrices are multiplied.
 
-    `exchange` is where the ranks of a clip meet, once a self-attention and stream. The buffer's rows are then the
-    shared ones; those at the clip's `shared_here` are written, and it fills in those that other ranks have written.
-    Every rank calls it equally often and in the same order, also one that owns no shot.
+    `exchange` is where the ranks of a clip meet.
     """
 
     attention: Attend = equations.attention
     linear: LinearMode = "plain"
     ops: Ops = field(default_factory=Ops)
-    exchange: Exchange = one_rank
+    exchange: Exchange = field(default_factory=OneRank)
 
 
 PLAIN = Compute()

@@ -115,8 +115,8 @@ class WanDiT(nn.Module):
 
         latents: (16, F, h, w), any float dtype; timestep: scalar on the same device; texts: one per
         guidance branch, rows from `embed_text`; residuals: none, or one a branch, (rows, d) in the compute
-        dtype, to be filled. → as many tensors like `latents`, in its dtype; zero in frames that are given, and in
-        shots that another rank computes, so that the ranks' velocities add up to the clip's.
+        dtype, to be filled. → as many tensors like `latents`, in its dtype; zero in frames that are given, and for
+        tokens that another rank computes, so that the ranks' velocities add up to the clip's.
         """
         positions = Positions.of(clip.layout, self.config.head_dim, latents.device)
         embedded, modulation = self.embed_time(timestep)
@@ -140,7 +140,7 @@ class WanDiT(nn.Module):
     def _embed_patches(self, latents: Tensor, count: int, clip: Clip, positions: Positions) -> list[Tensor]:
         weight = self.patch_embedding.weight.flatten(1)
         streams = [latents.new_empty(clip.stream_rows, self.config.dim, dtype=self.dtype) for _ in range(count)]
-        for tokens in _chunks(clip.runs, clip):
+        for tokens in _chunks((clip.here,), clip):
             patches = read_patches(latents, positions, tokens).to(self.dtype)
             embedded = F.linear(patches, weight, self.patch_embedding.bias)
             for x in streams:

@@ -5,9 +5,9 @@ because the stream changes as soon as the first shot is done; then each shot wri
 and its queries pass in chunks. Cross-attention needs a shot's allowed text rows, gathered; the
 feed-forward needs nothing but the token itself. No masks anywhere: what must not be seen is not there.
 
-A stream has a row for every token that is computed here. Where that is not all of them, because other ranks own
-other shots, the first frames' keys and values are all that the ranks need of each other, and `Compute.exchange` is
-called where they are written and not yet read.
+A stream has a row for every token that is computed here. Where that is not all of them, because other ranks compute
+other shots, the first frames' keys and values are all that the ranks need of each other, and those of a shot that
+is divided among them. `Compute.exchange` is called where they are written and not yet read.
 
 Each layer unpacks its weights on entry and frees them on return, so that of a compressed model at
 most one layer of one block is in memory in full.
@@ -56,9 +56,9 @@ class TextRows:
     def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None, Tensor | None]]:
         """Spans of tokens with the row numbers they see (None: all), and what is added to the rows' logits."""
         if self.relay is not None:
-            return [(span, None, bias) for span, bias in self.relay.tokens(clip.layout, clip.runs)]
+            return [(span, None, bias) for span, bias in self.relay.tokens(clip.layout, clip.here)]
         if self.windows is None:
-            return [(run, None, None) for run in clip.runs]
+            return [(clip.here, None, None)]
         return [(span, self.windows[shot], None) for shot, span in clip.query_spans]
 
 
@@ -182,12 +182,24 @@ class SelfAttentionVisit:
             buffer.go_to(row)
             self._append_keys(x, span, buffer)
         buffer.go_to(self.clip.shared_tokens)
-        self.compute.exchange(buffer, self.clip)
-        for shot, span in self.clip.query_spans:
+        self.compute.exchange.shared(buffer, self.clip)
+        for shot, span in self.clip.visits:
             buffer.go_to(self.clip.shared_tokens)
             buffer.repeat(self.clip.repeated_rows(shot))
-            self._append_keys(x, self.clip.own_span(shot), buffer)
+            self._append_own(x, shot, buffer)
             self._attend_(x, span, buffer)
+
+    def _append_own(self, x: Tensor, shot: int, buffer: KeyValues) -> None:
+        """Keys and values that only this shot sees: computed here, or by all who have some of the shot."""
+        own, first = self.clip.own_span(shot), buffer.filled
+        if not self.clip.is_divided(shot):
+            self._append_keys(x, own, buffer)
+            return
+        piece = self.clip.piece(own)
+        buffer.go_to(first + piece.start - own.start)
+        self._append_keys(x, piece, buffer)
+        buffer.go_to(first + len(own))
+        self.compute.exchange.divided(buffer, self.clip, shot, first)
 
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):

@@ -10,13 +10,13 @@ width f, e bytes a number, and c tokens of a chunk in work:
     feed-forward     c · (d + f)·e
     head             velocity (tokens · 64 · 4) a branch  +  c · (d + 64)·e
 
-Tokens are those of the shots computed here, but in the head, which gives velocities of the whole clip. `rows` are
-those of the K/V buffer: one latent frame a shot, and the longest shot computed here. In self-attention the first
-term of the maximum is the rotation (queries, or what keys and values are made of; half a tensor in fp32 twice; cos
-and sin of the angles of `a` tokens, those of all frames that the chunk touches), the second the attention itself
-(queries and output, then output and projection). The layers run one after the other, so only the largest counts.
-In cross-attention t tokens are in work, as many as fit beside the text where self-attention has its keys and
-values: it needs no more than that does, and fewer portions.
+Tokens are those computed here, but in the head, which gives velocities of the whole clip. `rows` are those of the
+K/V buffer: one latent frame a shot, and the longest shot of which something is computed here. In self-attention the
+first term of the maximum is the rotation (queries, or what keys and values are made of; half a tensor in fp32
+twice; cos and sin of the angles of `a` tokens, those of all frames that the chunk touches), the second the
+attention itself (queries and output, then output and projection). The layers run one after the other, so only the
+largest counts. In cross-attention t tokens are in work, as many as fit beside the text where self-attention has its
+keys and values: it needs no more than that does, and fewer portions.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
@@ -93,7 +93,7 @@ def working_set(
     `workspace` is the attention kernel's.
     """
     wide, d, f = config.dim * bytes_per_number, config.dim, config.ffn_dim
-    span = clip.stream_rows if clip.attention != "sparse" else clip.longest
+    span = clip.stream_rows if clip.attention != "sparse" else clip.longest_here
     attended = min(clip.chunks.attention, span)
     fed = min(clip.chunks.feed_forward, clip.stream_rows)
     projected = min(clip.chunks.attention, clip.stream_rows)

@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from holo_lite.model.clip import common
 from holo_lite.model.equations import relay_penalty
 from holo_lite.story.shots import ShotLayout
 
@@ -28,13 +29,12 @@ class RelayRows:
 
     spans: tuple[tuple[range, Tensor], ...]
 
-    def tokens(self, layout: ShotLayout, runs: Sequence[range]) -> Iterator[tuple[range, Tensor]]:
-        """Spans of tokens in `runs`, with their bias."""
+    def tokens(self, layout: ShotLayout, here: range) -> Iterator[tuple[range, Tensor]]:
+        """Spans of the tokens `here`, with their bias."""
         for frames, bias in self.spans:
             span = range(frames.start * layout.frame_tokens, frames.stop * layout.frame_tokens)
-            for run in runs:
-                if inside := range(max(span.start, run.start), min(span.stop, run.stop)):
-                    yield inside, bias
+            if inside := common(span, here):
+                yield inside, bias
 
 
 def relay_rows(captions: Sequence[range], layout: ShotLayout, text: Tensor) -> RelayRows:

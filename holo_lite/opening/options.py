@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holo_lite.config import Attention
+from holo_lite.errors import SettingsError
 from holo_lite.kernels.options import ComputeOptions
 from holo_lite.opening.given import GivenLoras, Loras, adapters_by_expert, device_text, dtype_text
 from holo_lite.reading import values
@@ -24,11 +25,12 @@ class ModelOptions:
 
     `device` is auto, cpu, cuda, cuda:N or a ``torch.device``; `dtype` is auto (that of the files), bf16, fp32,
     ``torch.bfloat16`` or ``torch.float32``; `attention` picks sparse or full experts where both are there;
-    `profile` is auto, the name of a shipped profile, or a TOML file;
-    `lora` are adapters to add as the model runs, files or files with strengths by expert
-    (``{"high": ("fast.safetensors", 0.8)}``), which are read once to check their numbers. `kernel` computes
-    attention: auto or a kernel's name; `compute` is auto, bf16, fp8 or int8, the numbers matrices are multiplied
-    in; `fuse` is auto, on or off. Raises `SettingsError` for a value of another type.
+    `profile` is auto, the name of a shipped profile, or a TOML file; `lora` are adapters to add as the model runs,
+    files or files with strengths by expert (``{"high": ("fast.safetensors", 0.8)}``), which are read once to check
+    their numbers. `kernel` computes attention: auto or a kernel's name; `compute` is auto, bf16, fp8 or int8, the
+    numbers matrices are multiplied in; `fuse` is auto, on or off. `devices` are several that compute a clip
+    together, the first in place of `device` (``("auto",)``: all cards). Raises `SettingsError` for a value of
+    another type.
     """
 
     device: str = "auto"
@@ -39,6 +41,7 @@ class ModelOptions:
     kernel: str = "auto"
     compute: str = "auto"
     fuse: str = "auto"
+    devices: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class ModelOptions:
         kernel: str = "auto",
         compute: str = "auto",
         fuse: str = "auto",
+        devices: Sequence[str | torch.device] = (),
     ) -> None:
         kept = {
             "device": device_text(device),
@@ -58,9 +62,12 @@ class ModelOptions:
             "profile": profile if isinstance(profile, str) else str(values.path("profile", profile)),
             "lora": adapters_by_expert(lora),
             **{name: values.text(name, given) for name, given in zip(HOW, (kernel, compute, fuse), strict=True)},
+            "devices": tuple(device_text(each) for each in devices),
         }
         for name, value in kept.items():
             object.__setattr__(self, name, value)
+        if self.devices and self.device not in {"auto", self.devices[0]}:
+            raise SettingsError("device and devices: give only one of them")
 
     @property
     def computing(self) -> ComputeOptions:
@@ -89,7 +96,8 @@ class RecordedOptions(ModelOptions):
         What computes on one device may not be there on another, and is chosen again for another.
         """
         moved = otherwise.get("device", self.device) != self.device
-        again = {"kernel": "auto", "fuse": "auto"} if moved else {}
+        again: dict[str, Any] = {"kernel": "auto", "fuse": "auto"} if moved else {}
+        again |= {"devices": ()} if "device" in otherwise else {}
         found = {**vars(self), **again, **otherwise}
         model = found.pop("model")
         return model, ModelOptions(**found)

@@ -15,6 +15,7 @@ import torch
 
 from holo_lite.config import Defaults
 from holo_lite.kernels.linear_choice import foresee_linear
+from holo_lite.plan.cost import Rate
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.phases import ClipRequest
@@ -23,6 +24,7 @@ from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_pro
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.plan.spread import ALIKE, Station
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.system.units import memory_text
 
@@ -109,11 +111,21 @@ def _ram(machine: Machine) -> str:
 
 @dataclass(frozen=True)
 class ProfileChoice:
-    """The profile runs are planned for, the machine whose memory it counts on, and why it, on one line."""
+    """The profile runs are planned for, the machine whose memory it counts on, and why it, on one line.
+
+    `others` are the ranks that compute with this one; `rate` is how fast this one is, where they differ.
+    """
 
     profile: Profile
     machine: Machine
     why: str
+    others: tuple[Station, ...] = ()
+    rate: Rate = ALIKE
+
+    @property
+    def station(self) -> Station:
+        """This rank among others."""
+        return Station(self.machine.name, self.profile, self.machine, self.rate)
 
 
 def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> ProfileChoice:
@@ -122,7 +134,11 @@ def pick_profile(name: str, device: torch.device, sizes: ModelSizes) -> ProfileC
     Raises `SettingsError` for an unknown profile.
     """
     here = this_machine(device.index or 0)
-    machine = here if device.type == "cuda" else here.without_card()
+    return profile_for(name, here if device.type == "cuda" else here.without_card(), sizes)
+
+
+def profile_for(name: str, machine: Machine, sizes: ModelSizes) -> ProfileChoice:
+    """The profile of that name for a machine, or what suits it. Raises `SettingsError` for an unknown profile."""
     profile, why = named_profile(name, machine, sizes)
     counts = machine if (profile.device == "cuda") == machine.has_card else UNKNOWN
     return ProfileChoice(profile, counts, why)

@@ -45,6 +45,7 @@ from holo_lite.config import PATCH, TEXT_ROWS, Attention
 from holo_lite.eightbit.limits import FP32, LinearMode
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.memory import WorkingSet, working_set
+from holo_lite.model.parts import Part
 from holo_lite.plan.decoding import Decoder, Tile
 from holo_lite.plan.encoding import attention, copied_biases, linears
 from holo_lite.plan.granted import granted
@@ -69,7 +70,8 @@ class ClipRequest:
     """What a clip asks of the memory: its shots and size, who attends to whom, guidance, and a step cache.
 
     `frozen` are latent frames that are given. Guidance that ends before the run does is planned for as if it
-    lasted, and a cache for one expert as for both.
+    lasted, and a cache for one expert as for both. `part` is what of a step is computed here (None: all of it), and
+    `leads` whether prompts are read and frames decoded here, too.
     """
 
     layout: ShotLayout
@@ -78,6 +80,8 @@ class ClipRequest:
     cached: bool = False
     frozen: int = 0
     timing: Timing | None = dataclasses.field(default=None, compare=False)  # for advice alone
+    part: Part | None = None
+    leads: bool = True
 
     @classmethod
     def of(cls, settings: RunSettings) -> ClipRequest:
@@ -88,8 +92,19 @@ class ClipRequest:
 
     @property
     def branches(self) -> int:
+        """Guidance branches of a step that are computed here."""
+        return len(self.part.branches) if self.part is not None else self.all_branches
+
+    @property
+    def all_branches(self) -> int:
         """Guidance branches of a step."""
         return 2 if self.guided else 1
+
+    def clip(self, chunks: Chunks = Chunks()) -> Clip:  # noqa: B008 - frozen
+        """The clip as a forward here sees it."""
+        clip = Clip(self.layout, self.attention, chunks)
+        share = self.part.share if self.part is not None else None
+        return clip if share is None else clip.shared_out(share)
 
     @property
     def frames(self) -> int:
@@ -158,6 +173,8 @@ class Arithmetic:
 
     def text(self, buffers: int) -> int:
         """Peak while prompts are read."""
+        if not self.request.leads:
+            return 0
         stack, encoder, e = self.sizes.text, self.sizes.encoder, self.sizes.bytes_per_number
         rows = PROMPTS * TEXT_ROWS * encoder.d_model * e
         unpacking = max((self._unpacking(stack, layer).total for layer in stack.unpacked), default=0)
@@ -198,7 +215,7 @@ class Arithmetic:
     def _work(self, chunks: Chunks, at_once: int) -> WorkingSet:
         return working_set(
             self.sizes.config,
-            Clip(self.request.layout, self.request.attention, chunks),
+            self.request.clip(chunks),
             bytes_per_number=self.sizes.bytes_per_number,
             branches=at_once,
             linear=self.sizes.linear,
@@ -208,6 +225,8 @@ class Arithmetic:
 
     def decode(self, tile: Tile | None) -> int:
         """Peak while frames are decoded."""
+        if not self.request.leads:
+            return 0
         height, width = self.request.latents
         decoder = self.decoder
         if tile is None:
@@ -229,7 +248,8 @@ class Arithmetic:
     def _texts(self) -> int:
         """Rows of all branches, as the encoder left them and as the expert embeds them."""
         config = self.sizes.config
-        return self.request.branches * TEXT_ROWS * (config.text_dim + config.dim) * self.sizes.bytes_per_number
+        read, embedded = self.request.all_branches * config.text_dim, self.request.branches * config.dim
+        return TEXT_ROWS * (read + embedded) * self.sizes.bytes_per_number
 
     def _latents_kept(self, at_once: int) -> int:
         """Noise, current ones, the last step's velocity and estimate, and a velocity of each branch done before."""

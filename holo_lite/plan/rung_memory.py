@@ -69,6 +69,7 @@ class RungMemory:
         facts += [request.layout.rows, request.layout.columns, request.attention, request.guided]
         facts += ["cached"] if request.cached else []
         facts += [request.frozen] if request.frozen else []
+        facts += [vars(request.part)] if request.part else []
         facts += [sizes.bytes_per_number, sizes.linear, vars(sizes.workspace)]
         facts += [sizes.high_noise.adapters, sizes.low_noise.adapters]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

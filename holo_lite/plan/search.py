@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from holo_lite.config import Expert
-from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
 from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import UNKNOWN, Machine
@@ -131,8 +131,7 @@ class Problem:
         return after < before and 1 - after / before >= blocks
 
     def _wave_time(self, chunks: Chunks, processors: int) -> int:
-        request = self.request
-        return wave_time(processors, self.sizes.config, Clip(request.layout, request.attention, chunks))
+        return wave_time(processors, self.sizes.config, self.request.clip(chunks))
 
     def _displaced(self, stack: StackSizes, chunks: Chunks) -> int:
         """The most blocks for which there is no room any more, beside the profile's largest chunks."""
@@ -151,7 +150,7 @@ class Problem:
 
     def _ways(self, chunks: Chunks) -> Iterator[Candidate]:
         modes = {"auto": (True, False), "joint": (True,), "sequential": (False,)}[self.profile.cfg]
-        for joint in modes if self.request.guided else (True,):
+        for joint in modes if self.request.branches > 1 else (True,):
             left = {
                 name: self.room - self.arithmetic.denoise(stack, chunks, RING, joint=joint)
                 for name, stack in self.experts.items()

@@ -54,7 +54,7 @@ def _work(config: DiTConfig, clip: Clip) -> Iterator[Work]:
 
 def _self_attention(config: DiTConfig, clip: Clip) -> Iterator[Work]:
     size, square = clip.chunks.attention, (config.dim, config.dim)
-    own = (clip.own_span(shot) for shot in clip.shots)
+    own = (clip.piece(clip.own_span(shot)) for shot in clip.shots)
     for span in chain((span for _, span in clip.shared_here), own):
         for tokens in portions(span, size):
             yield from [_product(tokens, *square)] * 2  # keys, values

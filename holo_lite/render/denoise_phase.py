@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -27,8 +27,10 @@ from holo_lite.plan.plan import Plan
 from holo_lite.render.device_memory import most_used
 from holo_lite.render.profiling import profiled
 from holo_lite.render.retry import KeepPlan, OomRetry
+from holo_lite.render.together import ByItself, Together
 from holo_lite.runs.state import Cache, State
 from holo_lite.sampling.frozen import FrozenLatents
+from holo_lite.sampling.meeting import Meeting
 from holo_lite.sampling.sampler import Given, Guidance, Progress, nothing_given, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.sampling.step_cache import StepCache
@@ -40,6 +42,7 @@ from holo_lite.system.pinning import pinned_is_scarce
 
 logger = logging.getLogger(__name__)
 Save = Callable[[State], Iterable[Event]]
+Branches = Callable[[int], Sequence[int]]
 
 
 @dataclass
@@ -48,7 +51,9 @@ class Denoiser:
 
     latents: (16, F, h, w) fp32 on the device, after `done` steps; cache: what the step cache had then. save: called
     after every step; keep: called with every smaller plan. clip: who attends to whom, from layout, attention and
-    chunks; frozen: what is given of the latents; witness: is shown what is read of the experts.
+    chunks; frozen: what is given of the latents; witness: is shown what is read of the experts; settle: called
+    after every step with how many are done, before it is saved, and raises where weights were not what they should
+    be; together: who else computes these steps.
     """
 
     setup: ExpertSetup
@@ -63,6 +68,8 @@ class Denoiser:
     cancel: Cancel = field(default_factory=Cancel)  # asked before every block
     frozen: FrozenLatents | None = None
     witness: Witness = nobody
+    settle: Callable[[int], None] = lambda _: None
+    together: Together = field(default_factory=ByItself)
 
     def run(self, plan: Plan) -> Generator[Event, None, Plan]:
         """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
@@ -71,27 +78,36 @@ class Denoiser:
         somebody has cancelled.
         """
         retry = OomRetry(self.setup.device, _one_down, self.keep)
-        with self.setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
+        setup = self.together.setup(self.setup)
+        with setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
             while True:
-                with retry, closing(profiled(self._steps(experts, plan), self.done)) as steps:
-                    start = time.perf_counter()
-                    for progress in steps:
-                        waited = experts.waited()  # and with it the step is done
-                        seconds = time.perf_counter() - start
-                        plan = self._take(progress, plan)
-                        yield from self.save(State(self.done, self.latents, plan, self.cache.state()))
-                        yield self._told(progress, plan, seconds, waited)
-                        start = time.perf_counter()
-                    return plan
+                with retry, self.together.attempt(self, plan) as (meeting, plan):
+                    return (yield from self._attempt(experts, plan, meeting))
                 yield (down := retry.down(plan, f"step {self.done + 1}"))
                 plan = down.plan
                 self.cache.fit(plan.chunks)
 
-    def _steps(self, experts: StreamedExperts, plan: Plan) -> Generator[Progress, None, None]:
+    def _attempt(self, experts: StreamedExperts, plan: Plan, meeting: Meeting) -> Generator[Event, None, Plan]:
+        """Do the steps that are left, each saved once all know it is done. Returns the plan that did it."""
+        with closing(profiled(self._steps(experts, plan, meeting), self.done)) as steps:
+            start = time.perf_counter()
+            for progress in steps:
+                waited = experts.waited()  # and with it the step is done
+                seconds = time.perf_counter() - start
+                plan = self._take(progress, plan)
+                self.settle(self.done)
+                meeting.agreed(True)
+                yield from self.save(State(self.done, self.latents, plan, self.cache.state()))
+                yield self._told(progress, plan, seconds, waited)
+                start = time.perf_counter()
+        return plan
+
+    def _steps(self, experts: StreamedExperts, plan: Plan, meeting: Meeting) -> Generator[Progress, None, None]:
         if not plan.step_cache:
             self.cache = StepCache()
         experts.change(self._forwards(plan), residency_of(plan))
-        clip = self.clip(self.settings.layout, self.settings.attention, plan.chunks)
+        make = self.together.of_clips(self.clip)
+        clip = make(self.settings.layout, self.settings.attention, plan.chunks)
         given: Given = nothing_given
         if self.frozen is not None:
             clip, given = replace(clip, frozen=frozenset(self.frozen.frames)), self.frozen.seen
@@ -99,12 +115,13 @@ class Denoiser:
             experts,
             self.latents,
             self.guidance,
-            self._schedule,
+            self.schedule,
             clip,
             joint=plan.joint,
             first=self.done,
             cache=self.cache,
             given=given,
+            meeting=meeting,
         )
 
     def _take(self, progress: Progress, plan: Plan) -> Plan:
@@ -119,11 +136,13 @@ class Denoiser:
         return StepDone(progress, memory, planned, seconds, waited)
 
     @property
-    def _schedule(self) -> Schedule:
+    def schedule(self) -> Schedule:
+        """All steps."""
         return self.settings.schedule
 
     def _forwards(self, plan: Plan) -> dict[Expert, int]:
-        return forwards_left(self._schedule, self.done, self.guidance, joint=plan.joint)
+        here = self.together.branches
+        return forwards_left(self.schedule, self.done, self.guidance, here, joint=plan.joint)
 
 
 def restored_cache(settings: RunSettings, state: Cache, device: torch.device) -> StepCache:
@@ -133,11 +152,17 @@ def restored_cache(settings: RunSettings, state: Cache, device: torch.device) ->
     return cache
 
 
-def forwards_left(schedule: Schedule, first: int, guidance: Guidance, *, joint: bool) -> dict[Expert, int]:
-    """Forwards of each expert in the steps from `first` on, if none is skipped."""
+def forwards_left(
+    schedule: Schedule, first: int, guidance: Guidance, computed: Branches = range, *, joint: bool
+) -> dict[Expert, int]:
+    """Forwards of each expert in the steps from `first` on, if none is skipped.
+
+    `computed` says which of a step's guidance branches are computed here.
+    """
     forwards: dict[Expert, int] = {}
     for step in schedule.steps[first:]:
-        passes = 1 if joint else len(guidance.at(step, schedule).contexts)
+        here = len(computed(len(guidance.at(step, schedule).contexts)))
+        passes = min(1, here) if joint else here
         forwards[step.expert] = forwards.get(step.expert, 0) + passes
     return forwards
 

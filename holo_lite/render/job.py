@@ -17,6 +17,7 @@ from holo_lite.plan.pixels import EncodingPlan
 from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.plan.spread import Spread, choose_spread
 from holo_lite.settings import RunSettings
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_captions, read_prompt
@@ -40,6 +41,7 @@ class Job:
     given: Given | None = NOTHING_GIVEN
     encoding: EncodingPlan | None = None
     clip: MakeClip = Clip
+    spread: Spread | None = None
     cancel: Cancel = field(default_factory=Cancel, compare=False)
 
     def __repr__(self) -> str:
@@ -78,11 +80,17 @@ def plan_job(
     assert prompt.shots == len(settings.shot_frames), "captions and shots were compared before"
     negative = _read_negative(settings.negative, tokenizer)
     request = ClipRequest.of(settings)
+    spread = None
+    if choice.others:
+        stations = (choice.station, *choice.others)
+        spread = choose_spread(stations, sizes, request, throughout=settings.is_guided_throughout)
+        request = dataclasses.replace(request, part=spread.parts[0])
     remembered = RungMemory.of(cache_folder(), choice.machine.name, sizes, request)
-    plan = make_plan(choice.profile, sizes, request, choice.machine)
+    plan = spread.plans[0] if spread else make_plan(choice.profile, sizes, request, choice.machine)
     pictures = given is not None and given.pictures > 0
     encoding = plan_encoding(choice.profile, sizes, request, choice.machine) if pictures else None
-    return Job(settings, notes, prompt, negative, plan, remembered, given, encoding).planned(remembered.apply(plan))
+    job = Job(settings, notes, prompt, negative, plan, remembered, given, encoding, spread=spread)
+    return job.planned(plan if spread else remembered.apply(plan))
 
 
 def _read(settings: RunSettings, tokenizer: PromptTokenizer) -> Prompt:

@@ -23,6 +23,7 @@ from holo_lite.runs.state import State
 from holo_lite.runs.state_facts import StoredCache
 from holo_lite.settings import RunSettings
 
+RANKS = "ranks"  # of the circumstances: who else computed
 logger = logging.getLogger(__name__)
 
 
@@ -201,6 +202,6 @@ def _plan(found: Record, wanted: Record, state: State) -> Plan:
 
 def _asks_for_another_plan(found: Record, wanted: Record, state: State) -> bool:
     """Whether the run resumes on another device, or with a profile given for it."""
-    if state.circumstances.get("device") != wanted.circumstances["device"]:
+    if any(state.circumstances.get(name) != wanted.circumstances.get(name) for name in ("device", RANKS)):
         return True
     return wanted.opening.profile not in {"auto", found.opening.profile}

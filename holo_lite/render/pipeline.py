@@ -26,6 +26,7 @@ from holo_lite.directing.given import NOTHING_GIVEN, Given
 from holo_lite.directing.retake import Again, Retake
 from holo_lite.errors import SettingsError
 from holo_lite.events import Events, LatentsDone, Resolved
+from holo_lite.opening.company import Company, company_of, placed
 from holo_lite.opening.given import GivenLoras, adapters_by_expert
 from holo_lite.opening.model import OpenedModel, open_model
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
@@ -37,7 +38,7 @@ from holo_lite.progress import Phase
 from holo_lite.reading import values
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
 from holo_lite.render.job import Job, plan_job
-from holo_lite.render.keeper import FolderKeeper, Keeper, NoKeeper, refuse_another_model
+from holo_lite.render.keeper import RANKS, FolderKeeper, Keeper, NoKeeper, refuse_another_model
 from holo_lite.render.preparing import Preparer
 from holo_lite.render.run_phases import RunPhases
 from holo_lite.render.sinks import FilmSink, FrameSink, sink_of
@@ -63,12 +64,13 @@ class How(TypedDict, total=False):
 
 @dataclass(frozen=True, repr=False)
 class Pipeline:
-    """An opened model, and the profile its runs are planned for."""
+    """An opened model, the profile its runs are planned for, and whoever computes with this process, if anybody."""
 
     model: OpenedModel
     tokenizer: PromptTokenizer
     choice: ProfileChoice
     whole: set[Stamp] = field(default_factory=set, compare=False)  # files whose hash was found right
+    company: Company | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.summary}, profile {self.choice.profile.name})"
@@ -83,9 +85,15 @@ class Pipeline:
         check_model_options(options)
         built_in = model is None or (isinstance(model, str | Path) and is_name(model))
         path = tiny_model() if model is None or built_in else values.path("model", model)
-        opened = open_model(path, options, built_in=built_in)
-        choice = pick_profile(options.profile, opened.device, opened.sizes)
-        return cls(opened, PromptTokenizer(opened.folder.tokenizer), choice)
+        devices, first = placed(options)
+        opened = open_model(path, first, built_in=built_in)
+        company = company_of(devices, first.device)
+        return cls(opened, PromptTokenizer(opened.folder.tokenizer), _choice(opened, company), company=company)
+
+    def close(self) -> None:
+        """Let the ranks end that compute with this process. They also end with it."""
+        if self.company is not None:
+            self.company.close()
 
     @classmethod
     def of_run(cls, run: str | Path, **otherwise: Any) -> Pipeline:
@@ -103,8 +111,7 @@ class Pipeline:
         LoRA of this model.
         """
         model = self.model.adapted(adapters_by_expert(lora))
-        choice = pick_profile(model.options.profile, model.device, model.sizes)
-        return dataclasses.replace(self, model=model, choice=choice)
+        return dataclasses.replace(self, model=model, choice=_choice(model, self.company))
 
     def prepare(self, film: AnyFilm, options: Options = NOTHING_SAID, given: Given | None = None) -> Job:
         """Decide everything about a run and check it: timing, sizes, captions, tokens.
@@ -215,7 +222,7 @@ class Pipeline:
 
     def denoise(self, job: Job) -> Events:
         """Make a prepared job's latents: yields events as they happen, and at the end `LatentsDone`."""
-        with FramesLeftBehind(), self._session(job.plan) as audit:
+        with FramesLeftBehind(), self.session(job.plan) as audit:
             latents, plan = yield from self._phases.denoise(job, NoKeeper(), audit)
         yield LatentsDone(latents, job.settings, plan)
 
@@ -223,7 +230,7 @@ class Pipeline:
         """Decode latents into a sink: yields each frame, and at the end `Finished`. Raises what the sink raises."""
         sink.check()
         start = time.monotonic()
-        with FramesLeftBehind(), self._session(latents.plan) as audit:
+        with FramesLeftBehind(), self.session(latents.plan) as audit:
             decoder = self._phases.decoder(cancel=cancel)
             finished = yield from self._phases.decode(latents, sink, audit, NoKeeper(), decoder)
         yield dataclasses.replace(finished, seconds=time.monotonic() - start)
@@ -249,7 +256,8 @@ class Pipeline:
         """Run a job that is kept in a folder, from where it is there."""
         computing = self.model.setup.record
         settings = dataclasses.replace(job.settings, computing=computing)
-        here = circumstances(self.model.device, computing, threads=self.model.threads)
+        here = circumstances(self.model.device, computing, threads=self._threads)
+        here |= {} if self.company is None else {RANKS: self.company.told}
         opening = self.model.recorded
         out = folder.path_to(sink.video) if isinstance(sink, FilmSink) else ""
         keeper = FolderKeeper.take_up(folder, Record(settings, job.plan, opening, out, here), keep=keep_run)
@@ -273,24 +281,45 @@ class Pipeline:
 
     @property
     def _phases(self) -> RunPhases:
-        return RunPhases(self.model)
+        return RunPhases(self.model, self.company.team if self.company is not None else None)
+
+    @property
+    def _threads(self) -> int:
+        """Threads of a CPU, which ranks on one machine share."""
+        shared = self.company.here if self.company is not None and self.model.device.type == "cpu" else 1
+        return max(1, self.model.threads // shared)
+
+    def _told(self, job: Job) -> Iterator[str]:
+        """Who computes what, for a person."""
+        if self.company is not None and job.spread is not None:
+            gain = f"about {job.spread.gain:.1f} times as fast as one by arithmetic"
+            yield f"devices: {self.company.told}; {job.spread.way}, {gain}; {self.company.formed.why}"
 
     @contextmanager
-    def _session(self, plan: Plan) -> Iterator[Audit]:
+    def session(self, plan: Plan) -> Iterator[Audit]:
         """What holds while a run computes: its share of the card, repeatable choices, checked weights."""
-        room, threads = capped(self.model.device, plan.budget), few_threads(self.model.threads)
+        threads = few_threads(self._threads)
+        room = capped(self.model.device, plan.budget)
         with room, repeatable(), threads, naming_shortage(), Audit(self.whole) as audit:
             yield audit
 
     def _events(self, job: Job, sink: FrameSink, keeper: Keeper) -> Events:
         job.cancel.check()
         logger.info("%s: %s; plan %s", sink, self.choice.why, dict(job.settings.plan))
-        start, lines = time.monotonic(), self.model.setup.lines
+        start, lines = time.monotonic(), (*self.model.setup.lines, *self._told(job))
         yield Resolved(job.settings, job.notes, job.plan, self.choice.why, lines, self.work(job))
-        with FramesLeftBehind(), keeper, self._session(job.plan) as audit:
+        with FramesLeftBehind(), keeper, self.session(job.plan) as audit:
             yield from keeper.begin()
             latents, plan = yield from self._phases.denoise(job, keeper, audit)
             done = LatentsDone(latents, job.settings, plan)
             decoder = self._phases.decoder(job.remembered.keep, job.cancel)
             finished = yield from self._phases.decode(done, sink, audit, keeper, decoder)
         yield dataclasses.replace(finished, seconds=time.monotonic() - start)
+
+
+def _choice(model: OpenedModel, company: Company | None) -> ProfileChoice:
+    """The profile that runs are planned for, or one for each of several ranks."""
+    profile = model.options.profile
+    if company is None:
+        return pick_profile(profile, model.device, model.sizes)
+    return company.choice(profile, model.device, model.sizes)

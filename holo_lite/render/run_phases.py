@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,17 +15,19 @@ from holo_lite.errors import OutputError
 from holo_lite.events import Event, Finished, LatentsDone, NoLatents, PhaseStarted
 from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.plan import Plan
+from holo_lite.ranks.team import Team
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
 from holo_lite.render.device_memory import clear
-from holo_lite.render.given_phase import GivenReader
+from holo_lite.render.given_phase import First, GivenReader
 from holo_lite.render.job import Job
 from holo_lite.render.keeper import Keeper
+from holo_lite.render.leading import Task, led
 from holo_lite.render.retry import KeepPlan
 from holo_lite.render.sinks import FilmSink, FrameSink
 from holo_lite.render.text_phase import PromptReader
-from holo_lite.runs.state import State
-from holo_lite.sampling.sampler import Guidance
+from holo_lite.render.together import ByItself, Together
+from holo_lite.sampling.sampler import Context, Guidance
 from holo_lite.settings import RunSettings
 from holo_lite.weights.audit import Audit
 
@@ -34,6 +37,7 @@ class RunPhases:
     """What an opened model computes of a run."""
 
     model: OpenedModel
+    team: Team | None = None
 
     def denoise(self, job: Job, keeper: Keeper, audit: Audit) -> Generator[Event, None, tuple[Tensor, Plan]]:
         """Do the steps that are left, with a plan that gets smaller where memory runs out.
@@ -52,27 +56,36 @@ class RunPhases:
         audit.begin(self.model.folder.vae)
         yield PhaseStarted("denoise", steps, done)
 
-        def save(state: State) -> Iterator[Event]:
-            audit.settle(experts[state.done - 1])
-            yield from keeper.save(state)
+        def settle(done: int) -> None:
+            audit.settle(experts[done - 1])
 
-        denoiser = Denoiser(
-            self.model.experts,
-            job.settings,
-            Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until, job.settings.cfg_low),
-            first.latents,
-            done,
-            restored_cache(job.settings, before.cache if before else {}, self.model.device),
-            save,
-            job.remembered.keep,
-            job.clip,
-            job.cancel,
-            first.frozen,
-            audit.saw,
-        )
-        del before, first, contexts  # they are on the device from here on
-        plan = yield from denoiser.run(plan)
+        with self._together(job, contexts, first) as together:
+            denoiser = Denoiser(
+                self.model.experts,
+                job.settings,
+                Guidance.of(contexts, job.settings.cfg, job.settings.cfg_until, job.settings.cfg_low),
+                first.latents,
+                done,
+                restored_cache(job.settings, before.cache if before else {}, self.model.device),
+                keeper.save,
+                job.remembered.keep,
+                job.clip,
+                job.cancel,
+                first.frozen,
+                audit.saw,
+                settle,
+                together,
+            )
+            del before, first, contexts  # they are on the device from here on
+            plan = yield from denoiser.run(plan)
         return denoiser.latents, plan
+
+    def _together(self, job: Job, contexts: Sequence[Context], first: First) -> AbstractContextManager[Together]:
+        """Whoever computes the steps: this process alone, or its team, who are told of them."""
+        if self.team is None or job.spread is None:
+            return nullcontext(ByItself())
+        task = Task(job.settings, self.model.recorded, job.spread)
+        return led(self.team, task, contexts, first.frozen)
 
     def decode(
         self, done: LatentsDone, sink: FrameSink, audit: Audit, keeper: Keeper, decoder: FrameDecoder

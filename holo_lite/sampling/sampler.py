@@ -24,6 +24,7 @@ from holo_lite.model.dit import WanDiT
 from holo_lite.model.equations import clean_estimate, euler, guide
 from holo_lite.model.layers import TextRows
 from holo_lite.model.relay import relay_rows
+from holo_lite.sampling.meeting import Alone, Meeting
 from holo_lite.sampling.schedule import Schedule, Step
 from holo_lite.sampling.step_cache import Computed, StepCache
 
@@ -139,6 +140,7 @@ def sample(
     first: int = 0,
     cache: StepCache | None = None,
     given: Given = nothing_given,
+    meeting: Meeting | None = None,
 ) -> Generator[Progress, None, None]:
     """Denoise latents (16, F, h, w), fp32, on the experts' device, yielding after each step.
 
@@ -148,20 +150,24 @@ def sample(
 
     Latents of the clip's frozen frames stay to the bit what they are in `latents`, after every step. `given` is
     asked before each for what the expert sees in their place.
+
+    Where several ranks compute the clip, each runs this with a clip that has its share, and they decide and gather
+    at the `meeting`: all come to the same latents, to the bit.
     """
+    meeting = meeting or Alone()
     assert 0 <= first <= len(schedule), f"first: {first}"
     remaining, cache = schedule.steps[first:], cache or StepCache()
     computed, whole = cache.computed, cache.whole
     for expert in dict.fromkeys(step.expert for step in remaining):
         with experts.lend(expert) as model:
             steps = [step for step in remaining if step.expert == expert]
-            turn = _ExpertPass.of(model, guidance.at(steps[0], schedule), clip, cache, joint=joint)
+            turn = _ExpertPass.of(model, guidance.at(steps[0], schedule), clip, cache, meeting, joint=joint)
             for step in steps:
                 steering = guidance.at(step, schedule)
                 branches = len(steering.contexts)
-                skipped = cache.serves(computed, step, latents, branches, schedule)
+                skipped = meeting.agreed(cache.serves(computed, step, latents, branches, schedule))
                 if skipped and whole:
-                    experts.skip(expert, 1 if joint else branches)
+                    experts.skip(expert, 1 if joint else len(meeting.branches(branches)))
                 elif skipped and computed is not None:  # with the forwards that this step was to take
                     turn.make_again(computed, given(computed.latents, computed.step))
                 whole = True
@@ -182,29 +188,38 @@ class _ExpertPass:
     texts: list[TextRows]
     clip: Clip
     cache: StepCache
+    meeting: Meeting
     joint: bool
 
     @classmethod
-    def of(cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, *, joint: bool) -> _ExpertPass:
+    def of(
+        cls, model: WanDiT, guidance: Guidance, clip: Clip, cache: StepCache, meeting: Meeting, *, joint: bool
+    ) -> _ExpertPass:
         """Embed the prompts of all branches that the expert's first step has: no later one has more."""
-        texts = [context.embedded(model, clip) for context in guidance.contexts]
-        return cls(model, texts, clip, cache, joint)
+        contexts = guidance.contexts
+        here = [contexts[branch] for branch in meeting.branches(len(contexts))]
+        return cls(model, [context.embedded(model, clip) for context in here], clip, cache, meeting, joint)
 
     def make_again(self, computed: Computed, latents: Tensor) -> None:
         """Compute the residuals of a step again, to the bit: of what the expert saw then, in the same chunks."""
         then = replace(self, clip=replace(self.clip, chunks=computed.chunks))
-        then.velocities(computed.step, latents, computed.branches, skipped=False)
+        then.found(computed.step, latents, computed.branches, skipped=False)
 
     def velocities(self, step: Step, latents: Tensor, branches: int, *, skipped: bool) -> list[Tensor]:
-        """One velocity a branch: computed, or by what was kept of the last step that was."""
+        """One velocity a branch, of the whole clip."""
+        return self.meeting.velocities(self.found(step, latents, branches, skipped=skipped), branches, latents)
+
+    def found(self, step: Step, latents: Tensor, branches: int, *, skipped: bool) -> list[Tensor]:
+        """One velocity a branch that is computed here: computed, or by what was kept of the last step that was."""
+        here = len(self.meeting.branches(branches))
         timestep = torch.tensor(step.timestep, dtype=torch.float32, device=latents.device)
         if skipped:
             with torch.inference_mode():
                 return self.model.reuse(latents, timestep, self.cache.residuals, self.clip)
         stream = self.clip.stream_rows, self.model.config.dim
-        residuals = self.cache.room(step.expert, branches, stream, self.model.dtype, latents.device)
+        residuals = self.cache.room(step.expert, here, stream, self.model.dtype, latents.device)
         with torch.inference_mode():
-            return self._compute(latents, timestep, self.texts[:branches], residuals)
+            return self._compute(latents, timestep, self.texts[:here], residuals)
 
     def _compute(
         self, latents: Tensor, timestep: Tensor, texts: list[TextRows], residuals: list[Tensor]

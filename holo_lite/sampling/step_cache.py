@@ -162,10 +162,16 @@ class StepCache:
         A state that an earlier version saved has the residuals, and not the chunks.
         """
         tensors = {name: value.to(device) for name, value in state.items() if isinstance(value, Tensor)}
-        numbers = {name: float(value) for name, value in state.items() if name not in tensors}
         count = sum(name.startswith(RESIDUAL) for name in tensors)
         self.residuals = [tensors[f"{RESIDUAL}{branch}"] for branch in range(count)]
-        self.computed, self.whole = None, count > 0
+        self.whole = count > 0
+        self.know(state, schedule, device)
+
+    def know(self, state: Mapping[str, Tensor | float], schedule: Schedule, device: torch.device) -> None:
+        """Take up what a state has of the last computed step; the residuals stay as they are."""
+        tensors = {name: value.to(device) for name, value in state.items() if isinstance(value, Tensor)}
+        numbers = {name: float(value) for name, value in state.items() if not isinstance(value, Tensor)}
+        self.computed = None
         if state:
             step, branches = schedule.steps[int(numbers["step"])], int(numbers["branches"])
             rate = numbers.get("rate")

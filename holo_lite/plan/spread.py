@@ -1,0 +1,273 @@
+"""How a clip is laid over several cards: who computes what, chosen by what takes the least time.
+
+Two ways, and both at once. The two **guidance branches** apart: half the ranks compute one, half the other, and
+nothing travels in a block. **Shots** apart: each rank computes one span of tokens, the keys and values of all
+shots' first latent frames go to all in every block, and those of a shot that is divided to all who have some of it.
+Spans are whole shots where the slowest rank then takes at most a tenth longer than it must; else a cut goes through
+a shot.
+
+A rank's time is its operations at its own rate, so unequal cards get unequal spans. What travels is counted at an
+assumed rate, which is low: cards without a way to each other send through main memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+
+from holo_lite.config import DiTConfig
+from holo_lite.errors import FitError
+from holo_lite.model.clip import common
+from holo_lite.model.parts import Part
+from holo_lite.plan.cost import Operations, Rate, forward_operations
+from holo_lite.plan.fit import make_plan
+from holo_lite.plan.machine import Machine
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.plan import Plan
+from holo_lite.plan.profile import Profile
+from holo_lite.plan.sizes import ModelSizes
+from holo_lite.story.shots import ShotLayout
+
+LINK = 5e9  # bytes a second from card to card through main memory: an assumption, no measurement
+SLACK = 1.1  # how much longer the slowest rank may take for shots to stay whole
+ALIKE = Rate(1e12, 1e12, "all cards alike")
+MOST_CUTS = 6  # with more, shots are not tried in all combinations
+
+
+@dataclass(frozen=True)
+class Station:
+    """One rank's machine: its name for a person, what it may spend, and how fast it is."""
+
+    name: str
+    profile: Profile
+    machine: Machine
+    rate: Rate = ALIKE
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a clip is laid over ranks. parts, plans, seconds: each rank's, the seconds those of a step's arithmetic.
+
+    `sent` is what a block sends, all ranks together and each row counted once, in bytes; `alone` how long the first
+    rank would take for a step by itself.
+    """
+
+    parts: tuple[Part, ...]
+    plans: tuple[Plan, ...]
+    seconds: tuple[float, ...]
+    sent: int
+    alone: float
+    blocks: int
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step: the slowest rank's arithmetic, and what travels."""
+        return max(self.seconds) + self.sent * self.blocks / LINK
+
+    @property
+    def way(self) -> str:
+        """Who computes what, for a person."""
+        branches = len({part.branches for part in self.parts}) > 1
+        shots = any(part.of > 1 for part in self.parts)
+        if branches and shots:
+            return "guidance branches apart, and shots"
+        return "guidance branches apart" if branches else "shots apart"
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as the first rank alone."""
+        return self.alone / self.step
+
+
+def choose_spread(
+    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, *, throughout: bool
+) -> Spread:
+    """The way that takes the least time among those that fit; `throughout`: every step has both branches.
+
+    Raises `FitError` where none fits: that of the fastest.
+    """
+    ways = [
+        (parts, _estimate(stations, sizes, request, parts)) for parts in _ways(stations, sizes, request, throughout)
+    ]
+    refused: FitError | None = None
+    for parts, (seconds, sent) in sorted(ways, key=lambda way: max(way[1][0]) + way[1][1] * _blocks(sizes) / LINK):
+        try:
+            plans = _plans(stations, sizes, request, parts)
+        except FitError as error:
+            refused = refused or error
+            continue
+        alone = _seconds(stations[0].rate, sizes, request, _whole(request))
+        return Spread(parts, plans, seconds, sent, alone, _blocks(sizes))
+    assert refused is not None, "there is always a way"
+    raise refused
+
+
+def sent_bytes(sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]) -> int:
+    """What a block sends, all together and each row counted once: 2·b·d·e·(shared rows, and divided shots')."""
+    clip, total = request.clip(), 0
+    for branches in dict.fromkeys(part.branches for part in parts):
+        peers = [part for part in parts if part.branches == branches]
+        if len(peers) < 2:
+            continue
+        rows = clip.shared_tokens
+        for shot in range(clip.layout.shots):
+            owners = [part for part in peers if common(clip.layout.token_span(shot), part.tokens)]
+            rows += len(clip.own_span(shot)) if len(owners) > 1 else 0
+        total += 2 * len(branches) * rows * sizes.config.dim * sizes.bytes_per_number
+    return total
+
+
+def _ways(
+    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, throughout: bool
+) -> Iterator[tuple[Part, ...]]:
+    every = tuple(range(request.all_branches))
+    yield _shares(stations, sizes, request, every)
+    if throughout and len(stations) % 2 == 0:
+        half = len(stations) // 2
+        positive, negative = stations[:half], stations[half:]
+        yield (*_shares(positive, sizes, request, (0,)), *_shares(negative, sizes, request, (1,)))
+
+
+def _shares(
+    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, branches: tuple[int, ...]
+) -> tuple[Part, ...]:
+    """One span of tokens each, in order."""
+    cuts = balanced_cuts(request.layout, [_pace(each.rate, sizes, request) for each in stations])
+    spans = pairwise((0, *cuts, request.layout.tokens))
+    return tuple(Part(branches, *span, number, len(stations)) for number, span in enumerate(spans))
+
+
+def balanced_cuts(layout: ShotLayout, paces: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Tokens at which each rank but the first begins; paces: seconds a token, by rank and shot.
+
+    At shots' ends where that is within `SLACK` of the best there is, with as few cuts through shots as possible.
+    """
+    exact = _even_cuts(layout, paces)
+    best = _slowest(layout, paces, exact)
+    starts = [layout.token_span(shot).start for shot in range(layout.shots)]
+    choices = [
+        {cut, *_around(cut, starts)}
+        if len(exact) <= MOST_CUTS
+        else {min((*starts, cut), key=lambda at: abs(at - cut))}
+        for cut in exact
+    ]
+    tried = [cuts for cuts in product(*choices) if _in_order(cuts, layout.tokens)]
+    good = [cuts for cuts in tried if _slowest(layout, paces, cuts) <= SLACK * best]
+
+    def merit(cuts: tuple[int, ...]) -> tuple[int, float]:
+        return sum(cut not in starts for cut in cuts), _slowest(layout, paces, cuts)
+
+    return min(good, key=merit, default=exact)
+
+
+def _around(cut: int, starts: Sequence[int]) -> Iterator[int]:
+    """The shots' beginnings before and behind a cut."""
+    yield from [max((start for start in starts if start <= cut), default=cut)]
+    yield from [min((start for start in starts if start >= cut), default=cut)]
+
+
+def _in_order(cuts: Sequence[int], tokens: int) -> bool:
+    return all(a < b for a, b in pairwise((0, *cuts, tokens)))
+
+
+def _even_cuts(layout: ShotLayout, paces: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Cuts at which all ranks take the same time, to a token, each with a token at least."""
+    low, high = 0.0, max(sum(_times(layout, pace)) for pace in paces)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _reaches(layout, paces, middle)[-1] >= layout.tokens else (middle, high)
+    count = len(paces)
+    reached = _reaches(layout, paces, high)[:-1]
+    cuts: list[int] = []
+    for number, cut in enumerate(reached, 1):
+        least = cuts[-1] + 1 if cuts else 1
+        cuts.append(min(max(cut, least), layout.tokens - (count - number)))
+    return tuple(cuts)
+
+
+def _times(layout: ShotLayout, pace: Sequence[float]) -> list[float]:
+    return [len(layout.token_span(shot)) * pace[shot] for shot in range(layout.shots)]
+
+
+def _reaches(layout: ShotLayout, paces: Sequence[Sequence[float]], seconds: float) -> list[int]:
+    """The token up to which each rank comes, one after the other, in so many seconds each."""
+    reached, token = [], 0
+    for pace in paces:
+        left = seconds
+        for shot in range(layout.shots):
+            span = common(layout.token_span(shot), range(token, layout.tokens))
+            done = min(len(span), int(left / pace[shot] + 0.5))
+            token, left = token + done, left - done * pace[shot]
+            if done < len(span):
+                break
+        reached.append(token)
+    return reached
+
+
+def _slowest(layout: ShotLayout, paces: Sequence[Sequence[float]], cuts: Sequence[int]) -> float:
+    """Seconds of the slowest rank."""
+    spans = [range(*span) for span in pairwise((0, *cuts, layout.tokens))]
+    return max(
+        sum(len(common(layout.token_span(shot), span)) * pace[shot] for shot in range(layout.shots))
+        for span, pace in zip(spans, paces, strict=True)
+    )
+
+
+def _pace(rate: Rate, sizes: ModelSizes, request: ClipRequest) -> list[float]:
+    """Seconds a token of each shot."""
+    layout = request.layout
+    spans = [layout.token_span(shot) for shot in range(layout.shots)]
+    return [rate.seconds(_operations(sizes, request, span)) / len(span) for span in spans]
+
+
+def _operations(sizes: ModelSizes, request: ClipRequest, tokens: range) -> Operations:
+    """Operations of one branch's forward for some of the tokens."""
+    config, layout, sparse = sizes.config, request.layout, request.attention == "sparse"
+    whole = forward_operations(config, layout, request.attention, linear=sizes.linear)
+    shared = layout.shots * layout.frame_tokens
+    pairs = 0
+    for shot in range(layout.shots):
+        span = layout.token_span(shot)
+        pairs += len(common(span, tokens)) * (shared + len(span) if sparse else layout.tokens)
+    part = len(tokens) / layout.tokens
+    linear, coded = int(whole.linear * part), int(whole.eight_bit * part)
+    return Operations(linear, _scores(config, pairs), coded)
+
+
+def _scores(config: DiTConfig, pairs: int) -> int:
+    return config.num_layers * 4 * config.dim * pairs
+
+
+def _estimate(
+    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]
+) -> tuple[tuple[float, ...], int]:
+    """Each rank's seconds of a step, and what a block sends."""
+    seconds = (_seconds(each.rate, sizes, request, part) for each, part in zip(stations, parts, strict=True))
+    return tuple(seconds), sent_bytes(sizes, request, parts)
+
+
+def _seconds(rate: Rate, sizes: ModelSizes, request: ClipRequest, part: Part) -> float:
+    return len(part.branches) * rate.seconds(_operations(sizes, request, part.tokens))
+
+
+def _whole(request: ClipRequest) -> Part:
+    return Part(tuple(range(request.all_branches)), 0, request.layout.tokens)
+
+
+def _blocks(sizes: ModelSizes) -> int:
+    return sizes.config.num_layers
+
+
+def _plans(
+    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]
+) -> tuple[Plan, ...]:
+    """Each rank's plan. Where one has no room for both branches in a visit, none visits so."""
+    found = tuple(
+        make_plan(each.profile, sizes, replace(request, part=part, leads=number == 0), each.machine)
+        for number, (each, part) in enumerate(zip(stations, parts, strict=True))
+    )
+    if all(plan.joint for plan in found) or not any(plan.joint for plan in found):
+        return found
+    apart = [replace(each, profile=replace(each.profile, cfg="sequential")) for each in stations]
+    return _plans(apart, sizes, request, parts)
