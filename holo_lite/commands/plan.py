@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from holo_lite.errors import FitError
 
 if TYPE_CHECKING:
     from holo_lite.preflight.comparison import Outlook
+    from holo_lite.preflight.together import TogetherForecast
 
 IN_A_PIPE = 100  # columns
 FITS_NOWHERE = 2
@@ -33,7 +35,7 @@ FITS_NOWHERE = 2
 @click.option(
     "--gpu",
     multiple=True,
-    help="Plan for this card instead of this machine, such as 'RTX 4090'; several are shown in one table.",
+    help="Plan for this card instead of this machine, such as 'RTX 4090'; several are shown each, and together.",
 )
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead, for a program.")
@@ -54,29 +56,38 @@ def plan(
     """
     from holo_lite.opening.options import ModelOptions
     from holo_lite.preflight.comparison import compare
+    from holo_lite.preflight.together import TogetherForecast, forecast_together
     from holo_lite.settings import Options, check_attention
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})
     options = Options(**{**said, "attention": attention})
-    outlooks = compare(with_images(storyboard, images).board, options, model, how, gpu)
-    _show(outlooks, as_json=as_json)
-    if not any(outlook.forecast for outlook in outlooks):
+    board = with_images(storyboard, images).board
+    together = forecast_together(board, options, model, how, gpu)
+    alone = () if together is not None and not gpu else compare(board, options, model, how, gpu)
+    _show(alone, together, as_json=as_json)
+    fits = isinstance(together, TogetherForecast) or any(outlook.forecast for outlook in alone)
+    if not fits:
         click.get_current_context().exit(FITS_NOWHERE)
 
 
-def _show(outlooks: Sequence[Outlook], *, as_json: bool) -> None:
+def _show(outlooks: Sequence[Outlook], together: TogetherForecast | FitError | None, *, as_json: bool) -> None:
     """Print a plan, a table of several, or either as JSON. Raises `FitError` where the only one does not fit."""
     from holo_lite.eventjson.plan_json import plan_json
     from holo_lite.views.comparison import comparison_lines
     from holo_lite.views.forecast import forecast_lines
+    from holo_lite.views.together import together_lines
 
     console = Console(highlight=False)
     width = console.width if console.is_terminal else IN_A_PIPE
     if as_json:
-        tell(json.dumps(plan_json(outlooks), ensure_ascii=False, allow_nan=False))
+        tell(json.dumps(plan_json(outlooks, together), ensure_ascii=False, allow_nan=False))
         return
-    if len(outlooks) > 1:
+    lines: Iterable[str]
+    if together is not None:
+        lines = chain(comparison_lines(outlooks, width), [""]) if len(outlooks) > 1 else ()
+        lines = chain(lines, together_lines(together, width))
+    elif len(outlooks) > 1:
         lines = comparison_lines(outlooks, width)
     elif isinstance(found := outlooks[0].found, FitError):
         raise found

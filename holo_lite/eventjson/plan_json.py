@@ -12,12 +12,44 @@ from holo_lite.eventjson.form import plain
 from holo_lite.plan.cost import first_step_rate, needed_rate
 from holo_lite.preflight.comparison import Outlook
 from holo_lite.preflight.forecast import Forecast
+from holo_lite.preflight.together import TogetherForecast
 
 
-def plan_json(outlooks: Sequence[Outlook]) -> dict[str, Any]:
-    """What `plan` finds, as `json.dumps` takes it: a record for each card, in the order they were given."""
-    fits = any(outlook.forecast for outlook in outlooks)
-    return {"version": VERSION, "kind": "plan", "fits": fits, "plans": [_outlook(each) for each in outlooks]}
+def plan_json(outlooks: Sequence[Outlook], together: TogetherForecast | FitError | None = None) -> dict[str, Any]:
+    """What `plan` finds, as `json.dumps` takes it: a record for each card, in the order they were given.
+
+    And what several make together, where there are several.
+    """
+    fits = any(outlook.forecast for outlook in outlooks) or isinstance(together, TogetherForecast)
+    found = {"version": VERSION, "kind": "plan", "fits": fits, "plans": [_outlook(each) for each in outlooks]}
+    return found if together is None else {**found, "together": _together(together)}
+
+
+def _together(found: TogetherForecast | FitError) -> dict[str, Any]:
+    if isinstance(found, FitError):
+        return {"fits": False, "why_not": str(found), "in_short": found.short}
+    spread = found.spread
+    ranks = [
+        {
+            "device": station.name,
+            "branches": list(part.branches),
+            "tokens": [part.start, part.stop],
+            "seconds": seconds if found.known else None,
+            "plan": plain(plan),
+        }
+        for station, part, seconds, plan in zip(
+            found.stations, spread.parts, spread.seconds, spread.plans, strict=True
+        )
+    ]
+    return {
+        "fits": True,
+        "way": spread.way,
+        "gain": spread.gain,
+        "step": spread.step if found.known else None,
+        "sent_a_block": spread.sent,
+        "sent_a_step": found.sent_a_step,
+        "ranks": ranks,
+    }
 
 
 def _outlook(outlook: Outlook) -> dict[str, Any]:

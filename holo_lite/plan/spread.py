@@ -14,25 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import pairwise
 
 from holo_lite.config import DiTConfig
 from holo_lite.errors import FitError
 from holo_lite.model.clip import common
 from holo_lite.model.parts import Part
 from holo_lite.plan.cost import Operations, Rate, forward_operations
+from holo_lite.plan.cuts import balanced_cuts
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import Profile
+from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.story.shots import ShotLayout
+from holo_lite.system.units import memory_text
 
 LINK = 5e9  # bytes a second from card to card through main memory: an assumption, no measurement
-SLACK = 1.1  # how much longer the slowest rank may take for shots to stay whole
 ALIKE = Rate(1e12, 1e12, "all cards alike")
-MOST_CUTS = 6  # with more, shots are not tried in all combinations
 
 
 @dataclass(frozen=True)
@@ -138,90 +138,14 @@ def _shares(
     return tuple(Part(branches, *span, number, len(stations)) for number, span in enumerate(spans))
 
 
-def balanced_cuts(layout: ShotLayout, paces: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Tokens at which each rank but the first begins; paces: seconds a token, by rank and shot.
-
-    At shots' ends where that is within `SLACK` of the best there is, with as few cuts through shots as possible.
-    """
-    exact = _even_cuts(layout, paces)
-    best = _slowest(layout, paces, exact)
-    starts = [layout.token_span(shot).start for shot in range(layout.shots)]
-    choices = [
-        {cut, *_around(cut, starts)}
-        if len(exact) <= MOST_CUTS
-        else {min((*starts, cut), key=lambda at: abs(at - cut))}
-        for cut in exact
-    ]
-    tried = [cuts for cuts in product(*choices) if _in_order(cuts, layout.tokens)]
-    good = [cuts for cuts in tried if _slowest(layout, paces, cuts) <= SLACK * best]
-
-    def merit(cuts: tuple[int, ...]) -> tuple[int, float]:
-        return sum(cut not in starts for cut in cuts), _slowest(layout, paces, cuts)
-
-    return min(good, key=merit, default=exact)
-
-
-def _around(cut: int, starts: Sequence[int]) -> Iterator[int]:
-    """The shots' beginnings before and behind a cut."""
-    yield from [max((start for start in starts if start <= cut), default=cut)]
-    yield from [min((start for start in starts if start >= cut), default=cut)]
-
-
-def _in_order(cuts: Sequence[int], tokens: int) -> bool:
-    return all(a < b for a, b in pairwise((0, *cuts, tokens)))
-
-
-def _even_cuts(layout: ShotLayout, paces: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Cuts at which all ranks take the same time, to a token, each with a token at least."""
-    low, high = 0.0, max(sum(_times(layout, pace)) for pace in paces)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _reaches(layout, paces, middle)[-1] >= layout.tokens else (middle, high)
-    count = len(paces)
-    reached = _reaches(layout, paces, high)[:-1]
-    cuts: list[int] = []
-    for number, cut in enumerate(reached, 1):
-        least = cuts[-1] + 1 if cuts else 1
-        cuts.append(min(max(cut, least), layout.tokens - (count - number)))
-    return tuple(cuts)
-
-
-def _times(layout: ShotLayout, pace: Sequence[float]) -> list[float]:
-    return [len(layout.token_span(shot)) * pace[shot] for shot in range(layout.shots)]
-
-
-def _reaches(layout: ShotLayout, paces: Sequence[Sequence[float]], seconds: float) -> list[int]:
-    """The token up to which each rank comes, one after the other, in so many seconds each."""
-    reached, token = [], 0
-    for pace in paces:
-        left = seconds
-        for shot in range(layout.shots):
-            span = common(layout.token_span(shot), range(token, layout.tokens))
-            done = min(len(span), int(left / pace[shot] + 0.5))
-            token, left = token + done, left - done * pace[shot]
-            if done < len(span):
-                break
-        reached.append(token)
-    return reached
-
-
-def _slowest(layout: ShotLayout, paces: Sequence[Sequence[float]], cuts: Sequence[int]) -> float:
-    """Seconds of the slowest rank."""
-    spans = [range(*span) for span in pairwise((0, *cuts, layout.tokens))]
-    return max(
-        sum(len(common(layout.token_span(shot), span)) * pace[shot] for shot in range(layout.shots))
-        for span, pace in zip(spans, paces, strict=True)
-    )
-
-
 def _pace(rate: Rate, sizes: ModelSizes, request: ClipRequest) -> list[float]:
     """Seconds a token of each shot."""
     layout = request.layout
     spans = [layout.token_span(shot) for shot in range(layout.shots)]
-    return [rate.seconds(_operations(sizes, request, span)) / len(span) for span in spans]
+    return [rate.seconds(part_operations(sizes, request, span)) / len(span) for span in spans]
 
 
-def _operations(sizes: ModelSizes, request: ClipRequest, tokens: range) -> Operations:
+def part_operations(sizes: ModelSizes, request: ClipRequest, tokens: range) -> Operations:
     """Operations of one branch's forward for some of the tokens."""
     config, layout, sparse = sizes.config, request.layout, request.attention == "sparse"
     whole = forward_operations(config, layout, request.attention, linear=sizes.linear)
@@ -248,7 +172,7 @@ def _estimate(
 
 
 def _seconds(rate: Rate, sizes: ModelSizes, request: ClipRequest, part: Part) -> float:
-    return len(part.branches) * rate.seconds(_operations(sizes, request, part.tokens))
+    return len(part.branches) * rate.seconds(part_operations(sizes, request, part.tokens))
 
 
 def _whole(request: ClipRequest) -> Part:
@@ -263,11 +187,22 @@ def _plans(
     stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]
 ) -> tuple[Plan, ...]:
     """Each rank's plan. Where one has no room for both branches in a visit, none visits so."""
-    found = tuple(
-        make_plan(each.profile, sizes, replace(request, part=part, leads=number == 0), each.machine)
-        for number, (each, part) in enumerate(zip(stations, parts, strict=True))
-    )
+    pairs = enumerate(zip(stations, parts, strict=True))
+    found = tuple(_plan(each, sizes, replace(request, part=part, leads=n == 0)) for n, (each, part) in pairs)
     if all(plan.joint for plan in found) or not any(plan.joint for plan in found):
         return found
     apart = [replace(each, profile=replace(each.profile, cfg="sequential")) for each in stations]
     return _plans(apart, sizes, request, parts)
+
+
+def _plan(station: Station, sizes: ModelSizes, request: ClipRequest) -> Plan:
+    """A rank's plan. What would fit in its place depends on the other ranks, too: that is not searched for."""
+    problem = Problem(station.profile, sizes, request, station.machine)
+    if problem.fits():
+        return make_plan(station.profile, sizes, request, station.machine)
+    needs, room = memory_text(max(problem.least().values())), memory_text(problem.room)
+    raise FitError(
+        f"{station.name}: its part of the clip needs {needs} at least, and {room} may be used; make the clip "
+        "shorter or smaller, or give more devices",
+        f"{station.name}: needs {needs} of {room}",
+    )

@@ -5,37 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from holo_lite.config import Attention, Defaults, Expert, published
-from holo_lite.errors import SettingsError
-from holo_lite.opening.adapters import Adapters, open_adapters
-from holo_lite.opening.checks import check_runnable, dtype_name, find_model, pick_dtype
-from holo_lite.opening.given import Loras
-from holo_lite.opening.options import AS_IT_COMES, ModelOptions, check_model_options
+from holo_lite.config import Defaults, Expert
+from holo_lite.opening.options import AS_IT_COMES, ModelOptions
 from holo_lite.plan.advice import Advice, largest_advice, longest_advice
 from holo_lite.plan.choose import preferred_sizes
 from holo_lite.plan.cost import PhaseCost, Rate, phase_costs
 from holo_lite.plan.fit import denoising_rows, make_plan
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.nearest import longest, longest_in_shots
-from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import Profile, shipped_profiles
-from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
-from holo_lite.preflight.target import HERE, ForecastPlace, Target
-from holo_lite.reading import values
-from holo_lite.sampling.frozen_shots import as_named
-from holo_lite.settings import NOTHING_SAID, Options, RunSettings, check_options, resolve
-from holo_lite.story.files import AnyStoryboard, as_storyboard
+from holo_lite.preflight.deciding import decide
+from holo_lite.preflight.target import HERE, ForecastPlace
+from holo_lite.settings import NOTHING_SAID, Options, RunSettings
+from holo_lite.story.files import AnyStoryboard
 from holo_lite.story.shots import ShotLayout, even_cuts, latent_frames
-from holo_lite.story.storyboard import Storyboard
-from holo_lite.system.cache_folder import cache_folder
-from holo_lite.weights.folder import ModelFolder
 
-RELEASED = "HoloCine-14B"
 NO_CARD = "no card is known; give --gpu, or run plan on the machine itself"
 TRAINED_SHOT = latent_frames(49)  # of the trained 241 frames, a fifth
 
@@ -120,62 +107,23 @@ def forecast(
     compute it, `SettingsError` for a profile, card or option that is not known, and what reading storyboard and
     model raises.
     """
-    check_options(options)
-    check_model_options(how)
-    model = values.path("model", model) if model is not None else None
-    opened = find_model(model, options.attention or how.attention) if model is not None else None
-    if opened is not None:
-        check_runnable(opened)
-    number = _number(opened, how.dtype)
-    target = Target.of(where, how, number)
-    adapters = _adapters(opened, how.lora)
-    own = folder_sizes(opened, number.itemsize, adapters.by_expert) if opened is not None else None
-    counted = target.counted(how.computing, own) if own is not None else None
-    chosen, why = target.profile(how.profile, counted and counted[0])
-    found, lines = counted or target.counted(how.computing, released_sizes(chosen.schemes[0]))
-    settings, notes = _settings(as_storyboard(storyboard), options, opened, chosen.device)
-    problem = Problem(chosen, found, ClipRequest.of(settings), target.room)
+    found = decide(storyboard, options, model, how, where)
+    problem, target, settings = found.problem, found.target, found.settings
     plan = make_plan(problem.profile, problem.sizes, problem.request, problem.machine)
     return Forecast(
-        place=target.name or f"profile {chosen.name}",
-        why=why,
-        model=f"{model.name if model is not None else RELEASED} {settings.attention} in {found.scheme}",
+        place=target.name or f"profile {problem.profile.name}",
+        why=found.why,
+        model=found.model,
         settings=settings,
-        computing=lines,
-        notes=(*notes, *adapters.notes),
+        computing=found.lines,
+        notes=found.notes,
         plan=plan,
         rows=denoising_rows(problem, plan),
         read={expert: stack.rest + stack.total for expert, stack in problem.experts.items()},
-        costs=phase_costs(found, problem.request, plan, settings.schedule, settings.cfg_until),
-        rate=target.rate(how.computing, found, where.rates or cache_folder()),
+        costs=phase_costs(problem.sizes, problem.request, plan, settings.schedule, settings.cfg_until),
+        rate=found.rate,
         no_rate=target.card.no_rate if target.card is not None else NO_CARD,
         link=target.card.link if target.card is not None else None,
         longest=longest_advice(problem),
         largest=largest_advice(problem),
     )
-
-
-def _settings(
-    storyboard: Storyboard, options: Options, opened: ModelFolder | None, device: str
-) -> tuple[RunSettings, tuple[str, ...]]:
-    """The run as it would be decided, with notes, for the opened folder or the released model."""
-    attention: Attention = opened.attention if opened is not None else options.attention or "sparse"
-    defaults = opened.defaults if opened is not None else published(attention)
-    traits = {"attention": attention, "dtype": "", "device": device, "model": ""}
-    return resolve(storyboard, options, defaults, frozen=as_named(storyboard), **traits)
-
-
-def _number(folder: ModelFolder | None, dtype: str) -> torch.dtype:
-    """What is computed in."""
-    if folder is not None:
-        return pick_dtype(dtype, folder.high_noise)
-    if dtype not in {"auto", dtype_name(torch.bfloat16)}:
-        raise SettingsError(f"--dtype {dtype}: needs a model; give its folder with --model")
-    return torch.bfloat16
-
-
-def _adapters(folder: ModelFolder | None, lora: Loras) -> Adapters:
-    """The adapters of a model that is there."""
-    if folder is None and lora:
-        raise SettingsError("--lora: needs the model it is added to; give its folder with --model")
-    return open_adapters(folder, lora) if folder is not None else Adapters()

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from ranks_here import CPU, at_once, place, teams
+from ranks_here import at_once, place, teams
 from torch import distributed
 
 from holo_lite.errors import RanksError
@@ -217,5 +217,3 @@ def test_own_ranks_meet_where_nobody_else_comes():
     bound = {each.laddr.ip for each in psutil.Process().net_connections() if each.laddr.port == port}
     assert bound == {"127.0.0.1"}
     del store
-
-

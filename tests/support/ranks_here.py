@@ -1,4 +1,4 @@
-"""Ranks as threads of one process: the real transport and the real team, without the seconds that processes take."""
+"""Ranks as threads of one process: the real transport and team, without the seconds that processes take."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

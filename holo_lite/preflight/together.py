@@ -1,0 +1,82 @@
+"""What several cards take to make one clip together: who computes what, how long, and what travels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from holo_lite.errors import FitError
+from holo_lite.opening.company import named_devices
+from holo_lite.opening.options import AS_IT_COMES, ModelOptions
+from holo_lite.plan.machine import Machine
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.sizes import ModelSizes
+from holo_lite.plan.spread import ALIKE, Spread, Station, choose_spread
+from holo_lite.preflight.deciding import Decided, decide
+from holo_lite.preflight.target import HERE, ForecastPlace
+from holo_lite.settings import NOTHING_SAID, Options, RunSettings
+from holo_lite.story.files import AnyStoryboard
+
+
+@dataclass(frozen=True)
+class TogetherForecast:
+    """A clip laid over several cards. `known`: their rates are, so that seconds mean something."""
+
+    stations: tuple[Station, ...]
+    spread: Spread
+    settings: RunSettings
+    request: ClipRequest
+    sizes: ModelSizes
+    model: str
+    known: bool
+
+    @property
+    def sent_a_step(self) -> int:
+        """Bytes that a step sends, all cards together and each row counted once."""
+        return self.spread.sent * self.spread.blocks
+
+
+def forecast_together(
+    storyboard: AnyStoryboard,
+    options: Options = NOTHING_SAID,
+    model: str | Path | None = None,
+    how: ModelOptions = AS_IT_COMES,
+    gpus: Sequence[str] = (),
+    where: ForecastPlace = HERE,
+) -> TogetherForecast | FitError | None:
+    """Plan a clip for the named cards together, or for this machine's `how.devices`; None where that is one.
+
+    A `FitError` is returned where no way fits. Raises what `forecast` raises otherwise.
+    """
+    devices = () if gpus else named_devices(how.devices)
+    one = replace(how, devices=())
+    places = [(one, replace(where, gpu=gpu)) for gpu in gpus] or [(replace(one, device=d), where) for d in devices]
+    if len(places) < 2:
+        return None
+    found = [decide(storyboard, options, model, each, place) for each, place in places]
+    known = all(each.rate is not None for each in found)
+    here = 1 if gpus else len(found)
+    stations = tuple(_station(each, here, known=known) for each in found)
+    first = found[0]
+    request, sizes = first.problem.request, first.problem.sizes
+    try:
+        spread = choose_spread(stations, sizes, request, throughout=first.settings.is_guided_throughout)
+    except FitError as error:
+        return error
+    return TogetherForecast(stations, spread, first.settings, request, sizes, first.model, known)
+
+
+def _station(found: Decided, ranks: int, *, known: bool) -> Station:
+    """A card as one of several, so many of which share this machine's main memory."""
+    machine, target = found.problem.machine, found.target
+    name = target.name or f"profile {found.problem.profile.name}"
+    rate = found.rate if known and found.rate is not None else ALIKE
+    return Station(name, found.problem.profile, _shared(machine, ranks), rate)
+
+
+def _shared(machine: Machine, ranks: int) -> Machine:
+    def part(nbytes: int | None) -> int | None:
+        return None if nbytes is None else nbytes // ranks
+
+    return replace(machine, ram=part(machine.ram), ram_free=part(machine.ram_free))
