@@ -54,16 +54,20 @@ def forecast_together(
     places = [(one, replace(where, gpu=gpu)) for gpu in gpus] or [(replace(one, device=d), where) for d in devices]
     if len(places) < 2:
         return None
-    found = [decide(storyboard, options, model, each, place) for each, place in places]
-    known = all(each.rate is not None for each in found)
-    here = 1 if gpus else len(found)
-    stations = tuple(_station(each, here, known=known) for each in found)
-    first = found[0]
-    request, sizes = first.problem.request, first.problem.sizes
     try:
-        spread = choose_spread(stations, sizes, request, throughout=first.settings.is_guided_throughout)
+        found = [decide(storyboard, options, model, each, place) for each, place in places]
+        return _laid_out(found, ranks=1 if gpus else len(found))
     except FitError as error:
         return error
+
+
+def _laid_out(found: Sequence[Decided], ranks: int) -> TogetherForecast:
+    """The clip over all of them, so many of which share a machine's main memory. Raises `FitError`."""
+    known = all(each.rate is not None for each in found)
+    stations = tuple(_station(each, ranks, known=known) for each in found)
+    first = found[0]
+    request, sizes = first.problem.request, first.problem.sizes
+    spread = choose_spread(stations, sizes, request, throughout=first.settings.is_guided_throughout)
     return TogetherForecast(stations, spread, first.settings, request, sizes, first.model, known)
 
 
