@@ -259,6 +259,13 @@ class Arithmetic:
             moment = self._unpacking(stack, name, linear)
             before = work.keys_values if name == "self_attn" else 0
             yield LayerPeak(before + moment.work, moment.ready)
+        yield LayerPeak(work.feed_forward + self._of_no_use(work, stack), stack.ready("ffn", linear, e))
+
+    def _of_no_use(self, work: WorkingSet, stack: StackSizes) -> int:
+        """Memory for keys and values that a card keeps while the feed-forward needs other: its weights are larger."""
+        linear = self.sizes.linear
+        weight = stack.made("ffn", linear) * (self.sizes.bytes_per_number if linear == "plain" else 1)
+        return work.keys_values if self.device == "cuda" and work.keys_values < 2 * weight else 0
 
     def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
         yield LayerPeak(work.head, stack.dense("head") * self.sizes.bytes_per_number)
