@@ -22,7 +22,7 @@ from holo_lite.version import __version__
 if TYPE_CHECKING:
     import torch
 
-BASE_MODEL = Origin(version=2, runs_from=1)  # the base model may be opened, too
+HELD_INPUTS = Origin(version=3, runs_from=1)  # a plan may hold a shot's inputs; 2: the base model may be opened
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
 # Settings that change only the last bits, or none: they may differ when a run resumes.
@@ -41,7 +41,7 @@ class Record:
     opening: RecordedOptions
     out: str
     circumstances: Mapping[str, str]
-    origin: Origin = BASE_MODEL  # a change of any field, or of the plan's, is a new version
+    origin: Origin = HELD_INPUTS  # a change of any field, or of the plan's, is a new version
 
     def to_json(self) -> str:
         """Write the record as JSON, for people to read, too."""
@@ -54,7 +54,9 @@ class Record:
 
 
 # The names of files may be no text.
-RECORD = Codec(Record, key="holo_lite_run", upgrades={1: dict}, parts={"settings": SETTINGS}, surrogates=True)
+RECORD = Codec(
+    Record, key="holo_lite_run", upgrades={1: dict, 2: dict}, parts={"settings": SETTINGS}, surrogates=True
+)
 
 
 def circumstances(
