@@ -261,7 +261,7 @@ def test_the_command_shows_a_table_and_one_line_of_json(monkeypatch):
     assert any("gelu_" in line for line in lines)
     found = json.loads(last)
     assert [(each["frames"], each["way"]) for each in found["blocks"]] == [
-        (33, way.name) for way in (PLAIN, FUSED, INT8, FP8)
+        (33, way.name) for way in (PLAIN, FUSED, INT8, FP8, *HELD)
     ]
     others = [(each["frames"], each["way"], len(each["as_ours"])) for each in found["others"]]
     assert others == [(33, "the reference's way", 4), (33, "diffusers", 4)]
