@@ -39,17 +39,19 @@ LAYERS = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a block computes, and the scheme its weights are stored under (bf16: plainly)."""
+    """How a block computes, and the scheme its weights are stored under (bf16: plainly). holding: see `Chunks`."""
 
     name: str
     fused: bool = True
     linear: LinearMode = "plain"
     scheme: str = "bf16"
+    holding: bool = False
 
 
 PLAIN, FUSED = Way("plain", fused=False), Way("fused")
 INT8, FP8 = Way("int8", linear="int8", scheme="int8"), Way("fp8", linear="fp8", scheme="qfloat8")
 WAYS = (PLAIN, FUSED, INT8, FP8)
+HELD = tuple(replace(way, name=f"{way.name}, inputs held", holding=True) for way in WAYS)
 
 
 def clip_of(frames: int, chunks: Chunks | None = None, shots: int = SHOTS) -> Clip:
@@ -60,6 +62,7 @@ def clip_of(frames: int, chunks: Chunks | None = None, shots: int = SHOTS) -> Cl
 
 def count_block(clip: Clip, way: Way = FUSED, branches: int = BRANCHES) -> Tally:
     """Count one block's visit by every stream."""
+    clip = replace(clip, chunks=replace(clip.chunks, holding=way.holding))
     with on_a_card() as tally:
         with tally.quiet():
             block, inputs = make_block(way.scheme), _inputs(clip, branches)

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from benchmarks.count import roofline
-from benchmarks.count.block import FUSED, WAYS, Way, clip_of, count_block, count_making_ready
+from benchmarks.count.block import FUSED, HELD, WAYS, Way, clip_of, count_block, count_making_ready
 from benchmarks.count.decode import LATENT_FRAMES, Decoding, count_decode
 from benchmarks.count.others import count_diffusers, count_reference
 from benchmarks.count.tally import Tally
@@ -41,7 +41,8 @@ Found = dict[str, Any]
 @click.option("--frames", type=int, multiple=True, default=FRAMES, show_default=True, help="Lengths of clips.")
 @click.option("--operations", is_flag=True, help="Show every operation.")
 def main(frames: tuple[int, ...], *, operations: bool) -> None:
-    found = {length: {way.name: count_block(clip_of(length), way) for way in WAYS} for length in frames}
+    ways = *WAYS, *HELD
+    found = {length: {way.name: count_block(clip_of(length), way) for way in ways} for length in frames}
     for length, counts in found.items():
         for line in (*block_lines(length, counts), ""):
             print(line)

@@ -80,6 +80,12 @@ def _coded(x: Tensor, *given: Any) -> LinearInput:
     return torch.empty_like(x)
 
 
+def _modulated(
+    x: Tensor, shift: Tensor, scale: Tensor, eps: float, form: Format | None = None, out: LinearInput | None = None
+) -> LinearInput:
+    return _coded(x, shift, scale, eps, form) if out is None else out
+
+
 def _gelu_(x: Tensor, form: Format | None) -> LinearInput:
     return x if form is None else _coded(x, form)
 
@@ -98,7 +104,7 @@ def _itself(x: Tensor, *_: Any) -> Tensor:
 
 _PRODUCTS = {"linear_gelu": 0, "multiply": 0, "multiply_add_": 1}  # where x is, before its weight and bias
 _MAKES: dict[str, Callable[..., Any]] = {
-    "modulate": _coded,
+    "modulate": _modulated,
     "layer_norm": _coded,
     "norm_": _itself,
     "norm_turn_": _itself,

@@ -54,6 +54,10 @@ class Rows:
         codes = torch.empty(rows, width, dtype=form.dtype, device=device)
         return cls(form, codes, torch.empty(rows, 1, dtype=torch.float32, device=device), dtype)
 
+    def __getitem__(self, rows: slice) -> Rows:
+        """Some of the rows, in the same memory."""
+        return replace(self, codes=self.codes[rows], scale=self.scale[rows])
+
     def to(self, device: torch.device) -> Rows:
         """The same rows on a device."""
         return replace(self, codes=self.codes.to(device), scale=self.scale.to(device))

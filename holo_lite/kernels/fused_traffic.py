@@ -16,6 +16,7 @@ from torch import Tensor
 
 from holo_lite.eightbit.limits import coded
 from holo_lite.eightbit.rows import FP8, Format, Rows
+from holo_lite.model.operations import LinearInput
 from holo_lite.model.positions import Positions
 
 
@@ -31,7 +32,9 @@ class Traffic:
 NOTHING = Traffic(0, 0, 0)
 
 
-def _norm(x: Tensor, one: Tensor, other: Tensor, _eps: float, form: Format | None = None) -> Traffic:
+def _norm(
+    x: Tensor, one: Tensor, other: Tensor, _eps: float, form: Format | None = None, _out: LinearInput | None = None
+) -> Traffic:
     return Traffic(1, _bytes(x, one, other), _result(x, form))
 
 

@@ -19,9 +19,19 @@ from holo_lite.model.operations import LinearInput, Ops
 from holo_lite.model.positions import Positions
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float, form: Format | None = None) -> LinearInput:
-    """LN(x) · (1 + scale) + shift, where a form is given in 8 bits. x: (n, d); shift, scale: (d,)."""
-    return _norm(x, scale, shift, eps, form, one=1.0)
+def modulate(
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor,
+    eps: float,
+    form: Format | None = None,
+    out: LinearInput | None = None,
+) -> LinearInput:
+    """LN(x) · (1 + scale) + shift, where a form is given in 8 bits; in `out`, where that is given.
+
+    x: (n, d); shift, scale: (d,).
+    """
+    return _norm(x, scale, shift, eps, form, one=1.0, out=out)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, form: Format | None = None) -> LinearInput:
@@ -124,27 +134,37 @@ def triton_ops() -> Ops:
     )
 
 
-def _norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float, form: Format | None, *, one: float) -> LinearInput:
-    width, rows = _width(x), None if form is None else _rows_like(x, form)
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device) if rows is None else rows.codes
-    unit = None if rows is None else rows.scale
+def _norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+    form: Format | None,
+    *,
+    one: float,
+    out: LinearInput | None = None,
+) -> LinearInput:
+    width = _width(x)
+    if out is None:
+        out = torch.empty(x.shape, dtype=x.dtype, device=x.device) if form is None else _rows_like(x, form)
+    codes, unit = (out.codes, out.scale) if isinstance(out, Rows) else (out, None)
     with card_of(x):
         kernels.norm[(len(x),)](
             x,
             scale,
             shift,
-            out,
+            codes,
             unit,
             width,
             x.stride(0),
-            width,
+            _width(codes),
             eps,
             ONE=one,
             CODED=form is not None,
             **_coding(form or INT8),
             **row_of(width),
         )
-    return out if rows is None else rows
+    return out
 
 
 def _rows_like(x: Tensor, form: Format) -> Rows:

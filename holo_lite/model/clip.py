@@ -26,10 +26,14 @@ from holo_lite.system.records import Positive
 
 @dataclass(frozen=True)
 class Chunks:
-    """How many tokens are in work at once: a bound on memory, without influence on what is computed."""
+    """How many tokens are in work at once: a bound on memory, without influence on what is computed.
+
+    holding: what self-attention reads of a shot is made once and held, for keys and values and then for queries.
+    """
 
     attention: Positive = 8192
     feed_forward: Positive = 4096
+    holding: bool = False
 
     def __post_init__(self) -> None:
         assert self.attention > 0

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import Compute
 from holo_lite.model.equations import biased_attention
+from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.linear import Affine, Linear
 from holo_lite.model.operations import LinearInput, Ops
@@ -169,15 +170,20 @@ def _unpacked(linear: Linear, compute: Compute) -> Affine:
 
 @dataclass(frozen=True)
 class SelfAttentionVisit:
-    """Self-attention of one block, with all that stays the same while the streams pass."""
+    """Self-attention of one block, with all that stays the same while the streams pass.
+
+    held: room for a shot's input, made once; without it that is made for keys and values, and again for queries.
+    """
 
     weights: AttentionWeights
     mod: Modulation
     clip: Clip
     positions: Positions
+    held: HeldInputs | None = None
 
     def run_(self, x: Tensor, buffer: KeyValues) -> None:
         """Change a stream (rows, d) in place, shot by shot."""
+        self._hold(x, range(0))
         for row, span in self.clip.shared_here:
             buffer.go_to(row)
             self._append_keys(x, span, buffer)
@@ -186,6 +192,7 @@ class SelfAttentionVisit:
         for shot, span in self.clip.visits:
             buffer.go_to(self.clip.shared_tokens)
             buffer.repeat(self.clip.repeated_rows(shot))
+            self._hold(x, span)
             self._append_own(x, shot, buffer)
             self._attend_(x, span, buffer)
 
@@ -224,9 +231,22 @@ class SelfAttentionVisit:
         """How it is computed."""
         return self.weights.compute
 
+    def _hold(self, x: Tensor, span: range) -> None:
+        """Make the input of these tokens and hold it, where there is room; no other is held any more."""
+        if self.held is None:
+            return
+        self.held.begin(span)
+        for tokens in portions(span, self.clip.chunks.attention):
+            self._made(x, tokens, self.held.place(tokens))
+
     def _input(self, x: Tensor, tokens: slice) -> LinearInput:
+        if self.held is not None and self.held.has(tokens):
+            return self.held.input(tokens)
+        return self._made(x, tokens)
+
+    def _made(self, x: Tensor, tokens: slice, *out: LinearInput) -> LinearInput:
         rows, form = x[self.clip.rows(tokens)], self.weights.q.form
-        return self.weights.ops.modulate(rows, self.mod.shift, self.mod.scale, self.weights.eps, form)
+        return self.weights.ops.modulate(rows, self.mod.shift, self.mod.scale, self.weights.eps, form, *out)
 
 
 def self_attention_(
@@ -241,7 +261,9 @@ def self_attention_(
     head_dim = streams[0].shape[1] // layer.heads
     # Before the weights: these are the largest tensors, and no small one may take a piece of their last place.
     buffer = KeyValues(clip.key_rows, layer.heads, head_dim, like=streams[0])
-    visit = SelfAttentionVisit(layer.unpacked(compute), mod, clip, positions)
+    weights = layer.unpacked(compute)
+    held = HeldInputs(clip.longest_here, weights.q.form, like=streams[0]) if clip.chunks.holding else None
+    visit = SelfAttentionVisit(weights, mod, clip, positions, held)
     for x in streams:
         visit.run_(x, buffer)
 

@@ -18,6 +18,8 @@ attention itself (queries and output, then output and projection). The layers ru
 largest counts. In cross-attention t tokens are in work, as many as fit beside the text where self-attention has its
 keys and values: it needs no more than that does, and fewer portions.
 
+Where a shot's inputs are held (`Chunks.holding`), the longest shot's are there as well: n·d·e, or n · (d + s).
+
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
 
@@ -53,12 +55,14 @@ from holo_lite.model.clip import Clip
 class WorkingSet:
     """Bytes alive at the worst moment of each layer, for one forward over all its branches.
 
-    `keys_values` is that part of self-attention's which is there before its weights are.
+    `keys_values` is that part of self-attention's which is there before its weights are, `held` another one: what
+    is held of a shot's inputs.
     """
 
     streams: int
     text: int
     keys_values: int
+    held: int
     self_attention: int
     cross_attention: int
     feed_forward: int
@@ -100,6 +104,7 @@ def working_set(
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
     told = clip.told
+    held = square.taken(clip.longest_here) if clip.chunks.holding else 0
     seeing, reading = (  # queries and what comes of them
         2 * rows * wide + workspace.nbytes(rows, keys, d)
         for rows, keys in ((attended, clip.key_rows), (told, window))
@@ -108,7 +113,9 @@ def working_set(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
         keys_values=2 * clip.key_rows * wide,
+        held=held,
         self_attention=2 * clip.key_rows * wide
+        + held
         + max(
             square.turning(attended, FP32 * config.head_dim * _touched(clip, attended)),
             seeing,
@@ -143,11 +150,11 @@ class _Layer:
     def attending(self, tokens: int) -> int:
         """The larger of two moments: queries and what they find, and what was found being projected."""
         wide = tokens * self._outer * self._e
-        return wide + max(wide, self._taken(tokens, self._outer) + self._scratch(tokens, self._outer, self._outer))
+        return wide + max(wide, self.taken(tokens) + self._scratch(tokens, self._outer, self._outer))
 
     def reading(self, rows: int) -> int:
         """The text being processed, in addition to its keys and values."""
-        return self._taken(rows, self._outer) + self._scratch(rows, self._outer, self._outer) if self._bits else 0
+        return self.taken(rows) + self._scratch(rows, self._outer, self._outer) if self._bits else 0
 
     def feeding(self, tokens: int) -> int:
         """The largest moment of a feed-forward."""
@@ -162,9 +169,9 @@ class _Layer:
             down + tokens * outer * e + self._multiplying(tokens, inner, outer),
         )
 
-    def _taken(self, rows: int, width: int) -> int:
+    def taken(self, rows: int) -> int:
         """The input of a product while that is made: itself, or in 8 bits."""
-        return coded(rows, width) if self._bits else rows * width * self._e
+        return coded(rows, self._outer) if self._bits else rows * self._outer * self._e
 
     def _scratch(self, rows: int, inputs: int, outputs: int) -> int:
         return max(quantizing(rows, inputs), self._multiplying(rows, inputs, outputs)) if self._bits else 0

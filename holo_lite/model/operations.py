@@ -21,9 +21,27 @@ from holo_lite.model.positions import Positions
 LinearInput = Tensor | Rows
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float, form: Format | None = None) -> LinearInput:
-    """LN(x) · (1 + scale) + shift. x: (n, d); shift, scale: (d,)."""
-    return coded(equations.modulate(x, shift, scale, eps), form)
+def modulate(
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor,
+    eps: float,
+    form: Format | None = None,
+    out: LinearInput | None = None,
+) -> LinearInput:
+    """LN(x) · (1 + scale) + shift; in `out`, where that is given. x: (n, d); shift, scale: (d,)."""
+    found = coded(equations.modulate(x, shift, scale, eps), form)
+    return found if out is None else _written(found, out)
+
+
+def _written(found: LinearInput, out: LinearInput) -> LinearInput:
+    for place, numbers in zip(_parts(out), _parts(found), strict=True):
+        place.copy_(numbers)
+    return out
+
+
+def _parts(x: LinearInput) -> tuple[Tensor, ...]:
+    return (x.codes, x.scale) if isinstance(x, Rows) else (x,)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, form: Format | None = None) -> LinearInput:
@@ -69,10 +87,10 @@ class Ops:
 
     A name that ends in an underscore: its first argument is changed, or its memory used. `multiply` is a product in
     8 bits, into its last argument or a new tensor, and `multiply_add_` one whose result is added to x, times a gate
-    or as it is.
+    or as it is. `modulate` may be given the memory for its result.
     """
 
-    modulate: Callable[[Tensor, Tensor, Tensor, float, Format | None], LinearInput] = modulate
+    modulate: Callable[..., LinearInput] = modulate
     layer_norm: Callable[[Tensor, Tensor, Tensor, float, Format | None], LinearInput] = layer_norm
     norm_: Callable[[Tensor, Tensor, float], Tensor] = equations.rms_norm_
     norm_turn_: Callable[[Tensor, Tensor, float, Positions, slice], Tensor] = norm_turn_

@@ -22,7 +22,7 @@ def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine
     problem = Problem(profile, sizes, request, machine)
     if not problem.fits():
         raise refusal(problem)
-    return _plan(problem, problem.way())
+    return _plan(problem, problem.with_inputs_held(problem.way()))
 
 
 def _plan(problem: Problem, way: Candidate) -> Plan:

@@ -1,11 +1,11 @@
 """What to give up when memory runs out in spite of the plan, one rung at a time.
 
 A plan is arithmetic, and a card holds surprises: another program, a fragmented allocator, an undocumented
-workspace. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: smaller chunks,
-fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles. None of them changes the
-mathematics of denoising. Only the last one does, and towards the exact result: it gives up the step cache. Where
-pinned memory is taken from the card, the blocks that are kept there come before all others: giving them up frees
-the card, and costs only reading.
+workspace. Then the step is repeated with a smaller plan. The rungs are ordered by what they cost: a shot's inputs
+made twice, smaller chunks, fewer resident blocks, one guidance branch after the other; for decoding, smaller tiles.
+None of them changes the mathematics of denoising. Only the last one does, and towards the exact result: it gives up
+the step cache. Where pinned memory is taken from the card, the blocks that are kept there come next after a shot's
+inputs: giving them up frees the card, and costs only reading.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def smaller_plan(plan: Plan, *, pinned_first: bool = False) -> tuple[Plan, str] 
 
     pinned_first: what is pinned counts as the card's, so the blocks that are kept there go first.
     """
+    if plan.chunks.holding:
+        return replace(plan, chunks=replace(plan.chunks, holding=False)), "a shot's inputs are not held any more"
     if pinned_first and plan.pinned_cache_blocks:
         return replace(plan, pinned_cache_blocks=0), "no blocks kept in pinned memory, which is the card's here"
     chunks = plan.chunks

@@ -279,6 +279,14 @@ class Arithmetic:
             moment = self._unpacking(stack, name, linear)
             before = work.keys_values if name == "self_attn" else 0
             yield LayerPeak(before + moment.work, moment.ready)
+        yield LayerPeak(work.feed_forward + self._of_no_use(work, stack), stack.ready("ffn", linear, e))
+
+    def _of_no_use(self, work: WorkingSet, stack: StackSizes) -> int:
+        """What a card keeps of self-attention while the feed-forward needs other memory: its weights are larger."""
+        linear = self.sizes.linear
+        weight = stack.made("ffn", linear) * (self.sizes.bytes_per_number if linear == "plain" else 1)
+        short = self.device == "cuda" and work.keys_values < 2 * weight
+        return work.keys_values + work.held if short else 0
 
     def _head(self, work: WorkingSet, stack: StackSizes) -> Iterator[LayerPeak]:
         yield LayerPeak(work.head, stack.dense("head") * self.sizes.bytes_per_number)

@@ -5,7 +5,8 @@ how many multiprocessors the card has, they are whole waves of these (`holo_lite
 branches share a visit of every block (`joint`) where that reads fewer bytes a step than giving the second
 residual stream's room to resident blocks would: usually it does. What is left becomes resident blocks, first of
 the expert in use, then of the one that comes next. Blocks become resident only once chunks are at their
-largest; what smaller chunks leave over is less than a block of the released model.
+largest; what smaller chunks leave over is less than a block of the released model. Where that is enough, a shot's
+inputs are held.
 
 Whole waves replace the profile's largest chunks where they win more than they cost. What they take in addition is
 taken from resident blocks, and each of those is a part of all that is read. So the part of the time that they win
@@ -19,7 +20,7 @@ fewer resident blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from holo_lite.config import Expert
@@ -169,6 +170,21 @@ class Problem:
         visits = 1 if joint else self.request.branches
         streamed = visits * sum(streamed_bytes(stack, resident) for stack in (high, low))
         return Candidate(chunks, joint, resident, other, streamed)
+
+    def with_inputs_held(self, way: Candidate) -> Candidate:
+        """The same with a shot's inputs held, if there is room when everything else has its own."""
+        if self.request.attention != "sparse":
+            return way  # every token is shared there, and its input made before that of any shot
+        chunks, device, sums = replace(way.chunks, holding=True), self.profile.device, self.arithmetic
+        other = held_bytes(self.sizes.low_noise, way.resident_other, device)
+        kept = {"high_noise": other, "low_noise": 0}
+        peaks = (
+            sums.denoise(stack, chunks, RING, joint=way.joint)
+            + held_bytes(stack, way.resident, device)
+            + kept[name]
+            for name, stack in self.experts.items()
+        )
+        return replace(way, chunks=chunks) if max(peaks) <= self.room else way
 
     def cached(self, resident: int) -> int:
         """How many streaming blocks of each expert can stay in pinned memory, both experts' at once.

@@ -22,7 +22,8 @@ from holo_lite.version import __version__
 if TYPE_CHECKING:
     import torch
 
-SEVERAL_DEVICES = Origin(version=3, runs_from=1)  # a model may be opened on several
+# 2: the base model may be opened, too; 3: a plan may hold a shot's inputs, and a model be opened on several devices
+HELD_AND_SEVERAL = Origin(version=3, runs_from=1)
 LONGEST = 24  # characters of a setting that is shown
 TOOLS = ("torch", "transformers", "diffusers", "bitsandbytes", "optimum-quanto", "av")
 # Settings that change only the last bits, or none: they may differ when a run resumes.
@@ -41,7 +42,7 @@ class Record:
     opening: RecordedOptions
     out: str
     circumstances: Mapping[str, str]
-    origin: Origin = SEVERAL_DEVICES  # a change of any field, or of the plan's, is a new version
+    origin: Origin = HELD_AND_SEVERAL  # a change of any field, or of the plan's, is a new version
 
     def to_json(self) -> str:
         """Write the record as JSON, for people to read, too."""

@@ -12,13 +12,14 @@ from pathlib import Path
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError, RunError
 from holo_lite.plan.plan import Plan
 from holo_lite.runs.damage import damaged
-from holo_lite.system.records import FIRST, Codec, Origin, Positive
+from holo_lite.system.records import Codec, Origin, Positive
 from holo_lite.weights.plain_header import read_plain_header
 
 STATE = "state.safetensors"
 CACHES = "cache-*.safetensors"
 LATENTS = "latents"
 FACTS = "state"  # the key of the metadata
+HELD_INPUTS = Origin(version=2, runs_from=1)  # a plan may hold a shot's inputs
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class StateFacts:
     made_with: str
     circumstances: Mapping[str, str]
     cache: StoredCache | None
-    origin: Origin = FIRST  # a change of any field, or of the plan's, is a new version
+    origin: Origin = HELD_INPUTS  # a change of any field, or of the plan's, is a new version
 
 
-STATE_FACTS = Codec(StateFacts, finite=False)  # what a cache measured may be anything
+# What a cache measured may be anything.
+STATE_FACTS = Codec(StateFacts, upgrades={1: dict}, finite=False)
 
 
 def named_cache(folder: Path) -> str | None:

@@ -28,6 +28,8 @@ from holo_lite.sampling.meeting import Alone, Meeting
 from holo_lite.sampling.schedule import Schedule, Step
 from holo_lite.sampling.step_cache import Computed, StepCache
 
+SETS = 6  # of latents at once, after a forward: the last step's two, those of both branches, two that come of them
+
 
 @dataclass(frozen=True)
 class Context:
@@ -158,6 +160,7 @@ def sample(
     assert 0 <= first <= len(schedule), f"first: {first}"
     remaining, cache = schedule.steps[first:], cache or StepCache()
     computed, whole = cache.computed, cache.whole
+    _set_apart(latents, SETS + 2 * any(cache.thresholds.values()) + (given is not nothing_given))
     for expert in dict.fromkeys(step.expert for step in remaining):
         with experts.lend(expert) as model:
             steps = [step for step in remaining if step.expert == expert]
@@ -178,6 +181,16 @@ def sample(
                 latents = euler(latents, velocity, step.sigma, step.sigma_next)
                 yield Progress(step, len(schedule), latents, clean, skipped, computed)
             del model, turn  # otherwise this expert would stay in memory while the next one is opened
+
+
+def _set_apart(latents: Tensor, sets: int) -> None:
+    """Have an allocator get memory for the latents that steps leave behind, and keep it.
+
+    Otherwise they take a piece of what the blocks' largest tensors have given back, and those find no place in the
+    next step.
+    """
+    places = [torch.empty_like(latents) for _ in range(sets)]
+    del places
 
 
 @dataclass(frozen=True)

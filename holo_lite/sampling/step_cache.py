@@ -175,8 +175,9 @@ class StepCache:
         if state:
             step, branches = schedule.steps[int(numbers["step"])], int(numbers["branches"])
             rate = numbers.get("rate")
-            sizes = (int(numbers[name]) for name in ("attention", "feed_forward") if name in numbers)
-            self.computed = Computed(step, branches, tensors["latents"], tensors["velocity"], rate, Chunks(*sizes))
+            attended = int(numbers.get("attention", USUAL.attention))
+            chunks = Chunks(attended, int(numbers.get("feed_forward", USUAL.feed_forward)))
+            self.computed = Computed(step, branches, tensors["latents"], tensors["velocity"], rate, chunks)
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

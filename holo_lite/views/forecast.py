@@ -109,6 +109,7 @@ def _way(plan: Plan, *, guided: bool) -> str:
             *([branches] if guided else []),
             *([f"{kept} blocks of each expert in pinned memory"] if kept else []),
             f"chunks of {chunks.attention} tokens in attention and {chunks.feed_forward} in the feed-forward",
+            *(["a shot's inputs held for its queries"] if chunks.holding else []),
             *(["room for a step cache"] if plan.step_cache else []),
         ]
     )

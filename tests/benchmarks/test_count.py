@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.count import command, roofline
-from benchmarks.count.block import FP8, FUSED, INT8, PLAIN, clip_of, count_block
+from benchmarks.count.block import FP8, FUSED, HELD, INT8, PLAIN, clip_of, count_block
 from benchmarks.count.decode import count_decode
 from benchmarks.count.others import count_diffusers, count_reference
 from benchmarks.count.sectors import SECTOR, moved
@@ -39,6 +39,10 @@ BOUNDS = [  # frames, a way, launches next to products and attentions, and GB th
     (241, FUSED, 329, 45.7),
     (241, INT8, 341, 43.8),
     (241, FP8, 419, 55.5),  # where the product is PyTorch's, its result is added in a pass of its own
+    (33, HELD[1], 126, 7.1),
+    (241, HELD[1], 299, 42.0),  # a shot's inputs are held
+    (241, HELD[2], 311, 41.1),
+    (241, HELD[3], 389, 52.8),
 ]
 OVER_THE_FLOOR = {"RTX 4090": 1.036, "H200": 1.038}
 DECODED_BEFORE = 9912 * GB  # 241 frames with diffusers' layers, which concatenate, pad, and norm in five passes
@@ -257,7 +261,7 @@ def test_the_command_shows_a_table_and_one_line_of_json(monkeypatch):
     assert any("gelu_" in line for line in lines)
     found = json.loads(last)
     assert [(each["frames"], each["way"]) for each in found["blocks"]] == [
-        (33, way.name) for way in (PLAIN, FUSED, INT8, FP8)
+        (33, way.name) for way in (PLAIN, FUSED, INT8, FP8, *HELD)
     ]
     others = [(each["frames"], each["way"], len(each["as_ours"])) for each in found["others"]]
     assert others == [(33, "the reference's way", 4), (33, "diffusers", 4)]

@@ -71,6 +71,7 @@ def test_a_cost_is_one_pass_over_the_rows():
     found = {name: TRAFFIC[name] for name in NAMES}
     assert found["modulate"](x, one, one, 1e-6, None) == Traffic(1, numbers + 2 * vector, numbers)
     assert found["modulate"](x, one, one, 1e-6, form) == Traffic(1, numbers + 2 * vector, small)
+    assert found["modulate"](x, one, one, 1e-6, None, x) == Traffic(1, numbers + 2 * vector, numbers)
     assert found["layer_norm"](x, one, one, 1e-6, form) == Traffic(1, numbers + 2 * vector, small)
     assert found["norm_"](x, one, 1e-6) == Traffic(1, numbers + vector, numbers)
     assert found["norm_turn_"](x, one, 1e-6, positions, slice(0, 7)) == Traffic(

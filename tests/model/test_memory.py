@@ -1,5 +1,7 @@
 """The working set of a forward, counted tensor by tensor, against the stated formula."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -49,6 +51,19 @@ def test_no_layout_exceeds_the_formula_or_stays_far_below_it(shots, attention, d
     clip = Clip(ShotLayout(starts, frames, 6, 10), attention, Chunks(400, 300))
     measured, planned = measured_and_planned(config_of(128, 2, 1, 700), clip, dtype, branches)
     assert 0.9 * planned <= measured <= 1.05 * planned
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shots", SHOTS)
+def test_a_shot_s_inputs_that_are_held_are_counted(shots, dtype):
+    starts, frames = SHOTS[shots]
+    clip = Clip(ShotLayout(starts, frames, 6, 10), "sparse", Chunks(400, 300, holding=True))
+    measured, planned = measured_and_planned(config_of(128, 2, 1, 256), clip, dtype, 2)
+    assert 0.9 * planned <= measured <= 1.05 * planned
+    if len(starts) < 3:  # else cross-attention takes as much as self-attention
+        unheld = replace(clip, chunks=Chunks(400, 300))
+        without, _ = measured_and_planned(config_of(128, 2, 1, 256), unheld, dtype, 2)
+        assert measured - without == clip.longest * 256 * dtype.itemsize
 
 
 @settings(max_examples=20, deadline=None)

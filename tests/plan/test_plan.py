@@ -5,6 +5,7 @@ import re
 import struct
 from importlib.resources import files
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ from holo_lite.plan.opened import folder_sizes
 from holo_lite.plan.phases import UNCUT, WORKSPACE, Arithmetic, ClipRequest
 from holo_lite.plan.profile import GIB, MIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
-from holo_lite.plan.search import Problem
+from holo_lite.plan.search import RING, Problem
 from holo_lite.plan.waves import useful_share, whole_waves
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.text.encoder import _build
@@ -55,6 +56,10 @@ def clip(frames=241, shots=5, height=480, width=832, **said):
 FIVE, ONE, MINUTE = clip(), clip(shots=1), clip(961, 16)
 CARDS = [profile for profile in shipped_profiles() if profile.device == "cuda"]
 by_name = pytest.mark.parametrize("profile", CARDS, ids=lambda profile: profile.name)
+
+
+def size_of(chunks):
+    return chunks.attention, chunks.feed_forward
 
 
 def preferred(profile):
@@ -240,7 +245,7 @@ def test_every_card_runs_the_trained_length_and_uses_its_budget(profile, request
     assert plan.budget == profile.card - GIB
     used = max(plan.high_noise.peak, plan.low_noise.peak)
     assert used >= 0.85 * plan.budget or plan.resident == plan.blocks
-    assert plan.chunks == Chunks()
+    assert size_of(plan.chunks) == size_of(Chunks())
     assert plan.tile is None
 
 
@@ -286,8 +291,8 @@ def on_card(name, request_, **changes):
 )
 def test_chunks_are_whole_waves_of_the_card(name, tokens):
     plan, without = on_card(name, FIVE), on_card(name, FIVE, multiprocessors=None)
-    assert plan.chunks == Chunks(tokens, tokens)
-    assert without.chunks == Chunks()
+    assert size_of(plan.chunks) == (tokens, tokens)
+    assert size_of(without.chunks) == size_of(Chunks())
     assert max(plan.peak.values()) * 105 <= plan.budget * 100
     assert plan.high_noise.streamed <= without.high_noise.streamed, "here they cost no resident block"
 
@@ -311,7 +316,7 @@ def test_the_share_of_a_card_that_chunks_use(processors, before, after):
 def test_a_profile_that_says_its_own_chunks_means_them():
     machine = machine_with(find_card("RTX 5090"))
     own = dataclasses.replace(find_profile("32gb"), largest=Chunks(4096, 4096))
-    assert make_plan(own, SIZES["nf4"], FIVE, machine).chunks == Chunks(4096, 4096)
+    assert size_of(make_plan(own, SIZES["nf4"], FIVE, machine).chunks) == (4096, 4096)
 
 
 def test_whole_waves_that_win_less_than_a_block_are_left():
@@ -330,8 +335,8 @@ def test_where_whole_waves_do_not_fit_the_profiles_chunks_do():
     small, machine = find_profile("6gb"), machine_with(find_card("RTX 5090"))
     least = Problem(small, SIZES["nf4"], ONE).least()["high_noise"] * (100 + small.spare_percent) // 100 + GIB
     rooms = [dataclasses.replace(small, card=least + step * 2**24) for step in range(1, 40)]
-    found = [make_plan(room, SIZES["nf4"], ONE, machine).chunks for room in rooms]
-    assert list(dict.fromkeys(found)) == [*small.rungs[-2::-1], Chunks(10880, 10880)]
+    found = [size_of(make_plan(room, SIZES["nf4"], ONE, machine).chunks) for room in rooms]
+    assert list(dict.fromkeys(found)) == [*map(size_of, small.rungs[-2::-1]), (10880, 10880)]
 
 
 # --- what the search may never do ------------------------------------------------------------------
@@ -380,8 +385,31 @@ def test_no_phase_exceeds_the_budget_or_what_is_free(profile, sizes, request_, f
         assert 0 <= plan.high_noise.from_disk <= plan.high_noise.streamed
 
 
-def size_of(chunks):
-    return chunks.attention, chunks.feed_forward
+@settings(max_examples=100, deadline=None)
+@given(some_profiles, some_sizes, some_clips, some_cards)
+def test_a_shot_s_inputs_are_held_where_there_is_room_and_nothing_is_given_up_for_it(
+    profile, sizes, request_, card
+):
+    problem = Problem(profile, sizes, request_, card)
+    if not problem.fits():
+        return
+    way, plan = problem.way(), make_plan(profile, sizes, request_, card)
+    assert dataclasses.replace(plan.chunks, holding=False) == way.chunks
+    assert (plan.joint, plan.resident, plan.resident_other) == (way.joint, way.resident, way.resident_other)
+    with mock.patch.object(Problem, "with_inputs_held", lambda _, way: way):
+        without = make_plan(profile, sizes, request_, card)
+    chunks = dataclasses.replace(way.chunks, holding=True)
+    more: dict[str, int] = {
+        name: problem.arithmetic.denoise(stack, chunks, RING, joint=way.joint)
+        - problem.arithmetic.denoise(stack, way.chunks, RING, joint=way.joint)
+        for name, stack in problem.experts.items()
+    }
+    fits = all(without.peak[name] + nbytes <= problem.room for name, nbytes in more.items())
+    assert plan.chunks.holding == (fits and request_.attention == "sparse")
+    if plan.chunks.holding:
+        assert all(peak == without.peak[name] + more.get(name, 0) for name, peak in plan.peak.items())
+    else:
+        assert plan == without
 
 
 @settings(max_examples=150, deadline=None)
@@ -393,7 +421,7 @@ def test_more_budget_is_never_worse(profile, sizes, request_, more, card):
         return
     assert large is not None
     assert size_of(large.chunks) >= size_of(small.chunks)
-    if large.chunks == small.chunks:
+    if size_of(large.chunks) == size_of(small.chunks):
         assert large.high_noise.streamed <= small.high_noise.streamed
     if large.joint == small.joint:
         assert (large.resident, large.resident_other) >= (small.resident, small.resident_other)

@@ -164,6 +164,19 @@ def test_fewer_resident_blocks_change_no_bit(denoiser):
     assert torch.equal(found, expected)
 
 
+def test_inputs_that_are_held_are_given_up_first_and_change_no_bit(denoiser, undisturbed):
+    plan = replace(PLAN, chunks=replace(PLAN.chunks, holding=True))
+    assert torch.equal(drive(denoiser, plan)[0], undisturbed)
+    found, last, events = drive(denoiser, plan, FailAt(500))
+    changes = [event.change for event in events if isinstance(event, SteppedDown)]
+    assert changes == ["a shot's inputs are not held any more"]
+    assert replace(last, rungs=()) == PLAN
+    assert torch.equal(found, undisturbed)
+    kept = smaller_plan(replace(plan, pinned_cache_blocks=3), pinned_first=True)
+    assert kept is not None
+    assert kept[0].pinned_cache_blocks == 3
+
+
 def test_one_branch_after_the_other_is_the_last_rung_and_changes_no_more_than_rounding(denoiser, undisturbed):
     plan = replace(PLAN, chunks=Chunks(256, 128), resident=0, resident_other=0)
     found, last, _ = drive(denoiser, plan, FailAt(500))
@@ -235,6 +248,8 @@ def test_a_rung_is_remembered_for_that_machine_and_clip_size(tmp_path):
     assert here.apply(slim).tile == (20, 10), "the smaller area, though the first side is larger"
     here.keep(replace(held, pinned_ring=False))
     assert not here.apply(PLAN).pinned_ring
+    here.keep(PLAN)
+    assert here.apply(replace(PLAN, chunks=replace(PLAN.chunks, holding=True))) == PLAN, "that was the rung"
     for other in (
         ("another card", nf4, request),
         ("a card", int8, request),

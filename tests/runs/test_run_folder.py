@@ -20,12 +20,12 @@ from holo_lite.opening.options import ModelOptions, RecordedOptions
 from holo_lite.plan.plan import PhasePlan, Plan, Rung
 from holo_lite.render.keeper import FolderKeeper
 from holo_lite.runs.folder import RunFolder
-from holo_lite.runs.record import Record, changes, circumstances, difference
+from holo_lite.runs.record import RECORD as RUN_RECORD, Record, changes, circumstances, difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
 from holo_lite.runs.state import State
-from holo_lite.runs.state_facts import steps_done
+from holo_lite.runs.state_facts import STATE_FACTS, steps_done
 from holo_lite.sampling.frozen_shots import Frozen, FrozenShot
-from holo_lite.settings import AddedLora, RunSettings
+from holo_lite.settings import SETTINGS as SETTINGS_RECORD, AddedLora, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.records import Origin
 
@@ -317,7 +317,7 @@ def test_nobody_is_told_to_remove_a_run_of_a_later_version(folder, later):
     path = folder.path / "run.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     part = found["settings"] if later else found
-    version = 4
+    version = (SETTINGS_RECORD if later else RUN_RECORD).current.version + 1
     part |= {"version" if later else "holo_lite_run": version, "runs_from": version}
     path.write_text(json.dumps(found))
     with pytest.raises(RunError) as caught:
@@ -329,18 +329,19 @@ def test_nobody_is_told_to_remove_a_run_of_a_later_version(folder, later):
     assert folder.record().settings.seed == SETTINGS.seed
 
 
-@pytest.mark.parametrize(("runs_from", "more"), [(2, {}), (1, {"plan": "in another form"})])
-def test_nobody_is_told_to_remove_a_state_of_a_later_version(folder, runs_from, more):
+@pytest.mark.parametrize("more", [{}, {"runs_from": 1, "plan": "in another form"}])
+def test_nobody_is_told_to_remove_a_state_of_a_later_version(folder, more):
     """Neither where it says that this one is too old, nor where this one cannot read it."""
     folder.save(state(3, cached=0), None)
     path = folder.path / "state.safetensors"
     tensors, facts = read_sealed(path)
-    later = json.loads(facts["state"]) | {"version": 2, "runs_from": runs_from, **more}
+    version = STATE_FACTS.current.version + 1
+    later = json.loads(facts["state"]) | {"version": version, "runs_from": version, **more}
     write_sealed(path, tensors, {"state": json.dumps(later)})
     for look in (folder.state, folder.begun):
         with pytest.raises(RunError) as caught:
             look()
-        said = "was written by a later holo-lite (record version 2); update holo-lite to go on with it"
+        said = f"was written by a later holo-lite (record version {version}); update holo-lite to go on with it"
         assert str(caught.value) == f"{path}: {said}; it can still be inspected"
     assert steps_done(folder.path) == (None if more else 3)
 

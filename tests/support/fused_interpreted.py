@@ -73,12 +73,31 @@ def check_rows(seed):
         for name in ("modulate", "layer_norm"):
             found, expected = (getattr(ops, name)(x, one, other, EPS, form) for ops in (FUSED, SAFE))
             same(found, expected, BOUNDS[dtype])
+    check_given_memory(x, one, other)
     same(FUSED.gelu_(x, INT8), SAFE.gelu_(x.clone(), INT8), BOUNDS[dtype])
     assert torch.equal(memory, before), "what is read only was changed"
     update = apart(rows, width, dtype, gap + 3, offset)[1]
     in_place(memory, x, lambda ops, rows: ops.norm_(rows, one, EPS), dtype)
     for gate in (one, None):
         in_place(memory, x, lambda ops, rows, gate=gate: ops.gated_add_(rows, update, gate), dtype)
+
+
+def check_given_memory(x, one, other):
+    """In rows of a larger memory, to the bit what is made in new memory; the rows around them stay."""
+    count = len(x)
+    for form in (None, INT8):
+        made = FUSED.modulate(x, one, other, EPS, form)
+        larger = torch.cat([x] * 3) if form is None else quantize(torch.cat([x] * 3), form)
+        before = [part.clone() for part in parts(larger)]
+        place = larger[count : 2 * count]
+        assert FUSED.modulate(x, one, other, EPS, form, place) is place
+        for found, expected, left in zip(parts(larger), parts(made), before, strict=True):
+            left[count : 2 * count] = expected
+            assert torch.equal(found, left)
+
+
+def parts(x):
+    return (x.codes, x.scale) if isinstance(x, Rows) else (x,)
 
 
 def in_place(memory, x, call, dtype):

@@ -1,0 +1,103 @@
+"""A shot's inputs that are held: the same bits as made twice, each made once, and none of another shot."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from small_model import TEXT_DIM, clips, config_of, random_model
+
+from holo_lite.eightbit.rows import FORMATS, Rows
+from holo_lite.model import operations
+from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.compute import Compute
+from holo_lite.model.held_inputs import HeldInputs
+from holo_lite.model.layers import TextRows
+from holo_lite.model.operations import Ops
+from holo_lite.story.shots import ShotLayout
+
+MODES = ("plain", "int8", "fp8")
+BF16 = torch.bfloat16
+
+
+def velocities(clip, mode, dtype, ops=None):
+    """Of two branches that differ."""
+    model, layout = random_model(config_of(), dtype=dtype), clip.layout
+    model.compute = Compute(linear=mode, ops=ops or Ops())
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(16, layout.latent_frames, 2 * layout.rows, 2 * layout.columns, generator=generator)
+    with torch.inference_mode():
+        prompts = torch.randn(2, 512, TEXT_DIM, generator=generator)
+        texts = [TextRows(model.embed_text(prompt)) for prompt in prompts]
+        return torch.stack(model(latents, torch.tensor(900.0), texts, clip))
+
+
+def held(clip):
+    return replace(clip, chunks=replace(clip.chunks, holding=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(clips(), st.sampled_from(MODES), st.sampled_from([torch.float32, BF16]))
+def test_held_inputs_change_no_bit(clip, mode, dtype):
+    assert torch.equal(velocities(held(clip), mode, dtype), velocities(clip, mode, dtype))
+
+
+def test_some_shots_of_a_clip_may_be_computed_elsewhere():
+    layout = ShotLayout((0, 2, 5), 8, 2, 3)
+
+    def exchange(buffer, _clip):
+        for rows in (buffer.keys, buffer.values):
+            rows[layout.frame_tokens : 2 * layout.frame_tokens] = 0.5  # of the shot that is computed elsewhere
+
+    def velocity(chunks):
+        model = random_model(config_of())
+        model.compute = Compute(exchange=exchange)
+        clip = Clip(layout, "sparse", chunks, owned=frozenset({0, 2}))
+        latents = torch.randn(16, 8, 4, 6, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            return model(latents, torch.tensor(900.0), [TextRows(torch.ones(512, 32))], clip)[0]
+
+    assert torch.equal(velocity(Chunks(7, 7, holding=True)), velocity(Chunks(7, 7)))
+
+
+def test_a_shot_s_input_is_made_once_and_the_first_frames_twice():
+    layout, made = ShotLayout((0, 2, 5), 8, 2, 3), []
+
+    def modulate(x, *given):
+        made.append(len(x))
+        return operations.modulate(x, *given)
+
+    for chunks in (Chunks(7, 10**6), Chunks(7, 10**6, holding=True)):
+        made.clear()
+        velocities(Clip(layout, "sparse", chunks), "plain", torch.float32, Ops(modulate=modulate))
+        twice = layout.tokens if not chunks.holding else layout.shots * layout.frame_tokens
+        # two layers, two branches; and the feed-forward's own
+        assert sum(made) == 2 * 2 * (layout.tokens + twice + layout.tokens)
+
+
+@pytest.mark.parametrize("mode", [None, *FORMATS])
+def test_what_is_held_is_where_it_was_written(mode):
+    form = mode and FORMATS[mode]
+    like = torch.empty(3, 8, dtype=BF16)
+    room = HeldInputs(9, form, like)
+    assert not room.has(slice(0, 1))
+    room.begin(range(20, 29))
+    assert room.has(slice(20, 29))
+    assert not room.has(slice(19, 21))
+    assert not room.has(slice(28, 30))
+    x = torch.randn(9, 8, generator=torch.Generator().manual_seed(0)).to(BF16)
+    vector = torch.ones(8, dtype=BF16)
+    for tokens in (slice(20, 25), slice(25, 29)):
+        rows = x[tokens.start - 20 : tokens.stop - 20]
+        operations.modulate(rows, vector, vector, 1e-6, form, room.place(tokens))
+    expected = operations.modulate(x[3:8], vector, vector, 1e-6, form)
+    found = room.input(slice(23, 28))
+    for part, other in zip(parts(found), parts(expected), strict=True):
+        assert torch.equal(part, other)
+    assert all(part.data_ptr() % 16 == 0 for part in parts(found)[1:]), "a product's scales begin at 16 bytes"
+    room.begin(range(0))
+    assert not room.has(slice(20, 21))
+
+
+def parts(x):
+    return (x.codes, x.scale) if isinstance(x, Rows) else (x,)
