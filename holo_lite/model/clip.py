@@ -9,13 +9,15 @@ counts it twice: the model was trained so.
 Shots may be computed by several ranks, each with a clip that says which are its own. A token keeps its number in
 the whole clip, wherever it is computed; `rows` says where it is in a stream that has no row for the others.
 
-Integers only: the planner asks the same questions without a tensor library.
+Integers only: the planner asks the same questions without a tensor library. What is asked for every shot, and
+is of all shots, is worked out once: with a thousand shots it would otherwise be most of a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from holo_lite.config import TEXT_ROWS, Attention
 from holo_lite.story.shots import ShotLayout
@@ -112,7 +114,7 @@ class Clip:
                     yield row + piece.start - span.start, piece
             row += len(span)
 
-    @property
+    @cached_property
     def shared_tokens(self) -> int:
         """Rows of the K/V buffer that hold the shared spans."""
         return sum(len(span) for span in self.shared_spans)
@@ -122,7 +124,7 @@ class Clip:
         """Rows of the K/V buffer: the shared tokens, and behind them one shot's own."""
         return self.shared_tokens + (self.longest if self.attention == "sparse" else 0)
 
-    @property
+    @cached_property
     def text_queries(self) -> int:
         """The most queries that meet a prompt at once: no more than self-attention's memory has room for.
 
@@ -142,7 +144,7 @@ class Clip:
         """The portions in which a span meets a prompt: few, and alike, for some kernels prepare each size apart."""
         return even_portions(span, self.text_queries)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest shot computed here."""
         return max((len(self.layout.token_span(shot)) for shot in self.shots), default=0)
