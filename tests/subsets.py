@@ -54,17 +54,34 @@ FAST = (
     "weights/test_weights_sharded.py",
 )
 
-# The longest, the longest first: begun at the end, one of them would keep one core waiting for the other.
+# Begun first: what forks its process again and again, for a fork copies the tables of all its memory, which grows
+# from file to file. Then the longest, the longest first: begun at the end, one of them would keep one core waiting
+# for the other.
 FIRST = (
+    "runs/test_run_folder.py",
+    "quantize/test_convert_interrupted.py",
+    "runs/test_resume.py",
     "plan/test_plan_measured.py",
     "streaming/test_cuda_lane.py",
-    "project/test_python_docs.py",
+    "benchmarks/test_allocator.py",
+    "web/test_page.py",
+    "kernels/test_fused.py",
+    "commands/test_cli.py",
     "benchmarks/test_benchmarks.py",
+    "comfy/test_nodes.py",
+    "project/test_python_docs.py",
+    "benchmarks/test_speed_runs.py",
+    "eightbit/test_eight_bit.py",
     "render/test_pipeline.py",
     "lora/test_lora_runtime.py",
-    "runs/test_resume.py",
     "render/test_cancel.py",
     "plan/test_full_size.py",
     "quantize/test_convert_memory.py",
+    "evaluation/test_directing_films.py",
+    "evaluation/test_evaluation_reading.py",
+    "worker/test_process.py",
+    "web/test_planner.py",
+    "commands/test_entry.py",
+    "tiny/test_tiny.py",
     "render/test_ladder.py",
 )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holo_lite.errors import SettingsError
-from holo_lite.evaluation.stencils import LOOKS, PAINTS, SLOTS, TIMES, Floats, Stencils, looks_of
+from holo_lite.evaluation.stencils import LOOKS, PAINTS, SLOTS, TIMES, Floats, Stencils
 from holo_lite.tiny.drawing import HEIGHT
 from holo_lite.tiny.world import FRAMINGS, MOTIONS, PATTERNS, SHAPES, WALLS, Character, Trait, Wall
 
@@ -79,46 +79,56 @@ class Reader:
         return Reading(best.wall, best.framing, best.motion, best.characters, residual)
 
     def _pixels(self, frames: Frames) -> Floats:
-        """→ (n, pixels, 3), 0 to 1, pooled."""
+        """→ (n, 3, pixels), 0 to 1, pooled: each channel by itself, for sums over all its pixels."""
         n, height, width, _ = frames.shape
         k, kept = self.pool, self.stencils
         assert (height, width) == (kept.height * k, kept.width * k), f"a reader of another size: {height}x{width}"
         x: Floats = (frames / np.float32(255)).astype(np.float32)
         if k > 1:
             x = x.reshape(n, height // k, k, width // k, k, 3).mean((2, 4), dtype=np.float32)
-        return x.reshape(n, -1, 3)
+        return np.ascontiguousarray(x.reshape(n, -1, 3).transpose(0, 2, 1))
 
     def _fits(self, x: Floats, framing: str) -> Iterator[Fit]:
-        """The nearest drawing of each motion."""
+        """The nearest drawing of each motion. x: (n, channels, pixels)."""
         reliefs = self.stencils.reliefs[framing]
-        seen = np.concatenate([x * relief[:, None] for relief in (np.ones_like(reliefs[0]), *reliefs)], axis=2)
-        sums = (np.ones_like(reliefs[0]) @ seen).sum(0, dtype=np.float64).reshape(-1, 3)  # in fp32 it drifts
-        bare = _bare_walls(x, sums, reliefs, self.stencils.thetas)
+        seen = np.empty((len(x), len(reliefs) + 1, *x.shape[1:]), np.float32)
+        seen[:, 0] = x
+        np.multiply(x[:, None], reliefs[None, :, None], out=seen[:, 1:])
+        sums = (seen @ np.ones_like(reliefs[0])).sum(0, dtype=np.float64)  # in fp32 it drifts
+        bare = _bare_walls(x, sums, self.stencils.bare[framing], self.stencils.thetas)
+        rows = seen.reshape(len(x), -1, x.shape[-1])
         for motion in MOTIONS:
-            yield _nearest(bare, self._gains(seen, framing, motion), framing, motion)
+            yield _nearest(bare, self._gains(rows, framing, motion), framing, motion)
 
     def _gains(self, seen: Floats, framing: str, motion: str) -> Floats:
         """What each character adds to the bare wall's distance. → (slots, looks, patterns, walls, paints)."""
         stencils = [self.stencils.at(framing, motion, time) for time in range(len(seen))]
-        sums = sum(stencil.covers @ frame for stencil, frame in zip(stencils, seen, strict=True))
+        sums = sum(each.covers @ frame[:, each.span].T for each, frame in zip(stencils, seen, strict=True))
         cost = sum(stencil.cost for stencil in stencils)
-        by_slot = np.reshape(sums, (len(SLOTS), len(SHAPES) + 1, len(PATTERNS) + 1, 3))
-        moments = np.stack([[_moments(a, v) for a, v in looks_of(slot)] for slot in by_slot])
+        moments = _moments(np.reshape(sums, (len(SLOTS), len(SHAPES) + 1, len(PATTERNS) + 1, 3)))
         gains: Floats = cost - 2 * np.tensordot(moments, self.stencils.thetas, ((3, 4), (0, 2)))
         return gains.reshape(*gains.shape[:3], len(WALLS), len(PAINTS))
 
 
-def _moments(a: Floats, v: Floats) -> Floats:
-    """Σxφ with a character less without it, from sums over its covers. → (patterns, 3, channels)."""
-    return np.stack([np.stack([-a[0], -relief, v[0]]) for relief in a[1:]])
+def _moments(slots: Floats) -> Floats:
+    """Σxφ with a character less without it, from sums over its covers, plain and with each relief.
+
+    → (slots, looks, patterns, 3, channels); looks as `stencils.looks_of` gives them, for all slots at once.
+    """
+    bodies, spots = slots[:, :-1], slots[:, -1:]
+    a = np.repeat(bodies, 2, axis=1)
+    v = a[:, :, 0].copy()
+    v[:, 1::2] -= spots[:, :, 0]
+    patterns = a.shape[2] - 1
+    plain, coloured = (np.repeat(each[:, :, None], patterns, axis=2) for each in (a[:, :, 0], v))
+    return np.stack([-plain, -a[:, :, 1:], coloured], axis=3)
 
 
-def _bare_walls(x: Floats, sums: Exact, reliefs: Floats, thetas: Floats) -> Exact:
+def _bare_walls(x: Floats, sums: Exact, drawn: Floats, thetas: Floats) -> Exact:
     """Squared distance of each bare wall from all frames. sums: Σx and Σx·R. → (patterns, walls)."""
     walls = thetas[:2].reshape(2, len(WALLS), len(PAINTS), 3)[:, :, 0]
     colour, relief = walls
     total = float(np.square(x, dtype=np.float64).sum())
-    drawn = np.stack([np.square(colour[:, None] + relief[:, None] * r[:, None]).sum((1, 2)) for r in reliefs])
     fitted = np.stack([colour @ sums[0] + relief @ with_relief for with_relief in sums[1:]])
     distances: Exact = total + len(x) * drawn.astype(np.float64) - 2 * fitted
     return distances

@@ -11,13 +11,15 @@ number in the whole clip, wherever it is computed; `rows` says where it is in a 
 others. A shot that lies in two shares or more is *divided*: its keys and values are needed by all who have some of
 it.
 
-Integers only: the planner asks the same questions without a tensor library.
+Integers only: the planner asks the same questions without a tensor library. What is asked for every shot, and
+is of all shots, is worked out once: with a thousand shots it would otherwise be most of a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from holo_lite.config import TEXT_ROWS, Attention
 from holo_lite.story.shots import ShotLayout
@@ -128,7 +130,7 @@ class Clip:
                 yield row + piece.start - span.start, piece
             row += len(span)
 
-    @property
+    @cached_property
     def shared_tokens(self) -> int:
         """Rows of the K/V buffer that hold the shared spans."""
         return sum(len(span) for span in self.shared_spans)
@@ -138,7 +140,7 @@ class Clip:
         """Rows of the K/V buffer: the shared tokens, and behind them one shot's own."""
         return self.shared_tokens + (self.longest if self.attention == "sparse" else 0)
 
-    @property
+    @cached_property
     def text_queries(self) -> int:
         """The most queries that meet a prompt at once: no more than self-attention's memory has room for.
 
@@ -158,12 +160,12 @@ class Clip:
         """The portions in which a span meets a prompt: few, and alike, for some kernels prepare each size apart."""
         return even_portions(span, self.text_queries)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest shot of which something is computed here: all of its keys are needed."""
         return max(len(self._span(shot)) for shot in self.shots)
 
-    @property
+    @cached_property
     def longest_here(self) -> int:
         """The most tokens of one shot that are computed here."""
         return max(len(span) for _, span in self.query_spans)

@@ -106,7 +106,8 @@ class ShotLayout:
     @property
     def longest(self) -> int:
         """Tokens in the longest shot, which sets the size of the working buffers."""
-        return max(len(self.token_span(shot)) for shot in range(self.shots))
+        edges = (*self.starts, self.latent_frames)
+        return max(b - a for a, b in pairwise(edges)) * self.frame_tokens
 
     @property
     def shot_of_latent_frame(self) -> tuple[int, ...]:
@@ -115,8 +116,8 @@ class ShotLayout:
 
     def frame_span(self, shot: int) -> range:
         """Return the latent frames of ``shot``, counted from 0."""
-        edges = (*self.starts, self.latent_frames)
-        return range(edges[shot], edges[shot + 1])
+        following = shot + 1
+        return range(self.starts[shot], self.starts[following] if following < self.shots else self.latent_frames)
 
     def token_span(self, shot: int) -> range:
         """Return the tokens of ``shot``, counted from 0 over the whole clip."""

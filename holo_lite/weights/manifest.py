@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,31 @@ def read_manifest(folder: Path, *, to_run: bool = True) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        found = parse(read_bytes(path))
-    except (OSError, RecordError) as error:
+        found = _manifest_of(read_bytes(path), to_run=to_run)
+    except OSError as error:
         raise _no_manifest(path) from error
-    if not isinstance(found, dict) or MANIFEST.key not in found:
-        raise _no_manifest(path)
-    try:
-        return MANIFEST.of_table(found, to_run=to_run)
     except LaterRecordError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except RecordError as error:
         raise CheckpointError(f"{path}: is damaged ({error}); convert the model again") from error
+    if found is None:
+        raise _no_manifest(path)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _manifest_of(data: bytes, *, to_run: bool) -> Manifest | None:
+    """What the bytes of a manifest say; None if they are of none.
+
+    Each part of a model asks when it is opened, ten times in a short run, and the same bytes say the same.
+    """
+    try:
+        found = parse(data)
+    except RecordError:
+        return None
+    if not isinstance(found, dict) or MANIFEST.key not in found:
+        return None
+    return MANIFEST.of_table(found, to_run=to_run)
 
 
 def check_shards(folder: Path, component: Component) -> None:

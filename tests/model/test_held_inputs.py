@@ -9,7 +9,7 @@ from small_model import TEXT_DIM, clips, config_of, random_model
 
 from holo_lite.eightbit.rows import FORMATS, Rows
 from holo_lite.model import operations
-from holo_lite.model.clip import Chunks, Clip
+from holo_lite.model.clip import Chunks, Clip, Share
 from holo_lite.model.compute import Compute
 from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.layers import TextRows
@@ -42,17 +42,29 @@ def test_held_inputs_change_no_bit(clip, mode, dtype):
     assert torch.equal(velocities(held(clip), mode, dtype), velocities(clip, mode, dtype))
 
 
-def test_some_shots_of_a_clip_may_be_computed_elsewhere():
-    layout = ShotLayout((0, 2, 5), 8, 2, 3)
+class OtherRanks:
+    """What other ranks compute is one half everywhere."""
 
-    def exchange(buffer, _clip):
-        for rows in (buffer.keys, buffer.values):
-            rows[layout.frame_tokens : 2 * layout.frame_tokens] = 0.5  # of the shot that is computed elsewhere
+    def shared(self, buffer, clip):
+        here = {row + place for row, span in clip.shared_here for place in range(len(span))}
+        self.fill(buffer, [row for row in range(clip.shared_tokens) if row not in here])
+
+    def divided(self, buffer, clip, shot, first):
+        own = clip.own_span(shot)
+        self.fill(buffer, [first + place for place, token in enumerate(own) if token not in clip.here])
+
+    def fill(self, buffer, rows):
+        buffer.keys[rows] = 0.5
+        buffer.values[rows] = 0.5
+
+
+def test_some_of_a_clip_may_be_computed_elsewhere():
+    layout = ShotLayout((0, 2, 5), 8, 2, 3)
 
     def velocity(chunks):
         model = random_model(config_of())
-        model.compute = Compute(exchange=exchange)
-        clip = Clip(layout, "sparse", chunks, owned=frozenset({0, 2}))
+        model.compute = Compute(exchange=OtherRanks())
+        clip = Clip(layout, "sparse", chunks, Share(range(9, 40), 1))
         latents = torch.randn(16, 8, 4, 6, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
             return model(latents, torch.tensor(900.0), [TextRows(torch.ones(512, 32))], clip)[0]

@@ -457,6 +457,24 @@ def test_what_is_said_to_fit_fits_and_what_is_beyond_does_not(profile, sizes, re
                 assert not with_layout(problem, beyond(found.layout)).fits()
 
 
+def test_twice_as_many_shots_are_asked_for_twice_as_often(monkeypatch):
+    """And not four or eight times: the longest clip in shots of a second has hundreds, and each is tried whole."""
+    asked, span = [], ShotLayout.token_span
+
+    def counted(layout, shot):
+        asked.append(shot)
+        return span(layout, shot)
+
+    monkeypatch.setattr(ShotLayout, "token_span", counted)
+    counts = []
+    for shots in (100, 200):
+        asked.clear()
+        request = ClipRequest(ShotLayout(tuple(range(0, 4 * shots, 4)), 4 * shots, 8, 8))
+        assert planned(find_profile("24gb"), SIZES["nf4"], request)
+        counts.append(len(asked))
+    assert 0 < counts[1] <= 2.1 * counts[0]
+
+
 @settings(max_examples=100, deadline=None)
 @given(some_clips, st.integers(24, 500))
 def test_stretched_shots_keep_their_order_and_number(request_, frames):

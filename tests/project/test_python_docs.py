@@ -23,9 +23,10 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(python|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 ANYTHING = "…"  # in a line of what an example prints
 
-# Each example sees the names of those before it, as a reader does who types them in.
+# Each example sees the names of those before it, as a reader does who types them in. What an example has imported
+# is left out of later collections of garbage, as in conftest.py: each film asks for some.
 DRIVER = """
-import contextlib, io, json, sys, traceback
+import contextlib, gc, io, json, sys, traceback
 names, found = {"__name__": "__main__"}, []
 for number, code in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))):
     printed, failed = io.StringIO(), ""
@@ -35,6 +36,8 @@ for number, code in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))):
         except BaseException:
             failed = traceback.format_exc()
     found.append([printed.getvalue(), failed])
+    gc.collect()
+    gc.freeze()
 json.dump(found, open(sys.argv[2], "w", encoding="utf-8"))
 """
 

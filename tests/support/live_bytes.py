@@ -23,6 +23,11 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = 0
         self._known = weakref.WeakSet()
 
+    @classmethod
+    def _should_skip_dynamo(cls):
+        """PyTorch need not keep its compiler out at each of a million operations: nothing is compiled here."""
+        return False
+
     def ignore(self, *tensors):
         """Storages that stand before the count begins."""
         for tensor in tensors:
