@@ -65,7 +65,7 @@ class TextEncoder:
         source = open_encoder(path)
         module = _build(source.sizes, packed_schemes(source.layers.file))
         fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
-        return cls(module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device)
+        return cls(module, Embedding(source.layers.file, source.embedding), dtype=dtype, device=device)
 
     @classmethod
     def open(
@@ -121,7 +121,7 @@ class TextEncoder:
             witness=witness,
         )
         return cls(
-            module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks
+            module, Embedding(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks
         )
 
     def close(self) -> None:

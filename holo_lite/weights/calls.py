@@ -17,7 +17,7 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.weight_file import EVERYTHING, Excerpt, WeightFile
+from holo_lite.weights.weight_file import EVERYTHING
 
 MOST = 2**30  # bytes in one call; Linux reads no more than 2 GiB at once
 
@@ -45,16 +45,6 @@ def read_rows(path: Path, entry: TensorEntry, rows: slice = EVERYTHING) -> Tenso
         with OpenFiles() as files:
             files.fill(path, offset, bytes_of(tensor))
     return tensor
-
-
-def find_place(file: WeightFile, name: str) -> tuple[Path, int] | None:
-    """The file a tensor is in, and the byte at which it begins. None: its numbers lie in no one piece."""
-    while isinstance(file, Excerpt):
-        file = file.file
-    try:
-        return file.place(name) if isinstance(file, PlacedFile) else None
-    except CheckpointError:
-        return None
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

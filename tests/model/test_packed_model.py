@@ -200,12 +200,6 @@ def test_a_forward_takes_no_more_than_one_layer_beside_what_the_plain_model_take
     assert everything > 3 * (attention + 12 * largest) / 2  # so that the bound tells something
 
 
-def test_a_prompt_finds_its_rows_in_the_file(small):
-    encoder = TextEncoder.load(small / "text_encoder", dtype=BF16, device=CPU)
-    assert encoder._embedding.place[0] == small / "text_encoder" / "rest.safetensors"
-    assert encoder._embedding.table is None
-
-
 def test_stored_parts_keep_their_dtype_whatever_the_model_computes_in(small):
     for dtype in (FP32, BF16):
         model = load_expert(small / "low_noise", dtype=dtype, device=CPU)
