@@ -119,7 +119,6 @@ def timers(scheme: str) -> Iterator[dict[str, float]]:
     seconds: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         wrap(stack, Source, "load", "reading", seconds)
-        wrap(stack, Source, "load_rows", "reading", seconds)
         wrap(stack, type(find(scheme)), "pack", "quantizing", seconds)
         wrap(stack, ShardWriter, "add", "writing", seconds)
         wrap(stack, ShardWriter, "__exit__", "writing", seconds)

@@ -1,8 +1,8 @@
 """Carrying out a conversion, shard by shard, so that it can be interrupted anywhere and continued.
 
-A tensor is read, checked for NaN and Inf, packed under its scheme, compared with what it was, and written; then
-its pages are given back. At most one tensor is in memory, whatever the checkpoint's size. The manifest is
-written last: a folder without one is not a model yet.
+A tensor is read, checked for NaN and Inf, packed under its scheme, compared with what it was, and written. At most
+one tensor is in memory, whatever the checkpoint's size. The manifest is written last: a folder without one is not
+a model yet.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from holo_lite.weights.manifest import (
     read_manifest,
 )
 from holo_lite.weights.shard import ShardWriter
+from holo_lite.weights.stamps import WatchedFiles
 from quantize.journal import Journal, hash_file
 from quantize.plan import ComponentPlan, ShardPlan, TensorPlan, plan_fingerprint
 from quantize.quality import Quality, relative_error
@@ -118,9 +119,10 @@ def convert(conversion: Conversion, cancel: Cancel | None = None) -> Iterator[Ev
     By the token `cancel` any thread ends it before the next tensor, or piece of a file that is hashed.
 
     Ends with `Converted`; `finish` then makes the folder a model. Raises `CheckpointError` for NaN or Inf in a
-    tensor, `OutputError` for a folder that holds another model, and for a full disk.
+    tensor and for a source that is written to meanwhile, `OutputError` for a folder that holds another model, and
+    for a full disk.
     """
-    cancel = cancel or Cancel()
+    cancel, sources = cancel or Cancel(), WatchedFiles(conversion.sources)
     journal = yield from take_up(conversion, cancel)
     total = sum(component.nbytes for component in conversion.components)
     done = sum(record["nbytes"] for record in journal.shards.values())
@@ -128,20 +130,26 @@ def convert(conversion: Conversion, cancel: Cancel | None = None) -> Iterator[Ev
     for component in conversion.components:
         for shard in component.shards:
             if shard.file not in journal.shards:
-                journal.finish_shard(write_shard(conversion, component, shard, cancel))
+                record = write_shard(conversion, component, shard, cancel)
+                sources.check()
+                journal.finish_shard(record)
                 done += shard.nbytes
                 yield PhaseAdvanced(done, shard.file)
-    yield from _hash_sources(conversion, journal, cancel)
+    yield from _hash_sources(conversion, journal, sources, cancel)
     yield Converted(_manifest(conversion, journal), {c.role: _errors(c, journal) for c in conversion.components})
 
 
-def _hash_sources(conversion: Conversion, journal: Journal, cancel: Cancel) -> Iterator[PhaseEvent]:
+def _hash_sources(
+    conversion: Conversion, journal: Journal, sources: WatchedFiles, cancel: Cancel
+) -> Iterator[PhaseEvent]:
     left = [path for path in conversion.sources if str(path) not in journal.sources]
     done = conversion.source_nbytes - sum(path.stat().st_size for path in left)
     yield PhaseStarted("hash", conversion.source_nbytes, done)
     for path in left:
         size = path.stat().st_size
-        journal.finish_source({"file": str(path), "nbytes": size, "sha256": hash_file(path, cancel)})
+        record = {"file": str(path), "nbytes": size, "sha256": hash_file(path, cancel)}
+        sources.check()
+        journal.finish_source(record)
         done += size
         yield PhaseAdvanced(done, path.name)
 
@@ -257,16 +265,12 @@ def write_tensor(
     if plan.scheme == PLAIN:
         for rows in _plain(component, plan):
             writer.add(rows)
-            component.source.release(rows)
         return None
-    scheme, weight = find(plan.scheme), component.source.load(plan.name)
-    placed = weight.to(device)
+    scheme, placed = find(plan.scheme), component.source.load(plan.name).to(device)
     parts = scheme.pack(placed)
     for part in parts.values():
         writer.add(part)
-    error = relative_error(scheme, parts, placed)
-    component.source.release(weight)
-    return error
+    return relative_error(scheme, parts, placed)
 
 
 def _plain(component: ComponentPlan, plan: TensorPlan) -> Iterator[Tensor]:
@@ -276,7 +280,7 @@ def _plain(component: ComponentPlan, plan: TensorPlan) -> Iterator[Tensor]:
         yield component.source.load(plan.name)
         return
     for rows in slices:
-        yield component.source.load_rows(plan.name, rows.start, rows.stop)
+        yield component.source.load(plan.name, rows)
 
 
 def _errors(component: ComponentPlan, journal: Journal) -> dict[str, float]:

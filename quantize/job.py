@@ -123,7 +123,7 @@ def judge(conversion: Conversion, converted: Converted) -> Quality:
 
 
 def _reader(conversion: Conversion, component: ComponentPlan) -> Callable[[str], Tensor]:
-    """Map stored tensors of a component whose manifest is not written yet."""
+    """Read stored tensors of a component whose manifest is not written yet."""
     homes = {spec.name: shard.file for shard in component.shards for spec in shard.specs}
     opened = functools.cache(lambda file: SafetensorsFile(conversion.out / file))
     return lambda name: opened(homes[name]).load(name)

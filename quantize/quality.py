@@ -158,10 +158,7 @@ class FromSource(StoredLinear):
 
     def unpack(self, dtype: torch.dtype) -> Tensor:
         """Read the weight."""
-        weight = self._source.load(self._name)
-        read = weight.to(self._device, torch.bfloat16).to(dtype)
-        self._source.release(weight)
-        return read
+        return self._source.load(self._name).to(self._device, torch.bfloat16).to(dtype)
 
 
 def _skeleton(config: DiTConfig) -> Block:

@@ -4,8 +4,8 @@ A checkpoint may have been through other tools: its weights in 8-bit floats with
 prefixed, its shape that of GGUF. And the person may want adapters merged into it. All of that ends here; what
 comes out is plain tensors, and the rest of the converter knows of one kind of input.
 
-Nothing is held: a tensor is a view into the mapped file where it can be, and where it must be computed, that
-happens in slices of rows, whose input pages are given back at once.
+Nothing is held: a tensor is read when it is asked for, and where it must be computed, that happens in slices of
+rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from holo_lite.weights.files import WeightFile
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.names import own_names
-from quantize.pages import release
+from holo_lite.weights.weight_file import EVERYTHING
 from quantize.scales import Scaling, find_scalings
 
 SLICE = 2**24  # numbers that are computed at once: 64 MiB in float32
@@ -37,17 +37,11 @@ Naming = Callable[[Iterable[str]], Mapping[str, str]]
 
 @runtime_checkable
 class PackedFile(Protocol):
-    """A file some of whose tensors must be unpacked, which it can do by rows."""
+    """A file some of whose tensors must be unpacked."""
 
     @property
     def packed(self) -> frozenset[str]:
         """Names of the tensors that do not lie in the file as numbers."""
-
-    def load_rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Unpack some rows of a tensor."""
-
-    def stored(self, name: str) -> Tensor:
-        """Map a tensor's bytes as they lie in the file."""
 
 
 @dataclass(frozen=True)
@@ -96,38 +90,32 @@ class Source:
         """Shape and dtype of every tensor as `load` gives it, by the model's names."""
         return {name: TensorEntry(o.entry.shape, self._dtype(name)) for name, o in self._origins.items()}
 
-    def load(self, name: str) -> Tensor:
-        """Give one tensor: a view into the file where nothing must be computed. Do not write to it.
+    def load(self, name: str, rows: slice = EVERYTHING) -> Tensor:
+        """Read or compute one tensor, or rows of it, without computing the others.
 
         Raises `CheckpointError` naming the tensor if it holds NaN or Inf.
         """
-        entry = self.entries[name]
-        if self._is_view(name):
-            return self._checked(name, self.file.load(self._origins[name].name))
-        out = torch.empty(entry.shape, dtype=entry.dtype)
-        for rows in row_slices(entry.shape):
-            _by_rows(out)[rows] = self.load_rows(name, rows.start, rows.stop)
+        if self._is_as_stored(name):
+            return self._checked(name, self.file.load(self._origins[name].name, rows))
+        if rows != EVERYTHING:
+            return self._computed(name, rows)
+        out = torch.empty(self.entries[name].shape, dtype=self.entries[name].dtype)
+        for some in row_slices(tuple(out.shape)):
+            _by_rows(out)[some] = self._computed(name, some)
         return out
 
-    def load_rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Give rows `start` to `stop` of what `load` gives, without computing the others."""
-        origin, rows = self._origins[name], slice(start, stop)
-        raw, mapped = self._read(origin.name, rows)
-        if self._is_view(name):
-            return self._checked(name, raw)
-        values = raw.float() if origin.scaling is None else origin.scaling.apply(raw, rows)
+    def _computed(self, name: str, rows: slice) -> Tensor:
+        """Rows of a tensor that something changes."""
+        origin = self._origins[name]
+        raw = self.file.load(origin.name, rows if origin.entry.shape else EVERYTHING)
+        values = _by_rows(raw).float() if origin.scaling is None else origin.scaling.apply(_by_rows(raw), rows)
         self._checked(name, values)
         for lora in self.loras:
             if (delta := lora.delta(name, rows)) is not None:
-                values = values + delta  # not in place: the values may still be the file's own
-        release(mapped)
+                values += delta
         return self._checked(name, values.to(self.entries[name].dtype))
 
-    def release(self, tensor: Tensor) -> None:
-        """Give back the file's pages under a tensor from `load` or `load_rows`, once it is done with."""
-        release(tensor)
-
-    def _is_view(self, name: str) -> bool:
+    def _is_as_stored(self, name: str) -> bool:
         """Whether a tensor is wanted just as it lies in the file."""
         origin = self._origins[name]
         packed = isinstance(self.file, PackedFile) and origin.name in self.file.packed
@@ -139,14 +127,7 @@ class Source:
         origin = self._origins[name]
         if origin.entry.dtype in (torch.float32, torch.float64):
             return torch.float32
-        return origin.entry.dtype if self._is_view(name) else torch.bfloat16
-
-    def _read(self, name: str, rows: slice) -> tuple[Tensor, Tensor]:
-        """Some rows of a tensor of the file, and the part of the mapping they came from."""
-        if isinstance(self.file, PackedFile):
-            return self.file.load_rows(name, rows.start, rows.stop), self.file.stored(name)
-        raw = _by_rows(self.file.load(name))[rows]
-        return raw, raw
+        return origin.entry.dtype if self._is_as_stored(name) else torch.bfloat16
 
     def _checked(self, name: str, tensor: Tensor) -> Tensor:
         check_finite(tensor, f"{self.path}: tensor {name}")

@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from .handles import NodeError
+
 CHANNELS = 3
 BRIGHTEST = 255
 
@@ -14,12 +16,15 @@ def frames_of(path: Path, height: int, width: int) -> Any:
     """The frames of a file of bare pixels, 3 bytes each, as an IMAGE. One frame at a time is held twice."""
     import torch
 
-    count = path.stat().st_size // (height * width * CHANNELS)
-    size = count * height * width * CHANNELS
-    pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-    frames = torch.empty((count, height, width, CHANNELS), dtype=torch.float32)
-    for frame, read in zip(frames, pixels.view(count, height, width, CHANNELS), strict=True):
-        torch.div(read, BRIGHTEST, out=frame)
+    one = height * width * CHANNELS
+    frames = torch.empty((path.stat().st_size // one, height, width, CHANNELS), dtype=torch.float32)
+    read = bytearray(one)
+    pixels = torch.frombuffer(read, dtype=torch.uint8).view(height, width, CHANNELS)
+    with path.open("rb") as file:
+        for frame in frames:
+            if file.readinto(read) < one:
+                raise NodeError(f"{path}: ended early; it changed while it was in use")
+            torch.div(pixels, BRIGHTEST, out=frame)
     return frames
 
 

@@ -10,9 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from holo_lite.errors import FetchError
+from holo_lite.errors import FetchError, RecordError
+from holo_lite.fetch.xet import XetPlace
+from holo_lite.reading.trees import parse
+from holo_lite.system.records import Natural, convert
 from holo_lite.version import __version__
 
 PIECE = 2**20  # bytes handed on at once; what a lost connection can cost at most
@@ -22,6 +26,9 @@ LENGTH = re.compile(r"\d{1,15}", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-zA-Z_.-]{1,128}")
 LARGEST = 10**15  # bytes of a file
+XET_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+STORE = re.compile(r"https?://[^/]")  # hf_xet itself would take a folder of this machine, too
+LEAVE = 2**16  # bytes
 
 
 class PassingError(FetchError):
@@ -62,7 +69,7 @@ class Hub:
         from huggingface_hub import constants
 
         self.endpoint = (endpoint or str(constants.ENDPOINT)).rstrip("/")
-        self._timeout: int = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
+        self.timeout: int = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
         if not re.match(r"https?://[^/]", self.endpoint):
             raise FetchError(f"HF_ENDPOINT '{self.endpoint}': write it like https://huggingface.co")
 
@@ -73,7 +80,7 @@ class Hub:
         api = HfApi(endpoint=self.endpoint, library_name="holo-lite", library_version=__version__)
         try:
             with self._asking(repository):
-                info: Any = api.model_info(repository, files_metadata=True, timeout=self._timeout)
+                info: Any = api.model_info(repository, files_metadata=True, timeout=self.timeout)
             return tuple(_published(repository, str(info.sha), entry) for entry in info.siblings or ())
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
@@ -85,19 +92,43 @@ class Hub:
         Every call asks the hub itself and follows it to where the file is kept: such addresses are valid for an
         hour, and a large file can take longer.
         """
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        wanted = {"Range": f"bytes={start}-"} if start else {}
+        with self._asking(file.repository), self._get(self._address(file), wanted) as response:
+            yield HubStream(_begin(file, response.headers), response.iter_raw(PIECE))
 
-        url = hf_hub_url(file.repository, file.path, revision=file.commit, endpoint=self.endpoint)
-        headers: dict[str, str] = build_hf_headers(library_name="holo-lite", library_version=__version__)
-        headers |= {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-        options = {"headers": headers, "timeout": self._timeout, "follow_redirects": True}
-        with self._asking(file.repository), get_session().stream("GET", url, **options) as response:
+    def xet(self, file: HubFile) -> XetPlace | None:
+        """Where Xet keeps a file; None where it does not, and with ``HF_HUB_DISABLE_XET``. Raises `FetchError`."""
+        from huggingface_hub import constants, get_hf_file_metadata
+
+        if constants.HF_HUB_DISABLE_XET:
+            return None
+        with self._asking(file.repository):
+            told: Any = get_hf_file_metadata(
+                self._address(file), timeout=self.timeout, headers=_headers(), endpoint=self.endpoint
+            ).xet_file_data
+            if told is None or not str(told.refresh_route).startswith(f"{self.endpoint}/"):
+                return None  # the token is shown to this hub alone
+            with self._get(told.refresh_route, {}) as response:
+                answer = b"".join(islice(response.iter_raw(LEAVE), 1))
+        return _leave(self.endpoint, str(told.file_hash), str(told.refresh_route), answer)
+
+    def _address(self, file: HubFile) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return str(hf_hub_url(file.repository, file.path, revision=file.commit, endpoint=self.endpoint))
+
+    @contextmanager
+    def _get(self, url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+        """An answer whose bytes are taken as they are sent: unpacked, a few of them can be any number."""
+        from huggingface_hub.utils import get_session, hf_raise_for_status
+
+        asked = {**_headers(), "Accept-Encoding": "identity", **headers}
+        options = {"headers": asked, "timeout": self.timeout, "follow_redirects": True}
+        with get_session().stream("GET", url, **options) as response:
             if response.is_error:
                 response.read()
                 hf_raise_for_status(response)
-            # Bytes as they are sent: unpacked, a few of them can be any number.
-            yield HubStream(_begin(file, response.headers), response.iter_raw(PIECE))
+            yield response
 
     @contextmanager
     def _asking(self, repository: str) -> Iterator[None]:
@@ -126,6 +157,33 @@ class Hub:
         if status == 404:
             return FetchError(f"{place}: not found, or private (HTTP 404); check that page")
         return FetchError(f"{place}: the hub refuses (HTTP {status}); check that page")
+
+
+def _headers() -> dict[str, str]:
+    from huggingface_hub.utils import build_hf_headers
+
+    headers: dict[str, str] = build_hf_headers(library_name="holo-lite", library_version=__version__)
+    return headers
+
+
+@dataclass(frozen=True)
+class _Leave:
+    """The hub's leave to read what Xet keeps, in its own names."""
+
+    casUrl: str  # noqa: N815
+    accessToken: str  # noqa: N815
+    exp: Natural
+
+
+def _leave(endpoint: str, digest: str, refresh: str, answer: bytes) -> XetPlace:
+    """Raises `FetchError` for an answer that is none, and for a place that is no server."""
+    try:
+        found = convert(parse(answer), _Leave)
+    except RecordError as error:
+        raise FetchError(f"{endpoint}: gives no leave to read by Xet ({error})") from error
+    if not (STORE.match(found.casUrl) and XET_DIGEST.fullmatch(digest)):
+        raise FetchError(f"{endpoint}: names no place of Xet's")
+    return XetPlace(digest, found.casUrl, found.accessToken, found.exp, refresh, _headers())
 
 
 def _published(repository: str, commit: str, entry: Any) -> HubFile:

@@ -55,17 +55,18 @@ def _brought(order: FetchOrder, hub: Hub, wait: Callable[[float], None]) -> Gene
                 yield from _from_cache(item)
 
 
-def _of_all(events: Iterator[PhaseEvent], others: int, total: int) -> Iterator[PhaseEvent]:
+def _of_all(events: Generator[PhaseEvent], others: int, total: int) -> Iterator[PhaseEvent]:
     """A file's events, with bytes that count towards all files: what is left, in bytes and time, is of all."""
     is_fetch = False
-    for event in events:
-        if isinstance(event, PhaseStarted):
-            is_fetch = event.phase == "fetch"
-            yield replace(event, total=total, done=others + event.done) if is_fetch else event
-        elif isinstance(event, PhaseAdvanced) and is_fetch:
-            yield PhaseAdvanced(others + event.done, IN_ALL)
-        else:
-            yield event
+    with closing(events):
+        for event in events:
+            if isinstance(event, PhaseStarted):
+                is_fetch = event.phase == "fetch"
+                yield replace(event, total=total, done=others + event.done) if is_fetch else event
+            elif isinstance(event, PhaseAdvanced) and is_fetch:
+                yield PhaseAdvanced(others + event.done, IN_ALL)
+            else:
+                yield event
 
 
 def check(order: FetchOrder) -> None:

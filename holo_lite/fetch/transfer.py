@@ -5,10 +5,7 @@ cut off (since its pull request #4228 every attempt has a file of its own; see i
 kept here: next to the target, under a name made from the file's digest, so that parts of two versions are never
 joined. Everything that comes is hashed on its way, and a file bears its name only if its digest is the listed one.
 
-It comes in one stream, over HTTP. `hf_xet` would bring it in several, but its downloads to a file (1.8, as
-`huggingface_hub` 2.4 calls them) begin at byte 0 every time, write the file themselves, and cannot be held to the
-listed size while they do. Its ordered streams begin at any byte and would fit `HubStream`; what they raise, and how
-long they wait for a server that does not answer, is known only from a real one, so they are not used yet.
+It comes by Xet where that is to be had, as far as that gets, and the rest in one stream over HTTP.
 """
 
 from __future__ import annotations
@@ -16,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 from holo_lite.errors import FetchError
+from holo_lite.fetch import xet
 from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.outputs import writing
@@ -90,7 +89,7 @@ class TransferPart:
 
 def download(
     hub: Hub, file: HubFile, target: Path, wait: Callable[[float], None] = time.sleep
-) -> Iterator[PhaseEvent]:
+) -> Generator[PhaseEvent]:
     """Bring a file to `target`, continuing from the part downloaded before.
 
     `wait` sleeps, in seconds, between attempts. A lost connection is taken up again, five times unless more has
@@ -101,6 +100,7 @@ def download(
         with TransferPart(file, target) as part:
             yield from part.read()
             yield PhaseStarted("fetch", file.nbytes, part.size, file.name)
+            yield from _by_xet(hub, part)
             waits = iter(WAITS)
             while (before := part.size) < file.nbytes:
                 try:
@@ -132,6 +132,24 @@ def new_digest(file: HubFile) -> hashlib._Hash:
     if len(file.digest) == SHA256_DIGITS:
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % file.nbytes, usedforsecurity=False)
+
+
+def _by_xet(hub: Hub, part: TransferPart) -> Iterator[PhaseEvent]:
+    """Bring what Xet has, if that is worth its while. Whatever is wrong with it is a note, and no more."""
+    file, begin = part.published, part.size
+    if file.nbytes - begin < xet.LEAST or not xet.is_usable():
+        return
+    try:
+        if (place := hub.xet(file)) is None:
+            return
+        with closing(xet.xet_pieces(place, range(begin, file.nbytes), hub.timeout)) as pieces:
+            for piece in pieces:
+                part.add(piece[: file.nbytes - part.size])
+                yield PhaseAdvanced(part.size)
+        if part.size < file.nbytes:
+            raise FetchError(f"{place.endpoint}: Xet ended early")
+    except FetchError as error:
+        yield Note(f"{error}; continuing over HTTP at {bytes_text(part.size)}")
 
 
 def _more(hub: Hub, part: TransferPart) -> Iterator[PhaseEvent]:

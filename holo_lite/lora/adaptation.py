@@ -20,7 +20,6 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.lora.file import Lora, Shapes, Term
-from holo_lite.weights.calls import read_tensor
 from holo_lite.weights.converted import packed_schemes, stored_shapes
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.weight_file import WeightFile
@@ -87,7 +86,7 @@ class Adaptation:
         for name, shares in (*self.pairs.items(), *self.changes.items()):
             for lora, term in shares:
                 for key in term.keys:
-                    check_finite(read_tensor(lora.file, key).float(), f"{lora.path}: what it adds to {name}")
+                    check_finite(lora.file.load(key).float(), f"{lora.path}: what it adds to {name}")
 
     def fill_factors(self, name: str, up: Tensor, down: Tensor) -> float:
         """Write a weight's factors into `up` (out, r) and `down` (r, in), and give what scales their product.
@@ -99,7 +98,7 @@ class Adaptation:
         for share in self.pairs[name]:
             lora, term = share
             assert term.down is not None, "pairs have two factors"
-            above, below = read_tensor(lora.file, term.key).flatten(1), read_tensor(lora.file, term.down)
+            above, below = lora.file.load(term.key).flatten(1), lora.file.load(term.down)
             rows = slice(column, column + len(below))
             relation = _scale(share) / largest
             up[:, rows] = above if relation == 1 else above.float() * relation

@@ -23,9 +23,9 @@ from torch import Tensor
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.lora.alpha import DeclaredAlphas, declared_alphas
 from holo_lite.lora.keys import Key, Role, parse_key
-from holo_lite.weights.calls import EVERYTHING, read_tensor
 from holo_lite.weights.files import WeightFile, open_weights
 from holo_lite.weights.finite import check_finite
+from holo_lite.weights.weight_file import EVERYTHING
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -93,10 +93,10 @@ class Lora:
 
     def value(self, term: Term, rows: slice = EVERYTHING) -> Tensor:
         """One term, or `rows` of it: float32, of the shape of the tensor that it changes."""
-        first = read_tensor(self.file, term.key, rows).float() * (self.strength * term.scale)
+        first = self.file.load(term.key, rows).float() * (self.strength * term.scale)
         if term.down is None:
             return first
-        down = read_tensor(self.file, term.down).float()
+        down = self.file.load(term.down).float()
         return torch.mm(first.flatten(1), down.flatten(1)).view(first.shape[0], *down.shape[1:])
 
     def _shape(self, term: Term) -> tuple[int, ...] | None:
@@ -181,4 +181,4 @@ def _shape_of(file: WeightFile, key: str) -> tuple[int, ...]:
 def _number(file: WeightFile, key: str) -> float:
     """A tensor of one number; NaN for anything else."""
     entry = file.entries[key]
-    return float(read_tensor(file, key)) if math.prod(entry.shape) == 1 and not entry.dtype.is_complex else math.nan
+    return float(file.load(key)) if math.prod(entry.shape) == 1 and not entry.dtype.is_complex else math.nan

@@ -80,13 +80,13 @@ def check_expert(path: Path) -> DiTConfig:
 
 
 def load_expert(path: Path, *, dtype: torch.dtype, device: torch.device, compute: Compute = PLAIN) -> WanDiT:
-    """Open an expert in `dtype` on `device`; on the CPU in the file's dtype it stays mapped from disk.
+    """Read an expert, all of it, in `dtype` on `device`.
 
     Raises `CheckpointError` for a file that is damaged or not an expert.
     """
     file = open_weights(path)
     model = skeleton(file, compute)
-    fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT, mapped=True)
+    fill(model, file, own_names(file), dtype=dtype, device=device, what=WHAT)
     return model.eval()
 
 

@@ -13,21 +13,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from holo_lite.reading.files import open_ordinary
+from holo_lite.errors import CheckpointError
 from holo_lite.system.whole_files import write_whole
 from holo_lite.text.encoder_files import encoder_file
 from holo_lite.text.windows import Prompt
 from holo_lite.weights.files import open_weights
+from holo_lite.weights.safetensors_file import SafetensorsFile
 
 if TYPE_CHECKING:
     from holo_lite.text.encoder import TextEncoder
@@ -47,12 +48,12 @@ class PromptCache:
         What is damaged or cannot be read counts as none, with a warning in the log.
         """
         path = self._path(key)
+        if not os.path.lexists(path):
+            return None
         try:
             return _read(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError) as error:
-            logger.warning("%s cannot be used, so the prompt is encoded again: %s", path, str(error))
+        except CheckpointError as error:
+            logger.warning("the prompt is encoded again, since %s", str(error))
             return None
 
     def put(self, key: str, rows: Tensor) -> None:
@@ -125,9 +126,10 @@ def _checksum(rows: Tensor) -> str:
 
 
 def _read(path: Path) -> Tensor:
-    open_ordinary(path).close()  # the library would wait for a pipe
-    with safe_open(path, framework="pt", device="cpu") as file:
-        rows: Tensor = file.get_tensor("rows").clone()  # a copy: the file may be replaced while it is in use
-        if (file.metadata() or {}).get("sha256") != _checksum(rows):
-            raise SafetensorError("its checksum does not match its content")
+    file = SafetensorsFile(path)
+    if "rows" not in file.entries:
+        raise CheckpointError(f"{path}: holds no encoded prompt")
+    rows = file.load("rows")
+    if file.metadata.get("sha256") != _checksum(rows):
+        raise CheckpointError(f"{path}: its checksum does not match its content")
     return rows

@@ -30,7 +30,7 @@ from holo_lite.streaming.image import network_images
 from holo_lite.text.embedding import Embedding
 from holo_lite.text.encoder_files import WHAT, encoder_file, open_encoder
 from holo_lite.text.encoder_sizes import EncoderSizes
-from holo_lite.weights.calls import PlacedFile, read_tensor
+from holo_lite.weights.calls import PlacedFile
 from holo_lite.weights.converted import packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.fill import check, fill
@@ -60,13 +60,12 @@ class TextEncoder:
     def load(cls, path: Path, *, dtype: torch.dtype, device: torch.device) -> TextEncoder:
         """Load a ``.pth``, a safetensors file, a shard index or a diffusers ``text_encoder/`` folder.
 
-        On the CPU in the file's own dtype nothing is copied. Raises `CheckpointError`, as
-        `check_text_encoder` does, before any tensor is read.
+        Raises `CheckpointError`, as `check_text_encoder` does, before any tensor is read.
         """
         source = open_encoder(path)
         module = _build(source.sizes, packed_schemes(source.layers.file))
-        fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT, mapped=True)
-        return cls(module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device)
+        fill(module, source.layers, source.renames, dtype=dtype, device=device, what=WHAT)
+        return cls(module, Embedding(source.layers.file, source.embedding), dtype=dtype, device=device)
 
     @classmethod
     def open(
@@ -109,7 +108,7 @@ class TextEncoder:
         module = _build(source.sizes, packed_schemes(source.layers.file))
         check(module, source.layers, source.renames, what=WHAT)
         rest = [name for name, own in source.renames.items() if not own.startswith(f"{BLOCKS}.")]
-        tensors = {source.renames[name]: read_tensor(source.layers, name).to(device) for name in rest}
+        tensors = {source.renames[name]: source.layers.load(name).to(device) for name in rest}
         install(module, tensors, dtype)
         images = network_images(source.layers.file, source.renames, BLOCKS, source.sizes.layers)
         blocks = BlockStream(
@@ -122,7 +121,7 @@ class TextEncoder:
             witness=witness,
         )
         return cls(
-            module, Embedding.of(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks
+            module, Embedding(source.layers.file, source.embedding), dtype=dtype, device=device, blocks=blocks
         )
 
     def close(self) -> None:

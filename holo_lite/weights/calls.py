@@ -1,9 +1,7 @@
 """Reading tensors by calls, into memory of their own.
 
 What is mapped ends the process (SIGBUS) when its file is cut short, or its disk fails, while it is touched. A call
-says so, and becomes an error of one line. So a run reads by calls: blocks, the VAE, a prompt's rows, adapters.
-`holo-lite quantize` maps what it converts, a tensor at a time: so it needs no second copy in memory, and it goes on
-where it was ended. A text encoder in GGUF is mapped, too.
+says so, and becomes an error of one line. So no file of weights is read through a mapping, by whatever it is read.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError
-from holo_lite.weights.weight_file import Excerpt, WeightFile
+from holo_lite.weights.header import TensorEntry
+from holo_lite.weights.weight_file import EVERYTHING
 
-EVERYTHING = slice(None)
 MOST = 2**30  # bytes in one call; Linux reads no more than 2 GiB at once
 
 
@@ -32,34 +30,21 @@ class PlacedFile(Protocol):
         """The file a tensor is in, and the byte at which it begins. Raises `CheckpointError` if it is in pieces."""
 
 
-def read_tensor(file: WeightFile, name: str, rows: slice = EVERYTHING) -> Tensor:
-    """Read one tensor, or `rows` of it, into memory of its own, in the dtype of the file.
+def read_rows(path: Path, entry: TensorEntry, rows: slice = EVERYTHING) -> Tensor:
+    """Read a tensor that begins at the entry's offset in a file, or `rows` of it, in the dtype of the file.
 
-    One that lies in no one piece is loaded: GGUF's, some pickles'. Raises `CheckpointError` for a file that falls
-    short.
+    Raises `CheckpointError` for a file that falls short.
     """
-    place = find_place(file, name)
-    if place is None:
-        return file.load(name)[rows]
-    (path, offset), entry = place, file.entries[name]
-    shape = entry.shape
+    shape, offset = entry.shape, entry.offset
     if rows != EVERYTHING:
         start, stop, _ = rows.indices(shape[0])
-        shape, offset = (stop - start, *shape[1:]), offset + start * math.prod(shape[1:]) * entry.dtype.itemsize
+        shape = (max(0, stop - start), *shape[1:])
+        offset += start * math.prod(shape[1:]) * entry.dtype.itemsize
     tensor = torch.empty(shape, dtype=entry.dtype)
-    with OpenFiles() as files:
-        files.fill(path, offset, bytes_of(tensor))
+    if tensor.numel():
+        with OpenFiles() as files:
+            files.fill(path, offset, bytes_of(tensor))
     return tensor
-
-
-def find_place(file: WeightFile, name: str) -> tuple[Path, int] | None:
-    """The file a tensor is in, and the byte at which it begins. None: its numbers lie in no one piece."""
-    while isinstance(file, Excerpt):
-        file = file.file
-    try:
-        return file.place(name) if isinstance(file, PlacedFile) else None
-    except CheckpointError:
-        return None
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

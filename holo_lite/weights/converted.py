@@ -18,7 +18,7 @@ from holo_lite.schemes.registry import SCHEMES
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import PLAIN, Component, StoredTensor, check_shards, read_manifest
 from holo_lite.weights.safetensors_file import SafetensorsFile
-from holo_lite.weights.weight_file import WeightFile
+from holo_lite.weights.weight_file import EVERYTHING, WeightFile
 
 
 class ConvertedFile:
@@ -83,9 +83,9 @@ class ConvertedFile:
         """The shard a stored tensor is in, and the byte at which it begins."""
         return self._homes[name].place(name)
 
-    def load(self, name: str) -> torch.Tensor:
-        """Map one stored tensor."""
-        return self._homes[name].load(name)
+    def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
+        """Read one stored tensor, or rows of it."""
+        return self._homes[name].load(name, rows)
 
 
 def packed_schemes(file: WeightFile) -> dict[str, str]:

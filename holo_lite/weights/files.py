@@ -1,8 +1,8 @@
 """One way to look into every kind of weight file, without loading it.
 
 A checkpoint arrives as one safetensors file, as shards with an index, as a pickled ``.pth`` or as GGUF. All of
-them open as a `WeightFile`: names, shapes and dtypes at once, tensors one by one, mapped from the file and not
-copied. Whatever is wrong with a file is found here, before anything is allocated.
+them open as a `WeightFile`: names, shapes and dtypes at once, tensors one by one as they are asked for. Whatever
+is wrong with a file is found here, before anything is allocated.
 """
 
 from __future__ import annotations

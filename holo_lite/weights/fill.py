@@ -1,7 +1,6 @@
 """Weights onto a module that was built without memory.
 
-Modules are built on the meta device and their tensors replaced by those of a file. Where it is asked for, that
-copies nothing on the CPU in the file's own dtype: the module works on the mapped file.
+Modules are built on the meta device and their tensors replaced by those of a file, each read once.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import torch
 from torch import nn
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.weights.calls import read_tensor
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.weight_file import WeightFile
 
@@ -83,20 +81,18 @@ def fill(
     dtype: torch.dtype,
     device: torch.device,
     what: str,
-    mapped: bool = False,
 ) -> None:
     """Give a module on the meta device the tensors of a file, in `dtype` on `device`.
 
     Buffers, which are parts of packed weights, keep the dtype they are stored in. `renames` maps names in the
-    file to names in the module; names it lacks stay the same. `mapped`: they stay in the file on the CPU, if that
-    is their dtype. Raises `CheckpointError` as `check` does, before any tensor is read.
+    file to names in the module; names it lacks stay the same. Raises `CheckpointError` as `check` does, before any
+    tensor is read.
     """
     check(module, file, renames, what=what)
     parameters = dict(module.named_parameters())
     tensors = {}
     for name in file.entries:
         own = renames.get(name, name)
-        read = file.load(name) if mapped else read_tensor(file, name)
-        tensors[own] = read.to(device=device, dtype=dtype if own in parameters else None)
+        tensors[own] = file.load(name).to(device=device, dtype=dtype if own in parameters else None)
     module.load_state_dict(tensors, strict=True, assign=True)
     module.requires_grad_(False)

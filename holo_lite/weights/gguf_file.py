@@ -23,9 +23,11 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from holo_lite.errors import CheckpointError
+from holo_lite.weights.calls import read_rows
 from holo_lite.weights.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.mapping import check_length, map_file, samples
+from holo_lite.weights.samples import samples
+from holo_lite.weights.weight_file import EVERYTHING
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PACKED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -52,8 +54,7 @@ class GgufFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._bytes = map_file(path)
-        header = read_gguf_header(path, self._bytes)
+        header = read_gguf_header(path)
         self._header_bytes = header.nbytes
         self._tensors = header.tensors
         self._packings = {name: _packing(path, name, tensor) for name, tensor in header.tensors.items()}
@@ -62,7 +63,8 @@ class GgufFile:
     @cached_property
     def fingerprint(self) -> str:
         """The header and sixteen samples of the data."""
-        digest = hashlib.sha256(self._bytes[: self._header_bytes])
+        with self.path.open("rb") as file:
+            digest = hashlib.sha256(file.read(self._header_bytes))
         for sample in samples(self.path):
             digest.update(sample)
         return digest.hexdigest()
@@ -72,38 +74,31 @@ class GgufFile:
         """Names of the tensors that do not lie in the file as numbers."""
         return frozenset(name for name, packing in self._packings.items() if packing.name not in PLAIN)
 
-    def load(self, name: str) -> torch.Tensor:
-        """Give one tensor: mapped where it is F32, F16 or BF16, else unpacked to float32."""
+    def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
+        """Read one tensor, or rows of it: as it is where it is F32, F16 or BF16, else unpacked to float32."""
         entry = self.entries[name]
         if name not in self.packed:
-            return self.stored(name).view(entry.dtype).view(entry.shape)
-        numbers = torch.empty(math.prod(entry.shape))
-        for part in self._parts(name):
-            numbers[part.start : part.stop] = self._unpack(name, part)
-        return numbers.view(entry.shape)
-
-    def load_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Give rows `start` to `stop`, at least one, of what `load` gives; only their blocks are unpacked."""
-        entry, packing = self.entries[name], self._packings[name]
-        row = math.prod(entry.shape[1:])
-        if name not in self.packed or row % packing.count:
-            return self.load(name)[start:stop]
+            return read_rows(self.path, entry, rows)
+        if rows == EVERYTHING:
+            return self._unpack_all(name).view(entry.shape)
+        row, (start, stop, _) = math.prod(entry.shape[1:]), rows.indices(entry.shape[0])
+        if start >= stop or row % self._packings[name].count:
+            return self.load(name)[rows]
         return self._unpack(name, range(start * row, stop * row)).view(-1, *entry.shape[1:])
 
-    def stored(self, name: str) -> torch.Tensor:
-        """Map one tensor's bytes (n,) uint8, as they lie in the file."""
-        return self._stored(name, range(math.prod(self.entries[name].shape)))
-
-    def _stored(self, name: str, numbers: range) -> torch.Tensor:
-        packing, tensor = self._packings[name], self._tensors[name]
-        check_length(self.path, len(self._bytes))
-        first, last = (place // packing.count * packing.nbytes for place in (numbers.start, numbers.stop))
-        return torch.frombuffer(self._bytes, dtype=torch.uint8, count=last - first, offset=tensor.offset + first)
+    def _unpack_all(self, name: str) -> torch.Tensor:
+        numbers = torch.empty(math.prod(self.entries[name].shape))
+        for part in self._parts(name):
+            numbers[part.start : part.stop] = self._unpack(name, part)
+        return numbers
 
     def _unpack(self, name: str, numbers: range) -> torch.Tensor:
-        packing = self._packings[name]
-        blocks = self._stored(name, numbers)
-        rows = blocks.view(_rows(blocks.numel() // packing.nbytes), -1)
+        """Read and unpack some of a tensor's numbers, whole blocks of them."""
+        packing, place = self._packings[name], self._tensors[name].offset
+        first, last = numbers.start // packing.count, numbers.stop // packing.count
+        stored = TensorEntry((last - first, packing.nbytes), torch.uint8, place + first * packing.nbytes)
+        blocks = read_rows(self.path, stored)
+        rows = blocks.view(_rows(last - first), -1)
         return torch.from_numpy(dequantize(rows.numpy(), packing.kind)).flatten()
 
     def _parts(self, name: str) -> Iterator[range]:
@@ -115,7 +110,7 @@ class GgufFile:
     def _entry(self, name: str, header: GgufHeader) -> TensorEntry:
         tensor, packing = header.tensors[name], self._packings[name]
         stored = math.prod(tensor.shape)
-        if tensor.offset + stored // packing.count * packing.nbytes > len(self._bytes):
+        if tensor.offset + stored // packing.count * packing.nbytes > header.file_nbytes:
             raise CheckpointError(f"{self.path}: is cut short within tensor {name}; download it again")
         dtype = PLAIN.get(packing.name, torch.float32)
         return TensorEntry(_shape(self.path, name, header), dtype, tensor.offset)

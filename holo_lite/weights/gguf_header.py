@@ -8,13 +8,16 @@ length sends it round a loop 2^60 times. Here every length is held against the b
 
 from __future__ import annotations
 
-import mmap
+import io
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from holo_lite.errors import CheckpointError
+from holo_lite.reading.files import open_ordinary
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -38,21 +41,30 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """A checked header. `nbytes` of the file are header; data lies behind."""
+    """A checked header. `nbytes` of the file, which has `file_nbytes`, are header; data lies behind."""
 
     metadata: Mapping[str, Value]
     tensors: Mapping[str, GgufTensor]
     nbytes: int
+    file_nbytes: int
 
 
-def read_gguf_header(path: Path, data: mmap.mmap) -> GgufHeader:
-    """Read the header of the mapped file `data`.
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Read the header of a file.
 
     Raises `CheckpointError`, naming `path`, for anything but a whole header of a known version.
     """
-    if data[: len(MAGIC)] != MAGIC:
+    try:
+        with io.BufferedReader(open_ordinary(path)) as file:
+            return _read(_Cursor(path, file))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _read(cursor: _Cursor) -> GgufHeader:
+    path = cursor.path
+    if cursor.start() != MAGIC:
         raise CheckpointError(f"{path}: is not a GGUF file; check that the download is complete")
-    cursor = _Cursor(path, data, len(MAGIC))
     version = cursor.number("I")
     if version not in VERSIONS:
         raise CheckpointError(f"{path}: is GGUF version {version}, only 2 and 3 are read; get a newer conversion")
@@ -70,7 +82,7 @@ def read_gguf_header(path: Path, data: mmap.mmap) -> GgufHeader:
         raise CheckpointError(f"{path}: the place of tensor {crooked[0]} is damaged; download it again")
     start = -(-cursor.place // alignment) * alignment
     tensors = {name: GgufTensor(t.shape, t.kind, start + t.offset) for name, t in found.items()}
-    return GgufHeader(metadata, tensors, start)
+    return GgufHeader(metadata, tensors, start, cursor.nbytes)
 
 
 def _alignment(path: Path, metadata: Mapping[str, Value]) -> int:
@@ -81,13 +93,17 @@ def _alignment(path: Path, metadata: Mapping[str, Value]) -> int:
 
 
 class _Cursor:
-    """A place in a mapped file that never passes its end."""
+    """A place in a file that never passes its end, whose length is `nbytes`."""
 
-    def __init__(self, path: Path, data: mmap.mmap, place: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
-        self.place = place
-        self._data = data
-        self._size = len(data)
+        self.place = 0
+        self.nbytes = os.fstat(file.fileno()).st_size
+        self._file = file
+
+    def start(self) -> bytes:
+        """Read the first bytes, which may be fewer than GGUF's."""
+        return self._take(min(len(MAGIC), self.nbytes))
 
     def number(self, code: str) -> int:
         """Read an unsigned number."""
@@ -120,12 +136,12 @@ class _Cursor:
     def _array(self, kind: int, count: int) -> list[int | float] | None:
         if kind == STRING:
             for _ in range(count):
-                self._take(self.number("Q"))
+                self._skip(self.number("Q"))
             return None
         code = self._code(kind)
         if count <= LONGEST_KEPT:
             return self._numbers(code, count)
-        self._take(count * struct.calcsize(f"<{code}"))
+        self._skip(count * struct.calcsize(f"<{code}"))
         return None
 
     def _code(self, kind: int) -> str:
@@ -135,20 +151,28 @@ class _Cursor:
 
     def _numbers(self, code: str, count: int) -> list[int | float]:
         layout = f"<{count}{code}"
-        return list(struct.unpack_from(layout, self._data, self._take(struct.calcsize(layout))))
+        return list(struct.unpack(layout, self._take(struct.calcsize(layout))))
 
     def _string(self) -> str:
-        length = self.number("Q")
-        start = self._take(length)
         try:
-            return self._data[start : start + length].decode("utf-8")
+            return self._take(self.number("Q")).decode("utf-8")
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{self.path}: a name in it is not text; download it again") from error
 
-    def _take(self, count: int) -> int:
-        """Step over `count` bytes and return where they began."""
-        start = self.place
-        if count > self._size - start:
+    def _take(self, count: int) -> bytes:
+        """Read the next `count` bytes."""
+        self._step(count)
+        found = self._file.read(count)
+        if len(found) < count:
+            raise CheckpointError(f"{self.path}: ended early; it changed while it was in use")
+        return found
+
+    def _skip(self, count: int) -> None:
+        """Pass over `count` bytes."""
+        self._step(count)
+        self._file.seek(self.place)
+
+    def _step(self, count: int) -> None:
+        if count > self.nbytes - self.place:
             raise CheckpointError(f"{self.path}: is cut short within its header; download it again")
-        self.place = start + count
-        return start
+        self.place += count

@@ -14,6 +14,7 @@ from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
 from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.safetensors_file import SafetensorsFile
+from holo_lite.weights.weight_file import EVERYTHING
 
 
 class ShardedFile:
@@ -49,9 +50,9 @@ class ShardedFile:
         """The shard a tensor is in, and the byte at which it begins."""
         return self._home[name].place(name)
 
-    def load(self, name: str) -> torch.Tensor:
-        """Map one tensor from the shard that holds it."""
-        return self._home[name].load(name)
+    def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
+        """Read one tensor, or rows of it, from the shard that holds it."""
+        return self._home[name].load(name, rows)
 
 
 def _read_index(path: Path) -> dict[str, str]:

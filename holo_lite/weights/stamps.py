@@ -47,6 +47,14 @@ class WatchedFiles:
             raise CheckpointError(f"{error.filename}: was removed while the run used it; put it back") from error
         return [(before, now) for before, now in pairs if before != now]
 
+    def check(self) -> None:
+        """Raise `CheckpointError` for one that is gone, or that was written to."""
+        if self.gone is not None:
+            raise self.gone
+        for before, now in self.changed():
+            if not renamed_or_linked(before, now):
+                raise written_to(now[0])
+
 
 def written_to(path: Path) -> CheckpointError:
     """The error for a file that another hand wrote to while a run read it."""

@@ -11,6 +11,8 @@ import torch
 
 from holo_lite.weights.header import TensorEntry
 
+EVERYTHING = slice(None)
+
 
 class WeightFile(Protocol):
     """Named tensors in a file; nothing is read before `load`."""
@@ -27,8 +29,11 @@ class WeightFile(Protocol):
     def fingerprint(self) -> str:
         """A hash of the content that costs no full read."""
 
-    def load(self, name: str) -> torch.Tensor:
-        """Map one tensor on the CPU, in the dtype of the file."""
+    def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
+        """Read one tensor, or `rows` of it, into memory of its own on the CPU, in the dtype of its entry.
+
+        Raises `CheckpointError` for a file that is shorter now than when it was opened.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,6 @@ class Excerpt:
         """The whole file's fingerprint."""
         return self.file.fingerprint
 
-    def load(self, name: str) -> torch.Tensor:
-        """Map one tensor."""
-        return self.file.load(name)
+    def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
+        """Read one tensor, or rows of it."""
+        return self.file.load(name, rows)

@@ -10,7 +10,6 @@ from conversions import DATA, SIZES, convert, expert_weights, write_source
 from file_experts import FileExperts
 from live_bytes import LiveBytes
 from safetensors.torch import load_file
-from tensor_files import lies_in
 
 from holo_lite.config import Defaults
 from holo_lite.model.clip import Chunks, Clip
@@ -199,26 +198,6 @@ def test_a_forward_takes_no_more_than_one_layer_beside_what_the_plain_model_take
     assert peaks[1] - peaks[0] <= attention + 12 * largest
     everything = sum(weights[f"{name}"].nbytes for name in linears(packed))
     assert everything > 3 * (attention + 12 * largest) / 2  # so that the bound tells something
-
-
-def test_what_is_loaded_is_the_mapped_file_and_no_copy_of_it(small):
-    model = load_expert(small / "high_noise", dtype=BF16, device=CPU)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    assert len(tensors) > 60
-    for name, tensor in tensors.items():
-        part = f"block-0{name.split('.')[1]}" if name.startswith("blocks.") else "rest"
-        assert lies_in(tensor, small / "high_noise" / f"{part}.safetensors"), name
-        assert tensor.data_ptr() % 256 == 0
-        assert not tensor.requires_grad
-
-
-def test_the_text_encoders_weights_are_mapped_too(small):
-    encoder = TextEncoder.load(small / "text_encoder", dtype=BF16, device=CPU)
-    for index, block in enumerate(encoder.blocks):
-        for tensor in (*block.parameters(), *block.buffers()):
-            assert lies_in(tensor, small / "text_encoder" / f"block-0{index}.safetensors")
-    assert encoder._embedding.place[0] == small / "text_encoder" / "rest.safetensors"
-    assert encoder._embedding.table is None
 
 
 def test_stored_parts_keep_their_dtype_whatever_the_model_computes_in(small):

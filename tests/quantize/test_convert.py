@@ -7,7 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import gguf_blocks
 import pytest
 import torch
 from conversions import (
@@ -20,13 +19,14 @@ from conversions import (
     copied,
     encoder_weights,
     expert_weights,
+    is_linear,
     notes,
     plan,
     stored,
     vae_weights,
+    write_gguf,
     write_source,
 )
-from gguf import GGMLQuantizationType, GGUFWriter, quants
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tensor_files import same
@@ -82,13 +82,6 @@ def refused(call, kind=CheckpointError):
         call()
     assert str(caught.value).isprintable()
     return str(caught.value)
-
-
-def is_linear(name, tensor):
-    """A Linear of a block, said in other words than the converter's."""
-    return (
-        tensor.ndim == 2 and name.endswith(".weight") and "block" in name and "relative_attention_bias" not in name
-    )
 
 
 def originals(role):
@@ -334,27 +327,6 @@ def test_scaled_8_bit_floats_are_multiplied_out_first(own, tmp_path):
     save_file(expected, own / "sparse_high_noise.safetensors")
     convert(own, tmp_path / "plain", roles=("high_noise",))
     same(stored(tmp_path / "fp8", "high_noise"), stored(tmp_path / "plain", "high_noise"))
-
-
-def write_gguf(path, weights):
-    """The linear layers of the first block in Q8_0 and Q4_K, where the rows are long enough, the rest as it was."""
-    writer, numbers = GGUFWriter(path, "wan"), {}
-    for name, tensor in weights.items():
-        values = tensor.float().numpy()
-        kind = GGMLQuantizationType.F32
-        if is_linear(name, tensor) and name.startswith("blocks.0."):
-            kind = GGMLQuantizationType.Q4_K if "cross_attn" in name else GGMLQuantizationType.Q8_0
-        if kind == GGMLQuantizationType.Q4_K:
-            data = gguf_blocks.encode(values, "Q4_K")
-        else:
-            data = quants.quantize(values, kind)
-        writer.add_tensor(name, data, raw_dtype=kind)
-        numbers[name] = torch.from_numpy(quants.dequantize(data, kind).reshape(values.shape))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return numbers
 
 
 def test_gguf_found_by_name_is_unpacked_and_packed_again(own, tmp_path):

@@ -15,8 +15,9 @@ import pytest
 import torch
 from conversions import contents, convert, copied, notes, plan, write_source
 from dying import changes, in_child, killed
+from own_process import own_process
 
-from holo_lite.errors import OutputError
+from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.progress import PhaseAdvanced, PhaseStarted
 from holo_lite.weights.manifest import FILE_NAME, JOURNAL as JOURNAL_NAME
 from quantize import convert as convert_module, inputs, job
@@ -90,6 +91,37 @@ def test_killed_at_every_call_that_changes_the_disk(source, small, tmp_path):
         assert set(wrote).isdisjoint(known)
         assert len(stood & set(wrote)) <= 1, "a finished shard was made again"
         assert contents(out) == small, (call, when)
+
+
+def test_a_source_that_is_cut_short_meanwhile_is_one_line_and_costs_one_file(tmp_path):
+    """Of every kind of file, by the command itself: in another process, which may not end."""
+    own_process("cut_while_converted.py", FOLDER=str(tmp_path))
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced"])
+def test_what_is_read_of_a_source_that_is_written_to_meanwhile_is_not_kept(
+    source, small, tmp_path, monkeypatch, how
+):
+    own = copied(source, tmp_path / "own")
+    path, write = own / "models_t5_umt5-xxl-enc-bf16.pth", convert_module.write_shard
+
+    def written_to(conversion, component, shard, cancel):
+        record = write(conversion, component, shard, cancel)
+        if shard.file.endswith("block-00.safetensors"):
+            content = path.read_bytes()
+            if how == "replaced":
+                path.unlink()
+            path.write_bytes(content)
+        return record
+
+    monkeypatch.setattr(convert_module, "write_shard", written_to)
+    with pytest.raises(CheckpointError, match=rf"^{path}: was written to while the run used it"):
+        convert(own, tmp_path / "out", roles=SMALL)
+    assert journalled(tmp_path / "out") == {"text_encoder/rest.safetensors"}
+    monkeypatch.undo()
+    wrote, _ = go_on(own, tmp_path / "out", SMALL)
+    assert wrote == ["text_encoder/block-00.safetensors", "text_encoder/block-01.safetensors"]
+    assert contents(tmp_path / "out") == small
 
 
 def test_two_processes_do_not_convert_into_one_folder(source, small, tmp_path):

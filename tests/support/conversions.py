@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import gguf_blocks
 import torch
+from gguf import GGMLQuantizationType, GGUFWriter, quants
 from safetensors.torch import load_file, save_file
 from small_model import random_model
 from whole_models import PUBLISHED as SIZES, write_vocabulary
@@ -41,6 +43,34 @@ def write_source(folder, variant="sparse"):
     torch.save(vae_weights(), folder / "Wan2.1_VAE.pth")
     write_vocabulary(folder / "tokenizer.json", len(encoder_weights()["token_embedding.weight"]))
     return folder
+
+
+def is_linear(name, tensor):
+    """A Linear of a block, said in other words than the converter's."""
+    return (
+        tensor.ndim == 2 and name.endswith(".weight") and "block" in name and "relative_attention_bias" not in name
+    )
+
+
+def write_gguf(path, weights):
+    """The linear layers of the first block in Q8_0 and Q4_K, where the rows are long enough, the rest as it was."""
+    writer, numbers = GGUFWriter(path, "wan"), {}
+    for name, tensor in weights.items():
+        values = tensor.float().numpy()
+        kind = GGMLQuantizationType.F32
+        if is_linear(name, tensor) and name.startswith("blocks.0."):
+            kind = GGMLQuantizationType.Q4_K if "cross_attn" in name else GGMLQuantizationType.Q8_0
+        if kind == GGMLQuantizationType.Q4_K:
+            data = gguf_blocks.encode(values, "Q4_K")
+        else:
+            data = quants.quantize(values, kind)
+        writer.add_tensor(name, data, raw_dtype=kind)
+        numbers[name] = torch.from_numpy(quants.dequantize(data, kind).reshape(values.shape))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return numbers
 
 
 def plan(source, out, scheme="nf4", *, recipe=None, attention=None, loras=None, roles=ROLES):

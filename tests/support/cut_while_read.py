@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from conversions import DATA, encoder_weights, vae_weights
+from conversions import DATA, encoder_weights, vae_weights, write_gguf
 from safetensors.torch import load_file, save_file
 
 from holo_lite.errors import CheckpointError
@@ -16,7 +16,6 @@ from holo_lite.film.vae_encoder import load_vae_encoder
 from holo_lite.lora.file import open_lora
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights import calls
-from holo_lite.weights.calls import read_tensor
 from holo_lite.weights.files import open_weights
 
 CPU, FP32 = torch.device("cpu"), torch.float32
@@ -45,15 +44,20 @@ def refused(path, work):
 
 
 def saved(path, tensors):
-    (save_file if path.suffix == ".safetensors" else torch.save)(tensors, path)
+    if path.suffix == ".gguf":
+        write_gguf(path, tensors)
+    else:
+        (save_file if path.suffix == ".safetensors" else torch.save)(tensors, path)
     return path
 
 
 def tensors_and_adapters(folder):
-    for name in ("a.safetensors", "a.pth"):
-        path = saved(folder / name, {"a": torch.ones(2000), "b": torch.ones(3000)})
-        file = open_weights(path)
-        refused(path, lambda: [read_tensor(file, each) for each in file.entries])  # noqa: B023
+    for name in ("a.safetensors", "a.pth", "a.gguf"):
+        tensors = {"a": torch.ones(50, 64), "blocks.0.b.weight": torch.ones(50, 256)}  # the latter packed, in GGUF
+        for each in tensors:
+            file = open_weights(saved(path := folder / name, tensors))
+            refused(path, lambda: file.load(each))  # noqa: B023
+            refused(saved(path, tensors), lambda: file.load(each, slice(3, 9)))  # noqa: B023
     module = "diffusion_model.blocks.0.ffn.0"
     factors = {f"{module}.lora_up.weight": torch.ones(64, 8), f"{module}.lora_down.weight": torch.ones(8, 32)}
     path = saved(folder / "lora.safetensors", factors)

@@ -1,7 +1,7 @@
 """The two experts' weights: which one is in memory, and for how long.
 
-The sampler borrows one expert at a time. Here it is opened when it is borrowed and dropped when it is given
-back: on the CPU its weights stay mapped from the file, on a GPU they are copied there whole.
+The sampler borrows one expert at a time. Here it is read whole when it is borrowed and dropped when it is given
+back.
 """
 
 from __future__ import annotations

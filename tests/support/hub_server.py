@@ -42,6 +42,8 @@ class HubServer:
     asked: list = field(default_factory=list)
     knows_parts: bool = True
     listed_as: dict = field(default_factory=dict)  # path → content whose size and digest are listed instead
+    kept_by_xet: dict = field(default_factory=dict)  # path → Xet's digest
+    leave: bytes = b""  # what is answered to who asks for leave to read by Xet
     endpoint: str = ""
     elsewhere: str = ""
 
@@ -84,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/api/models/"):
             self.give_list(path.removeprefix("/api/models/"))
+        elif path == "/leave":
+            self.answer(200, self.server.hub.leave)
         elif "/resolve/" in path:
             repository, _, rest = path[1:].partition("/resolve/")
             self.resolve(repository, rest.partition("/")[2])
@@ -115,6 +119,8 @@ class Handler(BaseHTTPRequestHandler):
             "X-Linked-ETag": f'"{digest(content)}"',
             "Location": f"{hub.elsewhere}/kept/{repository}//{path}",
         }
+        if path in hub.kept_by_xet:
+            headers |= {"X-Xet-Hash": hub.kept_by_xet[path], "X-Xet-Refresh-Route": f"{hub.endpoint}/leave"}
         self.answer(302, b"", headers)
 
     def give(self, repository, path):

@@ -2,11 +2,12 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
 import torch
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.constants import MODEL_ARCH
 from gguf.tensor_mapping import get_tensor_name_map
 from safetensors.torch import load_file, save_file
@@ -14,8 +15,10 @@ from transformers import UMT5Config, UMT5EncoderModel
 from whole_models import write_holes
 
 from holo_lite.errors import CheckpointError
+from holo_lite.text.embedding import Embedding
 from holo_lite.text.encoder import TextEncoder, pad_rows
 from holo_lite.text.encoder_shapes import check_text_encoder
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.safetensors_file import SafetensorsFile
 
 DATA = Path(__file__).parents[1] / "parity_data"
@@ -209,14 +212,6 @@ def test_the_released_names_and_shapes_are_accepted(tmp_path):
     check_text_encoder(write_holes(tmp_path / "umt5.safetensors", real_shapes()))
 
 
-def test_weights_are_mapped_and_not_copied(tmp_path):
-    path = write_holes(tmp_path / "umt5.safetensors", real_shapes(blocks=4))
-    before = anonymous_bytes()
-    encoder = TextEncoder.load(path, dtype=torch.bfloat16, device=CPU)
-    assert len(encoder.blocks) == 4
-    assert anonymous_bytes() - before < 100_000_000  # of 3.6 GB
-
-
 def test_a_prompt_reads_its_rows_of_the_vocabulary_and_no_more(tmp_path, weights):
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     path = write_holes(tmp_path / "wide.safetensors", {**shapes, "token_embedding.weight": (16_000_000, 64)})
@@ -224,6 +219,22 @@ def test_a_prompt_reads_its_rows_of_the_vocabulary_and_no_more(tmp_path, weights
     before = anonymous_bytes()
     assert encoder.encode([5, 15_999_999, 1]).shape == (3, 64)
     assert anonymous_bytes() - before < 100_000_000  # of 2 GB, 4 GB in fp32
+
+
+def test_of_a_packed_vocabulary_the_rows_of_a_prompt_are_unpacked_alone(tmp_path):
+    """Two million rows of Q8_0, 8.8 GB in fp32, all of them holes."""
+    rows, columns = 2**21, 1024
+    entry = struct.pack("<Q1sI2QIQ", 1, b"w", 2, columns, rows, GGMLQuantizationType.Q8_0, 0)
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry
+    path = tmp_path / "packed.gguf"
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(-(-len(header) // 32) * 32 + rows * columns // 32 * 34)
+    embedding = Embedding(open_weights(path), "w")
+    assert embedding.rows == rows
+    before = anonymous_bytes()
+    assert embedding.look_up([5, rows - 1, 1]).shape == (3, columns)
+    assert anonymous_bytes() - before < 10_000_000
 
 
 # --- files that are something else -----------------------------------------------------------------------

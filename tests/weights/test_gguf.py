@@ -92,13 +92,13 @@ def test_all_types_but_the_plain_ones_are_tested_here():
 @pytest.mark.parametrize(
     ("kind", "dtype"), [("F32", torch.float32), ("F16", torch.float16), ("BF16", torch.bfloat16)]
 )
-def test_plain_types_are_mapped_and_keep_their_dtype(tmp_path, kind, dtype):
+def test_plain_types_keep_their_dtype(tmp_path, kind, dtype):
     weights = torch.from_numpy(normal(3, 5, 1, 2, 2)).to(dtype)
     stored = weights.view(torch.uint8).numpy() if kind == "BF16" else weights.numpy()
     file = GgufFile(write(tmp_path / "a.gguf", {"w": (stored, kind)}))
     assert file.entries["w"].dtype == dtype
     assert torch.equal(file.load("w"), weights)
-    assert file.load("w").data_ptr() == file.load("w").data_ptr()
+    assert torch.equal(file.load("w", slice(1, 3)), weights[1:3])
     assert file.packed == frozenset()
 
 
@@ -108,7 +108,7 @@ def test_rows_are_the_rows_of_the_whole(tmp_path, kind):
     file = GgufFile(write(tmp_path / "a.gguf", {"w": (stored, kind)}))
     whole = file.load("w")
     for start, stop in ((0, 1), (7, 40), (39, 40), (0, 40)):
-        assert torch.equal(file.load_rows("w", start, stop), whole[start:stop])
+        assert torch.equal(file.load("w", slice(start, stop)), whole[start:stop])
 
 
 def test_a_tensor_larger_than_a_slice_is_put_together_in_order(tmp_path, monkeypatch):
@@ -126,14 +126,14 @@ def test_a_shape_noted_by_the_converter_is_restored(tmp_path):
     assert file.entries["patch_embedding.weight"].shape == weights.shape
     found = file.load("patch_embedding.weight")
     assert np.abs(found.numpy() - weights).max() < 0.03
-    assert torch.equal(file.load_rows("patch_embedding.weight", 3, 9), found[3:9])
+    assert torch.equal(file.load("patch_embedding.weight", slice(3, 9)), found[3:9])
 
 
 def test_rows_that_end_within_a_block_are_right_too(tmp_path):
     weights = normal(16, 24)  # a row is less than a block of 32
     noted = {"comfy.gguf.orig_shape.w": weights.shape}
     file = GgufFile(write(tmp_path / "a.gguf", {"w": packed(weights.reshape(-1, 64), "Q8_0")}, noted))
-    assert torch.equal(file.load_rows("w", 5, 7), file.load("w")[5:7])
+    assert torch.equal(file.load("w", slice(5, 7)), file.load("w")[5:7])
 
 
 @pytest.mark.parametrize("name", ["blocks.0.modulation", "model.head.modulation", "scale_shift_table"])
@@ -148,7 +148,7 @@ def test_a_modulation_gets_its_lost_dimension_back(tmp_path, name):
 def test_a_packed_vector_is_read(tmp_path):
     file = GgufFile(write(tmp_path / "a.gguf", {"w": packed(normal(1, 512).reshape(512), "Q8_0")}))
     assert file.entries["w"].shape == (512,)
-    assert torch.equal(file.load_rows("w", 3, 40), file.load("w")[3:40])
+    assert torch.equal(file.load("w", slice(3, 40)), file.load("w")[3:40])
 
 
 def test_an_expert_in_mixed_types_loads_and_computes_nearly_the_same(tmp_path):
@@ -215,7 +215,7 @@ def test_a_damaged_header_never_hangs_nor_crashes(tmp_path, data):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be mapped"),
+        (b"", "is not a GGUF file"),
         (b"GG", "is not a GGUF file"),
         (b"PK\x03\x04" + bytes(100), "is not a GGUF file"),
         (b"GGUF" + struct.pack("<I", 4) + bytes(50), "GGUF version 4"),

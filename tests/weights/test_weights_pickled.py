@@ -1,4 +1,4 @@
-"""Pickled weights: mapped, never run, and refused when they are anything but tensors."""
+"""Pickled weights: never run, and refused when they are anything but tensors."""
 
 import os
 import pickle
@@ -8,10 +8,11 @@ import zipfile
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from tensor_files import SAME_BYTES, fingerprint, lies_in, loaded, loaded_or_refused, refusal, same
+from tensor_files import SAME_BYTES, fingerprint, loaded, loaded_or_refused, refusal, same
 from torch import nn
 
 from holo_lite.weights.files import open_weights
+from holo_lite.weights.pickled_file import LOCAL_HEADER
 
 
 @pytest.fixture
@@ -24,16 +25,49 @@ def pth(tmp_path):
     return save
 
 
-def test_a_plain_dict_opens_mapped_and_not_copied(pth):
+def test_a_plain_dict_opens_with_its_numbers(pth):
     tensors = {
         "a": torch.randn(5000),
         "b": torch.ones(2, 3, dtype=torch.bfloat16),
         "t": torch.randn(3, 4).T,
         "s": torch.tensor(2.0),
     }
+    same(loaded(pth(tensors)), tensors)
+
+
+def test_parts_of_a_storage_are_read_where_they_lie(pth):
+    """Shared, turned, stretched and empty ones: PyTorch stores what they are parts of once."""
+    whole = torch.arange(600.0).view(20, 30)
+    tensors = {
+        "whole": whole,
+        "turned": whole.T,
+        "every other": whole[3:17:2, ::3],
+        "stretched": whole[4:5].expand(7, 30),
+        "one": whole[2, 2],
+        "none": whole[:0],
+        "other": torch.arange(5, dtype=torch.int16),
+    }
     path = pth(tensors)
     same(loaded(path), tensors)
-    assert lies_in(open_weights(path).load("a"), path)
+    file = open_weights(path)
+    for name in ("whole", "turned", "every other", "stretched", "none", "other"):
+        assert torch.equal(file.load(name, slice(2, 5)), tensors[name][2:5])
+
+
+def test_numbers_that_are_the_negatives_of_what_is_stored_are_refused(pth):
+    assert refusal(pth({"odd": torch.ones(3, dtype=torch.complex64).conj().imag})).endswith("see 'odd'")
+
+
+def test_storages_that_are_not_where_the_table_says_are_refused(pth):
+    """A record more, as large as a storage and a page from it: either may be the tensor's."""
+    path = pth({"a": torch.ones(1024)})
+    begin = path.read_bytes().index(torch.ones(1024).numpy().tobytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        behind = archive.start_dir + len("x/gap") + len("x/data/1") + 2 * LOCAL_HEADER
+        archive.writestr("x/gap", bytes((begin - behind) % 4096))
+        archive.writestr("x/data/1", bytes(4096))
+    said = refusal(path)
+    assert said.endswith("its tensors do not lie where its table says; download it again")
 
 
 def test_parameters_open_as_the_plain_tensors_they_hold(pth):
@@ -86,7 +120,7 @@ def test_tensors_of_odd_kinds_are_refused_by_name(pth):
     assert refusal(pth({"odd": nested})).endswith("see 'odd'")
 
 
-def test_the_old_format_that_cannot_be_mapped_is_refused(pth):
+def test_the_old_format_is_refused(pth):
     refusal(pth({"a": torch.ones(2)}, _use_new_zipfile_serialization=False))
 
 
@@ -113,7 +147,7 @@ def test_any_changed_byte_of_a_pth_is_refused_or_opens(tmp_path_factory, place, 
 
 
 def test_a_compressed_pth_is_not_taken_for_its_numbers(pth, tmp_path):
-    """Mapped, its tensors would be the compressed bytes."""
+    """Its tensors would be the compressed bytes."""
     path = pth({"a": torch.zeros(3000)})
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
