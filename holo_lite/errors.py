@@ -14,6 +14,7 @@
     ├── RunError                 a run to resume that is damaged, foreign or another; events that ended before
     ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
     │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
+    ├── FarmError                a cluster of machines: out of reach, or none of its cards can be used
     └── RoomError                memory that ran out and cannot be made do with
 
 A message is one line: what is wrong, where, and how to fix it. Our own mistakes are assertions,
@@ -78,6 +79,10 @@ class RecordError(HoloError, ValueError):
 
 class LaterRecordError(RecordError):
     """A later holo-lite wrote the record, and this one is too old to go on with it."""
+
+
+class FarmError(HoloError):
+    """A cluster of machines cannot be reached, or none of its cards can be used."""
 
 
 class RoomError(HoloError):
