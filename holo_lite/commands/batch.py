@@ -17,6 +17,7 @@ from holo_lite.commands.shared import TINY_NOTICE, opened, previewed
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages, talking_options
 from holo_lite.commands.telling import tell
+from holo_lite.errors import FarmError
 from holo_lite.system.units import duration_text
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def batch(sources: tuple[Path, ...], model: Path | None, out: Path, address: str
 
     items = find_items(sources, out)
     make = _here(model, **said) if address is None else _farming(address, out, model, **said)
-    ended: list[ItemEnded] = []
+    ended, is_begun = list["ItemEnded"](), True
     try:
         make(items, ended)
+    except FarmError:
+        is_begun = bool(ended)
+        raise
     except (KeyboardInterrupt, Cancelled):
         raise click.Abort("finished videos are kept; type the same command to continue") from None
     finally:
-        for line in summary(items, ended):
+        for line in summary(items, ended) if is_begun else ():
             tell(line)
     if any(each.state in {"other", "failed"} for each in ended):
         click.get_current_context().exit(NOT_ALL)
@@ -83,9 +87,9 @@ def _here(model: Path | None, *, overwrite: bool, latents: bool, preview: int | 
 
 def _farming(address: str, out: Path, model: Path | None, **said: Any) -> Make:
     """What makes them over a cluster."""
-    from holo_lite.commands.farming import Farming, wanted
+    from holo_lite.commands.farming import Farming, connecting, wanted
 
-    return Farming(address, out, wanted(model, **said)).make
+    return Farming(connecting(), address, out, wanted(model, **said)).make
 
 
 def _run(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from holo_lite.farm.orders import Wanted
     from holo_lite.jobs.items import BatchItem, ItemEnded
 
+    Connected = Callable[..., AbstractContextManager[Cluster]]
+
 GIVEN_OUT = ("auto", "cpu", "cuda")  # what may be said of the device: which card it is, Ray decides
 
 
@@ -31,6 +33,7 @@ GIVEN_OUT = ("auto", "cpu", "cuda")  # what may be said of the device: which car
 class Farming:
     """A batch over a cluster. address: of the cluster; out: the folder that all machines see."""
 
+    connected: Connected
     address: str
     out: Path
     wanted: Wanted
@@ -41,10 +44,12 @@ class Farming:
         from holo_lite.farm.orders import clips_of, opening_request
         from holo_lite.farm.shared import note_in
 
-        connected = _connected()
         clips, start = clips_of(items, self.wanted), time.monotonic()
         on_processors = self.wanted.opening.device == "cpu"
-        with note_in(self.out.absolute()) as note, connected(self.address, on_processors=on_processors) as cluster:
+        with (
+            note_in(self.out.absolute()) as note,
+            self.connected(self.address, on_processors=on_processors) as cluster,
+        ):
             self._watch(Farm(cluster, clips, opening_request(clips, note)), ended, start)
 
     def _watch(self, farm: Any, ended: list[ItemEnded], start: float) -> None:
@@ -79,7 +84,7 @@ def wanted(model: Path | None, *, loras: Any, attention: str | None, preview: in
     return Wanted(model, Opening(**options), Options(**said, attention=variant), overwrite, latents, every)
 
 
-def _connected() -> Callable[..., AbstractContextManager[Cluster]]:
+def connecting() -> Connected:
     """What connects to a cluster. Raises `FarmError` without Ray."""
     try:
         from holo_lite.farm.ray_cluster import connected

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -33,6 +34,7 @@ NAMESPACE, CLAIMS = "holo-lite", "claims"
 HEAD = {"node:__internal_head__": 0.001}  # a claim's table dies with the head alone, and then all is over
 STORE = 80 * 2**20  # bytes of shared memory, near the least that Ray takes: records are short
 WATCH = 10.0  # seconds between two looks of the claims whether anybody is left
+REACHED = 10.0  # seconds in which the head of a cluster answers
 DEAD = "is dead because"
 
 
@@ -180,6 +182,7 @@ def _connect(address: str) -> None:
         raise FarmError(
             f"--ray {address}: give HOST:PORT of the cluster's head, and type it on a machine of the cluster"
         )
+    _check_reachable(address)
     more: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE} if address == "local" else {}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with _own_signals():
@@ -187,6 +190,17 @@ def _connect(address: str) -> None:
             ray.init(address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **more)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise FarmError(f"--ray {address}: {_no_cluster(address)} ({in_a_line(error)})") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `FarmError` where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
+    except OSError as error:
+        raise FarmError(f"--ray {address}: {_no_cluster(address)} ({in_a_line(error)})") from error
 
 
 def _no_cluster(address: str) -> str:
