@@ -22,9 +22,9 @@ class Note:
     path: str
     text: str
 
-    def is_seen(self, patience: float = PATIENCE) -> bool:
+    def is_seen(self) -> bool:
         """Whether it is there, on this machine; a disk over the network may show it late."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while not self._is_there():
             if time.monotonic() >= end:
                 return False
