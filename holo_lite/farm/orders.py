@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from holo_lite.farm.events import Record
 from holo_lite.farm.shared import Note
 from holo_lite.jobs.items import BatchItem
 from holo_lite.jobs.preview import preview_path
+from holo_lite.plan.profile import SUFFIX
 from holo_lite.settings import Options
 from holo_lite.tiny.model import is_name
 from holo_lite.version import __version__
@@ -54,13 +56,25 @@ def _order(item: BatchItem, wanted: Wanted) -> Record:
         out=video,
         storyboard=os.path.abspath(item.storyboard),
         model=_absolute(wanted.model),
-        opening=wanted.opening,
+        opening=_everywhere(wanted.opening),
         options=wanted.options,
         preview=wanted.preview,
         preview_at=preview_path(video) if wanted.preview else None,
         overwrite=wanted.overwrite,
         latents=wanted.latents,
     ).table()
+
+
+def _everywhere(opening: Opening) -> Opening:
+    """The same with files by their whole names; the name of a profile stays one."""
+    lora = {
+        expert: [(os.path.abspath(file), strength) for file, strength in files]
+        for expert, files in opening.lora.items()
+    }
+    is_file = Path(opening.profile).suffix == SUFFIX
+    return dataclasses.replace(
+        opening, lora=lora, profile=os.path.abspath(opening.profile) if is_file else opening.profile
+    )
 
 
 def _absolute(model: Path | None) -> str | None:

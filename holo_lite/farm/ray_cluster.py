@@ -7,6 +7,7 @@ it is text. Our classes go by their names, so every machine needs the same holo-
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -39,11 +40,17 @@ DEAD = "is dead because"
 
 
 class RayCard:
-    """`holo_lite.farm.card` in a process of Ray's. PyTorch comes in here, on the machine that has the card."""
+    """`holo_lite.farm.card` in a process of Ray's. PyTorch comes in here, on the machine that has the card.
+
+    While somebody waits for a card, Ray has every process collect its garbage again and again. What is imported is
+    left out of that: it is most of all objects, and stays.
+    """
 
     def __init__(self) -> None:
         from holo_lite.farm.card import Card
 
+        gc.collect()
+        gc.freeze()
         self._card = Card()
 
     def answer(self, asked: str) -> Iterator[str]:

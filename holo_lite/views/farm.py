@@ -138,11 +138,11 @@ class LiveFarm(FarmView):
 
     def _card(self, place: str, work: _Row, width: int) -> RenderableType:
         pace = work.pace
-        first = (Cell(0, shown(work.video.name)), Cell(4, shown(place)))
+        first = (Cell(0, shown(work.video.name)), Cell(3, shown(place)))
         if pace is None:
             return row((*first, Cell(1, "beginning")), ProgressBar(), width, self._spinner)
         bar = ProgressBar(pace.task.total, pace.task.completed, pulse=pace.task.total is None)
-        phase = (Cell(3, pace.title), Cell(5, None), Cell(1, pace.count()))
+        phase = (Cell(4, pace.title), Cell(5, None), Cell(1, pace.count()))
         return row((*first, *phase, Cell(2, pace.time()), Cell(6, pace.rate())), bar, width, self._spinner)
 
 

@@ -78,7 +78,7 @@ def test_a_longer_clip_is_more_work(boards, tmp_path):
     assert works[0] < works[1]
 
 
-UNFIT = {
+UNFIT: dict[str, dict] = {
     "it has holo-lite": {"version": "0.0.1"},
     "it does not see /nowhere;": {"note": {"path": "/nowhere/note", "text": "x"}},
     "it does not see /nowhere/a.txt;": {"sources": ["/nowhere/a.txt"]},
