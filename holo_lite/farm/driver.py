@@ -79,7 +79,7 @@ class Farm:
                 if self.cluster.claim(clip.key, card.name):
                     yield self._begin(card, clip)
                     break
-                if clip.after == 0.0:
+                if clip.after == 0.0 and not clip.lost:
                     yield MadeElsewhere(clip.item)
                 clip.after = self.now() + ELSEWHERE
 
@@ -151,8 +151,7 @@ class Farm:
             yield CardRefused(card.place.name, f"its process died again and again ({why})")
         if clip is None:
             return
-        self.cluster.release(clip.key, card.name)
-        clip.state = "waiting"
+        clip.state = "waiting"  # its claim ends when the cluster knows that the process is dead
         if not clip.lose():
             clip.state = "ended"
             yield ItemEnded(clip.item, "failed", f"{clip.item.video}: every process that made it died ({why})")

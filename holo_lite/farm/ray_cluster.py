@@ -16,8 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +29,7 @@ from holo_lite.errors import FarmError, in_a_line, with_kind
 from holo_lite.farm.claims import Claims
 from holo_lite.farm.cluster import Place, Told
 from holo_lite.farm.events import Record
+from holo_lite.farm.nodes import demand, places
 
 NAMESPACE, CLAIMS = "holo-lite", "claims"
 HEAD = {"node:__internal_head__": 0.001}  # a claim's table dies with the head alone, and then all is over
@@ -95,14 +95,7 @@ class RayCluster:
 
     def places(self) -> Sequence[Place]:
         """A place for each card; where no machine has one, one for each machine's processors."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        cards = not self._on_processors and any(_has(node, "GPU") for node in nodes)
-        names = _names(nodes)
-        return [
-            Place(node["NodeID"], slot if cards else -1, names[node["NodeID"]] + (f" card {slot}" if cards else ""))
-            for node in nodes
-            for slot in range(_has(node, "GPU") if cards else min(1, _has(node, "CPU")))
-        ]
+        return places([node for node in ray.nodes() if node["Alive"]], on_processors=self._on_processors)
 
     def start(self, place: Place) -> str:
         """Start a process on a card, as soon as nobody else has it."""
@@ -111,7 +104,7 @@ class RayCluster:
         node = next(node for node in ray.nodes() if node["NodeID"] == place.node)
         here = NodeAffinitySchedulingStrategy(place.node, soft=False)
         kind = ray.remote(concurrency_groups={"control": 1})(RayCard)
-        self._cards[name] = kind.options(name=name, scheduling_strategy=here, **_demand(place, node)).remote()
+        self._cards[name] = kind.options(name=name, scheduling_strategy=here, **demand(place, node)).remote()
         return name
 
     def ask(self, card: str, request: Record) -> None:
@@ -234,32 +227,6 @@ def _claims() -> Any:
     kind = ray.remote(num_cpus=0)(RayClaims)
     options = {"name": CLAIMS, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
     return kind.options(resources=HEAD, **options).remote()
-
-
-def _has(node: Mapping[str, Any], resource: str) -> int:
-    return int(node["Resources"].get(resource, 0))
-
-
-def _names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What a person calls each machine; where two are called alike, with the beginning of what Ray calls them."""
-    own = {node["NodeID"]: _name(node) for node in nodes}
-    many = Counter(own.values())
-    return {key: name if many[name] == 1 else f"{name} {key[:4]}" for key, name in own.items()}
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    """The name that it was given; Ray gives its address to those that were given none."""
-    named = str(node["NodeName"])
-    return named if named != node["NodeManagerAddress"] else str(node["NodeManagerHostname"])
-
-
-def _demand(place: Place, node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a process takes, so that no other has it: a card, or all processors. It computes with its share."""
-    processors = _has(node, "CPU")
-    if place.slot < 0:
-        return {"num_cpus": processors}
-    threads = max(1, processors // _has(node, "GPU"))
-    return {"num_gpus": 1, "num_cpus": 0, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
 
 
 def _why(error: RayError) -> str:

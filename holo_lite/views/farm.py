@@ -163,8 +163,8 @@ def _lines(event: FarmEvent) -> Iterator[str]:
         case CardRefused(place, why):
             yield f"{place}: is not used; {why}"
         case CardLost(place, why, item, saved):
-            after = f", from step {saved}" if saved else ""
-            what = f"; {item.video} goes on elsewhere{after}" if item is not None else ""
+            after = f" from step {saved}" if saved else ""
+            what = f"; {item.video} goes on{after}" if item is not None else ""
             yield f"{place}: its process died ({why}){what}"
         case NoCardYet(cards):
             yield f"all cards are taken by others ({cards}); waiting for one"

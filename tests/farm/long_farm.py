@@ -16,7 +16,6 @@ from farming import TINY, cluster_of, write_boards
 from guard import HANGS
 
 ROOT = Path(__file__).parents[2]
-RAYS = ("raylet", "gcs_server", "ray::")
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +64,24 @@ def states(boards):
 
 
 def cards():
-    """The processes on cards."""
-    return [process for process in psutil.process_iter(["name"]) if "RayCard" in (process.info["name"] or "")]
+    """The processes on cards of the cluster, whose machines this process has started."""
+    return [each for each in psutil.Process().children(recursive=True) if "RayCard" in each.name()]
 
 
-def of_session(process):
-    """What lives of a command's session."""
-    found = []
-    for each in psutil.process_iter():
-        try:
-            if os.getsid(each.pid) == process.pid or any(name in each.name() for name in RAYS):
-                found.append(each)
-        except (psutil.Error, ProcessLookupError):
-            continue
-    return found
+def family(process):
+    """All processes that a command has started, Ray's too."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def are_gone(processes):
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
 
 
 def test_ctrl_c_ends_all_and_no_finished_step_is_lost(boards):
     process = started(boards, "local")
     until(lambda: states(boards))
+    started_by_it = family(process)
+    assert started_by_it
     os.killpg(process.pid, signal.SIGINT)
     code, out, err = ended(process)
     assert code == 130, err
@@ -91,22 +89,22 @@ def test_ctrl_c_ends_all_and_no_finished_step_is_lost(boards):
     assert "Traceback" not in err
     assert out[-1].endswith("not begun or interrupted")
     assert states(boards)
-    assert until(lambda: not of_session(process)), "a process is left running"
+    until(lambda: are_gone(started_by_it))
     code, out, err = ended(started(boards, "local"))
     assert (code, out[-1]) == (1, "4 done, 1 failed")
     assert "continuing after step" in err
     assert not list((boards.parent / "films").glob("*.run"))
-    assert until(lambda: not of_session(process))
 
 
 def test_sigterm_ends_all_too(boards):
     process = started(boards, "local")
     until(lambda: states(boards))
+    started_by_it = family(process)
     process.terminate()
     code, _, err = ended(process)
     assert code == 143, err
     assert states(boards)
-    assert until(lambda: not of_session(process))
+    until(lambda: are_gone(started_by_it))
 
 
 def test_two_drivers_at_once_make_no_clip_twice(cluster, boards):

@@ -202,6 +202,38 @@ def test_a_clip_goes_on_elsewhere_from_its_last_saved_step():
     assert len(machines.disk.steps) == len(set(machines.disk.steps)) == 2 * STEPS, "no saved step is made again"
 
 
+class OutOfReach(Machines):
+    """The first card that makes something is out of reach from the fifth turn on; it dies at the fortieth."""
+
+    cut = None
+
+    def told(self, seconds):
+        if self.turn == 40:
+            super().kill(self.cut)
+        return super().told(seconds)
+
+    def one(self, card):
+        if self.turn == 5 and self.cut is None:
+            self.cut = card
+            return Told(card, None, "out of reach")
+        return super().one(card)
+
+    def kill(self, card):
+        if card == self.cut and self.turn < 40:
+            self.asked.pop(card, None)  # the order to end does not come through
+        else:
+            super().kill(card)
+
+
+def test_while_a_machine_is_only_out_of_reach_nobody_else_takes_its_clip():
+    machines = OutOfReach("ab")
+    events = list(farm_of(machines, 5.0, 4.0).run())
+    assert ended(events) == {"0": "done", "1": "done"}, "and it is taken once it is dead"
+    assert sum(isinstance(event, CardLost) for event in events) == 1
+    assert machines.turn > 40
+    assert not any(isinstance(event, MadeElsewhere) for event in events), "it is ours"
+
+
 def test_a_clip_over_which_every_process_dies_ends_and_takes_no_more_cards_with_it():
     machines = Machines("abcdef")
     poison = "/films/0.mp4"
