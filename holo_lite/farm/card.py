@@ -37,7 +37,7 @@ class Card:
     """One card. All methods but `cancel` are called one after the other."""
 
     def __init__(self) -> None:
-        self._models, self._cancel = Models(), Cancel()
+        self._models, self._cancel, self._cards = Models(), Cancel(), 1
 
     def answer(self, asked: str) -> Iterator[str]:
         """Do what is asked; the last record says how it ended."""
@@ -55,11 +55,20 @@ class Card:
         try:
             _check_version(request["version"])
             _check_shared(Note(**request["note"]), request["sources"])
-            pipeline = self._models.open(order)
+            self._cards = request["cards"]
+            pipeline = self._opened(order)
         except HoloError as error:
             yield {"kind": "closed", "why": str(error), "error": type(error).__name__}
             return
         yield {"kind": "opened", "card": f"{pipeline.choice.machine.name or 'CPU'}, {pipeline.choice.profile.name}"}
+
+    def _opened(self, order: Order) -> Pipeline:
+        """The model, opened once; its runs are planned for this card's part of the machine's main memory."""
+        pipeline = self._models.open(order)
+        machine = pipeline.choice.machine
+        ram, free = (size and size // self._cards for size in (machine.ram, machine.ram_free))
+        choice = dataclasses.replace(pipeline.choice, machine=dataclasses.replace(machine, ram=ram, ram_free=free))
+        return dataclasses.replace(pipeline, choice=choice)
 
     def _look(self, request: Mapping[str, Any]) -> Iterator[Answer]:
         orders = [ORDER.of_table(each) for each in request["orders"]]
@@ -68,7 +77,7 @@ class Card:
     def _found(self, order: Order) -> Answer:
         """What is to be done about a clip."""
         try:
-            pipeline = self._models.open(order)
+            pipeline = self._opened(order)
             found = decide(pipeline, _item(order), order.options, again=order.overwrite)
         except HoloError as error:
             return _failed(error)
@@ -90,7 +99,7 @@ class Card:
     def _made(self, order: Order) -> Iterator[Answer]:
         """Make a clip, unless it is there by now."""
         self._cancel.check()
-        pipeline = self._models.open(order)
+        pipeline = self._opened(order)
         found = decide(pipeline, _item(order), order.options, again=order.overwrite)
         if isinstance(found, ItemEnded):
             yield {"kind": "ended", **_end(found)}

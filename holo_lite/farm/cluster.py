@@ -11,11 +11,15 @@ from holo_lite.farm.events import Record
 
 @dataclass(frozen=True)
 class Place:
-    """A card of a machine, or the processors of one without cards; `name` is for people."""
+    """A card of a machine, or the processors of one without cards; `name` is for people.
+
+    `cards` is how many places the machine has, which share its main memory.
+    """
 
     node: str
     slot: int
     name: str
+    cards: int = 1
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Farm:
 
     def _turn(self) -> Iterator[FarmEvent]:
         for card in self.roster.opening():
-            self.cluster.ask(card.name, self.opening)
+            self.cluster.ask(card.name, {**self.opening, "cards": card.place.cards})
         yield from self._assign()
         for told in self.cluster.told(TURN):
             if told.card in self.roster.cards:

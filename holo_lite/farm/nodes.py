@@ -17,7 +17,7 @@ def places(nodes: Sequence[Node], *, on_processors: bool = False) -> list[Place]
     names = _names(nodes)
     if not on_processors and any(_has(node, "GPU") for node in nodes):
         return [
-            Place(node["NodeID"], slot, f"{names[node['NodeID']]} card {slot}")
+            Place(node["NodeID"], slot, f"{names[node['NodeID']]} card {slot}", _has(node, "GPU"))
             for node in nodes
             for slot in range(_has(node, "GPU"))
         ]

@@ -15,7 +15,7 @@ from holo_lite.farm.shared import note_in
 from holo_lite.jobs.batch import find_items
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options
-from holo_lite.worker.order import Opening
+from holo_lite.worker.order import ORDER, Opening
 
 SAID = Options(height=16, width=16, steps=3, cfg=1.0, frames=9)
 
@@ -55,7 +55,7 @@ def stopped_after(card, clip, step):
 def test_a_card_opens_looks_and_makes(clips, tmp_path):
     card = Card()
     with note_in(tmp_path / "films") as note:
-        (opened,) = answers(card, **opening_request(clips, note))
+        (opened,) = answers(card, **opening_request(clips, note), cards=1)
     assert opened["kind"] == "opened"
     assert list((tmp_path / "films").iterdir()) == [], "the note goes"
     (looked,) = answers(card, do="look", orders=[clip.order for clip in clips.all])
@@ -78,6 +78,19 @@ def test_a_longer_clip_is_more_work(boards, tmp_path):
     assert works[0] < works[1]
 
 
+def test_cards_of_one_machine_plan_with_a_part_of_its_main_memory_each(clips, tmp_path):
+    rooms = []
+    for cards in (1, 4):
+        card = Card()
+        with note_in(tmp_path / "films") as note:
+            answers(card, **opening_request(clips, note), cards=cards)
+        machine = card._opened(ORDER.of_table(clips.all[0].order)).choice.machine
+        rooms.append((machine.ram, machine.ram_free))
+    (ram, free), (part, free_part) = rooms
+    assert part == ram // 4
+    assert free_part < free / 2, "what is free may change between two looks"
+
+
 UNFIT: dict[str, dict] = {
     "it has holo-lite": {"version": "0.0.1"},
     "it does not see /nowhere;": {"note": {"path": "/nowhere/note", "text": "x"}},
@@ -90,7 +103,7 @@ UNFIT: dict[str, dict] = {
 @pytest.mark.usefixtures("no_patience")
 def test_a_machine_that_cannot_take_part_says_why(clips, tmp_path, why):
     with note_in(tmp_path / "films") as note:
-        request = {**opening_request(clips, note), **UNFIT[why]}
+        request = {**opening_request(clips, note), "cards": 1, **UNFIT[why]}
         if not UNFIT[why]:
             request["order"] = {**request["order"], "model": "/nowhere"}
         (closed,) = answers(Card(), **request)

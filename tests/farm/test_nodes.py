@@ -23,6 +23,11 @@ def test_every_card_is_a_place_and_machines_without_one_are_none():
     assert names(head, two, one) == ["left card 0", "left card 1", "right card 0"]
 
 
+def test_cards_of_a_machine_know_how_many_share_its_memory():
+    assert [place.cards for place in places([node(1, CPU=1, GPU=2), node(2, CPU=1, GPU=1)])] == [2, 2, 1]
+    assert [place.cards for place in places([node(1, CPU=8)])] == [1]
+
+
 def test_without_cards_every_machine_with_processors_is_a_place():
     assert names(node(1, "head"), node(2, "left", CPU=16), node(3, "right", CPU=4)) == ["left", "right"]
 
