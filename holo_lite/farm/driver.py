@@ -95,6 +95,8 @@ class Farm:
         record = told.record
         if record is None:
             yield from self._lost(card, told.why)
+        elif record["kind"] == "started":
+            card.state = "opening"
         elif record["kind"] == "opened":
             yield from self._opened(card, record)
         elif record["kind"] == "closed":
@@ -161,7 +163,7 @@ class Farm:
         opened = self.roster.opened
         if self.roster.is_nobody_left:
             raise FarmError(self._nobody())
-        if not opened and not self._has_told and self.roster.has_waited(TAKEN):
+        if not self._has_told and self.roster.has_waited(TAKEN):
             self._has_told = True
             yield NoCardYet(len(self.roster.cards))
         if opened and self.roster.is_complete:

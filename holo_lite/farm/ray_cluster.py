@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -30,6 +30,9 @@ from holo_lite.farm.claims import Claims
 from holo_lite.farm.cluster import Place, Told
 from holo_lite.farm.events import Record
 from holo_lite.farm.nodes import demand, places
+
+if TYPE_CHECKING:
+    from holo_lite.farm.card import Card
 
 NAMESPACE, CLAIMS = "holo-lite", "claims"
 HEAD = {"node:__internal_head__": 0.001}  # a claim's table dies with the head alone, and then all is over
@@ -47,19 +50,27 @@ class RayCard:
     """
 
     def __init__(self) -> None:
-        from holo_lite.farm.card import Card
-
-        gc.collect()
-        gc.freeze()
-        self._card = Card()
+        self._card: Card | None = None
 
     def answer(self, asked: str) -> Iterator[str]:
-        """Yield records as text."""
+        """Yield records as text: at first, before PyTorch takes its seconds, that the card is ours."""
+        if self._card is None:
+            yield json.dumps({"kind": "started"})
+            self._card = _card()
         yield from self._card.answer(asked)
 
     def cancel(self) -> None:
         """End what is made, from a thread of its own."""
-        self._card.cancel()
+        if self._card is not None:
+            self._card.cancel()
+
+
+def _card() -> Card:
+    from holo_lite.farm.card import Card
+
+    gc.collect()
+    gc.freeze()
+    return Card()
 
 
 class RayClaims(Claims):
@@ -234,6 +245,6 @@ def _why(error: RayError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in lines if DEAD in line), None)
     if said is not None:
-        return in_a_line(ValueError(said.split(DEAD, 1)[1].strip()))
+        return said.split(DEAD, 1)[1].split(". ")[0].strip(" .")
     cause = getattr(error, "cause", None)
     return with_kind(cause if isinstance(cause, Exception) else error)

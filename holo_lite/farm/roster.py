@@ -12,6 +12,7 @@ from holo_lite.farm.cluster import Cluster, Place
 LOOKED_FOR = 5.0  # seconds between two looks for new machines, and before a card is tried again
 OPENING = 120.0  # seconds after which no clip waits for a card that is not open yet, while others are
 NOBODY = 60.0  # seconds without any card, after which the farm gives up
+COMING = ("waiting", "opening")  # for the card, and for the model on it
 MOST_DEATHS = 3  # of a card's processes, one after the other, without a finished clip between them
 
 
@@ -22,7 +23,7 @@ class UsedCard:
     name: str
     place: Place
     since: float
-    state: Literal["opening", "looking", "idle", "making"] = "opening"
+    state: Literal["waiting", "opening", "looking", "idle", "making"] = "waiting"
     clip: Clip | None = None
 
 
@@ -42,7 +43,7 @@ class Roster:
     @property
     def opened(self) -> list[UsedCard]:
         """Those that have the model open."""
-        return [card for card in self.cards.values() if card.state != "opening"]
+        return [card for card in self.cards.values() if card.state not in COMING]
 
     @property
     def idle(self) -> list[UsedCard]:
@@ -53,7 +54,7 @@ class Roster:
     def is_complete(self) -> bool:
         """Whether no more cards are to be waited for, by a clip that none of the open ones can make."""
         now, waiting = self.now(), [place for place in self._after if place not in self.closed]
-        opening = [card for card in self.cards.values() if card.state == "opening" and now - card.since < OPENING]
+        opening = [card for card in self.cards.values() if card.state in COMING and now - card.since < OPENING]
         return not waiting and not opening and all(card.state != "looking" for card in self.cards.values())
 
     @property
@@ -65,8 +66,9 @@ class Roster:
         return bool(self.closed and not self._after) or alone >= NOBODY
 
     def has_waited(self, seconds: float) -> bool:
-        """Whether a card has not opened for so long."""
-        return any(card.state == "opening" and self.now() - card.since > seconds for card in self.cards.values())
+        """Whether every card is somebody else's, and has been for so long."""
+        cards = self.cards.values()
+        return bool(cards) and all(card.state == "waiting" and self.now() - card.since > seconds for card in cards)
 
     def opening(self) -> Iterator[UsedCard]:
         """Start a process on every card that is new, or due again."""

@@ -165,7 +165,7 @@ def _lines(event: FarmEvent) -> Iterator[str]:
         case CardLost(place, why, item, saved):
             after = f" from step {saved}" if saved else ""
             what = f"; {item.video} goes on{after}" if item is not None else ""
-            yield f"{place}: its process died ({why}){what}"
+            yield f"{place}: lost ({why}){what}"
         case NoCardYet(cards):
             yield f"all cards are taken by others ({cards}); waiting for one"
         case MadeElsewhere(item):

@@ -278,11 +278,19 @@ def test_without_any_machine_it_does_not_wait_for_ever():
 
 def test_where_all_cards_are_taken_it_says_so_and_waits():
     machines = Machines("a")
-    machines.opened = lambda *_: itertools.chain(
-        [{"kind": "note", "text": ""}] * 30, [{"kind": "opened", "card": "a card"}]
-    )
+    real = machines.one
+    machines.one = lambda card: real(card) if machines.turn > 60 else None
     events = list(farm_of(machines, 1.0).run())
     assert [event.cards for event in events if isinstance(event, NoCardYet)] == [1]
+    assert ended(events) == {"0": "done"}
+
+
+def test_a_card_that_opens_slowly_is_not_taken_by_others():
+    machines = Machines("a")
+    slowly = [{"kind": "started"}, *[{"kind": "note", "text": ""}] * 60, {"kind": "opened", "card": "a card"}]
+    machines.opened = lambda *_: iter(slowly)
+    events = list(farm_of(machines, 1.0).run())
+    assert not any(isinstance(event, NoCardYet) for event in events)
     assert ended(events) == {"0": "done"}
 
 

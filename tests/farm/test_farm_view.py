@@ -83,7 +83,7 @@ def test_a_log_says_what_happened_and_where(clock):
         "1 of 2: films/a.mp4, on left",
         "films/a.mp4: warning: progress cannot be saved (the disk is full)",
         "films/a.mp4: memory ran out: continuing with smaller chunks",
-        "left: its process died (the machine is gone); films/a.mp4 goes on from step 3",
+        "left: lost (the machine is gone); films/a.mp4 goes on from step 3",
         "1 of 2: films/a.mp4, on left",
         "films/a.mp4: continuing after step 3 of 4",
         "films/b.mp4: somebody else is making it; it is looked at again",
