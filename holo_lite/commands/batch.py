@@ -40,7 +40,6 @@ Make = Callable[[Sequence["BatchItem"], list["ItemEnded"]], None]
 @overwrite_option
 @option(
     "--ray",
-    "address",
     metavar="ADDRESS",
     help="Use all cards of a Ray cluster: HOST:PORT of its head, auto (the one that runs here), or local (this "
     "machine's cards). SOURCES, --out and --model must be the same files on all machines.",
@@ -49,7 +48,7 @@ Make = Callable[[Sequence["BatchItem"], list["ItemEnded"]], None]
 @latents_option
 @preview_option
 @talking_options
-def batch(sources: tuple[Path, ...], model: Path | None, out: Path, address: str | None, **said: Any) -> None:
+def batch(sources: tuple[Path, ...], model: Path | None, out: Path, ray: str | None, **said: Any) -> None:
     """Make a video of every storyboard in SOURCES: files, and folders of them.
 
     The model is opened once. Existing videos are kept; failures are reported and the rest continues.
@@ -59,7 +58,7 @@ def batch(sources: tuple[Path, ...], model: Path | None, out: Path, address: str
     from holo_lite.views.batch import summary
 
     items = find_items(sources, out)
-    make = _here(model, **said) if address is None else _farming(address, out, model, **said)
+    make = _here(model, **said) if ray is None else _farming(ray, out, model, **said)
     ended, is_begun = list["ItemEnded"](), True
     try:
         make(items, ended)
