@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types allocator
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types allocator farm-test
 
 install: .venv/installed
 
@@ -116,6 +116,10 @@ architecture: install
 release: install
 	$(BIN)/python -m pip install --quiet "setuptools>=77" wheel
 	$(BIN)/python scripts/release.py
+
+# The farm of machines by its command: stopped, killed, started twice at once. Minutes; `make test` has the short ones.
+farm-test: install
+	$(BIN)/python -m pytest tests/farm/long_farm.py
 
 clean:
 	rm -rf .venv demo build *.egg-info

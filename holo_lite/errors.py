@@ -15,6 +15,7 @@
     ├── RecordError              a record that holo-lite wrote, and that cannot be read: with the place of the fault
     │   └── LaterRecordError     nothing is wrong with it, but a later version wrote it
     ├── RanksError               another card or machine of a clip that is computed by several: lost, or unable
+    ├── FarmError                a cluster of machines: out of reach, or none of its cards can be used
     └── RoomError                memory that ran out and cannot be made do with
 
 A message is one line: what is wrong, where, and how to fix it. Our own mistakes are assertions,
@@ -83,6 +84,10 @@ class LaterRecordError(RecordError):
 
 class RanksError(HoloError):
     """Another card or machine that computes a clip together with this one has ended, hangs, or cannot go on."""
+
+
+class FarmError(HoloError):
+    """A cluster of machines cannot be reached, or none of its cards can be used."""
 
 
 class RoomError(HoloError):

@@ -66,7 +66,14 @@ def holo_lite(context: click.Context) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for noisy in ("bitsandbytes", "diffusers", "huggingface_hub", "torch.utils.cpp_extension", "transformers"):
+    for noisy in (
+        "bitsandbytes",
+        "diffusers",
+        "huggingface_hub",
+        "ray",
+        "torch.utils.cpp_extension",
+        "transformers",
+    ):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

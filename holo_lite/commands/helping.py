@@ -41,7 +41,7 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {  # parameters by name, in the order 
         "baseline",
         "ablate",
     ),
-    "Machine": ("profile", "gpu", "device", "devices", "dtype", "kernel", "compute", "fuse"),
+    "Machine": ("profile", "gpu", "ray", "device", "devices", "dtype", "kernel", "compute", "fuse"),
 }
 OTHERS = "Output and other options"
 

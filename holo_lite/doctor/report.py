@@ -21,7 +21,7 @@ REQUIRED = (
     *("huggingface-hub", "msgspec", "numpy", "optimum-quanto", "pillow", "platformdirs", "psutil", "rich"),
     *("safetensors", "send2trash", "starlette", "tokenizers", "transformers", "uvicorn"),
 )
-EXTRAS = ("flash-attn", "flash-attn-4", "sageattention", "nvidia-ml-py", "openai")
+EXTRAS = ("flash-attn", "flash-attn-4", "sageattention", "nvidia-ml-py", "openai", "ray")
 BESIDES = ("triton", "triton-windows", "hf-xet", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "pip")
 SETTINGS = (  # of which only is said whether they are set: their values are private, or paths
     *("HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HTTPS_PROXY"),

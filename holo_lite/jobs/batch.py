@@ -114,21 +114,29 @@ def _is_storyboard(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool) -> Job | ItemEnded:
-    """What to do about an item: a job if its video must be made."""
-    try:
-        job = pipeline.prepare(load_storyboard(item.storyboard), options)
-        video = video_at(item.video, job.settings)
-        if is_finished(item.video, job.settings):
-            return ItemEnded(item, "there", "exists with these settings")
-        beside = {path: found for path, found in files_beside(item.video, job.settings) if found.state == "other"}
-        if again or not (video.state == "other" or beside):
-            check_writable(item.video)
-            return job
-    except HoloError as error:
-        return ItemEnded(item, "failed", str(error))
+def decide(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool = False) -> Job | ItemEnded:
+    """What to do about an item: a job if its video must be made, else what is there.
+
+    Raises what `Pipeline.prepare` raises, and `OutputError` where the video cannot be written.
+    """
+    job = pipeline.prepare(load_storyboard(item.storyboard), options)
+    video = video_at(item.video, job.settings)
+    if is_finished(item.video, job.settings):
+        return ItemEnded(item, "there", "exists with these settings")
+    beside = {path: found for path, found in files_beside(item.video, job.settings) if found.state == "other"}
+    if again or not (video.state == "other" or beside):
+        check_writable(item.video)
+        return job
     why = video.why or next(f"the {_kind(path)} {path.name} is {found.why}" for path, found in beside.items())
     return ItemEnded(item, "other", f"{why}; use --overwrite to replace it")
+
+
+def _look(pipeline: Pipeline, item: BatchItem, options: Options, *, again: bool) -> Job | ItemEnded:
+    """The same, where an error is a failed item."""
+    try:
+        return decide(pipeline, item, options, again=again)
+    except HoloError as error:
+        return ItemEnded(item, "failed", str(error))
 
 
 def _kind(path: Path) -> str:

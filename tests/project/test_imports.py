@@ -28,6 +28,7 @@ TORCH_FREE = (
     "holo_lite.evaluation.marks",
     "holo_lite.evaluation.reading",
     "holo_lite.evaluation.scores",
+    "holo_lite.farm.driver",
     "holo_lite.fetch.hub",
     "holo_lite.fetch.order",
     "holo_lite.fetch.run",
@@ -68,7 +69,7 @@ TORCH_FREE = (
     "holo_lite.writing.writing",
     "cli",
 )
-HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av")
+HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av", "ray")
 
 MOVED_IN_THE_MODEL = {"rope_angles(size, part).to(device)"}  # a table made from numbers, no weight
 

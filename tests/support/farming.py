@@ -1,0 +1,35 @@
+"""A Ray cluster of machines that are processes of this one, and storyboards that are made on it in a second."""
+
+from contextlib import contextmanager
+
+import pytest
+
+STORE = 80 * 2**20
+TINY = ("--height", "16", "--width", "16", "--steps", "5", "--cfg", "1", "--frames", "9")
+
+
+@contextmanager
+def cluster_of(*names):
+    """A head that computes nothing, and machines with one processor each."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        made = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for name in names:
+                made.add_node(num_cpus=1, object_store_memory=STORE, node_name=name)
+            yield made
+        finally:
+            made.shutdown()
+
+
+def write_boards(folder, names="ab"):
+    """A storyboard of each name, and one that is none."""
+    folder.mkdir()
+    for name in names:
+        text = f"[global caption] A road {name}. [per shot caption] wide [shot cut] close"
+        (folder / f"{name}.txt").write_text(text)
+    (folder / "none.toml").write_text('global = "A road."')
+    return folder
