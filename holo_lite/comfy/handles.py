@@ -49,7 +49,8 @@ class Story:
 
 @dataclass(frozen=True)
 class Film:
-    """A finished video, and the model that made it."""
+    """A finished video, the model that made it, and the seed that it was made with."""
 
     video: Path
     model: Model
+    seed: int = 0

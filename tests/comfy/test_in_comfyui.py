@@ -110,20 +110,32 @@ def test_the_nodes_their_help_and_the_workflows_are_there(comfy):
     assert "holocine" in json.loads(comfy.get("/models"))
 
 
-def test_frames_are_those_of_the_command_line_to_the_bit_and_progress_is_shown(comfy, page):
-    prompt = graph()
-    prompt["4"] = {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "frame"}}
-    number = comfy.queue(prompt, "page")["prompt_id"]
-    assert page.until(*END)["type"] == "execution_success", page.told
+def with_pictures(prompt, prefix):
+    """The same with every frame saved."""
+    saved = {"images": ["3", 0], "filename_prefix": prefix}
+    return {**prompt, "4": {"class_type": "SaveImage", "inputs": saved}}
+
+
+def pictures_of(comfy, number):
+    """The frames that a graph has saved, in their order."""
+    saved = [each["filename"] for each in outputs(comfy.history(number))["4"]["images"]]
+    return np.stack([np.array(Image.open(comfy.base / "output" / name)) for name in saved])
+
+
+def of_the_command_line(seed):
     sink = MemorySink()
     board = f"[global caption] {SCENE} This scene contains 2 shots. [per shot caption] "
     board += SHOTS.replace("\n\n", " [shot cut] ")
-    options = Options(width=32, height=32, steps=4, seed=3, frames=13, cuts=(5,))
+    options = Options(width=32, height=32, steps=4, seed=seed, frames=13, cuts=(5,))
     for _ in Pipeline.load().generate(board, sink, options):
         pass
-    saved = [each["filename"] for each in comfy.history(number)["outputs"]["4"]["images"]]
-    frames = [np.array(Image.open(comfy.base / "output" / name)) for name in saved]
-    assert np.array_equal(np.stack(frames), sink.numpy())
+    return sink.numpy()
+
+
+def test_frames_are_those_of_the_command_line_to_the_bit_and_progress_is_shown(comfy, page):
+    number = comfy.queue(with_pictures(graph(), "frame"), "page")["prompt_id"]
+    assert page.until(*END)["type"] == "execution_success", page.told
+    assert np.array_equal(pictures_of(comfy, number), of_the_command_line(3))
     values = [each["data"]["value"] for each in page.told if each["type"] == "progress"]
     assert values == sorted(values)
     assert values[-1] == 1000
@@ -142,6 +154,37 @@ def test_an_example_workflow_runs(path, comfy):
 
 
 MAKERS = ("Generate", "Retake", "Extend")
+
+
+def test_a_batch_of_seeds_is_made_as_the_command_line_makes_each(comfy, page):
+    prompt = with_pictures(graph(seed=61, seeds=2), "batch")
+    retake = {"film": ["3", 3], "shot": 2, "caption": "", "seed": -1, "preview_every": 0, "name": "again"}
+    prompt["5"] = {"class_type": "HoloCineRetake", "inputs": retake}
+    number = comfy.queue(prompt, "page")["prompt_id"]
+    assert page.until(*END)["type"] == "execution_success", page.told
+    frames = pictures_of(comfy, number)
+    assert np.array_equal(frames, np.concatenate([of_the_command_line(61), of_the_command_line(62)]))
+    found = outputs(comfy.history(number))
+    assert [len(found[key]["images"]) for key in ("3", "5")] == [2, 2]
+    values = [each["data"]["value"] for each in page.told if is_progress(each, "3")]
+    assert values == sorted(values)
+    assert values[-1] == 2000
+
+
+def is_progress(message, node):
+    return message["type"] == "progress" and message["data"]["node"] == node
+
+
+def test_an_interrupted_batch_goes_on_in_the_film_that_it_was_at(comfy, page):
+    prompt = graph(steps=20, seed=71, seeds=2)
+    comfy.queue(prompt, "page")
+    page.until(*END, pictures=20 + 1 + 3)  # the first film's steps and its sheet
+    comfy.post("/interrupt", {})
+    assert page.until(*END)["type"] == "execution_interrupted"
+    page.forget()
+    comfy.queue(prompt, "page")
+    assert page.until(*END)["type"] == "execution_success", page.told
+    assert 1 + 1 < page.pictures <= 1 + 17 + 1, "the first film's sheet, steps that were left, and a sheet"
 
 
 def test_an_interrupted_run_ends_and_goes_on(comfy, page):

@@ -149,7 +149,7 @@ def test_frames_are_those_of_the_command_line_to_the_bit(comfy):
     assert Path(video.file) == film.video
     assert sheet.shape[0] == 1
     assert json.loads(settings)["seed"] == 3
-    assert done.ui.values[0]["subfolder"] == "holocine"
+    assert [each["subfolder"] for each in done.shown[0].values] == ["holocine"]
     assert comfy.emptied == 2
     values = [value for value, _, _ in comfy.shown]
     assert values == sorted(values)
@@ -170,6 +170,67 @@ def test_an_example_workflow_is_made_of_our_nodes_and_sound(path, comfy):
     assert Graph(comfy.nodes, prompt).faults() == {}
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG"
+
+
+def told(node):
+    """The settings of a node's films."""
+    return [json.loads(each) for each in node.values[4]]
+
+
+def test_several_seeds_are_several_films_each_as_alone(comfy):
+    many = {**graph(seed=7, seeds=2, preview_every=0), "4": retake(["3", 3])}
+    done = Graph(comfy.nodes, many).run()
+    bars = [(value, total) for value, total, _ in comfy.shown]
+    batch = [value for value, total in bars if total == 2000]
+    assert batch == sorted(batch)
+    assert batch[-1] == 2000
+    assert [each["seed"] for each in told(done["3"])] == [7, 8]
+    assert [each.seed for each in done["3"].values[3]] == [7, 8]
+    assert len(done["3"].shown[0].values) == 2
+    assert len(done["4"].shown) == 2, "a shot of each is made again"
+    assert [each["seed"] for each in told(done["4"])] == [8, 9]
+    for seed, frames in zip((7, 8), done["3"].values[0], strict=True):
+        alone = Graph(comfy.nodes, graph(seed=seed, preview_every=0)).run()["3"].args[0]
+        assert torch.equal(frames, alone)
+
+
+def retake(film, **said):
+    inputs = {"film": film, "shot": 2, "caption": "", "seed": -1, "preview_every": 0, "name": "film", **said}
+    return {"class_type": "HoloCineRetake", "inputs": inputs}
+
+
+def test_seeds_that_nobody_said_are_counted_from_those_of_the_film(comfy):
+    story = {"scene": SCENE, "shots": SHOTS, "frames": 8, "cuts": ""}
+    watched = {"preview_every": 0, "name": "film", "seeds": 2}
+    more = {
+        **graph(seed=2**32 - 1, preview_every=0),
+        "4": retake(["3", 3], seeds=2),
+        "5": retake(["3", 3], caption="Wide shot of [character1], moving up.", seeds=2),
+        "6": {"class_type": "HoloCineStoryboard", "inputs": story},
+        "7": {
+            "class_type": "HoloCineExtend",
+            "inputs": {"film": ["3", 3], "storyboard": ["6", 0], "remember": "1", "seed": -1, **watched},
+        },
+    }
+    done = Graph(comfy.nodes, more).run()
+    assert [each["seed"] for each in told(done["4"])] == [0, 1], "the film's would change nothing"
+    assert [each["seed"] for each in told(done["5"])] == [2**32 - 1, 0]
+    assert [each["seed"] for each in told(done["7"])] == [2**32 - 1, 0]
+
+
+def test_an_interrupted_batch_goes_on_in_the_film_that_it_was_at(comfy):
+    many = graph(steps=8, seed=100, seeds=2)
+    first = 8 + 1  # the previews of a film, and its sheet
+    comfy.interrupt = lambda: sum(each is not None for _, _, each in comfy.shown) >= first + 3
+    with pytest.raises(Interrupted):
+        Graph(comfy.nodes, many).run()
+    comfy.interrupt = lambda: False
+    comfy.shown.clear()
+    Graph(comfy.nodes, many).run()
+    previews = [value for value, _, each in comfy.shown if each is not None]
+    assert len([value for value in previews if value <= 1000]) == 1, "of the first film the sheet alone"
+    assert 1 < len([value for value in previews if value > 1000]) <= 6 + 1
+    assert not list((comfy.folder / "temp" / "holocine").glob("*.rgb"))
 
 
 def test_a_shot_is_made_again_with_a_picture_and_the_story_goes_on(comfy):

@@ -61,8 +61,15 @@ class Input:
 
 
 class Output:
-    def __init__(self, id: str | None = None, display_name: str | None = None, tooltip: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 - ComfyUI's name
+        display_name: str | None = None,
+        tooltip: str | None = None,
+        is_output_list: bool = False,
+    ) -> None:
         self.id, self.display_name, self.tooltip = id, display_name, tooltip
+        self.is_output_list = is_output_list
 
 
 def custom(io_type: str) -> Any:
@@ -199,12 +206,30 @@ def nodes_of(pack: ModuleType) -> dict[str, Any]:
     return {node.define_schema().node_id: node for node in asyncio.run(asked())}
 
 
+@dataclass
+class Made:
+    """What became of a node: for each output all its values, and what each of its runs shows."""
+
+    values: list[list[Any]]
+    shown: list[Any]
+
+    @property
+    def args(self) -> list[Any]:
+        """The outputs of a node that has one value for each."""
+        assert all(len(each) == 1 for each in self.values), "there are several"
+        return [each[0] for each in self.values]
+
+
 class Graph:
-    """A graph in its API form, carried out as ComfyUI does it: validated first, then a node after what it needs."""
+    """A graph in its API form, carried out as ComfyUI does it: validated first, then a node after what it needs.
+
+    Every output is a list; a node runs once for each value of the longest list that comes in, and of shorter ones
+    the last value stands for those that are missing.
+    """
 
     def __init__(self, nodes: dict[str, Any], prompt: dict[str, Any]) -> None:
         self.nodes, self.prompt = nodes, {key: each for key, each in prompt.items() if each["class_type"] in nodes}
-        self.done: dict[str, NodeOutput] = {}
+        self.done: dict[str, Made] = {}
 
     def faults(self) -> dict[str, str]:
         """What validation says, by node. Inputs that are connected are not there yet."""
@@ -220,21 +245,35 @@ class Graph:
                 found[key] = said
         return found
 
-    def run(self) -> dict[str, NodeOutput]:
+    def run(self) -> dict[str, Made]:
         """Every node's outputs by its key."""
         for key in self.prompt:
             self._result(key)
         return self.done
 
-    def _result(self, key: str) -> NodeOutput:
+    def _result(self, key: str) -> Made:
         if key not in self.done:
-            each = self.prompt[key]
-            values = {name: self._value(given) for name, given in each["inputs"].items()}
-            self.done[key] = self.nodes[each["class_type"]].execute(**values)
+            each, node = self.prompt[key], self.nodes[self.prompt[key]["class_type"]]
+            given = {name: self._values(value) for name, value in each["inputs"].items()}
+            longest = max(map(len, given.values()))
+            runs = [
+                node.execute(**{name: values[min(index, len(values) - 1)] for name, values in given.items()})
+                for index in range(longest)
+            ]
+            self.done[key] = Made(_joined(node, runs), [run.ui for run in runs])
         return self.done[key]
 
-    def _value(self, given: Any) -> Any:
-        return self._result(given[0]).args[given[1]] if isinstance(given, list) else given
+    def _values(self, given: Any) -> list[Any]:
+        return self._result(given[0]).values[given[1]] if isinstance(given, list) else [given]
+
+
+def _joined(node: Any, runs: list[NodeOutput]) -> list[list[Any]]:
+    """The values of each output of all runs: a list goes in by its parts."""
+    found = []
+    for index, output in enumerate(node.define_schema().outputs):
+        values = [run.args[index] for run in runs]
+        found.append([part for each in values for part in each] if output.is_output_list else values)
+    return found
 
 
 def prompt_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -293,12 +332,12 @@ USED = (
         "comfy_api.latest",
         "io.Int.Input",
         1,
-        ("default", "min", "max", "step", "control_after_generate", "tooltip"),
+        ("default", "min", "max", "step", "control_after_generate", "optional", "tooltip"),
     ),
     ("comfy_api.latest", "io.Float.Input", 1, ("default", "min", "max", "step", "tooltip")),
     ("comfy_api.latest", "io.Boolean.Input", 1, ("default", "tooltip")),
     ("comfy_api.latest", "io.Image.Input", 1, ("tooltip",)),
-    ("comfy_api.latest", "io.Image.Output", 0, ("display_name", "tooltip")),
-    ("comfy_api.latest", "io.Video.Output", 0, ("display_name", "tooltip")),
-    ("comfy_api.latest", "io.String.Output", 0, ("display_name", "tooltip")),
+    ("comfy_api.latest", "io.Image.Output", 0, ("display_name", "tooltip", "is_output_list")),
+    ("comfy_api.latest", "io.Video.Output", 0, ("display_name", "tooltip", "is_output_list")),
+    ("comfy_api.latest", "io.String.Output", 0, ("display_name", "tooltip", "is_output_list")),
 )
