@@ -68,7 +68,7 @@ class Session:
         return self._process if self._process is not None and self._process.is_alive else None
 
     def _running(self, model: Model, log: Path) -> RenderProcess:
-        wanted = (self.interpreters.choose(model.python), model.idle)
+        wanted = (self.interpreters.choose(), model.idle)
         if self.process is None or self._of != wanted:
             self.close()
             heard: queue.Queue[Record] = queue.Queue()

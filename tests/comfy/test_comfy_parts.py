@@ -87,7 +87,7 @@ def test_what_decides_the_pixels_decides_the_name_and_nothing_else_does(places, 
     assert len({name(), *others}) == len(others) + 1
     same = [
         name(every=0),
-        name(Model(python="/usr/bin/python3", idle=5)),
+        name(Model(idle=5)),
         name(to=Places(tmp_path, tmp_path / "s")),
     ]
     assert set(same) == {name()}

@@ -11,6 +11,7 @@ import pytest
 from comfy_server import CHECKOUT, HANGS, PACK, PYTHON, Comfy, Listener
 from comfy_stand_in import USED, Host, prompt_of
 from PIL import Image
+from studio_process import CHROMIUM, PLAYWRIGHT, chromium
 
 from holo_lite import Options, Pipeline
 from holo_lite.render.sinks import MemorySink
@@ -22,6 +23,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODES = {"Model", "Storyboard", "StoryboardTOML", "Picture", "Plan", "Check", "Generate", "Retake", "Extend"}
 SCENE = "[character1] is a red square. The setting is a striped grey wall."
 SHOTS = "Wide shot of [character1], still.\n\nClose-up of [character1], moving up."
+PYTHON_SETTING = "HoloCine.Python"
 END = ("execution_success", "execution_error", "execution_interrupted")
 BIND = """
 import importlib, inspect, json, operator, sys
@@ -47,7 +49,7 @@ def graph(**generate):
     board = {"scene": SCENE, "shots": SHOTS, "frames": 13, "cuts": "5"}
     joined = {"model": ["1", 0], "storyboard": ["2", 0]}
     return {
-        "1": {"class_type": "HoloCineModel", "inputs": {**model, "adapters": "", "keep_open": 60, "python": ""}},
+        "1": {"class_type": "HoloCineModel", "inputs": {**model, "adapters": "", "keep_open": 60}},
         "2": {"class_type": "HoloCineStoryboard", "inputs": board},
         "3": {
             "class_type": "HoloCineGenerate",
@@ -260,6 +262,30 @@ def test_after_comfyui_was_killed_the_same_graph_goes_on_and_nobody_is_left(comf
     assert again.until(*END)["type"] == "execution_success", again.told
     assert 1 < again.pictures <= 59
     again.close()
+
+
+def test_the_python_is_named_on_comfyuis_page(tmp_path):
+    program = chromium() or pytest.skip(CHROMIUM)
+    playwright = pytest.importorskip("playwright.sync_api", reason=PLAYWRIGHT)
+    alone = Comfy(tmp_path)
+    alone.start(named=False)
+    try:
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{alone.port}/")
+            there = f"window.app?.ui?.settings?.settingsLookup?.['{PYTHON_SETTING}']"
+            page.wait_for_function(there, timeout=HANGS * 1000)
+            put = f"path => app.extensionManager.setting.set('{PYTHON_SETTING}', path)"
+            page.evaluate(put, str(tmp_path / "none"))
+            assert "has no holo-lite" in error_of(alone.run(graph()))
+            page.evaluate(put, str(alone.renderer))
+            outputs(alone.run(graph()))
+            page.evaluate(put, str(tmp_path / "input" / "python"))
+            assert "pages can put files" in error_of(alone.run(graph(seed=9)))
+            browser.close()
+    finally:
+        alone.kill()
 
 
 def is_renderer(process, comfy):

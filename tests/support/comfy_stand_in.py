@@ -162,6 +162,7 @@ class Host:
             "get_output_directory": lambda: str(self.folder / "output"),
             "get_temp_directory": lambda: str(self.folder / "temp"),
             "get_input_directory": lambda: str(self.folder / "input"),
+            "get_user_directory": lambda: str(self.folder / "user"),
         }
 
 
@@ -310,6 +311,7 @@ USED = (
     ("folder_paths", "get_output_directory", 0, ()),
     ("folder_paths", "get_temp_directory", 0, ()),
     ("folder_paths", "get_input_directory", 0, ()),
+    ("folder_paths", "get_user_directory", 0, ()),
     ("comfy.model_management", "throw_exception_if_processing_interrupted", 0, ()),
     ("comfy.model_management", "unload_all_models", 0, ()),
     ("comfy.model_management", "soft_empty_cache", 0, ()),
