@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comfy_server import CHECKOUT, HANGS, PACK, PYTHON, Comfy, Listener
-from comfy_stand_in import USED, Host, prompt_of
+from comfy_stand_in import USED, USED_WHERE_THERE, Host, prompt_of
 from PIL import Image
 from studio_process import CHROMIUM, PLAYWRIGHT, chromium
 
@@ -33,6 +33,8 @@ import comfy.options
 comfy.options.enable_args_parsing()
 found = {}
 for module, name, positional, named in json.loads(sys.stdin.read()):
+    if name.startswith("io.Autogrow") and not hasattr(importlib.import_module(module).io, "Autogrow"):
+        continue  # a version before it
     thing = operator.attrgetter(name)(importlib.import_module(module))
     try:
         inspect.signature(thing).bind(*[None] * positional, **dict.fromkeys(named))
@@ -86,15 +88,16 @@ def error_of(entry):
 
 def test_the_stand_in_takes_what_the_real_ones_take():
     words = [PYTHON, "-c", BIND, CHECKOUT]
+    used = [*USED, *USED_WHERE_THERE]
     real = subprocess.run(
-        words, input=json.dumps(USED), capture_output=True, text=True, timeout=HANGS, cwd=CHECKOUT, check=False
+        words, input=json.dumps(used), capture_output=True, text=True, timeout=HANGS, cwd=CHECKOUT, check=False
     )
     assert real.stdout.splitlines()[-1] == "found {}", real.stdout + real.stderr
     modules = Host(Path("/none")).modules()
     import inspect
     import operator
 
-    for module, name, positional, named in USED:
+    for module, name, positional, named in used:
         thing = operator.attrgetter(name)(modules[module])
         inspect.signature(thing).bind(*[None] * positional, **dict.fromkeys(named))
 
@@ -171,6 +174,18 @@ def test_a_batch_of_seeds_is_made_as_the_command_line_makes_each(comfy, page):
     values = [each["data"]["value"] for each in page.told if is_progress(each, "3")]
     assert values == sorted(values)
     assert values[-1] == 2000
+
+
+def test_captions_of_other_nodes_are_shots(comfy):
+    info = json.loads(comfy.get("/object_info/HoloCineStoryboard"))["HoloCineStoryboard"]
+    if "captions" not in info["input"]["optional"]:
+        pytest.skip("this ComfyUI has no inputs that grow")
+    first, second = SHOTS.split("\n\n")
+    prompt = with_pictures(graph(), "grown")
+    prompt["2"]["inputs"] |= {"shots": first, "captions.caption1": ["6", 0]}
+    prompt["6"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": second}}
+    number = comfy.queue(prompt)["prompt_id"]
+    assert np.array_equal(pictures_of(comfy, number), of_the_command_line(3))
 
 
 def is_progress(message, node):

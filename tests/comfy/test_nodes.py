@@ -45,6 +45,26 @@ def test_every_input_and_output_has_a_tooltip_and_a_help_page_names_it(comfy):
         assert all(each.said.get("tooltip") for each in schema.inputs), name
 
 
+def test_captions_of_other_nodes_are_more_shots_in_the_order_of_their_inputs(comfy):
+    node = comfy.nodes["HoloCineStoryboard"]
+    board = {"scene": "A wall.", "frames": 0, "cuts": ""}
+    later = {"caption10": "five", "caption2": "four", "caption1": "three\n\nstill three", "caption3": " "}
+    (story,) = node.execute(**board, shots="one\n\ntwo", captions=later).args
+    assert [each["caption"] for each in story.tree["shot"]] == ["one", "two", "three still three", "four", "five"]
+    (story,) = node.execute(**board, shots="", captions={"caption1": "one"}).args
+    assert [each["caption"] for each in story.tree["shot"]] == ["one"]
+    for none in (None, {}, {"caption1": None}):
+        with pytest.raises(ours(comfy, "handles").NodeError, match="no caption"):
+            node.execute(**board, shots="", captions=none)
+
+
+def test_a_comfyui_without_inputs_that_grow_has_all_others(comfy, monkeypatch):
+    node = comfy.nodes["HoloCineStoryboard"]
+    with_them = [each.id for each in node.define_schema().inputs]
+    monkeypatch.delattr(sys.modules["comfy_api.latest"].io, "Autogrow")
+    assert [each.id for each in node.define_schema().inputs] == [name for name in with_them if name != "captions"]
+
+
 def test_every_choice_is_there_and_every_setting_is_known(comfy):
     from holo_lite.kernels.registry import KERNELS
     from holo_lite.plan.profile import shipped_profiles

@@ -72,6 +72,17 @@ class Output:
         self.is_output_list = is_output_list
 
 
+class Autogrow:
+    """An input that grows, as later versions have it: its values come as a dictionary by their names."""
+
+    class Input(Input):
+        pass
+
+    class TemplateNames:
+        def __init__(self, input: Input, names: list[str], min: int = 1) -> None:  # noqa: A002 - ComfyUI's names
+            self.input, self.names, self.min = input, names, min
+
+
 def custom(io_type: str) -> Any:
     """A type of one's own."""
     return SimpleNamespace(io_type=io_type, Input=Input, Output=Output)
@@ -175,7 +186,13 @@ def _module(name: str, **content: Any) -> ModuleType:
 def _api() -> dict[str, Any]:
     kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in INPUTS}
     io = SimpleNamespace(
-        ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Custom=custom, FolderType=FolderType, **kinds
+        Autogrow=Autogrow,
+        ComfyNode=ComfyNode,
+        Schema=Schema,
+        NodeOutput=NodeOutput,
+        Custom=custom,
+        FolderType=FolderType,
+        **kinds,
     )
     return {
         "io": io,
@@ -242,6 +259,8 @@ class Graph:
             )
             given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
             given = {name: None if isinstance(value, list) else value for name, value in given.items()}
+            schema = node.define_schema()  # inputs that grow are handed in, asked for or not
+            given |= {each.id: {} for each in schema.inputs if isinstance(each, Autogrow.Input)} if given else {}
             if given and (said := node.validate_inputs(**given)) is not True:
                 found[key] = said
         return found
@@ -257,15 +276,25 @@ class Graph:
             each, node = self.prompt[key], self.nodes[self.prompt[key]["class_type"]]
             given = {name: self._values(value) for name, value in each["inputs"].items()}
             longest = max(map(len, given.values()))
-            runs = [
-                node.execute(**{name: values[min(index, len(values) - 1)] for name, values in given.items()})
-                for index in range(longest)
-            ]
+            runs = [node.execute(**_slice(given, index)) for index in range(longest)]
             self.done[key] = Made(_joined(node, runs), [run.ui for run in runs])
         return self.done[key]
 
     def _values(self, given: Any) -> list[Any]:
         return self._result(given[0]).values[given[1]] if isinstance(given, list) else [given]
+
+
+def _slice(given: dict[str, list[Any]], index: int) -> dict[str, Any]:
+    """The values of one run; those of inputs that grow, which are named with a point, go into one dictionary."""
+    found: dict[str, Any] = {}
+    for name, values in given.items():
+        group, _, own = name.partition(".")
+        value = values[min(index, len(values) - 1)]
+        if own:
+            found.setdefault(group, {})[own] = value
+        else:
+            found[name] = value
+    return found
 
 
 def _joined(node: Any, runs: list[NodeOutput]) -> list[list[Any]]:
@@ -303,6 +332,12 @@ def _inputs(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]
     return found
 
 
+# What they use only where it is there.
+USED_WHERE_THERE = (
+    ("comfy_api.latest", "io.Autogrow.Input", 1, ("template", "optional", "tooltip")),
+    ("comfy_api.latest", "io.Autogrow.TemplateNames", 1, ("names", "min")),
+)
+
 # What the nodes use: module, name, and how many positional arguments they give, with the names of the others.
 USED = (
     ("folder_paths", "add_model_folder_path", 2, ()),
@@ -329,7 +364,7 @@ USED = (
         ("node_id", "display_name", "category", "description", "inputs", "outputs", "is_output_node"),
     ),
     ("comfy_api.latest", "io.Combo.Input", 1, ("options", "default", "tooltip")),
-    ("comfy_api.latest", "io.String.Input", 1, ("default", "multiline", "tooltip")),
+    ("comfy_api.latest", "io.String.Input", 1, ("default", "multiline", "optional", "tooltip")),
     (
         "comfy_api.latest",
         "io.Int.Input",
