@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-WEB_DIRECTORY = "./holo_lite/comfy/web"  # help pages, no scripts
+WEB_DIRECTORY = "./holo_lite/comfy/web"  # help pages, and a setting
 
 
 async def comfy_entrypoint() -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from . import folders
 from .films import made
 from .handles import Film, Model, NodeError, Story
 from .orders import Wishes, board_order, extend_order, file_stem, only_said, retake_order
+from .seeds import seeds_from
 from .sharing import SESSION
 from .sizes import film_outputs, seed_input, size_inputs, watching_inputs
 from .stories import numbers_of
@@ -74,11 +73,13 @@ class HoloCineGenerate(io.ComfyNode):
         draft: bool,
         preview_every: int,
         name: str,
+        seeds: int = 1,
     ) -> io.NodeOutput:
         """Render."""
         options = only_said(width=width, height=height, steps=steps, cfg=cfg, negative=negative.strip())
-        wishes = Wishes({**options, "seed": seed}, name, preview_every, draft)
-        return made(SESSION, model, board_order(model, storyboard, wishes, folders.places()))
+        wishes, places = Wishes(options, name, preview_every, draft), folders.places()
+        orders = [board_order(model, storyboard, wishes.of(each), places) for each in seeds_from(seed, seeds)]
+        return made(SESSION, model, orders)
 
 
 class HoloCineRetake(io.ComfyNode):
@@ -115,12 +116,14 @@ class HoloCineRetake(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, film: Film, shot: int, caption: str, seed: int, preview_every: int, name: str
+        cls, film: Film, shot: int, caption: str, seed: int, preview_every: int, name: str, seeds: int = 1
     ) -> io.NodeOutput:
         """Render the shot."""
-        wishes = Wishes(_seeded(seed), name, preview_every)
-        order = retake_order(film, {shot: " ".join(caption.split()) or None}, wishes, folders.places())
-        return made(SESSION, film.model, order)
+        again, places = {shot: " ".join(caption.split()) or None}, folders.places()
+        own = film.seed if again[shot] else film.seed + 1  # or nothing would change
+        wishes = Wishes({}, name, preview_every)
+        orders = [retake_order(film, again, wishes.of(each), places) for each in seeds_from(seed, seeds, own)]
+        return made(SESSION, film.model, orders)
 
 
 class HoloCineExtend(io.ComfyNode):
@@ -161,12 +164,19 @@ class HoloCineExtend(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, film: Film, storyboard: Story, remember: str, seed: int, preview_every: int, name: str
+        cls,
+        film: Film,
+        storyboard: Story,
+        remember: str,
+        seed: int,
+        preview_every: int,
+        name: str,
+        seeds: int = 1,
     ) -> io.NodeOutput:
         """Render the new shots."""
-        shots = numbers_of("remember", remember)
-        order = extend_order(film, storyboard, shots, Wishes(_seeded(seed), name, preview_every), folders.places())
-        return made(SESSION, film.model, order)
+        shots, wishes, places = numbers_of("remember", remember), Wishes({}, name, preview_every), folders.places()
+        wished = [wishes.of(each) for each in seeds_from(seed, seeds, film.seed)]
+        return made(SESSION, film.model, [extend_order(film, storyboard, shots, each, places) for each in wished])
 
 
 def _named(name: str | None) -> bool | str:
@@ -175,7 +185,3 @@ def _named(name: str | None) -> bool | str:
     except NodeError as error:
         return str(error).removeprefix("name: ")
     return True
-
-
-def _seeded(seed: int) -> dict[str, Any]:
-    return {"seed": seed} if seed >= 0 else {}

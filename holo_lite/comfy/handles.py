@@ -18,15 +18,14 @@ class NodeError(HoloError):
 
 @dataclass(frozen=True)
 class Model:
-    """A model, how it is opened, and who renders.
+    """A model, and how it is opened.
 
-    folder: None is the built-in one. opening: as in an order. python: the interpreter that holds holo-lite, or
-    nothing where nobody chose one. idle: seconds for which it stays open. mark: changes when its files do.
+    folder: None is the built-in one. opening: as in an order. idle: seconds for which it stays open. mark: changes
+    when its files do.
     """
 
     folder: str | None = None
     opening: Mapping[str, Any] = field(default_factory=dict)
-    python: str = ""
     idle: int = 120
     mark: str = ""
 
@@ -49,7 +48,8 @@ class Story:
 
 @dataclass(frozen=True)
 class Film:
-    """A finished video, and the model that made it."""
+    """A finished video, the model that made it, and the seed that it was made with."""
 
     video: Path
     model: Model
+    seed: int = 0

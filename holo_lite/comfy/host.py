@@ -26,11 +26,12 @@ def make_room() -> None:
 
 
 class Bar:
-    """The bar of a node, with the newest picture of where the run is heading."""
+    """The bar of a node that makes so many films, with the newest picture of where the run is heading."""
 
-    def __init__(self) -> None:
-        self._bar = comfy.utils.ProgressBar(WHOLE)
-        self._share = RunShare()
+    def __init__(self, films: int) -> None:
+        self._whole = WHOLE * films
+        self._bar = comfy.utils.ProgressBar(self._whole)
+        self._before, self._share = 0, RunShare()
 
     def take(self, record: dict[str, Any]) -> None:
         """Show what a record of the run says. Raises ComfyUI's own error where somebody interrupts."""
@@ -40,7 +41,8 @@ class Bar:
             self._show(frames.preview_of(Path(record["path"])))
         elif record.get("kind") == "finished":
             self._show(frames.preview_of(Path(record["sheet"])))  # what stays on the node
+            self._before, self._share = self._before + WHOLE, RunShare()
 
     def _show(self, picture: Any) -> None:
         preview = None if picture is None else ("JPEG", picture, LARGEST_PREVIEW)
-        self._bar.update_absolute(self._share.value, WHOLE, preview)
+        self._bar.update_absolute(self._before + self._share.value, self._whole, preview)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,14 +20,21 @@ PATIENCE = 120.0  # seconds; a disk that sleeps needs some
 
 @dataclass
 class Interpreters:
-    """Interpreters that were seen to hold holo-lite. One that does not is asked again: it may hold it by now."""
+    """Interpreters that were seen to hold holo-lite. One that does not is asked again: it may hold it by now.
 
+    on_page: which one a person has named on ComfyUI's page; nothing: none.
+    """
+
+    on_page: Callable[[], str] = str
     clone: Path = CLONE
     _seen: set[str] = field(default_factory=set)
 
-    def choose(self, said: str) -> str:
-        """The interpreter that was named, or else the first that holds holo-lite. Raises `NodeError`."""
-        named = said.strip() or os.environ.get(VARIABLE, "").strip()
+    def choose(self) -> str:
+        """The interpreter that was named, or else the first that holds holo-lite. Raises `NodeError`.
+
+        Whoever starts ComfyUI decides before its page does. A graph decides nothing: it may be a stranger's.
+        """
+        named = os.environ.get(VARIABLE, "").strip() or self.on_page()
         if named:
             if not self.holds(named):
                 raise NodeError(f"{named}: this Python has no holo-lite; {self._mend()}")
@@ -54,7 +61,9 @@ class Interpreters:
         folder = self.clone / ".venv"
         python = _python_of(folder)
         lines = f'python3 -m venv "{folder}"\n"{python}" -m pip install "{self.clone}"'
-        return f"type these two lines in a terminal, or name another in {VARIABLE}:\n{lines}"
+        return (
+            f"type these two lines in a terminal, or name another in ComfyUI's settings, under HoloCine:\n{lines}"
+        )
 
 
 def _python_of(environment: Path) -> Path:

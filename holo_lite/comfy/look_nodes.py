@@ -42,7 +42,7 @@ class HoloCinePlan(io.ComfyNode):
         """Ask for the plan. Raises `NodeError` where it does not fit."""
         places = folders.places()
         wishes = Wishes(only_said(width=width, height=height, steps=steps))
-        python = SESSION.interpreters.choose(model.python)
+        python = SESSION.interpreters.choose()
         order = plan_order(model, storyboard, wishes, places)
         found = SESSION.planner.plan(python, order, places.scratch / LOG, host.check)
         if found["state"] != "fits":
@@ -73,7 +73,7 @@ class HoloCineCheck(io.ComfyNode):
     @classmethod
     def execute(cls, storyboard: Story, model: Model) -> io.NodeOutput:
         """Ask for the report. Raises `NodeError` where no video can be made of it."""
-        python = SESSION.interpreters.choose(model.python)
+        python = SESSION.interpreters.choose()
         words = ["check", str(storyboard_file(storyboard, folders.places()))]
         words += ["--model", model.folder or str(folders.BUILT_IN_FOLDER)]
         code, out, errors = spoken(python, words, host.check)

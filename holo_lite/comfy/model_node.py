@@ -66,12 +66,6 @@ class HoloCineModel(io.ComfyNode):
                     max=86400,
                     tooltip="Seconds for which the model stays open after a render. Then the card is free again.",
                 ),
-                io.String.Input(
-                    "python",
-                    default="",
-                    tooltip="The Python that has holo-lite. Empty: HOLO_LITE_PYTHON, or the .venv of this node's "
-                    "folder, or ComfyUI's own.",
-                ),
             ],
             outputs=[
                 MODEL.Output(
@@ -98,11 +92,11 @@ class HoloCineModel(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def execute(cls, model: str, adapters: str, keep_open: int, python: str, **how: str) -> io.NodeOutput:
+    def execute(cls, model: str, adapters: str, keep_open: int, **how: str) -> io.NodeOutput:
         """Hand on what was chosen."""
         folder, lora = folders.model_folder(model), adapters_of(adapters)
         mark = folders.mark_of(_files(folder, lora))
-        return io.NodeOutput(Model(folder, {**how, "lora": lora}, python, keep_open, mark))
+        return io.NodeOutput(Model(folder, {**how, "lora": lora}, keep_open, mark))
 
 
 def adapters_of(text: str) -> dict[str, list[tuple[str, float]]]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Wishes:
     name: str = "holocine"
     every: int = 1
     draft: bool = False
+
+    def of(self, seed: int | None) -> Wishes:
+        """The same with a seed; None: none is said."""
+        return self if seed is None else replace(self, options={**self.options, "seed": seed})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,22 +30,29 @@ class Session:
     _of: tuple[str, int] | None = None
     _heard: queue.Queue[Record] = field(default_factory=queue.Queue)
 
-    def make(self, model: Model, order: Record, log: Path, hear: Callable[[Record], None], check: Check) -> None:
-        """Have a video made; every record of it is heard. Raises `NodeError`, and what `check` and `hear` raise."""
-        process, name = self._running(model, log), uuid.uuid4().hex
-        process.make(name, order)
-        over = False
+    def make(
+        self, model: Model, orders: Sequence[Record], log: Path, hear: Callable[[Record], None], check: Check
+    ) -> None:
+        """Have videos made, one after the other; every record of them is heard.
+
+        All are asked for at once, so that the model stays open from one to the next however short its idle time is.
+        Raises `NodeError`, and what `check` and `hear` raise.
+        """
+        process, left = self._running(model, log), {uuid.uuid4().hex: order for order in orders}
+        for name, order in left.items():
+            process.make(name, order)
         try:
-            while not over:
+            while left:
                 check()
                 record = next_of(self._heard)
                 if record is None:
                     continue
-                over = self._is_end(record, name, log)
-                if record.get("order") == name and not over:
+                if self._is_end(record, left, log):
+                    del left[record["order"]]
+                elif record.get("order") in left:
                     hear(record)
         finally:
-            if not over:
+            for name in left:
                 process.cancel(name)
 
     def close(self) -> None:
@@ -61,7 +68,7 @@ class Session:
         return self._process if self._process is not None and self._process.is_alive else None
 
     def _running(self, model: Model, log: Path) -> RenderProcess:
-        wanted = (self.interpreters.choose(model.python), model.idle)
+        wanted = (self.interpreters.choose(), model.idle)
         if self.process is None or self._of != wanted:
             self.close()
             heard: queue.Queue[Record] = queue.Queue()
@@ -73,13 +80,13 @@ class Session:
         assert self._process is not None, "it was started"
         return self._process
 
-    def _is_end(self, record: Record, name: str, log: Path) -> bool:
-        """Whether an order is over. Raises `NodeError` where it failed."""
+    def _is_end(self, record: Record, names: Container[str], log: Path) -> bool:
+        """Whether one of some orders is over. Raises `NodeError` where it failed."""
         if record.get("kind") == "gone":
             self._process = None
             words = str(record.get("said") or "").splitlines() or ["it said nothing"]
             raise NodeError(f"the render process ended: {words[-1]}; {log} says more")
-        if record.get("kind") != "ended" or record.get("order") != name:
+        if record.get("kind") != "ended" or record.get("order") not in names:
             return False
         if record["state"] == "failed":
             raise NodeError(record["why"])

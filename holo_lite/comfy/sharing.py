@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .interpreters import Interpreters
+from .page_settings import python_on_page
 from .session import Session
 
-SESSION = Session()
+SESSION = Session(Interpreters(python_on_page))

@@ -6,9 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .seeds import LARGEST_SEED, MOST_SEEDS
 from .wires import FILM
-
-LARGEST_SEED = 2**32 - 1  # noise differs below
 
 
 def size_inputs() -> list[Any]:
@@ -30,7 +29,7 @@ def seed_input(tooltip: str, default: int = 0) -> Any:
 
 
 def watching_inputs() -> list[Any]:
-    """What does not change the pixels."""
+    """What does not change the pixels of a film."""
     return [
         io.Int.Input(
             "preview_every",
@@ -42,15 +41,24 @@ def watching_inputs() -> list[Any]:
         io.String.Input(
             "name", default="holocine", tooltip="How the video's file begins; it is in output/holocine."
         ),
+        io.Int.Input(
+            "seeds",
+            default=1,
+            min=1,
+            max=MOST_SEEDS,
+            optional=True,
+            tooltip="How many films: one of the seed, and of those that follow it. Every output is a list of them.",
+        ),
     ]
 
 
 def film_outputs() -> list[Any]:
-    """What every node that makes a film has."""
+    """What every node that makes a film has: lists with one of each for every seed."""
+    told = {"is_output_list": True}
     return [
-        io.Image.Output(display_name="frames", tooltip="All frames, without the loss of a video."),
-        io.Video.Output(display_name="video", tooltip="The mp4."),
-        io.Image.Output(display_name="sheet", tooltip="The contact sheet: one row a shot."),
-        FILM.Output(display_name="film", tooltip="For HoloCine Retake and HoloCine Extend."),
-        io.String.Output(display_name="settings", tooltip="All that determines the video, as JSON."),
+        io.Image.Output(display_name="frames", tooltip="All frames, without the loss of a video.", **told),
+        io.Video.Output(display_name="video", tooltip="The mp4.", **told),
+        io.Image.Output(display_name="sheet", tooltip="The contact sheet: one row a shot.", **told),
+        FILM.Output(display_name="film", tooltip="For HoloCine Retake and HoloCine Extend.", **told),
+        io.String.Output(display_name="settings", tooltip="All that determines the video, as JSON.", **told),
     ]

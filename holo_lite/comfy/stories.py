@@ -13,9 +13,13 @@ from .handles import NodeError, Picture, Story, Tree
 EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 
 
-def captions_of(text: str) -> list[str]:
-    """The captions in a text: an empty line stands between two of them. Raises `NodeError` where there is none."""
-    found = [" ".join(each.split()) for each in EMPTY_LINE.split(text.replace("\r\n", "\n")) if each.strip()]
+def captions_of(text: str, more: Sequence[str] = ()) -> list[str]:
+    """The captions in a text, between two of which an empty line stands, and more of them.
+
+    Raises `NodeError` where there is none.
+    """
+    texts = [*EMPTY_LINE.split(text.replace("\r\n", "\n")), *more]
+    found = [" ".join(each.split()) for each in texts if each.strip()]
     if not found:
         raise NodeError("shots: there is no caption; say what each shot shows, with an empty line between two")
     return found
@@ -29,9 +33,9 @@ def numbers_of(name: str, text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def story_of(scene: str, shots: str, frames: int, cuts: str, pictures: Sequence[Picture]) -> Story:
+def story_of(scene: str, shots: Sequence[str], frames: int, cuts: str, pictures: Sequence[Picture]) -> Story:
     """The storyboard of the captions. frames: 0 is the model's own length. Raises `NodeError`."""
-    tree: Tree = {"global": scene.strip(), "shot": [{"caption": each} for each in captions_of(shots)]}
+    tree: Tree = {"global": scene.strip(), "shot": [{"caption": each} for each in shots]}
     if frames:
         tree["frames"] = frames
     if found := numbers_of("cuts", cuts):

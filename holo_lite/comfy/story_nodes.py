@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
 
 from . import folders, frames
+from .growing import caption_inputs, captions_in_order
 from .handles import NodeError, Picture
-from .stories import fault_of, numbers_of, story_of, story_of_toml
+from .stories import captions_of, fault_of, numbers_of, story_of, story_of_toml
 from .wires import CATEGORY, PICTURES, STORY
 
 SCENE = "[character1] is a red square. [character2] is a cyan circle. The setting is a striped grey wall."
@@ -66,13 +68,14 @@ class HoloCineStoryboard(io.ComfyNode):
                     tooltip="First frames of all shots but the first, such as 49, 97. Empty: shots of one length.",
                 ),
                 _pictures(),
+                *caption_inputs(),
             ],
             outputs=[STORY.Output(display_name="storyboard", tooltip="For Plan, Check, Generate and Extend.")],
         )
 
     @classmethod
-    def validate_inputs(cls, cuts: str | None = None) -> bool | str:
-        """Whether cuts are numbers, before anything runs."""
+    def validate_inputs(cls, cuts: str | None = None, captions: object = None) -> bool | str:  # noqa: ARG003
+        """Whether cuts are numbers, before anything runs. ComfyUI hands in inputs that grow, asked for or not."""
         try:
             numbers_of("cuts", cuts or "")
         except NodeError as error:
@@ -81,10 +84,18 @@ class HoloCineStoryboard(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, scene: str, shots: str, frames: int, cuts: str, pictures: tuple[Picture, ...] = ()
+        cls,
+        scene: str,
+        shots: str,
+        frames: int,
+        cuts: str,
+        pictures: tuple[Picture, ...] = (),
+        captions: Mapping[str, str | None] | None = None,
     ) -> io.NodeOutput:
         """Hand on the storyboard."""
-        return io.NodeOutput(story_of(scene, shots, frames, cuts, pictures))
+        return io.NodeOutput(
+            story_of(scene, captions_of(shots, captions_in_order(captions)), frames, cuts, pictures)
+        )
 
 
 class HoloCineStoryboardTOML(io.ComfyNode):

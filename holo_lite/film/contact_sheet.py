@@ -11,6 +11,8 @@ import bisect
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from holo_lite.errors import OutputError
 from holo_lite.film.fonts import Font, Typeface, wanted_fonts
-from holo_lite.film.marks import marked
+from holo_lite.film.marks import ShotMark, marked
 from holo_lite.system.whole_files import draft
 
 COLUMNS = 4
@@ -63,19 +65,25 @@ class ContactSheet:
 
     def draw(self) -> Image.Image:
         """Draw the sheet. Frames that never came, of a film cut short, stay empty."""
+        return self._drawn(self._layout())
+
+    def _layout(self) -> _Layout:
         thumb = next(iter(self._thumbnails.values())).size if self._thumbnails else BOX
         width = COLUMNS * thumb[0] + (COLUMNS - 1) * GAP
         typeface = Typeface(load_font(CAPTION_SIZE))
         captions = [_wrap(text, typeface.length, width) for text in self._captions]
-        heights = [HEADER_HEIGHT + thumb[1] + _caption_height(lines) for lines in captions]
-        total = sum(heights) + ROW_GAP * (len(heights) - 1)
-        sheet = Image.new("RGB", (width + 2 * MARGIN, total + 2 * MARGIN), BACKGROUND)
-        pen, y = ImageDraw.Draw(sheet), MARGIN
-        for number, lines in enumerate(captions):
+        heights = [HEADER_HEIGHT + thumb[1] + _caption_height(lines) + ROW_GAP for lines in captions]
+        tops = [MARGIN, *(MARGIN + end for end in accumulate(heights))]
+        return _Layout(thumb, typeface, captions, tops, (width + 2 * MARGIN, tops[-1] - ROW_GAP + MARGIN))
+
+    def _drawn(self, layout: _Layout) -> Image.Image:
+        sheet, typeface, thumb = Image.new("RGB", layout.size, BACKGROUND), layout.typeface, layout.thumb
+        pen = ImageDraw.Draw(sheet)
+        for number, lines in enumerate(layout.captions):
+            y = layout.tops[number]
             self._draw_header(pen, number, y)
             self._draw_frames(sheet, number, y + HEADER_HEIGHT, thumb)
             _draw_lines(pen, lines, typeface, y + HEADER_HEIGHT + thumb[1] + GAP)
-            y += heights[number] + ROW_GAP
         if typeface.missing:
             fonts = ", ".join(wanted_fonts(typeface.missing))
             logger.warning(
@@ -84,8 +92,20 @@ class ContactSheet:
         return sheet
 
     def save(self, path: Path, mark: str = "") -> None:
-        """Write the sheet as PNG, with a text on what it is of, whole or not at all. Raises `OutputError`."""
-        save_picture(self.draw(), path, mark)
+        """Write the sheet as PNG, with a text on what it is of, whole or not at all. Raises `OutputError`.
+
+        A sheet with such a text also says where a frame of each shot is (`read_shots`).
+        """
+        layout = self._layout()
+        save_picture(self._drawn(layout), path, mark, self._marks(layout))
+
+    def _marks(self, layout: _Layout) -> list[ShotMark]:
+        """Where each shot's frame nearest to its middle is."""
+        found, (width, height) = [], layout.thumb
+        for caption, row, top in zip(self._captions, self._picked, layout.tops, strict=False):
+            left, top = MARGIN + len(row) // 2 * (width + GAP), top + HEADER_HEIGHT
+            found.append(ShotMark(caption, (left, top, left + width, top + height)))
+        return found
 
     def _draw_header(self, pen: ImageDraw.ImageDraw, number: int, y: int) -> None:
         first, end = self._shots[number]
@@ -100,11 +120,22 @@ class ContactSheet:
             sheet.paste(picture, (MARGIN + column * (size[0] + GAP), y))
 
 
-def save_picture(picture: Image.Image, path: Path, mark: str = "") -> None:
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything of a sheet is. tops: of each row, and where one more would begin."""
+
+    thumb: tuple[int, int]
+    typeface: Typeface
+    captions: list[list[str]]
+    tops: list[int]
+    size: tuple[int, int]
+
+
+def save_picture(picture: Image.Image, path: Path, mark: str = "", shots: Sequence[ShotMark] = ()) -> None:
     """Write a picture as PNG, with a text that says what it is of, whole or not at all. Raises `OutputError`."""
     try:
         with draft(path) as partial:
-            picture.save(partial, format="PNG", pnginfo=marked(mark) if mark else None)
+            picture.save(partial, format="PNG", pnginfo=marked(mark, shots) if mark else None)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 

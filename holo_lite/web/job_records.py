@@ -30,6 +30,7 @@ def job_record(entry: JobEntry, live: RunProgress | None, pictures: Mapping[str,
         "file": Path(entry.order["out"]).name,
         "video": id_of(Path(entry.order["out"])) if entry.state == "done" and entry.kind != "seeds" else None,
         "preview": f"{address}/{previews[-1]}" if previews else None,
+        "shots": _shots(f"{address}/{previews[-1]}", live) if previews and live is not None else [],
         "sheet": f"{address}/sheet" if "sheet" in pictures and entry.state == "done" else None,
         "seeds": [
             {"seed": seed, "url": f"{address}/seed-{seed}" if f"seed-{seed}" in pictures else None}
@@ -82,6 +83,13 @@ def _progress(entry: JobEntry, live: RunProgress | None) -> Record:
         return {**nothing, "done": 0, "total": 0, "unit": "", "share": share, "elapsed": entry.seconds, "notes": []}
     names = ("phase", "done", "total", "unit", "share", "left", "elapsed", "memory", "waited", "notes")
     return {name: getattr(live, name) for name in names}
+
+
+def _shots(preview: str, live: RunProgress) -> list[Record]:
+    """What each shot is heading for."""
+    return [
+        {"caption": caption, "url": f"{preview}/{number}"} for number, caption in enumerate(live.shots, start=1)
+    ]
 
 
 def _bytes(entry: JobEntry) -> int:

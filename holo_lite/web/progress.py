@@ -29,6 +29,7 @@ class RunProgress:
     memory: dict[str, int] | None = None
     waited: float | None = None
     preview: str | None = None
+    shots: list[str] = field(default_factory=list)  # captions of the preview's shots, in order
     finished: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _began: float = 0.0

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from holo_lite.errors import OutputError
 from holo_lite.web.book import ENDED, JobBook, JobEntry, State, now
 from holo_lite.web.job_records import disk, job_record, seconds_left
 from holo_lite.web.lane import AUTO, Renderer, RenderLane, Wish
@@ -182,6 +183,7 @@ class RenderQueue:
             return
         if record["kind"] == "preview":
             lane.live.preview = self._kept_preview(job, Path(record["path"]), record["done"])
+            lane.live.shots = _captions(Path(record["path"]))
         lane.live.take(record)
         self._say(job)
 
@@ -231,6 +233,15 @@ class RenderQueue:
 
     def _record(self, entry: JobEntry) -> Record:
         return job_record(entry, self._live().get(entry.id), self.pictures(entry.id))
+
+
+def _captions(preview: Path) -> list[str]:
+    """Those of the shots that a preview shows; none where it cannot be read just now."""
+    from holo_lite.film.marks import read_shots
+
+    with suppress(OutputError):
+        return [each.caption for each in read_shots(preview)]
+    return []
 
 
 def _why_gone(record: Record) -> str:

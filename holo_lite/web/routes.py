@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from holo_lite.errors import HoloError, SettingsError
+from holo_lite.web.stills import shot_of_sheet
 from holo_lite.web.workspace import ThereError, Workspace
 
 STATIC = Path(__file__).parent / "static"
@@ -54,6 +55,7 @@ class Routes:
             ("/api/board.toml", self.toml),
             ("/uploads/{upload}", self.upload),
             ("/jobs/{job}/{name}", self.job_picture),
+            ("/jobs/{job}/{name}/{shot:int}", self.job_shot),
             ("/gallery/{video}/{what}", self.video),
         ]
         return Starlette(
@@ -184,6 +186,13 @@ class Routes:
         pictures = await run_in_threadpool(self._workspace.queue.pictures, request.path_params["job"])
         path = pictures.get(request.path_params["name"])
         return _missing() if path is None else FileResponse(path, media_type="image/png", headers=NEVER_OLD)
+
+    async def job_shot(self, request: Request) -> Response:
+        """A shot of a preview."""
+        pictures = await run_in_threadpool(self._workspace.queue.pictures, request.path_params["job"])
+        path = pictures.get(request.path_params["name"])
+        found = None if path is None else await run_in_threadpool(shot_of_sheet, path, request.path_params["shot"])
+        return _missing() if found is None else Response(found, media_type="image/jpeg", headers=NEVER_OLD)
 
     async def video(self, request: Request) -> Response:
         """A video, in the ranges that a player asks for, or what belongs to it."""

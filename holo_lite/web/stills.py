@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,32 @@ def still(video: Path, frame: int, path: Path) -> Path:
     if not path.is_file():
         _draw(video, frame, path)
     return path
+
+
+def shot_of_sheet(sheet: Path, number: int) -> bytes | None:
+    """A frame of a shot on a contact sheet, counted from 1, as JPEG; None where there is none.
+
+    Raises `OutputError` for a sheet that cannot be read.
+    """
+    from PIL import Image
+
+    from holo_lite.film.marks import read_shots
+    from holo_lite.reading.files import open_ordinary
+
+    shots = read_shots(sheet)
+    if not 1 <= number <= len(shots):
+        return None
+    left, top, right, bottom = shots[number - 1].box
+    found = BytesIO()
+    try:
+        with open_ordinary(sheet) as file, Image.open(file, formats=["PNG"]) as picture:
+            if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+                return None
+            part = picture.crop((left, top, right, bottom)).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OutputError(f"{sheet.name}: cannot be read ({error})") from error
+    part.save(found, format="JPEG", quality=QUALITY)
+    return found.getvalue()
 
 
 def _draw(video: Path, frame: int, path: Path) -> None:

@@ -37,7 +37,7 @@ from holo_lite.web.renders import RenderQueue
 from holo_lite.web.shelf import ShelfItem
 from holo_lite.web.storyboards import Shelves, draft_of, draft_of_run, saved_storyboard
 from holo_lite.web.uploads import Uploads
-from holo_lite.web.written import written_board
+from holo_lite.web.written import WritingProgress, written_board
 from holo_lite.worker.client import Hear, Record, RenderProcess
 from holo_lite.writing.endpoint import Endpoint
 
@@ -59,6 +59,7 @@ class Workspace:
     ) -> None:
         self.folder, self._models, self._endpoint = folder.absolute(), tuple(models), endpoint
         self._written, self._writing = Cancel(), threading.Lock()
+        self._progress: Record | None = None  # of the storyboard that is being written, or was last
         self._own = self.folder / OWN
         self._own.mkdir(parents=True, exist_ok=True)
         self.boot, self.listeners = secrets.token_hex(8), Listeners()
@@ -107,6 +108,7 @@ class Workspace:
                 "jobs": self.queue.records(),
                 "gallery": self.gallery.records(),
                 "setup": self._setup(),
+                "writing": self._progress,
             }
 
     def board(self) -> Record:
@@ -169,7 +171,10 @@ class Workspace:
             return self.queue.add(self._directed(kind, said, draft))
 
     def write(self, said: Mapping[str, Any]) -> Record:
-        """Have the endpoint write a storyboard of an idea, which becomes the draft. Raises what writing raises."""
+        """Have the endpoint write a storyboard of an idea, which becomes the draft. Returns it, and what was found.
+
+        Raises what writing raises.
+        """
         if self._endpoint is None:
             raise SettingsError("no endpoint is known; start the page with --endpoint URL")
         if not self._writing.acquire(blocking=False):
@@ -178,10 +183,11 @@ class Workspace:
             with self._lock:
                 model = self._shelves.model(self._board.draft)
                 tokenizer = self._vocabulary.of(model)
-            board = written_board(said, self._endpoint, tokenizer, self._written)
+            progress = WritingProgress(self._tell_writing)
+            board = written_board(said, self._endpoint, tokenizer, self._written, progress)
             with self._lock:
                 self._board.put(draft_of(board, model.defaults))
-                return self._changed()
+                return {"board": self._changed(), "writing": progress.record}
         finally:
             self._writing.release()
 
@@ -227,6 +233,10 @@ class Workspace:
 
     def _tell_setup(self) -> None:
         self.listeners.tell("setup", self._setup())
+
+    def _tell_writing(self, record: Record) -> None:
+        self._progress = record
+        self.listeners.tell("writing", record)
 
     def _look_round(self) -> Shelves:
         found = shelf.models(self.folder, self._models), shelf.adapters(self.folder)

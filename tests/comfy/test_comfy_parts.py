@@ -87,7 +87,7 @@ def test_what_decides_the_pixels_decides_the_name_and_nothing_else_does(places, 
     assert len({name(), *others}) == len(others) + 1
     same = [
         name(every=0),
-        name(Model(python="/usr/bin/python3", idle=5)),
+        name(Model(idle=5)),
         name(to=Places(tmp_path, tmp_path / "s")),
     ]
     assert set(same) == {name()}
@@ -132,14 +132,14 @@ def test_numbers_are_read_or_refused(text):
 
 def test_pictures_begin_shots_or_are_references():
     pictures = [Picture(Path("/a.png"), shot=2), Picture(Path("/b.png"), caption="Close-up.")]
-    story = story_of("A wall.", "one\n\ntwo", 9, "5", pictures)
+    story = story_of("A wall.", ["one", "two"], 9, "5", pictures)
     board = parse_json(json.dumps(story.tree), "it")
     assert [each.image for each in board.shots] == [None, "/a.png"]
     assert [each.image for each in board.references] == ["/b.png"]
     assert (board.frames, board.cuts) == (9, (5,))
     for wrong, word in ((Picture(Path("/a.png"), shot=3), "shot 3"), (Picture(Path("/b.png")), "caption")):
         with pytest.raises(NodeError, match=word):
-            story_of("A wall.", "one\n\ntwo", 0, "", [wrong])
+            story_of("A wall.", ["one", "two"], 0, "", [wrong])
 
 
 def test_a_toml_text_is_a_storyboard_with_pictures_in_a_folder(tmp_path):

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comfy_server import CHECKOUT, HANGS, PACK, PYTHON, Comfy, Listener
-from comfy_stand_in import USED, Host, prompt_of
+from comfy_stand_in import USED, USED_WHERE_THERE, Host, prompt_of
 from PIL import Image
+from studio_process import CHROMIUM, PLAYWRIGHT, chromium
 
 from holo_lite import Options, Pipeline
 from holo_lite.render.sinks import MemorySink
@@ -22,6 +23,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODES = {"Model", "Storyboard", "StoryboardTOML", "Picture", "Plan", "Check", "Generate", "Retake", "Extend"}
 SCENE = "[character1] is a red square. The setting is a striped grey wall."
 SHOTS = "Wide shot of [character1], still.\n\nClose-up of [character1], moving up."
+PYTHON_SETTING = "HoloCine.Python"
 END = ("execution_success", "execution_error", "execution_interrupted")
 BIND = """
 import importlib, inspect, json, operator, sys
@@ -31,6 +33,8 @@ import comfy.options
 comfy.options.enable_args_parsing()
 found = {}
 for module, name, positional, named in json.loads(sys.stdin.read()):
+    if name.startswith("io.Autogrow") and not hasattr(importlib.import_module(module).io, "Autogrow"):
+        continue  # a version before it
     thing = operator.attrgetter(name)(importlib.import_module(module))
     try:
         inspect.signature(thing).bind(*[None] * positional, **dict.fromkeys(named))
@@ -47,7 +51,7 @@ def graph(**generate):
     board = {"scene": SCENE, "shots": SHOTS, "frames": 13, "cuts": "5"}
     joined = {"model": ["1", 0], "storyboard": ["2", 0]}
     return {
-        "1": {"class_type": "HoloCineModel", "inputs": {**model, "adapters": "", "keep_open": 60, "python": ""}},
+        "1": {"class_type": "HoloCineModel", "inputs": {**model, "adapters": "", "keep_open": 60}},
         "2": {"class_type": "HoloCineStoryboard", "inputs": board},
         "3": {
             "class_type": "HoloCineGenerate",
@@ -84,15 +88,16 @@ def error_of(entry):
 
 def test_the_stand_in_takes_what_the_real_ones_take():
     words = [PYTHON, "-c", BIND, CHECKOUT]
+    used = [*USED, *USED_WHERE_THERE]
     real = subprocess.run(
-        words, input=json.dumps(USED), capture_output=True, text=True, timeout=HANGS, cwd=CHECKOUT, check=False
+        words, input=json.dumps(used), capture_output=True, text=True, timeout=HANGS, cwd=CHECKOUT, check=False
     )
     assert real.stdout.splitlines()[-1] == "found {}", real.stdout + real.stderr
     modules = Host(Path("/none")).modules()
     import inspect
     import operator
 
-    for module, name, positional, named in USED:
+    for module, name, positional, named in used:
         thing = operator.attrgetter(name)(modules[module])
         inspect.signature(thing).bind(*[None] * positional, **dict.fromkeys(named))
 
@@ -110,20 +115,32 @@ def test_the_nodes_their_help_and_the_workflows_are_there(comfy):
     assert "holocine" in json.loads(comfy.get("/models"))
 
 
-def test_frames_are_those_of_the_command_line_to_the_bit_and_progress_is_shown(comfy, page):
-    prompt = graph()
-    prompt["4"] = {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "frame"}}
-    number = comfy.queue(prompt, "page")["prompt_id"]
-    assert page.until(*END)["type"] == "execution_success", page.told
+def with_pictures(prompt, prefix):
+    """The same with every frame saved."""
+    saved = {"images": ["3", 0], "filename_prefix": prefix}
+    return {**prompt, "4": {"class_type": "SaveImage", "inputs": saved}}
+
+
+def pictures_of(comfy, number):
+    """The frames that a graph has saved, in their order."""
+    saved = [each["filename"] for each in outputs(comfy.history(number))["4"]["images"]]
+    return np.stack([np.array(Image.open(comfy.base / "output" / name)) for name in saved])
+
+
+def of_the_command_line(seed):
     sink = MemorySink()
     board = f"[global caption] {SCENE} This scene contains 2 shots. [per shot caption] "
     board += SHOTS.replace("\n\n", " [shot cut] ")
-    options = Options(width=32, height=32, steps=4, seed=3, frames=13, cuts=(5,))
+    options = Options(width=32, height=32, steps=4, seed=seed, frames=13, cuts=(5,))
     for _ in Pipeline.load().generate(board, sink, options):
         pass
-    saved = [each["filename"] for each in comfy.history(number)["outputs"]["4"]["images"]]
-    frames = [np.array(Image.open(comfy.base / "output" / name)) for name in saved]
-    assert np.array_equal(np.stack(frames), sink.numpy())
+    return sink.numpy()
+
+
+def test_frames_are_those_of_the_command_line_to_the_bit_and_progress_is_shown(comfy, page):
+    number = comfy.queue(with_pictures(graph(), "frame"), "page")["prompt_id"]
+    assert page.until(*END)["type"] == "execution_success", page.told
+    assert np.array_equal(pictures_of(comfy, number), of_the_command_line(3))
     values = [each["data"]["value"] for each in page.told if each["type"] == "progress"]
     assert values == sorted(values)
     assert values[-1] == 1000
@@ -142,6 +159,49 @@ def test_an_example_workflow_runs(path, comfy):
 
 
 MAKERS = ("Generate", "Retake", "Extend")
+
+
+def test_a_batch_of_seeds_is_made_as_the_command_line_makes_each(comfy, page):
+    prompt = with_pictures(graph(seed=61, seeds=2), "batch")
+    retake = {"film": ["3", 3], "shot": 2, "caption": "", "seed": -1, "preview_every": 0, "name": "again"}
+    prompt["5"] = {"class_type": "HoloCineRetake", "inputs": retake}
+    number = comfy.queue(prompt, "page")["prompt_id"]
+    assert page.until(*END)["type"] == "execution_success", page.told
+    frames = pictures_of(comfy, number)
+    assert np.array_equal(frames, np.concatenate([of_the_command_line(61), of_the_command_line(62)]))
+    found = outputs(comfy.history(number))
+    assert [len(found[key]["images"]) for key in ("3", "5")] == [2, 2]
+    values = [each["data"]["value"] for each in page.told if is_progress(each, "3")]
+    assert values == sorted(values)
+    assert values[-1] == 2000
+
+
+def test_captions_of_other_nodes_are_shots(comfy):
+    info = json.loads(comfy.get("/object_info/HoloCineStoryboard"))["HoloCineStoryboard"]
+    if "captions" not in info["input"]["optional"]:
+        pytest.skip("this ComfyUI has no inputs that grow")
+    first, second = SHOTS.split("\n\n")
+    prompt = with_pictures(graph(), "grown")
+    prompt["2"]["inputs"] |= {"shots": first, "captions.caption1": ["6", 0]}
+    prompt["6"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": second}}
+    number = comfy.queue(prompt)["prompt_id"]
+    assert np.array_equal(pictures_of(comfy, number), of_the_command_line(3))
+
+
+def is_progress(message, node):
+    return message["type"] == "progress" and message["data"]["node"] == node
+
+
+def test_an_interrupted_batch_goes_on_in_the_film_that_it_was_at(comfy, page):
+    prompt = graph(steps=20, seed=71, seeds=2)
+    comfy.queue(prompt, "page")
+    page.until(*END, pictures=20 + 1 + 3)  # the first film's steps and its sheet
+    comfy.post("/interrupt", {})
+    assert page.until(*END)["type"] == "execution_interrupted"
+    page.forget()
+    comfy.queue(prompt, "page")
+    assert page.until(*END)["type"] == "execution_success", page.told
+    assert 1 + 1 < page.pictures <= 1 + 17 + 1, "the first film's sheet, steps that were left, and a sheet"
 
 
 def test_an_interrupted_run_ends_and_goes_on(comfy, page):
@@ -217,6 +277,30 @@ def test_after_comfyui_was_killed_the_same_graph_goes_on_and_nobody_is_left(comf
     assert again.until(*END)["type"] == "execution_success", again.told
     assert 1 < again.pictures <= 59
     again.close()
+
+
+def test_the_python_is_named_on_comfyuis_page(tmp_path):
+    program = chromium() or pytest.skip(CHROMIUM)
+    playwright = pytest.importorskip("playwright.sync_api", reason=PLAYWRIGHT)
+    alone = Comfy(tmp_path)
+    alone.start(named=False)
+    try:
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{alone.port}/")
+            there = f"window.app?.ui?.settings?.settingsLookup?.['{PYTHON_SETTING}']"
+            page.wait_for_function(there, timeout=HANGS * 1000)
+            put = f"path => app.extensionManager.setting.set('{PYTHON_SETTING}', path)"
+            page.evaluate(put, str(tmp_path / "none"))
+            assert "has no holo-lite" in error_of(alone.run(graph()))
+            page.evaluate(put, str(alone.renderer))
+            outputs(alone.run(graph()))
+            page.evaluate(put, str(tmp_path / "input" / "python"))
+            assert "pages can put files" in error_of(alone.run(graph(seed=9)))
+            browser.close()
+    finally:
+        alone.kill()
 
 
 def is_renderer(process, comfy):

@@ -1,82 +1,17 @@
-"""The nodes over a render process with holo-tiny, in a stand-in for ComfyUI (support/comfy_stand_in.py)."""
+"""The nodes in a stand-in for ComfyUI: what they are, what they look at, and what they refuse."""
 
 import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import torch
-from comfy_stand_in import Graph, Host, Interrupted, load_pack, nodes_of, prompt_of
+from comfy_stage import PACK, ROOT, comfy, graph, ours, quiet, refusal  # noqa: F401 - fixtures
+from comfy_stand_in import Graph, prompt_of
 from guard import HANGS
 from PIL import Image
 
-from holo_lite import Options, Pipeline
-from holo_lite.film.video_frames import video_frames
-from holo_lite.render.sinks import MemorySink
-
-ROOT = Path(__file__).parents[2]
-PACK = "/somewhere/custom_nodes/holo-lite_x_1"
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
-MODEL = {"model": "holo-tiny (built in)", "profile": "auto", "kernel": "auto", "compute": "auto", "adapters": ""}
-SHOTS = "Wide shot of [character1], still.\n\nClose-up of [character1], moving up."
-SCENE = "[character1] is a red square. The setting is a striped grey wall."
-WATCHED = {"preview_every": 1, "name": "film"}
-SIZE = {"width": 32, "height": 32, "steps": 4, "cfg": 0.0, "negative": "", "draft": False}
-
-
-def graph(**generate):
-    return {
-        "1": {"class_type": "HoloCineModel", "inputs": {**MODEL, "keep_open": 60, "python": ""}},
-        "2": {
-            "class_type": "HoloCineStoryboard",
-            "inputs": {"scene": SCENE, "shots": SHOTS, "frames": 13, "cuts": "5"},
-        },
-        "3": {
-            "class_type": "HoloCineGenerate",
-            "inputs": {"model": ["1", 0], "storyboard": ["2", 0], "seed": 3, **SIZE, **WATCHED, **generate},
-        },
-    }
-
-
-@pytest.fixture(scope="module")
-def comfy(tmp_path_factory):
-    """A stand-in with the pack in it, and its render process, for all tests of this file."""
-    host = Host(tmp_path_factory.mktemp("comfyui"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in host.modules().items():
-            patch.setitem(sys.modules, name, module)
-        patch.setenv("HOLO_LITE_PYTHON", sys.executable)
-        before = set(sys.modules)
-        host.nodes = nodes_of(load_pack(ROOT, PACK))
-        yield host
-        ours(host, "sharing").SESSION.close()
-        for name in set(sys.modules) - before:
-            if name.startswith(PACK):
-                del sys.modules[name]
-
-
-@pytest.fixture(autouse=True)
-def quiet(comfy):
-    comfy.interrupt, comfy.emptied = (lambda: False), 0
-    comfy.shown.clear()
-
-
-def ours(host, name):
-    """A module of the pack, by the name that it has in ComfyUI."""
-    assert host.nodes, "the pack is loaded"
-    return sys.modules[f"{PACK}.holo_lite.comfy.{name}"]
-
-
-def refusal(comfy, prompt):
-    """What a red node says."""
-    with pytest.raises(ours(comfy, "handles").NodeError) as found:
-        Graph(comfy.nodes, prompt).run()
-    return str(found.value)
-
-
-# --- the pack --------------------------------------------------------------------------------------
 
 
 def test_loading_the_pack_imports_neither_ours_by_name_nor_torch(tmp_path):
@@ -110,6 +45,26 @@ def test_every_input_and_output_has_a_tooltip_and_a_help_page_names_it(comfy):
         assert all(each.said.get("tooltip") for each in schema.inputs), name
 
 
+def test_captions_of_other_nodes_are_more_shots_in_the_order_of_their_inputs(comfy):
+    node = comfy.nodes["HoloCineStoryboard"]
+    board = {"scene": "A wall.", "frames": 0, "cuts": ""}
+    later = {"caption10": "five", "caption2": "four", "caption1": "three\n\nstill three", "caption3": " "}
+    (story,) = node.execute(**board, shots="one\n\ntwo", captions=later).args
+    assert [each["caption"] for each in story.tree["shot"]] == ["one", "two", "three still three", "four", "five"]
+    (story,) = node.execute(**board, shots="", captions={"caption1": "one"}).args
+    assert [each["caption"] for each in story.tree["shot"]] == ["one"]
+    for none in (None, {}, {"caption1": None}):
+        with pytest.raises(ours(comfy, "handles").NodeError, match="no caption"):
+            node.execute(**board, shots="", captions=none)
+
+
+def test_a_comfyui_without_inputs_that_grow_has_all_others(comfy, monkeypatch):
+    node = comfy.nodes["HoloCineStoryboard"]
+    with_them = [each.id for each in node.define_schema().inputs]
+    monkeypatch.delattr(sys.modules["comfy_api.latest"].io, "Autogrow")
+    assert [each.id for each in node.define_schema().inputs] == [name for name in with_them if name != "captions"]
+
+
 def test_every_choice_is_there_and_every_setting_is_known(comfy):
     from holo_lite.kernels.registry import KERNELS
     from holo_lite.plan.profile import shipped_profiles
@@ -130,35 +85,6 @@ def test_settings_of_the_registry_are_there():
     assert found["tool"]["comfy"]["DisplayName"]
 
 
-# --- films -----------------------------------------------------------------------------------------
-
-
-def test_frames_are_those_of_the_command_line_to_the_bit(comfy):
-    done = Graph(comfy.nodes, graph()).run()["3"]
-    frames, video, sheet, film, settings = done.args
-    sink = MemorySink()
-    options = Options(width=32, height=32, steps=4, seed=3, frames=13, cuts=(5,))
-    board = f"[global caption] {SCENE} This scene contains 2 shots. [per shot caption] " + SHOTS.replace(
-        "\n\n", " [shot cut] "
-    )
-    for _ in Pipeline.load().generate(board, sink, options):
-        pass
-    assert frames.dtype == torch.float32
-    assert torch.equal((frames * 255).byte(), sink.tensor())  # as ComfyUI makes bytes of them
-    assert len(list(video_frames(Path(video.file)))) == 13
-    assert Path(video.file) == film.video
-    assert sheet.shape[0] == 1
-    assert json.loads(settings)["seed"] == 3
-    assert done.ui.values[0]["subfolder"] == "holocine"
-    assert comfy.emptied == 2
-    values = [value for value, _, _ in comfy.shown]
-    assert values == sorted(values)
-    assert values[-1] == 1000
-    previews = [each for _, _, each in comfy.shown if each is not None]
-    assert [(form, size) for form, _, size in previews] == [("JPEG", 512)] * 5, "four steps, and the sheet"
-    assert not list((comfy.folder / "temp" / "holocine").glob("*.rgb"))
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_an_example_workflow_is_made_of_our_nodes_and_sound(path, comfy):
     prompt = prompt_of(json.loads(path.read_text(encoding="utf-8")))
@@ -170,68 +96,6 @@ def test_an_example_workflow_is_made_of_our_nodes_and_sound(path, comfy):
     assert Graph(comfy.nodes, prompt).faults() == {}
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG"
-
-
-def test_a_shot_is_made_again_with_a_picture_and_the_story_goes_on(comfy):
-    image = torch.zeros(2, 40, 50, 3)
-    image[:, :, :25, 0] = 1
-    (pictures,) = (
-        comfy.nodes["HoloCinePicture"].execute(image, "reference", 1, "Close-up of [character1], still.").args
-    )
-    more = {
-        **graph(),
-        "4": {
-            "class_type": "HoloCineRetake",
-            "inputs": {"film": ["3", 3], "shot": 2, "caption": "", "seed": -1, **WATCHED},
-        },
-        "5": {
-            "class_type": "HoloCineExtend",
-            "inputs": {"film": ["4", 3], "storyboard": ["6", 0], "remember": "1", "seed": 5, **WATCHED},
-        },
-        "6": {
-            "class_type": "HoloCineStoryboard",
-            "inputs": {"scene": SCENE, "shots": SHOTS, "frames": 8, "cuts": "", "pictures": pictures[:1]},
-        },
-    }
-    done = Graph(comfy.nodes, more).run()
-    before, again = done["3"].args[0], done["4"].args[0]
-    assert before.shape == again.shape
-    assert not torch.equal(before, again)
-    extended = json.loads(done["5"].args[4])
-    assert extended["seed"] == 5
-    assert len(extended["frozen"]["shots"]) == 2, "a shot that is remembered, and the picture"
-    assert [each.shot for each in pictures] == [None, None]
-
-
-def test_an_interrupted_run_ends_at_once_and_goes_on(comfy):
-    long = graph(steps=20)
-    comfy.interrupt = lambda: sum(each is not None for _, _, each in comfy.shown) >= 3
-    with pytest.raises(Interrupted):
-        Graph(comfy.nodes, long).run()
-    comfy.interrupt = lambda: False
-    comfy.shown.clear()
-    Graph(comfy.nodes, long).run()
-    previews = [each for _, _, each in comfy.shown if each is not None]
-    assert 1 < len(previews) <= 18
-
-
-def test_a_process_that_is_killed_is_a_red_line_and_the_next_run_goes_on(comfy):
-    session, long = ours(comfy, "sharing").SESSION, graph(steps=10, seed=4, preview_every=0)
-
-    def kill():
-        if len(comfy.shown) > 5 and session.process is not None:
-            session.process.kill()
-        return False
-
-    comfy.interrupt = kill
-    said = refusal(comfy, long)
-    assert said.startswith("the render process ended")
-    assert "\n" not in said
-    comfy.interrupt = lambda: False
-    assert len(Graph(comfy.nodes, long).run()["3"].args[0]) == 13
-
-
-# --- what is wrong ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,21 +156,6 @@ def test_a_plan_and_a_check_are_told_in_words(comfy):
     for other in ("4", "5"):
         found = {key: each for key, each in looked.items() if key in {"1", "2", other}}
         assert "cuts" in refusal(comfy, found)
-
-
-def test_without_holo_lite_the_node_says_what_to_type(comfy, monkeypatch, tmp_path):
-    none = tmp_path / "python"
-    prompt = graph()
-    prompt["1"]["inputs"]["python"] = str(none)
-    said = refusal(comfy, prompt).splitlines()
-    assert str(none) in said[0]
-    assert "HOLO_LITE_PYTHON" in said[0]
-    assert said[1].startswith("python3 -m venv")
-    assert "-m pip install" in said[2]
-    assert len(said) == 3
-    monkeypatch.delenv("HOLO_LITE_PYTHON")
-    found = ours(comfy, "interpreters").Interpreters(clone=tmp_path)
-    assert found.choose("") == sys.executable, "ComfyUI's own has it"
 
 
 def test_models_are_those_of_every_folder_and_a_change_is_noticed(comfy, tmp_path):

@@ -58,23 +58,23 @@ class Comfy:
         (base / "more" / "tiny").symlink_to(ROOT / "holo_lite" / "tiny" / "weights", target_is_directory=True)
         self._paths = base / "extra_model_paths.yaml"
         self._paths.write_text(f"elsewhere:\n    holocine: {base / 'more'}\n")
-        self._renderer = base / "python"
+        self.renderer = base / "python"
         words = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
-        self._renderer.write_text(f'#!/bin/sh\n{words} "$@"\n')
-        self._renderer.chmod(0o755)
+        self.renderer.write_text(f'#!/bin/sh\n{words} "$@"\n')
+        self.renderer.chmod(0o755)
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as door:
             door.bind(("127.0.0.1", 0))
             self.port = door.getsockname()[1]
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, *, named: bool = True) -> None:
+        """Start it, and wait until it answers. named: whether it is told which Python renders."""
         command = [PYTHON, f"{CHECKOUT}/main.py", "--cpu", "--port", str(self.port), "--base-directory"]
         command += [str(self.base), "--database-url", f"sqlite:///{self.base}/comfyui.db", "--disable-api-nodes"]
         command += ["--extra-model-paths-config", str(self._paths)]
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        kept = {name: each for name, each in os.environ.items() if name not in {"PYTHONPATH", "HOLO_LITE_PYTHON"}}
         with self.log.open("ab") as log:
-            environment = {**kept, "HOLO_LITE_PYTHON": str(self._renderer)}
+            environment = {**kept, **({"HOLO_LITE_PYTHON": str(self.renderer)} if named else {})}
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.base)
         deadline = time.monotonic() + HANGS
         while not self._answers():

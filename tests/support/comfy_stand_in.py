@@ -61,8 +61,26 @@ class Input:
 
 
 class Output:
-    def __init__(self, id: str | None = None, display_name: str | None = None, tooltip: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 - ComfyUI's name
+        display_name: str | None = None,
+        tooltip: str | None = None,
+        is_output_list: bool = False,
+    ) -> None:
         self.id, self.display_name, self.tooltip = id, display_name, tooltip
+        self.is_output_list = is_output_list
+
+
+class Autogrow:
+    """An input that grows, as later versions have it: its values come as a dictionary by their names."""
+
+    class Input(Input):
+        pass
+
+    class TemplateNames:
+        def __init__(self, input: Input, names: list[str], min: int = 1) -> None:  # noqa: A002 - ComfyUI's names
+            self.input, self.names, self.min = input, names, min
 
 
 def custom(io_type: str) -> Any:
@@ -155,6 +173,7 @@ class Host:
             "get_output_directory": lambda: str(self.folder / "output"),
             "get_temp_directory": lambda: str(self.folder / "temp"),
             "get_input_directory": lambda: str(self.folder / "input"),
+            "get_user_directory": lambda: str(self.folder / "user"),
         }
 
 
@@ -167,7 +186,13 @@ def _module(name: str, **content: Any) -> ModuleType:
 def _api() -> dict[str, Any]:
     kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in INPUTS}
     io = SimpleNamespace(
-        ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Custom=custom, FolderType=FolderType, **kinds
+        Autogrow=Autogrow,
+        ComfyNode=ComfyNode,
+        Schema=Schema,
+        NodeOutput=NodeOutput,
+        Custom=custom,
+        FolderType=FolderType,
+        **kinds,
     )
     return {
         "io": io,
@@ -199,12 +224,30 @@ def nodes_of(pack: ModuleType) -> dict[str, Any]:
     return {node.define_schema().node_id: node for node in asyncio.run(asked())}
 
 
+@dataclass
+class Made:
+    """What became of a node: for each output all its values, and what each of its runs shows."""
+
+    values: list[list[Any]]
+    shown: list[Any]
+
+    @property
+    def args(self) -> list[Any]:
+        """The outputs of a node that has one value for each."""
+        assert all(len(each) == 1 for each in self.values), "there are several"
+        return [each[0] for each in self.values]
+
+
 class Graph:
-    """A graph in its API form, carried out as ComfyUI does it: validated first, then a node after what it needs."""
+    """A graph in its API form, carried out as ComfyUI does it: validated first, then a node after what it needs.
+
+    Every output is a list; a node runs once for each value of the longest list that comes in, and of shorter ones
+    the last value stands for those that are missing.
+    """
 
     def __init__(self, nodes: dict[str, Any], prompt: dict[str, Any]) -> None:
         self.nodes, self.prompt = nodes, {key: each for key, each in prompt.items() if each["class_type"] in nodes}
-        self.done: dict[str, NodeOutput] = {}
+        self.done: dict[str, Made] = {}
 
     def faults(self) -> dict[str, str]:
         """What validation says, by node. Inputs that are connected are not there yet."""
@@ -216,25 +259,51 @@ class Graph:
             )
             given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
             given = {name: None if isinstance(value, list) else value for name, value in given.items()}
+            schema = node.define_schema()  # inputs that grow are handed in, asked for or not
+            given |= {each.id: {} for each in schema.inputs if isinstance(each, Autogrow.Input)} if given else {}
             if given and (said := node.validate_inputs(**given)) is not True:
                 found[key] = said
         return found
 
-    def run(self) -> dict[str, NodeOutput]:
+    def run(self) -> dict[str, Made]:
         """Every node's outputs by its key."""
         for key in self.prompt:
             self._result(key)
         return self.done
 
-    def _result(self, key: str) -> NodeOutput:
+    def _result(self, key: str) -> Made:
         if key not in self.done:
-            each = self.prompt[key]
-            values = {name: self._value(given) for name, given in each["inputs"].items()}
-            self.done[key] = self.nodes[each["class_type"]].execute(**values)
+            each, node = self.prompt[key], self.nodes[self.prompt[key]["class_type"]]
+            given = {name: self._values(value) for name, value in each["inputs"].items()}
+            longest = max(map(len, given.values()))
+            runs = [node.execute(**_slice(given, index)) for index in range(longest)]
+            self.done[key] = Made(_joined(node, runs), [run.ui for run in runs])
         return self.done[key]
 
-    def _value(self, given: Any) -> Any:
-        return self._result(given[0]).args[given[1]] if isinstance(given, list) else given
+    def _values(self, given: Any) -> list[Any]:
+        return self._result(given[0]).values[given[1]] if isinstance(given, list) else [given]
+
+
+def _slice(given: dict[str, list[Any]], index: int) -> dict[str, Any]:
+    """The values of one run; those of inputs that grow, which are named with a point, go into one dictionary."""
+    found: dict[str, Any] = {}
+    for name, values in given.items():
+        group, _, own = name.partition(".")
+        value = values[min(index, len(values) - 1)]
+        if own:
+            found.setdefault(group, {})[own] = value
+        else:
+            found[name] = value
+    return found
+
+
+def _joined(node: Any, runs: list[NodeOutput]) -> list[list[Any]]:
+    """The values of each output of all runs: a list goes in by its parts."""
+    found = []
+    for index, output in enumerate(node.define_schema().outputs):
+        values = [run.args[index] for run in runs]
+        found.append([part for each in values for part in each] if output.is_output_list else values)
+    return found
 
 
 def prompt_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -263,6 +332,12 @@ def _inputs(node: dict[str, Any], links: dict[int, list[Any]]) -> dict[str, Any]
     return found
 
 
+# What they use only where it is there.
+USED_WHERE_THERE = (
+    ("comfy_api.latest", "io.Autogrow.Input", 1, ("template", "optional", "tooltip")),
+    ("comfy_api.latest", "io.Autogrow.TemplateNames", 1, ("names", "min")),
+)
+
 # What the nodes use: module, name, and how many positional arguments they give, with the names of the others.
 USED = (
     ("folder_paths", "add_model_folder_path", 2, ()),
@@ -271,6 +346,7 @@ USED = (
     ("folder_paths", "get_output_directory", 0, ()),
     ("folder_paths", "get_temp_directory", 0, ()),
     ("folder_paths", "get_input_directory", 0, ()),
+    ("folder_paths", "get_user_directory", 0, ()),
     ("comfy.model_management", "throw_exception_if_processing_interrupted", 0, ()),
     ("comfy.model_management", "unload_all_models", 0, ()),
     ("comfy.model_management", "soft_empty_cache", 0, ()),
@@ -288,17 +364,17 @@ USED = (
         ("node_id", "display_name", "category", "description", "inputs", "outputs", "is_output_node"),
     ),
     ("comfy_api.latest", "io.Combo.Input", 1, ("options", "default", "tooltip")),
-    ("comfy_api.latest", "io.String.Input", 1, ("default", "multiline", "tooltip")),
+    ("comfy_api.latest", "io.String.Input", 1, ("default", "multiline", "optional", "tooltip")),
     (
         "comfy_api.latest",
         "io.Int.Input",
         1,
-        ("default", "min", "max", "step", "control_after_generate", "tooltip"),
+        ("default", "min", "max", "step", "control_after_generate", "optional", "tooltip"),
     ),
     ("comfy_api.latest", "io.Float.Input", 1, ("default", "min", "max", "step", "tooltip")),
     ("comfy_api.latest", "io.Boolean.Input", 1, ("default", "tooltip")),
     ("comfy_api.latest", "io.Image.Input", 1, ("tooltip",)),
-    ("comfy_api.latest", "io.Image.Output", 0, ("display_name", "tooltip")),
-    ("comfy_api.latest", "io.Video.Output", 0, ("display_name", "tooltip")),
-    ("comfy_api.latest", "io.String.Output", 0, ("display_name", "tooltip")),
+    ("comfy_api.latest", "io.Image.Output", 0, ("display_name", "tooltip", "is_output_list")),
+    ("comfy_api.latest", "io.Video.Output", 0, ("display_name", "tooltip", "is_output_list")),
+    ("comfy_api.latest", "io.String.Output", 0, ("display_name", "tooltip", "is_output_list")),
 )

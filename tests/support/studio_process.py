@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,8 @@ ENDS_WITHIN = 60  # seconds; a guard against hanging
 class StudioProcess:
     """A server on one port, which can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, words: Sequence[str] = ()) -> None:
+        self._folder, self._words = folder, words
         with socket.socket() as door:
             door.bind(("127.0.0.1", 0))
             self._port = door.getsockname()[1]
@@ -34,7 +34,7 @@ class StudioProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         with open(self._folder.with_suffix(".log"), "a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self._port)],
+                [*command, "--port", str(self._port), *self._words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -58,9 +58,9 @@ class StudioProcess:
 
 
 @contextmanager
-def running_studio(folder: Path) -> Iterator[StudioProcess]:
-    """A server of a folder."""
-    studio = StudioProcess(folder)
+def running_studio(folder: Path, *words: str) -> Iterator[StudioProcess]:
+    """A server of a folder, with more words for its command."""
+    studio = StudioProcess(folder, words)
     studio.start()
     try:
         yield studio

@@ -13,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 WAIT = 120_000  # milliseconds; a guard against hanging on a machine that does other things
 RUN = 600_000  # the same, of a whole run
 PREVIEW = re.compile("preview")
+SHEET = 300  # pixels of the width of a frame on a contact sheet
 CAPTIONS = ("Wide shot of [character1] moving right.", "Close-up of [character2].")
 NUMBERS = itertools.count(1)
 STORYBOARD = f"""
@@ -276,12 +277,17 @@ def test_a_film_is_made_through_a_reload_and_a_killed_server(studio, tabs, page)
     for name, value in LONGER.items():
         operate(page, op="option", name=name, value=value)
     page.get_by_role("button", name="Make it").click()
-    picture = page.locator(".job img").first
+    picture, shots = page.locator(".job img").first, page.locator(".strip .shot")
     expect(picture).to_have_attribute("src", PREVIEW, timeout=RUN)
-    before = picture.get_attribute("src")
+    for number in range(2):
+        expect(shots.nth(number).locator("img")).to_have_attribute("src", re.compile(rf"preview-\d+/{number + 1}$"))
+        expect(shots.nth(number).locator(".shot-coming")).to_be_visible()
+    before, estimate = picture.get_attribute("src"), shots.first.locator("img").get_attribute("src")
     page.reload()
     expect(picture).to_have_attribute("src", PREVIEW)
     expect(picture).not_to_have_attribute("src", before, timeout=RUN)
+    expect(shots.first.locator("img")).not_to_have_attribute("src", estimate, timeout=RUN)
+    assert shots.first.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == SHEET
     other = tabs.open()
     expect(other.locator(".job-state").first).to_have_text(page.locator(".job-state").first.inner_text())
     studio.kill()
@@ -292,6 +298,8 @@ def test_a_film_is_made_through_a_reload_and_a_killed_server(studio, tabs, page)
         expect(tab.locator("nav.views .count")).to_have_text("1")
         expect(tab.locator(".strip .shot.pictured")).to_have_count(2)
     still = page.locator(".strip .shot img").first
+    expect(still).to_have_attribute("src", re.compile("/gallery/.*/shot-1"))
+    expect(page.locator(".shot-coming:visible")).to_have_count(0)
     assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") == LONGER["width"]
     caption(page, 0).fill("Something that was never made.")
     expect(page.locator(".strip .shot.pictured")).to_have_count(1)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_renderer import Clock, FakeRenderer
 
+from holo_lite.film.contact_sheet import ContactSheet
 from holo_lite.web.book import JobBook, JobEntry
 from holo_lite.web.renders import RenderQueue
 
@@ -208,6 +210,26 @@ def test_a_preview_has_a_name_of_its_own_and_the_old_one_goes(stage):
     assert stage.queue.record("a")["preview"] == "/jobs/a/preview-0012"
     (picture,) = [path for name, path in stage.queue.pictures("a").items() if name.startswith("preview-")]
     assert picture.read_bytes() == b"picture 12"
+
+
+def test_a_preview_shows_what_each_shot_is_heading_for(stage):
+    stage.add("a")
+    folder = stage.queue.folder_of("a")
+    folder.mkdir(parents=True)
+    stage.now.begin("a")
+    assert stage.queue.record("a")["shots"] == []
+    sheet = ContactSheet([(0, 9), (9, 17)], ["one", "two"], fps=15)
+    sheet.add(4, np.zeros((8, 8, 3), np.uint8))
+    sheet.save(folder / "preview.png", "{}")
+    stage.now.tell("a", "preview", path=str(folder / "preview.png"), done=3)
+    address = "/jobs/a/preview-0003"
+    told = [{"caption": "one", "url": f"{address}/1"}, {"caption": "two", "url": f"{address}/2"}]
+    assert stage.queue.record("a")["shots"] == told
+    (folder / "preview.png").write_bytes(b"half of one")
+    stage.now.tell("a", "preview", path=str(folder / "preview.png"), done=4)
+    assert stage.queue.record("a")["shots"] == []
+    stage.now.finish("a")
+    assert stage.queue.record("a")["shots"] == [], "it is a film now"
 
 
 def test_room_on_the_disk_is_counted_for_what_is_to_come(stage):

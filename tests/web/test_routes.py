@@ -294,7 +294,7 @@ def test_two_hundred_open_streams_leave_the_newest():
 def test_all_that_is_told_is_json(workspace):
     snapshot = workspace.snapshot()
     assert json.loads(json.dumps(snapshot, allow_nan=False)) == json.loads(json.dumps(snapshot))
-    assert set(snapshot) == {"boot", "board", "look", "plan", "queue", "jobs", "gallery", "setup"}
+    assert set(snapshot) == {"boot", "board", "look", "plan", "queue", "jobs", "gallery", "setup", "writing"}
     assert snapshot["plan"]["state"] == "working"
 
 

@@ -10,10 +10,15 @@ from guard import wait_until
 from page_stage import COOKIE, HOST, TOKEN, FakePlanning
 from starlette.testclient import TestClient
 
+from holo_lite.preflight.check import check_storyboard
+from holo_lite.progress import Note
+from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.web.guard import Guard
 from holo_lite.web.routes import Routes
 from holo_lite.web.workspace import Workspace
+from holo_lite.web.written import WritingProgress
 from holo_lite.writing.endpoint import Endpoint
+from holo_lite.writing.events import AnswerGrew, Connecting, StoryboardWritten, TryJudged, TryStarted
 
 CAPTIONS = ["Wide shot of [character1] on the rocks.", "Close-up of [character1]. <script>alert(1)</script>"]
 GOOD = json.dumps(
@@ -23,6 +28,7 @@ GOOD = json.dumps(
         "shots": [{"caption": each, "seconds": 5} for each in CAPTIONS],
     }
 )
+BOARD = Storyboard("A wall.", (Shot("one"),))
 ASKED = {"idea": "a lighthouse keeper loses the light", "shots": 2, "seconds": 10}
 
 
@@ -49,7 +55,10 @@ def test_what_is_written_becomes_the_draft_and_can_be_taken_back(open_page):
         workspace, client = open_page(chat)
         assert workspace.snapshot()["setup"]["writing"] == {"endpoint": chat.url}
         assert "secret" not in json.dumps(workspace.snapshot())
-        board = client.post("/api/write", json=ASKED).json()
+        answer = client.post("/api/write", json=ASKED).json()
+    board = answer["board"]
+    assert answer["writing"] == workspace.snapshot()["writing"]
+    assert answer["writing"]["over"]
     assert [shot["caption"] for shot in board["shots"]] == CAPTIONS
     assert board["title"] == "Dark"
     assert client.post("/api/board", json={"op": "undo"}).json()["scene"] == ""
@@ -87,3 +96,26 @@ def test_a_page_cannot_say_where_to_send_it_and_asks_once_at_a_time(open_page):
         stall.set()
     assert answers[0].status_code == 422
     assert chat.questions[0]["model"] == "tiny-writer"
+
+
+def test_what_was_found_is_told_and_what_remains_is_not_told_twice():
+    told = []
+    progress = WritingProgress(told.append)
+    events = [
+        Connecting("somewhere"),
+        TryStarted(1, 3, "llm"),
+        *[AnswerGrew("x" * 150)] * 4,
+        TryJudged(1, ("a", "b" * 999)),
+        TryStarted(2, 3, "llm"),
+        TryJudged(2, ("c",)),
+        Note("it hung up"),
+        StoryboardWritten(BOARD, check_storyboard(BOARD), ("c",)),
+    ]
+    for event in events:
+        progress.take(event)
+    progress.end()
+    assert [each["characters"] for each in told[:3]] == [0, 300, 600], "not every piece is told"
+    lines = [(each["word"], each["number"], each["text"]) for each in told[-1]["lines"]]
+    cut = "b" * 299 + "…"
+    assert lines == [("found", 1, "a"), ("found", 1, cut), ("note", 2, "it hung up"), ("remains", 2, "c")]
+    assert [each["over"] for each in told[-2:]] == [False, True]

@@ -52,7 +52,7 @@ export async function changeNow(operation, keepalive = false) {
   return board;
 }
 
-/** Another storyboard in the place of this one. @param {"open" | "save" | "write"} how @param {object} body
+/** Another storyboard in the place of this one. @param {"open" | "save"} how @param {object} body
  * @returns {Promise<Board>} */
 export async function another(how, body) {
   const board = await post(`/api/${how}`, body);

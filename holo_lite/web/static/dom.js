@@ -53,6 +53,15 @@ export function sayCommands(element, text) {
   element.replaceChildren(...text.split("`").map((part, index) => (index % 2 ? h("code", { text: part }) : part)));
 }
 
+/** Show a new picture when it is here, so that the old one does not blink. @param {HTMLImageElement} image @param {string} url */
+export function swap(image, url) {
+  if (image.dataset["wanted"] === url) return;
+  image.dataset["wanted"] = url;
+  const next = new Image();
+  next.onload = () => { if (image.dataset["wanted"] === url) image.src = url; };
+  next.src = url;
+}
+
 /** @param {HTMLElement} element @param {boolean} shown */
 export function show(element, shown) {
   if (element.hidden === shown) element.hidden = !shown;

@@ -1,18 +1,14 @@
-/* Opening, saving, beginning anew, and a storyboard written from an idea. */
+/* Opening, saving and beginning anew. */
 
 import { another, change, get, Refusal } from "./api.js";
 import { h, icon } from "./dom.js";
 import { actions, confirmed, open } from "./dialog.js";
+import { mayLeave } from "./leaving.js";
 import { flush } from "./outbox.js";
 import { now } from "./store.js";
 import { alarm, attempt, note } from "./toasts.js";
 
-/** Whether what is on the page may be put away. Undo brings it back in any case. */
-async function mayLeave() {
-  await flush();
-  if (!now("board")?.changed) return true;
-  return confirmed("Not saved yet", "The storyboard on the page has changes that are not saved.", "Go on without saving");
-}
+export { writeFromIdea } from "./idea.js";
 
 export async function newBoard() {
   if (await mayLeave()) await attempt(change({ op: "new" }));
@@ -76,15 +72,4 @@ export async function openFile() {
 async function read(input, dialog) {
   const file = input.files?.[0];
   if (file && (await attempt(file.text().then((text) => another("open", { text, name: file.name }))))) dialog.close();
-}
-
-export function writeFromIdea() {
-  const idea = h("textarea", { rows: "4", required: true, placeholder: "A lighthouse keeper loses the light", "aria-label": "The idea" });
-  const shots = h("input", { type: "number", min: "1", max: "13", value: "5" });
-  const seconds = h("input", { type: "number", min: "1", max: "60", value: "15" });
-  const send = async () => (await mayLeave()) && attempt(another("write", { idea: idea.value, shots: shots.valueAsNumber, seconds: seconds.valueAsNumber }));
-  open("Write from an idea", "write", h("form", { class: "form" },
-    h("p", { class: "hint", text: `The language model at ${now("setup")?.writing?.endpoint ?? ""} writes a storyboard. It may take a minute.` }), idea,
-    h("div", { class: "pair" }, h("label", { class: "line" }, h("span", { text: "Shots" }), shots), h("label", { class: "line" }, h("span", { text: "Seconds" }), seconds)),
-    actions("Write it", send)));
 }

@@ -1,8 +1,7 @@
 /* One job of the queue: how far it is, what it looks like so far, what it takes, and what can be done with it. */
 
 import { post } from "./api.js";
-import { attribute, button, h, keyed, lines, say, show, small } from "./dom.js";
-import { edit } from "./edits.js";
+import { attribute, button, h, lines, say, show, small, swap } from "./dom.js";
 import { openPicture, playFilm } from "./films.js";
 import { bytes, duration, memory } from "./format.js";
 import { fill, meter } from "./look.js";
@@ -71,7 +70,8 @@ export function updateJob(element, job, place, waiting) {
   say(find(".job-left"), leftWords(job));
   show(find(".job-left"), find(".job-left").textContent !== "");
   picture(find(".job-picture"), job);
-  seeds(find(".seeds"), job);
+  show(find(".seeds"), job.seeds.length > 0);
+  if (job.seeds.length > 0) void import("./seeds.js").then(({ seeds }) => seeds(find(".seeds"), job)); // few want them
   memoryWords(find(".job-memory"), job);
   lines(find(".job-notes"), job.notes);
   show(find(".order"), place >= 0 && waiting > 1);
@@ -118,35 +118,7 @@ function picture(frame, job) {
   show(frame, url !== null);
   const image = /** @type {HTMLImageElement} */ (frame.querySelector("img"));
   attribute(image, "alt", url ? `${job.sheet ? "The film" : "The film so far"}, shot by shot` : "");
-  if (url && !image.src.endsWith(url)) swap(image, url);
-}
-
-/** Show a new picture when it is here, so that the old one does not blink. @param {HTMLImageElement} image @param {string} url */
-function swap(image, url) {
-  image.dataset["wanted"] = url;
-  const next = new Image();
-  next.onload = () => { if (image.dataset["wanted"] === url) image.src = url; };
-  next.src = url;
-}
-
-/** @param {HTMLElement} box @param {Job} job */
-function seeds(box, job) {
-  show(box, job.seeds.length > 0);
-  keyed(box, job.seeds, ({ seed }) => `${seed}`, ({ seed }) => seedCard(seed), (element, { seed, url }) => {
-    const image = /** @type {HTMLElement} */ (element.querySelector("img"));
-    attribute(image, "src", url);
-    attribute(image, "alt", `Draft with seed ${seed}`);
-    show(image, url !== null);
-    attribute(/** @type {HTMLElement} */ (element.querySelector("button.look")), "disabled", url === null);
-  });
-}
-
-/** @param {number} seed */
-function seedCard(seed) {
-  const image = h("img", { loading: "lazy" });
-  const look = h("button", { type: "button", class: "look", "aria-label": `Look at seed ${seed}`, on: { click: () => void openPicture(image.src, `Seed ${seed}`) } }, image);
-  const use = h("button", { type: "button", class: "quiet", text: `Use seed ${seed}`, on: { click: () => void edit({ op: "option", name: "seed", value: seed }) } });
-  return h("figure", { class: "seed" }, look, use);
+  if (url) swap(image, url);
 }
 
 /** @param {HTMLElement} box @param {Job} job */

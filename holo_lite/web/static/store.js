@@ -5,7 +5,7 @@ const records = {};
 /** @type {Map<string, Set<(record: any) => void>>} */
 const listeners = new Map();
 
-/** Hear a kind of record: the present one at once, and every later one.
+/** Hear a kind of record: the present one at once, and every later one. Returns what ends that.
  * @template {keyof Records} K
  * @param {K} name @param {(record: Records[K]) => void} hear */
 export function on(name, hear) {
@@ -13,6 +13,7 @@ export function on(name, hear) {
   listeners.set(name, those.add(hear));
   const record = records[name];
   if (record !== undefined) hear(/** @type {Records[K]} */ (record));
+  return () => { those.delete(hear); };
 }
 
 /** @template {keyof Records} K @param {K} name @returns {Records[K] | undefined} */
@@ -54,6 +55,7 @@ export function putAll(all) {
   put("queue", all.queue);
   put("jobs", all.jobs);
   put("gallery", all.gallery);
+  put("writing", all.writing);
 }
 
 /** A record as the stream tells it. @param {string} name @param {any} record */
@@ -62,7 +64,7 @@ export function putTold(name, record) {
   else if (name === "job") putJob(record);
   else if (name === "job_gone") put("jobs", (records.jobs ?? []).filter(({ id }) => id !== record.id));
   else if (name === "look" || name === "plan") putSeen(name, record);
-  else if (name === "queue" || name === "gallery" || name === "setup") put(name, record);
+  else if (name === "queue" || name === "gallery" || name === "setup" || name === "writing") put(name, record);
 }
 
 /** What was seen of a board; never of an older one than is shown. @param {"look" | "plan"} name @param {any} record */

@@ -2,7 +2,7 @@
    A browser opens six connections to a server, and with a stream a tab the seventh tab would never load. */
 
 const AGAIN = 1000; // milliseconds until a stream that was refused is asked for again
-const NAMES = ["board", "look", "plan", "queue", "job", "job_gone", "gallery", "setup"];
+const NAMES = ["board", "look", "plan", "queue", "job", "job_gone", "gallery", "setup", "writing"];
 
 /** One stream, opened again for as long as somebody wants it. */
 export class Stream {

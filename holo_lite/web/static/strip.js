@@ -1,12 +1,12 @@
 /* One shot on the film strip: chosen by a click, reordered by a drag or by key, and a place for a picture. */
 
-import { attribute, h, say, show } from "./dom.js";
+import { attribute, h, say, show, swap } from "./dom.js";
 import { addShot, moveShot, removeShot, splitShot } from "./edits.js";
 import { firstFrame, frameCount } from "./frames.js";
 import { length } from "./format.js";
 import { takesPictures } from "./pictures.js";
 import { choose, goToCaption } from "./selection.js";
-import { stillOf } from "./stills.js";
+import { estimateOf, stillOf } from "./stills.js";
 
 /** @typedef {import("./timeline.js").Timeline} Timeline */
 /** @typedef {{places: number[], share: (latent: number) => string, fps: number, chosen: string | null}} View */
@@ -16,9 +16,9 @@ const FAR_ENOUGH = 6; // pixels; less is a click with an unsteady hand
 /** @param {Timeline} timeline @param {string} id */
 export function stripShot(timeline, id) {
   const element = h("button", { type: "button", class: "shot", "aria-describedby": "strip-keys" },
-    h("img", { alt: "", loading: "lazy", draggable: "false", hidden: true }),
+    h("img", { alt: "", draggable: "false", hidden: true }),
     h("span", { class: "unseen", text: "Shot" }), h("span", { class: "shot-number" }), h("span", { class: "shot-words" }),
-    h("span", { class: "shot-time" }, h("b"), h("span")));
+    h("span", { class: "shot-time" }, h("b"), h("span")), h("span", { class: "shot-coming", text: "so far", hidden: true }));
   let from = /** @type {number | null} */ (null);
   let dragged = false;
   element.addEventListener("pointerdown", (event) => { if (event.button === 0) [from, dragged] = [event.clientX, false]; });
@@ -70,9 +70,15 @@ export function updateStripShot(element, shot, index, view) {
   words.classList.toggle("none", shot.caption === "");
   say(/** @type {HTMLElement} */ (time.children[0]), length(frames / view.fps));
   say(/** @type {HTMLElement} */ (time.children[1]), `${frames} frames`);
+  pictured(element, estimateOf(shot.caption), shot.picture?.url ?? stillOf(shot.caption));
+}
+
+/** The picture in a shot: what is coming, before what was. @param {HTMLElement} element @param {string | null} coming @param {string | null} was */
+function pictured(element, coming, was) {
   const image = /** @type {HTMLImageElement} */ (element.querySelector("img"));
-  const url = shot.picture?.url ?? stillOf(shot.caption);
-  attribute(image, "src", url);
+  const url = coming ?? was;
+  if (url !== null) swap(image, url);
   show(image, url !== null);
   element.classList.toggle("pictured", url !== null);
+  show(/** @type {HTMLElement} */ (element.querySelector(".shot-coming")), coming !== null);
 }

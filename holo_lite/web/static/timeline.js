@@ -9,6 +9,7 @@ import { counted, length } from "./format.js";
 import { firstFrame, frameCount, latentOf, moved, ruler, starts } from "./frames.js";
 import { now, on } from "./store.js";
 import { onSelection, selected } from "./selection.js";
+import { estimates } from "./stills.js";
 import { stripShot, updateStripShot } from "./strip.js";
 import { attempt } from "./toasts.js";
 import { flush } from "./outbox.js";
@@ -41,10 +42,13 @@ export class Timeline extends HTMLElement {
     this.flying = [];
     this.frozen = 0; // how many latent frames the strip shows while a cut is held
     this.timer = 0;
+    /** @type {string} */
+    this.coming = ""; // the pictures of films that are being made
     new ResizeObserver(() => this.render()).observe(this);
     on("board", () => this.render());
     on("setup", () => this.render());
     on("gallery", () => this.render());
+    on("jobs", () => this.follow());
     onSelection(() => this.render());
   }
 
@@ -75,6 +79,14 @@ export class Timeline extends HTMLElement {
     keyed(this.handles, board.shots, (_, index) => `${index}`, (_, index) => cutHandle(this, index), (element, _, index) =>
       placeHandle(element, index, this.lengths, view, this.held?.index === index));
     this.measure(places.at(-1) ?? 1);
+  }
+
+  /** The strip shows where films are heading that are being made. Most records of jobs change no picture. */
+  follow() {
+    const coming = estimates().map(({ url }) => url).join(" ");
+    if (coming === this.coming) return;
+    this.coming = coming;
+    this.render();
   }
 
   /** Where on the strip a shot begins: film runs evenly in video frames. @param {number} latent */

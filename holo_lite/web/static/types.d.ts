@@ -45,7 +45,7 @@ interface Job {
   phase: "load" | "encode" | "text" | "denoise" | "decode" | null; done: number; total: number; unit: string;
   share: number | null; left: number | null; elapsed: number | null; preview: string | null;
   memory: { used: number; planned: number } | null; waited: number | null; notes: string[]; video: Id | null;
-  sheet: string | null; seeds: { seed: number; url: string | null }[]; width: number; height: number;
+  sheet: string | null; shots: { caption: string; url: string }[]; seeds: { seed: number; url: string | null }[]; width: number; height: number;
   frames: number; fps: number; made: { video: string } | null; file?: string;
 }
 
@@ -73,16 +73,21 @@ interface Setup {
   limits: { tokens: number };
 }
 
+interface WritingLine { word: "found" | "remains" | "note"; number: number; text: string }
+interface Writing { number: number; most: number; characters: number; over: boolean; lines: WritingLine[] }
+
 type Operation = { op: string; [name: string]: unknown };
 type Link = "opening" | "up" | "down" | "refused";
 
 /** What the page keeps of each kind. */
 interface Records {
   board: Board; look: Look; plan: Plan; queue: Queue; jobs: Job[]; gallery: Video[]; setup: Setup; link: Link;
+  writing: Writing | null;
 }
 
 interface Snapshot {
   boot: string; board: Board; look: Look; plan: Plan; queue: Queue; jobs: Job[]; gallery: Video[]; setup: Setup;
+  writing: Writing | null;
 }
 
 /** What the one stream of all tabs tells each of them. */
