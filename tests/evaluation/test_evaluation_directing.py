@@ -256,6 +256,19 @@ def test_how_far_a_first_frame_is_from_its_picture_is_the_mean_over_its_pixels(s
         assert found.outcome.apart == 1.0
 
 
+@pytest.mark.parametrize("kind", ["retake", "extend", "reference", "first frame"])
+def test_alone_a_film_is_what_it_is_next_to_another_which_is_not_made(studio, as_if_made, kind):
+    (both,) = judged(studio, Directing(kind))
+    jobs = [job.settings for job in as_if_made]
+    as_if_made.clear()
+    (found,) = judged(studio, Directing(kind, alone=True))
+    assert len(as_if_made) == len(jobs) - 1
+    assert [job.settings.storyboard.prompt for job in as_if_made] == [each.storyboard.prompt for each in jobs[:-1]]
+    assert found.outcome.verdict == both.outcome.verdict
+    assert (both.baseline_film is None, both.outcome.baseline is None) == (False, False)
+    assert (found.baseline_film, found.outcome.baseline) == (None, None)
+
+
 def test_kappa_reaches_the_clips(studio, as_if_made):
     judged(studio, Directing("retake"), kappa=0.25)
     assert as_if_made[1].settings.frozen.kappa == 0.25
