@@ -158,7 +158,7 @@ def test_every_continuation_remembers_the_one_before_it(studio, as_if_made):
     (found,) = judged(studio, Directing("extend", chain=3))
     old, first, second, third, free = (job.settings for job in as_if_made)
     assert first.frozen.memory == old.layout.shots
-    assert second.frozen.memory == third.frozen.memory == 6, "three shots of its film, and three of those before"
+    assert second.frozen.memory == third.frozen.memory == 5, "three shots of its film, and two of those before"
     assert all(shot.frames == 2 for shot in third.frozen.shots)
     assert free.storyboard.shots == first.storyboard.shots
     assert not free.frozen.memory
