@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--reference", is_flag=True, help="Give drawn pictures of every character as references.")
 @click.option("--pictures", type=int, help="With --reference: so many of each, 1 or 2.  [default: 2]")
 @click.option("--first-frame", is_flag=True, help="Begin a shot of every film with a drawn picture.")
+@click.option("--alone", is_flag=True, help="With these four: do not also make the same with nothing given.")
 @kappa_option
 @click.option("--out", type=click.Path(path_type=Path), help="The picture to write.  [default: evaluation.png]")
 @click.option("--save", type=click.Path(path_type=Path), help="Write every storyboard's marks to this JSON file.")
@@ -73,6 +74,7 @@ def evaluate(
     reference: bool,
     pictures: int | None,
     first_frame: bool,
+    alone: bool,
     out: Path | None,
     save: Path | None,
     device: str,
@@ -107,7 +109,7 @@ def evaluate(
         "reference": reference,
         "first frame": first_frame,
     }
-    directing = _directing(ways, chain, pictures, baseline)
+    directing = _directing(ways, chain, pictures, alone, baseline)
     out = out or free("evaluation", ".png")
     for place in filter(None, (out, save)):
         check_place(place)
@@ -125,7 +127,7 @@ def evaluate(
 
 
 def _directing(
-    ways: dict[Kind, bool], chain: int | None, pictures: int | None, baseline: Path | None
+    ways: dict[Kind, bool], chain: int | None, pictures: int | None, alone: bool, baseline: Path | None
 ) -> Directing | None:
     """What becomes of each storyboard; None: nothing. Raises `SettingsError` for what does not go together."""
     from holo_lite.errors import SettingsError
@@ -138,11 +140,14 @@ def _directing(
     for name, value, kind in (("chain", chain, "extend"), ("pictures", pictures, "reference")):
         if value is not None and wanted != [kind]:
             raise SettingsError(f"--{name}: is for --{kind}; give both, or leave it out")
+    if not wanted and alone:
+        raise SettingsError("--alone: is for --retake, --extend, --reference and --first-frame; leave it out")
     if not wanted:
         return None
     if baseline is not None:
         raise SettingsError("--baseline: what is given is compared with the same model; leave it out")
-    return Directing(wanted[0], 1 if chain is None else chain, MOST_PICTURES if pictures is None else pictures)
+    pictures = MOST_PICTURES if pictures is None else pictures
+    return Directing(wanted[0], 1 if chain is None else chain, pictures, alone)
 
 
 def _judge(

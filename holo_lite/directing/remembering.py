@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from holo_lite.directing.old_film import OldFilm
 from holo_lite.errors import SettingsError
 
-USUAL = 6  # shots that are remembered of a chain of films; measured in docs/directing.md
+USUAL = 5  # shots that are remembered of a chain of films; measured in docs/directing.md
 TAG = re.compile(r"\[[^\[\]]+\]")
 SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
 Room = Callable[[Sequence["Remembered"]], bool]  # whether prompt and card have room for a memory

@@ -2,7 +2,7 @@
 
 It is a generator of events, as the gate's run is. A storyboard's scene, what it is asked for next and its noise
 follow from seed and number alone. In an outcome the *baseline* is the same model with the same prompt and noise, of
-which nothing is frozen.
+which nothing is frozen. There is none where films are judged alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def evaluate_directing(
     """
     turns = list(_turns(model, turns_of(storyboards, seeds), options))
     settings = turns[0].job.settings
-    stage = Set(model, Reader.of(settings.height, settings.width))
+    stage = Set(model, Reader.of(settings.height, settings.width), directing.alone)
     return (cancel or Cancel()).between(_events(_way(directing), stage, turns))
 
 

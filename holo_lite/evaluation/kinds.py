@@ -17,12 +17,14 @@ class Directing:
     """What becomes of each storyboard.
 
     chain: how many continuations in a row; each has three new shots. pictures: how many of each character are given
-    as references. Raises `SettingsError` for another number of either.
+    as references. alone: the same with nothing given is not made to compare with. Raises `SettingsError` for
+    another number of continuations or pictures.
     """
 
     kind: Kind
     chain: int = 1
     pictures: int = MOST_PICTURES
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.chain <= MOST_CHAINED:

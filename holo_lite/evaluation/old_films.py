@@ -6,10 +6,10 @@ import dataclasses
 
 from holo_lite.directing.retake import retaken
 from holo_lite.evaluation.held_film import Continuation
-from holo_lite.evaluation.new_shots import traits_shown
-from holo_lite.evaluation.outcome import StoryboardJudged
+from holo_lite.evaluation.new_shots import Traits, traits_shown
+from holo_lite.evaluation.outcome import StoryboardJudged, Verdict
 from holo_lite.evaluation.redrawn import again, further
-from holo_lite.evaluation.stage import Set, Turn, judged
+from holo_lite.evaluation.stage import Made, Set, Turn, judged
 from holo_lite.tiny.words import act_caption, storyboard
 
 
@@ -21,8 +21,8 @@ def retake(stage: Set, turn: Turn) -> StoryboardJudged:
     board, given = retaken(old.held, {place + 1: act_caption(scene.acts[place])})
     said = dataclasses.replace(turn.options, seed=old.job.settings.seed + 1)
     new = stage.make(scene, stage.studio.job(board, said, given))
-    free = stage.make(scene, stage.studio.job(board, said))
-    return judged(turn, new, new.verdict([place], traits), free, free.verdict([place], traits))
+    free = stage.make_free(scene, lambda: stage.studio.job(board, said))
+    return judged(turn, new, free, lambda made: made.verdict([place], traits))
 
 
 def extend(stage: Set, turn: Turn, chain: int) -> StoryboardJudged:
@@ -34,11 +34,15 @@ def extend(stage: Set, turn: Turn, chain: int) -> StoryboardJudged:
         scene = further(made[-1].scene, turn.rng)
         following = Continuation(made[-1].held, storyboard(scene))
         made.append(stage.make(scene, stage.studio.job(following, turn.options)))
-    verdicts = [each.verdict(range(len(each.scene.acts)), traits) for each in made[1:]]
-    marks = dict(verdicts[0].marks)
-    for number, verdict in enumerate(verdicts[1:], start=2):
-        marks |= {f"{name}, {number}": count for name, count in verdict.marks.items()}
-    first = made[1]
-    free = stage.make(first.scene, stage.studio.job(storyboard(first.scene), turn.options))
-    beside = free.verdict(range(len(first.scene.acts)), traits)
-    return judged(turn, first, dataclasses.replace(verdicts[0], marks=marks), free, beside)
+    _, first, *others = made
+    free = stage.make_free(first.scene, lambda: stage.studio.job(storyboard(first.scene), turn.options))
+    found = judged(turn, first, free, lambda film: _marked(film, traits))
+    marks = dict(found.outcome.verdict.marks)
+    for number, film in enumerate(others, start=2):
+        marks |= {f"{name}, {number}": count for name, count in _marked(film, traits).marks.items()}
+    verdict = dataclasses.replace(found.outcome.verdict, marks=marks)
+    return dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, verdict=verdict))
+
+
+def _marked(film: Made, traits: Traits) -> Verdict:
+    return film.verdict(range(len(film.scene.acts)), traits)

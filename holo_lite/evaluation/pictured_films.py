@@ -29,10 +29,10 @@ def refer(stage: Set, turn: Turn, pictures: int) -> StoryboardJudged:
     with TemporaryDirectory() as folder:
         board = with_references(turn.scene, stage.size(turn.job), pictures, Path(folder))
         new = stage.make(turn.scene, stage.studio.job(board, turn.options))
-    free = stage.make(turn.scene, turn.job)
+    free = stage.make_free(turn.scene, lambda: turn.job)
     every = range(len(turn.scene.acts))
     traits = {index: character.trait for index, character in enumerate(turn.scene.characters)}
-    return judged(turn, new, new.verdict(every, traits), free, free.verdict(every, traits))
+    return judged(turn, new, free, lambda made: made.verdict(every, traits))
 
 
 def begin_with_picture(stage: Set, turn: Turn) -> StoryboardJudged:
@@ -44,9 +44,9 @@ def begin_with_picture(stage: Set, turn: Turn) -> StoryboardJudged:
         path = _written(Path(folder) / "first.png", picture)
         board = storyboard(turn.scene).with_images({place + 1: str(path)})
         new = stage.make(turn.scene, stage.studio.job(board, turn.options))
-    free = stage.make(turn.scene, turn.job)
+    free = stage.make_free(turn.scene, lambda: turn.job)
     traits = {index: turn.scene.characters[index].trait for index in act.cast}
-    found = judged(turn, new, _marked(new, place, traits), free, _marked(free, place, traits))
+    found = judged(turn, new, free, lambda made: _marked(made, place, traits))
     apart = _apart(new, place, picture)
     return dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, apart=apart))
 

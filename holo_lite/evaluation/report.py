@@ -47,7 +47,7 @@ class ModelNames:
     def beside(self) -> str | None:
         """What the second column of scores is of; None: there is none."""
         if self.directing is not None:
-            return "nothing given"
+            return None if self.directing.alone else "nothing given"
         return None if self.baseline is None else "baseline"
 
     @property

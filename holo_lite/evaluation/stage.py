@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,14 +57,19 @@ class Made:
 
 @dataclass(frozen=True)
 class Set:
-    """The studio and the reader, which make and read a film."""
+    """The studio and the reader, which make and read a film. alone: films are not compared with any other."""
 
     studio: Studio
     reader: Reader
+    alone: bool = False
 
     def make(self, scene: Scene, job: Job) -> Made:
         """Make and read one clip."""
         return self.read(scene, job, self.studio.film(job))
+
+    def make_free(self, scene: Scene, job: Callable[[], Job]) -> Made | None:
+        """A clip to compare with, with nothing given; None where films are judged alone."""
+        return None if self.alone else self.make(scene, job())
 
     def read(self, scene: Scene, job: Job, film: Film) -> Made:
         """Read a clip. One with a memory has three frames more in its first shot than its scene."""
@@ -78,7 +83,8 @@ class Set:
         return job.settings.height, job.settings.width
 
 
-def judged(turn: Turn, new: Made, verdict: Verdict, free: Made, beside: Verdict) -> StoryboardJudged:
-    """A film and, next to it, the one with nothing given."""
-    outcome = Outcome(turn.index, new.scene, new.job.settings, verdict, beside, skipped=new.film.skipped)
-    return StoryboardJudged(outcome, new.shown, free.shown)
+def judged(turn: Turn, new: Made, free: Made | None, mark: Callable[[Made], Verdict]) -> StoryboardJudged:
+    """A film, marked, and next to it the one with nothing given, if there is one."""
+    beside = mark(free) if free else None
+    outcome = Outcome(turn.index, new.scene, new.job.settings, mark(new), beside, skipped=new.film.skipped)
+    return StoryboardJudged(outcome, new.shown, free.shown if free else None)

@@ -126,6 +126,7 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
         (["--first-frame", "--pictures", "1"], "--pictures: is for --reference; give both, or leave it out"),
         (["--reference", "--first-frame"], "--reference and --first-frame are two evaluations; give one of them"),
         (["--extend", "--baseline", "x"], "--baseline: what is given is compared with the same model; leave it"),
+        (["--alone"], "--alone: is for --retake, --extend, --reference and --first-frame; leave it out"),
         (["--retake", "--kappa", "2"], "kappa 2.0: give a number from 0 to 1"),
     ],
 )

@@ -106,6 +106,16 @@ def test_a_shot_again_is_counted_against_the_old_film(gate):
     assert not (old.film.frames[start:] == new.film.frames[start:]).all()
 
 
+def test_alone_a_film_has_no_column_next_to_it(run, tmp_path):
+    outcome = run("evaluate", *FEW, "--retake", "--alone")
+    assert outcome.code == 0, outcome.err
+    *table, _ = outcome.out.splitlines()
+    assert table[0].split() == ["score", "of", "model"]
+    saved = json.loads((tmp_path / "all.json").read_text())
+    assert (saved["baseline_scores"], saved["ratios"], saved["each"][0]["baseline"]) == ({}, {}, None)
+    assert saved["scores"]["cuts"]["of"] == 1
+
+
 def test_continuations_in_a_row_are_counted_against_the_first_film(gate):
     (old, first, second, free), saved = gate("--extend", "--chain", 2)
     wanted, three = shown(old), range(3)

@@ -158,7 +158,7 @@ def test_every_continuation_remembers_the_one_before_it(studio, as_if_made):
     (found,) = judged(studio, Directing("extend", chain=3))
     old, first, second, third, free = (job.settings for job in as_if_made)
     assert first.frozen.memory == old.layout.shots
-    assert second.frozen.memory == third.frozen.memory == 6, "three shots of its film, and three of those before"
+    assert second.frozen.memory == third.frozen.memory == 5, "three shots of its film, and two of those before"
     assert all(shot.frames == 2 for shot in third.frozen.shots)
     assert free.storyboard.shots == first.storyboard.shots
     assert not free.frozen.memory
@@ -254,6 +254,19 @@ def test_how_far_a_first_frame_is_from_its_picture_is_the_mean_over_its_pixels(s
     monkeypatch.setattr(Set, "make", altered)
     for found in judged(studio, Directing("first frame"), storyboards=4):
         assert found.outcome.apart == 1.0
+
+
+@pytest.mark.parametrize("kind", ["retake", "extend", "reference", "first frame"])
+def test_alone_a_film_is_what_it_is_next_to_another_which_is_not_made(studio, as_if_made, kind):
+    (both,) = judged(studio, Directing(kind))
+    jobs = [job.settings for job in as_if_made]
+    as_if_made.clear()
+    (found,) = judged(studio, Directing(kind, alone=True))
+    assert len(as_if_made) == len(jobs) - 1
+    assert [job.settings.storyboard.prompt for job in as_if_made] == [each.storyboard.prompt for each in jobs[:-1]]
+    assert found.outcome.verdict == both.outcome.verdict
+    assert (both.baseline_film is None, both.outcome.baseline is None) == (False, False)
+    assert (found.baseline_film, found.outcome.baseline) == (None, None)
 
 
 def test_kappa_reaches_the_clips(studio, as_if_made):
