@@ -1,10 +1,11 @@
-"""Compares this project with outputs of the reference implementation: python tests/parity.py DIR
+"""Compares this project with outputs of the reference implementation: python tests/parity.py DIR [--ranks N]
 
 DIR is laid out as tests/parity_data/README.md says. Everything in it is loaded by the project's own loaders
 and checked; a line per check, exit code 1 if any fails. Integers must agree exactly, one forward to 1e-5,
-a sampling run to 1e-4 (relative, in the 2-norm).
+a sampling run to 1e-4 (relative, in the 2-norm). With --ranks, forwards and runs are computed by so many ranks.
 """
 
+import argparse
 import json
 import lzma
 import sys
@@ -32,6 +33,7 @@ from holo_lite.text.encoder import TextEncoder
 from holo_lite.text.windows import PromptTokenizer, TokenizedPrompt, token_windows
 
 sys.path.append(str(Path(__file__).parent / "support"))  # as a script it has only its own folder
+import parity_ranks
 from file_experts import FileExperts
 
 FORWARD, RUN, EXACT = 1e-5, 1e-4, 0.0
@@ -51,12 +53,16 @@ class Check:
         return self.error <= self.bound  # false for NaN, too
 
 
-def all_checks(folder: Path) -> Iterator[Check]:
+def all_checks(folder: Path, ranks: int = 1) -> Iterator[Check]:
     yield from check_prompts(folder)
     yield from check_shots(folder)
     yield from check_schedule(folder)
-    yield from check_forward(folder)
-    yield from check_sampling(folder)
+    if ranks > 1:
+        yield from check_forward_by_ranks(folder, ranks)
+        yield from check_sampling_by_ranks(folder, ranks)
+    else:
+        yield from check_forward(folder)
+        yield from check_sampling(folder)
     yield from check_text_encoder(folder)
     yield from check_vae(folder)
 
@@ -114,16 +120,40 @@ def check_sampling(folder: Path) -> Iterator[Check]:
     for row in read(folder / "sampling.json"):
         name = row["name"]
         yield exact(f"sampling {name}: negative prompt", PUBLISHED_NEGATIVE, row["negative_prompt"])
-        guidance = Guidance(
-            Context(tensors[f"{name}.context"][0], window_rows(folder, row["prompt_index"])),
-            Context(tensors[f"{name}.negative_context"][0]),
-            row["cfg_scale"],
-        )
+        guidance, schedule = guidance_of(folder, row, tensors), Schedule.of(row["steps"])
         clip = clip_of(row, row["height"], row["width"])
-        schedule = Schedule.of(row["steps"])
         for progress in sample(experts, initial_noise(clip, row["seed"]), guidance, schedule, clip):
             expected = tensors[f"{name}.step{progress.step.index}"][0]
             yield close(f"sampling {name}: step {progress.step.index}", progress.latents, expected, RUN)
+
+
+def check_forward_by_ranks(folder: Path, ranks: int) -> Iterator[Check]:
+    tensors = load_file(folder / "dit_forward.safetensors")
+    for row in read(folder / "dit_forward.json"):
+        latents = tensors[f"{row['layout']}.latents"][0]
+        windows = window_rows(folder, row["prompt_index"]) if row["windowed"] else None
+        clip = clip_of(row, 8 * latents.shape[2], 8 * latents.shape[3])
+        context = tensors[f"{row['layout']}.context"][0]
+        expert = folder / "dit_high_noise.safetensors"
+        velocity = parity_ranks.forward(expert, clip, ranks, latents, row["timestep"], context, windows)
+        yield close(f"forward {row['key']} by {ranks} ranks", velocity, tensors[row["key"]][0], FORWARD)
+
+
+def check_sampling_by_ranks(folder: Path, ranks: int) -> Iterator[Check]:
+    experts = [folder / f"dit_{name}_noise.safetensors" for name in ("high", "low")]
+    tensors = load_file(folder / "sampling.safetensors")
+    for row in read(folder / "sampling.json"):
+        guidance, schedule = guidance_of(folder, row, tensors), Schedule.of(row["steps"])
+        clip = clip_of(row, row["height"], row["width"])
+        for step, latents in enumerate(parity_ranks.steps(*experts, clip, ranks, guidance, schedule, row["seed"])):
+            expected = tensors[f"{row['name']}.step{step}"][0]
+            yield close(f"sampling {row['name']} by {ranks} ranks: step {step}", latents, expected, RUN)
+
+
+def guidance_of(folder: Path, row, tensors) -> Guidance:
+    name = row["name"]
+    positive = Context(tensors[f"{name}.context"][0], window_rows(folder, row["prompt_index"]))
+    return Guidance(positive, Context(tensors[f"{name}.negative_context"][0]), row["cfg_scale"])
 
 
 def check_text_encoder(folder: Path) -> Iterator[Check]:
@@ -192,13 +222,14 @@ def read(path: Path):
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: python tests/parity.py DIR", file=sys.stderr)
-        return 2
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="parity.py", usage="python tests/parity.py DIR [--ranks N]")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ranks", type=int, default=1)
+    said = parser.parse_args()
+    folder = said.folder
     if find_tokenizer(folder) is None:
         print("no tokenizer.json in DIR or beside it: windows are checked from the stored ids and offsets")
-    checks = list(all_checks(folder))
+    checks = list(all_checks(folder, said.ranks))
     for check in checks:
         verdict = "ok  " if check.passed else "FAIL"
         print(f"{verdict} {check.name:48} error {check.error:.1e}  bound {check.bound:.0e}")

@@ -31,6 +31,13 @@ def test_no_check_is_lost_without_being_missed(checks):
     assert all(any(check.name.startswith(kind) for check in checks) for kind in kinds)
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_ranks_agree_with_the_reference_too(ranks):
+    checks = [*parity.check_forward_by_ranks(DATA, ranks), *parity.check_sampling_by_ranks(DATA, ranks)]
+    assert [f"{check.name}: {check.error} above {check.bound}" for check in checks if not check.passed] == []
+    assert len(checks) > 10
+
+
 def test_a_check_that_yields_nan_has_failed():
     nothing = torch.full((3,), float("nan"))
     assert not parity.close("x", nothing, torch.ones(3), parity.FORWARD).passed
