@@ -29,6 +29,7 @@ from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.plan.traffic import received_bytes, sent_bytes
 from holo_lite.system.units import memory_text
 
 LINK = 5e9  # bytes a second from card to card through main memory: an assumption, no measurement
@@ -49,21 +50,22 @@ class Station:
 class Spread:
     """How a clip is laid over ranks. parts, plans, seconds: each rank's, the seconds those of a step's arithmetic.
 
-    `sent` is what a block sends, all ranks together and each row counted once, in bytes; `alone` how long the first
-    rank would take for a step by itself.
+    `sent` is what a block sends, all ranks together and each row counted once, `received` what the rank receives
+    that receives most, in bytes; `alone` is how long the first rank would take for a step by itself.
     """
 
     parts: tuple[Part, ...]
     plans: tuple[Plan, ...]
     seconds: tuple[float, ...]
     sent: int
+    received: int
     alone: float
     blocks: int
 
     @property
     def step(self) -> float:
         """Seconds of a step: the slowest rank's arithmetic, and what travels."""
-        return max(self.seconds) + self.sent * self.blocks / LINK
+        return max(self.seconds) + self.received * self.blocks / LINK
 
     @property
     def way(self) -> str:
@@ -87,35 +89,21 @@ def choose_spread(
 
     Raises `FitError` where none fits: that of the fastest.
     """
-    ways = [
-        (parts, _estimate(stations, sizes, request, parts)) for parts in _ways(stations, sizes, request, throughout)
-    ]
+    blocks, found = sizes.config.num_layers, []
+    alone = _seconds(stations[0].rate, sizes, request, _whole(request))
+    for parts in _ways(stations, sizes, request, throughout):
+        pairs = zip(stations, parts, strict=True)
+        seconds = tuple(_seconds(each.rate, sizes, request, part) for each, part in pairs)
+        sent, received = sent_bytes(sizes, request, parts), received_bytes(sizes, request, parts)
+        found.append(Spread(parts, (), seconds, sent, received, alone, blocks))
     refused: FitError | None = None
-    for parts, (seconds, sent) in sorted(ways, key=lambda way: max(way[1][0]) + way[1][1] * _blocks(sizes) / LINK):
+    for spread in sorted(found, key=lambda spread: spread.step):
         try:
-            plans = _plans(stations, sizes, request, parts)
+            return replace(spread, plans=_plans(stations, sizes, request, spread.parts))
         except FitError as error:
             refused = refused or error
-            continue
-        alone = _seconds(stations[0].rate, sizes, request, _whole(request))
-        return Spread(parts, plans, seconds, sent, alone, _blocks(sizes))
     assert refused is not None, "there is always a way"
     raise refused
-
-
-def sent_bytes(sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]) -> int:
-    """What a block sends, all together and each row counted once: 2·b·d·e·(shared rows, and divided shots')."""
-    clip, total = request.clip(), 0
-    for branches in dict.fromkeys(part.branches for part in parts):
-        peers = [part for part in parts if part.branches == branches]
-        if len(peers) < 2:
-            continue
-        rows = clip.shared_tokens
-        for shot in range(clip.layout.shots):
-            owners = [part for part in peers if common(clip.layout.token_span(shot), part.tokens)]
-            rows += len(clip.own_span(shot)) if len(owners) > 1 else 0
-        total += 2 * len(branches) * rows * sizes.config.dim * sizes.bytes_per_number
-    return total
 
 
 def _ways(
@@ -163,24 +151,12 @@ def _scores(config: DiTConfig, pairs: int) -> int:
     return config.num_layers * 4 * config.dim * pairs
 
 
-def _estimate(
-    stations: Sequence[Station], sizes: ModelSizes, request: ClipRequest, parts: Sequence[Part]
-) -> tuple[tuple[float, ...], int]:
-    """Each rank's seconds of a step, and what a block sends."""
-    seconds = (_seconds(each.rate, sizes, request, part) for each, part in zip(stations, parts, strict=True))
-    return tuple(seconds), sent_bytes(sizes, request, parts)
-
-
 def _seconds(rate: Rate, sizes: ModelSizes, request: ClipRequest, part: Part) -> float:
     return len(part.branches) * rate.seconds(part_operations(sizes, request, part.tokens))
 
 
 def _whole(request: ClipRequest) -> Part:
     return Part(tuple(range(request.all_branches)), 0, request.layout.tokens)
-
-
-def _blocks(sizes: ModelSizes) -> int:
-    return sizes.config.num_layers
 
 
 def _plans(

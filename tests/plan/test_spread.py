@@ -17,7 +17,8 @@ from holo_lite.plan.machine import machine_with
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
 from holo_lite.plan.released import released_sizes
-from holo_lite.plan.spread import Station, choose_spread, part_operations, sent_bytes
+from holo_lite.plan.spread import Station, choose_spread, part_operations
+from holo_lite.plan.traffic import received_bytes, sent_bytes
 from holo_lite.story.shots import ShotLayout, even_cuts
 
 SIZES = released_sizes("nf4")
@@ -156,6 +157,26 @@ def test_what_travels_is_little_beside_everything():
     middle = FIVE.layout.tokens // 2
     divided = [Part((0,), 0, middle, 0, 2), Part((0,), middle, FIVE.layout.tokens, 1, 2)]
     assert sent_bytes(SIZES, FIVE, divided) > sent_bytes(SIZES, FIVE, halves)
+    assert received_bytes(SIZES, FIVE, halves) == 2 * 3 * frame * 5120 * 2
+
+
+@settings(max_examples=60)
+@given(layout=layouts().filter(lambda layout: layout.tokens > 2), data=st.data())
+def test_the_rank_that_receives_most_receives_every_row_it_has_not(layout, data):
+    """Row by row: what a rank's queries see and others compute."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, layout.tokens - 1), min_size=2, max_size=2)))
+    parts = [Part((0, 1), *span, number, 3) for number, span in enumerate(pairwise((0, *cuts, layout.tokens)))]
+    request_ = ClipRequest(layout, data.draw(st.sampled_from(["sparse", "full"])))
+    most = 0
+    for part in parts:
+        seen = set(range(layout.tokens))
+        if request_.attention == "sparse":
+            seen = {token for shot in range(layout.shots) for token in layout.representative_span(shot)}
+            for shot in range(layout.shots):
+                span = set(layout.token_span(shot))
+                seen |= span if span & set(part.tokens) else set()
+        most = max(most, len(seen - set(part.tokens)))
+    assert received_bytes(SIZES, request_, parts) == 2 * 2 * most * SIZES.config.dim * SIZES.bytes_per_number
 
 
 # --- plans -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from holo_lite.model.compute import Compute
 from holo_lite.model.parts import Part
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.released import released_sizes
-from holo_lite.plan.spread import sent_bytes
+from holo_lite.plan.traffic import sent_bytes
 from holo_lite.story.shots import ShotLayout
 
 
