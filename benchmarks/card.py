@@ -5,7 +5,8 @@
 
 In this order: whether a video is made at all, with the built-in model; peaks against plans of 241 frames under the
 caps of cards of 8, 6 and 24 GB; seconds of a step plain, fused and in fp8, next to the floor, the reference's way
-and diffusers; the tests that need a card; what else the targets of `speed` and `fit` speak of; the rest of both.
+and diffusers; one clip on several cards, if there are several; the tests that need a card; what else the targets of
+`speed` and `fit` speak of; the rest of both.
 
 What fails is left behind, and the others go on. What is finished is kept in FOLDER and is not run again: the same
 command goes on, also on another machine with the same card that has FOLDER. Nothing runs after the minutes: what is
@@ -73,6 +74,7 @@ class Stage:
 
 RUNS = Check("runs", "a video of the built-in model", 0.25)
 TESTED = Check("tests", "tests that need a card", 0.4)
+TOGETHER = Check("together", "one clip on several cards", 0.2)
 SCHEMES = ("nf4", "int8")  # of the weights that the first minutes need
 PEAKS = ("weights-nf4", "card-8-five", "card-6-five", "weights-int8", "card-24-five")
 SECONDS = tuple(
@@ -90,6 +92,7 @@ SEQUENCE: tuple[Check | Stage, ...] = (
     RUNS,
     Stage("fit", PEAKS, 0.5),
     Stage("speed", SECONDS),
+    TOGETHER,
     TESTED,
     Stage("speed", speed_targets.JUDGED),
     Stage("fit", fit_targets.FIRST),
@@ -108,6 +111,11 @@ class Place:
     device: str
     small: bool = False
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one card; a CPU stands for as many as one likes."""
+        return self.small or torch.cuda.device_count() > 1
+
     def result(self, name: str) -> Path:
         """A benchmark's result file, or that of a check."""
         return self.results / f"{name}-{slug(self.device)}.json"
@@ -122,6 +130,10 @@ class Place:
         if check is TESTED:
             files = [f"tests/{name}" for name in TESTS]
             return [sys.executable, "-m", "pytest", "-q", "-k", NEEDING_A_CARD, *files]
+        if check is TOGETHER:
+            size = ("48x32", "9") if self.small else ("832x480", "241")
+            words = ["--rounds", "1", "--size", size[0], "--frames", size[1]]
+            return [*command("ranks"), *words, *([] if self.small else ["--cards", str(self.work)])]
         video = self.work / "runs.mp4"
         device = "cpu" if self.small else "cuda"
         words = ["generate", STORYBOARD, "--out", str(video), "--overwrite", "--device", device, "--quiet"]
@@ -153,7 +165,7 @@ def main(work: Path, minutes: float, results: Path | None, prepare: bool, small:
     place.results.mkdir(parents=True, exist_ok=True)
     for each in SEQUENCE:
         seconds = min(clock.left(), max(SHORTEST, 60 * minutes * each.share))
-        if seconds < LEAST:
+        if seconds < LEAST or (each is TOGETHER and not place.several):
             continue
         if isinstance(each, Check):
             run_check(each, place, clock, seconds)
@@ -210,7 +222,7 @@ def summary(place: Place) -> Iterator[str]:
         verdicts = fit_targets.targets(fit["parts"], small=fit["small"])
         yield from (*fit_targets.table(fit, verdicts), "")
         found += [(f"{each.part}: {each.target}", each.met, each.figures) for each in verdicts]
-    for check in (RUNS, TESTED):
+    for check in (RUNS, *([TOGETHER] if place.several else []), TESTED):
         yield from checked(check, finished(place.result(check.name)))
     for state, word in WORDS.items():
         names = [f"    {target}: {figures}" for target, met, figures in found if met is state]

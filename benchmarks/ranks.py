@@ -1,6 +1,7 @@
 """One clip by several ranks on this CPU, a thread each: how much faster than one, what travels, and memory.
 
     python -m benchmarks.ranks [--rounds 5] [--size 336x192] [--frames 81] [--out FILE]
+    python -m benchmarks.ranks --cards WORK [--frames 241] [--size 832x480]
 
 holo-tiny makes the steps of a clip in three shots, and of a clip in one. A row is a way to lay it over ranks:
 guidance branches apart, shots apart, both, and one long shot that two ranks share. In each round every way takes
@@ -31,6 +32,7 @@ from live_bytes import LiveBytes
 from ranks_here import CPU, at_once, meetings
 from torch import Tensor
 
+from benchmarks.fit.model import Model, write_model
 from holo_lite import ModelOptions, Options, Pipeline
 from holo_lite.events import StepDone
 from holo_lite.model.compute import Compute
@@ -44,10 +46,12 @@ from holo_lite.plan.traffic import sent_bytes
 from holo_lite.ranks.meeting import Meeting
 from holo_lite.render.job import Job
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.text.encoder_sizes import UMT5_XXL
 
 SCENE = "[character1] is a red square. The setting is a plain grey wall."
 THREE = Storyboard(f"{SCENE} This scene contains 3 shots.", tuple(Shot("Medium shot, still") for _ in range(3)))
 ONE = Storyboard(f"{SCENE} This scene contains 1 shot.", (Shot("Medium shot, still"),))
+SCHEME = "nf4"  # of the weights on cards
 STEPS = 2  # the first opens files and takes memory
 
 
@@ -110,19 +114,25 @@ def laid_out(pipeline: Pipeline, way: Way, options: Options) -> Job:
     return replace(job, spread=spread).planned(spread.plans[0])
 
 
-def opened(ranks: int) -> Pipeline:
-    """holo-tiny on so many ranks of this CPU."""
-    return Pipeline.load(None, ModelOptions(dtype="fp32", devices=("cpu",) * ranks if ranks > 1 else ()))
+def opened(ranks: int, model: Path | None = None) -> Pipeline:
+    """holo-tiny on so many ranks of this CPU, or a model on so many cards."""
+    if model is None:
+        return Pipeline.load(None, ModelOptions(dtype="fp32", devices=("cpu",) * ranks if ranks > 1 else ()))
+    cards = tuple(f"cuda:{index}" for index in range(ranks))
+    return Pipeline.load(model, ModelOptions(devices=cards) if ranks > 1 else ModelOptions(device=cards[0]))
 
 
-def speeds(options: Options, rounds: int) -> dict[str, list[tuple[Time, Time]]]:
+def speeds(
+    options: Options, rounds: int, ways: Sequence[Way], model: Path | None = None
+) -> dict[str, list[tuple[Time, Time]]]:
     """For each way, pairs of one rank's time and the way's, a pair a round."""
     with ExitStack() as stack:
-        pipelines = {n: stack.enter_context(closing(opened(n))) for n in sorted({1, *(way.ranks for way in WAYS)})}
-        found: dict[str, list[tuple[Time, Time]]] = {way.name: [] for way in WAYS}
+        counts = sorted({1, *(way.ranks for way in ways)})
+        pipelines = {count: stack.enter_context(closing(opened(count, model))) for count in counts}
+        found: dict[str, list[tuple[Time, Time]]] = {way.name: [] for way in ways}
         for _ in range(rounds):
             alone = {board: timed(pipelines[1], pipelines[1].prepare(board, options)) for board in (THREE, ONE)}
-            for way in WAYS:
+            for way in ways:
                 here = timed(pipelines[way.ranks], laid_out(pipelines[way.ranks], way, options))
                 found[way.name].append((alone[way.board], here))
         return found
@@ -194,35 +204,48 @@ def row(name: str, pairs: Sequence[tuple[Time, Time]]) -> dict[str, Any]:
 @click.option("--rounds", type=click.IntRange(min=1), default=5)
 @click.option("--size", default="336x192", help="Width and height in pixels.")
 @click.option("--frames", type=int, default=81)
+@click.option("--cards", type=click.Path(path_type=Path), help="On this machine's cards; a model is written there.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the figures in this file, too.")
-def main(rounds: int, size: str, frames: int, out: Path | None) -> None:
+def main(rounds: int, size: str, frames: int, cards: Path | None, out: Path | None) -> None:
     """Measure, and print tables and a line of JSON."""
     width, height = map(int, size.split("x"))
     options = Options(steps=STEPS, frames=frames, width=width, height=height)
-    busy = os.getloadavg()[0]
-    torch.set_num_threads(1)
-    rows = [row(name, pairs) for name, pairs in speeds(options, rounds).items()]
-    lines = [f"{'way':16}{'ranks':>6}{'alone s':>10}{'step s':>10}{'faster':>9}{'by processor':>14}"]
-    for way, found in zip(WAYS, rows, strict=True):
-        figures = (
-            f"{found['alone_s']:10.2f}{found['step_s']:10.2f}{found['faster']:9.2f}{found['by_processor']:14.2f}"
-        )
-        lines.append(f"{way.name:16}{way.ranks:6}{figures}")
-    lines += ["", f"{'way':16}{'sent a block':>14}{'by the formula':>16}  peak by plan, each rank"]
+    ways, model, busy = WAYS, None, os.getloadavg()[0]
+    if cards is not None:
+        ways = tuple(way for way in WAYS if way.ranks <= torch.cuda.device_count())
+        model = cards / f"whole-{SCHEME}"
+        write_model(model, SCHEME, Model(encoder=UMT5_XXL), lambda said: click.echo(said, err=True))
+    else:
+        torch.set_num_threads(1)
+    rows = [row(name, pairs) for name, pairs in speeds(options, rounds, ways, model).items()]
+    lines = list(speed_table(ways, rows))
+    if cards is None:
+        lines += ["", *count_table(options, rows)]
+    load = f"{os.cpu_count()} processors, load {busy:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
+    lines += ["", f"{rounds} rounds, {frames} frames of {size}; {load}"]
+    facts = {"frames": frames, "size": size, "rounds": rounds, "load": load}
+    lines.append(json.dumps({"benchmark": "ranks", **facts, "rows": rows}))
+    for line in lines:
+        print(line)
+    if out is not None:
+        out.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def speed_table(ways: Sequence[Way], rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How fast each way is."""
+    yield f"{'way':16}{'ranks':>6}{'alone s':>10}{'step s':>10}{'faster':>9}{'by processor':>14}"
+    for way, found in zip(ways, rows, strict=True):
+        times = f"{found['alone_s']:10.2f}{found['step_s']:10.2f}"
+        yield f"{way.name:16}{way.ranks:6}{times}{found['faster']:9.2f}{found['by_processor']:14.2f}"
+
+
+def count_table(options: Options, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What each way sends and holds; noted in its row, too."""
+    yield f"{'way':16}{'sent a block':>14}{'by the formula':>16}  peak by plan, each rank"
     for found, (way, spread, job, pipeline) in zip(rows, spreads(options), strict=True):
         sent, formula, peaks = counted(spread, job, pipeline)
         found |= {"sent": sent, "formula": formula, "peaks": peaks}
-        lines.append(f"{way.name:16}{sent:14}{formula:16}  {', '.join(f'{peak:.3f}' for peak in peaks)}")
-    load = f"{os.cpu_count()} processors, load {busy:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
-    lines += ["", f"{rounds} rounds, {frames} frames of {size}, a thread a rank; {load}"]
-    for line in lines:
-        print(line)
-    record = json.dumps(
-        {"benchmark": "ranks", "frames": frames, "size": size, "rounds": rounds, "rows": rows, "load": load}
-    )
-    print(record)
-    if out is not None:
-        out.write_text("\n".join([*lines, record, ""]), encoding="utf-8")
+        yield f"{way.name:16}{sent:14}{formula:16}  {', '.join(f'{peak:.3f}' for peak in peaks)}"
 
 
 if __name__ == "__main__":
