@@ -33,6 +33,7 @@ HEADER_HEIGHT, CAPTION_LINE = 30, 25
 CAPTION_LINES = 3
 BACKGROUND, EMPTY = (22, 22, 24), (38, 38, 41)
 BRIGHT, TEXT, DIM = (240, 240, 238), (196, 196, 194), (128, 128, 130)
+COMPRESSION = 4  # of 9; the demo's sheet takes half of the time that 6 takes, and 6 % more bytes
 
 # Widest coverage first, so that captions in Chinese or Russian are not boxes; Pillow looks in system folders.
 FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf")
@@ -135,7 +136,8 @@ def save_picture(picture: Image.Image, path: Path, mark: str = "", shots: Sequen
     """Write a picture as PNG, with a text that says what it is of, whole or not at all. Raises `OutputError`."""
     try:
         with draft(path) as partial:
-            picture.save(partial, format="PNG", pnginfo=marked(mark, shots) if mark else None)
+            info = marked(mark, shots) if mark else None
+            picture.save(partial, format="PNG", compress_level=COMPRESSION, pnginfo=info)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
