@@ -108,6 +108,19 @@ def test_sigterm_ends_all_too(boards):
     until(lambda: are_gone(started_by_it))
 
 
+def test_the_second_time_all_is_left_as_it_is(cluster, boards):
+    (boards / "none.toml").unlink()
+    code, out, err = ended(started(boards, cluster.address))
+    assert (code, out[-1]) == (0, "4 done"), err
+    films = boards.parent / "films"
+    before = {path: path.stat().st_mtime_ns for path in films.iterdir()}
+    code, out, err = ended(started(boards, cluster.address))
+    assert (code, out[-1]) == (0, "4 kept"), err
+    code, out, err = ended(started(boards, cluster.address, "--seed", 4))
+    assert (code, out[-1]) == (1, "4 different"), err
+    assert {path: path.stat().st_mtime_ns for path in films.iterdir()} == before
+
+
 def test_two_drivers_at_once_make_no_clip_twice(cluster, boards):
     both = [started(boards, cluster.address) for _ in range(2)]
     results = [ended(process) for process in both]

@@ -10,16 +10,16 @@ TINY = ("--height", "16", "--width", "16", "--steps", "5", "--cfg", "1", "--fram
 
 @contextmanager
 def cluster_of(*names):
-    """A head that computes nothing, and machines with one processor each."""
+    """Machines with one processor each; the first is the head."""
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    first, *others = ({"num_cpus": 1, "object_store_memory": STORE, "node_name": name} for name in names)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        made = Cluster(initialize_head=True, head_node_args=head)
+        made = Cluster(initialize_head=True, head_node_args={**first, "include_dashboard": False})
         try:
-            for name in names:
-                made.add_node(num_cpus=1, object_store_memory=STORE, node_name=name)
+            for machine in others:
+                made.add_node(**machine)
             yield made
         finally:
             made.shutdown()
