@@ -140,12 +140,12 @@ def check_forward_by_ranks(folder: Path, ranks: int) -> Iterator[Check]:
 
 
 def check_sampling_by_ranks(folder: Path, ranks: int) -> Iterator[Check]:
-    experts = [folder / f"dit_{name}_noise.safetensors" for name in ("high", "low")]
+    high, low = (folder / f"dit_{name}_noise.safetensors" for name in ("high", "low"))
     tensors = load_file(folder / "sampling.safetensors")
     for row in read(folder / "sampling.json"):
         guidance, schedule = guidance_of(folder, row, tensors), Schedule.of(row["steps"])
         clip = clip_of(row, row["height"], row["width"])
-        for step, latents in enumerate(parity_ranks.steps(*experts, clip, ranks, guidance, schedule, row["seed"])):
+        for step, latents in enumerate(parity_ranks.steps(high, low, clip, ranks, guidance, schedule, row["seed"])):
             expected = tensors[f"{row['name']}.step{step}"][0]
             yield close(f"sampling {row['name']} by {ranks} ranks: step {step}", latents, expected, RUN)
 

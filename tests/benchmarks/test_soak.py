@@ -130,10 +130,10 @@ def test_an_error_of_another_kind_is_lost(lost, monkeypatch):
 def test_a_smaller_plan_that_changes_the_result_is_lost(lost, monkeypatch):
     go_on = Denoiser._steps
 
-    def spoilt(denoising, experts, plan):
+    def spoilt(denoising, experts, plan, meeting):
         if plan.rungs:
             denoising.latents = denoising.latents * 1.001
-        return go_on(denoising, experts, plan)
+        return go_on(denoising, experts, plan, meeting)
 
     monkeypatch.setattr(soak_faults, "PHASES", ("denoise",))
     monkeypatch.setattr(soak_faults, "FAILURES", (1,))
