@@ -103,6 +103,8 @@ def test_an_example_workflow_is_made_of_our_nodes_and_sound(path, comfy):
     [
         ("2", "cuts", "5, x", "list of numbers"),
         ("1", "adapters", "fast.safetensors", "high=NAME"),
+        ("1", "adapters", "high=\\\\host\\fast.safetensors", "network"),
+        ("1", "adapters", "low=//host/fast.safetensors:0.5", "network"),
         ("3", "name", "///", "letter or digit"),
     ],
 )
