@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from comfy_graph import Graph, prompt_of
 from comfy_stage import PACK, ROOT, comfy, graph, ours, quiet, refusal  # noqa: F401 - fixtures
-from comfy_stand_in import Graph, prompt_of
 from guard import HANGS
 from PIL import Image
 
