@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .orders import Places
 KIND = "holocine"
 BUILT_IN = "holo-tiny (built in)"
 MANIFEST = "model.json"
+NETWORK = re.compile(r"[\\/]{2}")  # how the path of a file on another computer begins
 BUILT_IN_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights"
 
 
@@ -39,7 +41,12 @@ def model_folder(name: str) -> str | None:
 
 
 def adapter_file(name: str) -> str:
-    """An adapter's file: as it was named, or in ComfyUI's folders of LoRAs. Raises `NodeError`."""
+    """An adapter's file: as it was named, or in ComfyUI's folders of LoRAs. Raises `NodeError`.
+
+    A graph may be a stranger's, and Windows tells who is logged in to whatever computer a path names.
+    """
+    if NETWORK.match(name):
+        raise NodeError(f"adapters: {name!a:.80} is on a network; put it into a folder of LoRAs")
     if os.path.isabs(name):
         return name
     found: str | None = folder_paths.get_full_path("loras", name)

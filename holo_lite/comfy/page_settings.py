@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 
+from .folders import NETWORK
 from .handles import NodeError
 
 PYTHON = "HoloCine.Python"
 FILE = ("default", "comfy.settings.json")
-NETWORK = re.compile(r"[\\/]{2}")
 WHERE = "Python in ComfyUI's settings, under HoloCine"
 
 

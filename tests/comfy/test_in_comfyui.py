@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comfy_graph import prompt_of
 from comfy_server import CHECKOUT, HANGS, PACK, PYTHON, Comfy, Listener
-from comfy_stand_in import USED, USED_WHERE_THERE, Host, prompt_of
+from comfy_stand_in import USED, USED_WHERE_THERE, Host
 from PIL import Image
 from studio_process import CHROMIUM, PLAYWRIGHT, chromium
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfy_graph import Graph
 from comfy_stage import SCENE, SHOTS, WATCHED, comfy, graph, ours, quiet, refusal, retake, told  # noqa: F401 - fixtures
-from comfy_stand_in import Graph, Interrupted
+from comfy_stand_in import Interrupted
 
 from holo_lite import Options, Pipeline
 from holo_lite.film.video_frames import video_frames

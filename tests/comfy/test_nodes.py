@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from comfy_graph import Graph, prompt_of
 from comfy_stage import PACK, ROOT, comfy, graph, ours, quiet, refusal  # noqa: F401 - fixtures
-from comfy_stand_in import Graph, prompt_of
 from guard import HANGS
 from PIL import Image
 
@@ -103,6 +103,8 @@ def test_an_example_workflow_is_made_of_our_nodes_and_sound(path, comfy):
     [
         ("2", "cuts", "5, x", "list of numbers"),
         ("1", "adapters", "fast.safetensors", "high=NAME"),
+        ("1", "adapters", "high=\\\\host\\fast.safetensors", "network"),
+        ("1", "adapters", "low=//host/fast.safetensors:0.5", "network"),
         ("3", "name", "///", "letter or digit"),
     ],
 )

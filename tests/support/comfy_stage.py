@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfy_stand_in import Graph, Host, load_pack, nodes_of
+from comfy_graph import Graph
+from comfy_stand_in import Host, load_pack, nodes_of
 
 ROOT = Path(__file__).parents[2]
 PACK = "/somewhere/custom_nodes/holo-lite_x_1"
