@@ -143,7 +143,7 @@ def _beside(config: DiTConfig, path: Path) -> DiTConfig:
     known = {**dataclasses.asdict(config), **FIXED}
     for name, value in found.items():
         if name not in known:
-            raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
+            raise CheckpointError(f"{path}: unknown key {name!a:.80}{nearest(name, known)}")
         if name not in {"num_heads", "eps"} and value != known[name]:
             raise CheckpointError(f"{path}: {name} is {value!r}, but the weights have {known[name]}")
     heads, eps = found.get("num_heads", config.num_heads), found.get("eps", config.eps)

@@ -55,7 +55,7 @@ class Recipe:
         unknown += [rule.component for rule in self.rules if not _fits_any(rule.component)]
         if unknown:
             hint = nearest(unknown[0], COMPONENTS) or f"; they are {', '.join(COMPONENTS)}"
-            raise SettingsError(f"recipe: there is no component '{unknown[0]}' to quantize{hint}")
+            raise SettingsError(f"recipe: there is no component {unknown[0]!a:.80} to quantize{hint}")
 
     def scheme_for(self, component: str, tensor: str) -> str:
         """Name the scheme for a tensor of a component that can be quantized."""
@@ -116,4 +116,4 @@ def _texts(path: Path, found: Any) -> dict[str, str]:
 def _refuse_unknown(path: Path, found: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in found:
         if key not in known:
-            raise SettingsError(f"{path}: unknown key '{key}'{nearest(key, known)}")
+            raise SettingsError(f"{path}: unknown key {key!a:.80}{nearest(key, known)}")

@@ -29,6 +29,7 @@ LARGEST = 10**15  # bytes of a file
 XET_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 STORE = re.compile(r"https?://[^/]")  # hf_xet itself would take a folder of this machine, too
 LEAVE = 2**16  # bytes
+ADDRESS = re.compile(r"[!-~]{1,2000}")
 
 
 class PassingError(FetchError):
@@ -78,12 +79,10 @@ class Hub:
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint, library_name="holo-lite", library_version=__version__)
-        try:
+        with self._understanding():
             with self._asking(repository):
                 info: Any = api.model_info(repository, files_metadata=True, timeout=self.timeout)
             return tuple(_published(repository, str(info.sha), entry) for entry in info.siblings or ())
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
 
     @contextmanager
     def open(self, file: HubFile, start: int) -> Iterator[HubStream]:
@@ -102,15 +101,19 @@ class Hub:
 
         if constants.HF_HUB_DISABLE_XET:
             return None
-        with self._asking(file.repository):
+        with self._asking(file.repository), self._understanding():
             told: Any = get_hf_file_metadata(
                 self._address(file), timeout=self.timeout, headers=_headers(), endpoint=self.endpoint
             ).xet_file_data
-            if told is None or not str(told.refresh_route).startswith(f"{self.endpoint}/"):
-                return None  # the token is shown to this hub alone
+            if told is None or not self._is_own(str(told.refresh_route)):
+                return None
             with self._get(told.refresh_route, {}) as response:
                 answer = b"".join(islice(response.iter_raw(LEAVE), 1))
         return _leave(self.endpoint, str(told.file_hash), str(told.refresh_route), answer)
+
+    def _is_own(self, address: str) -> bool:
+        """Whether it is one of this hub's: the token is shown to nobody else."""
+        return address.startswith(f"{self.endpoint}/") and ADDRESS.fullmatch(address) is not None
 
     def _address(self, file: HubFile) -> str:
         from huggingface_hub import hf_hub_url
@@ -129,6 +132,14 @@ class Hub:
                 response.read()
                 hf_raise_for_status(response)
             yield response
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Say in one line that an answer is none of a hub's."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise FetchError(f"{self.endpoint}: does not answer like a hub; check HF_ENDPOINT") from error
 
     @contextmanager
     def _asking(self, repository: str) -> Iterator[None]:

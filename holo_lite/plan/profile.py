@@ -177,7 +177,7 @@ class _Table:
     def check_keys(self) -> None:
         for key in self.found:
             if key not in KEYS:
-                raise SettingsError(f"{self.source}: unknown key '{key}'{nearest(key, KEYS)}")
+                raise SettingsError(f"{self.source}: unknown key {key!a:.80}{nearest(key, KEYS)}")
 
     def _value(self, key: str) -> Any:
         if key not in self.found:

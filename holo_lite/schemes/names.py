@@ -11,4 +11,4 @@ def check_scheme(name: str) -> str:
     """Give the name back. Raises `SettingsError`, with the nearest name, for an unknown one."""
     if name in NAMES:
         return name
-    raise SettingsError(f"unknown scheme '{name}'{nearest(name, NAMES)} (choose {', '.join(NAMES)})")
+    raise SettingsError(f"unknown scheme {name!a:.80}{nearest(name, NAMES)} (choose {', '.join(NAMES)})")

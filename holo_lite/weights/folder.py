@@ -187,7 +187,7 @@ def read_defaults(path: Path, usual: Defaults = Defaults()) -> Defaults:  # noqa
         raise CheckpointError(f"{path}: is not a JSON table of defaults; fix or remove it")
     for name, value in found.items():
         if name not in known:
-            raise CheckpointError(f"{path}: unknown key '{name}'{nearest(name, known)}")
+            raise CheckpointError(f"{path}: unknown key {name!a:.80}{nearest(name, known)}")
         if not _suits(value, known[name]) and not (name == "cfg_low" and value is None):
             raise CheckpointError(f"{path}: {name} is {value!r:.40}; give a value like {known[name]!r:.40}")
     return dataclasses.replace(usual, **found)

@@ -75,7 +75,7 @@ class Order:
         """The shots to make again, by their numbers, with their new captions. Raises `SettingsError`."""
         for number in self.again:
             if not (number.isascii() and number.isdigit()):
-                raise SettingsError(f"again: '{number}' is no number of a shot; give one such as \"3\"")
+                raise SettingsError(f'again: {number!a:.20} is no number of a shot; give one such as "3"')
         return {int(number): caption for number, caption in self.again.items()}
 
     def table(self) -> dict[str, Any]:

@@ -234,6 +234,17 @@ def test_the_token_goes_to_no_other_place(server, library):
     assert found.asked == []
 
 
+@pytest.mark.parametrize(
+    "route", ["", "\x01", "/leave", "//", "http://", "http://[", "x" * 3000, "{hub}/a b", "{hub}/\xff"]
+)
+@pytest.mark.parametrize("digest", [DIGEST, "", "zz" * 32])
+def test_headers_that_no_hub_sends_are_no_xet(server, library, tmp_path, route, digest):
+    found = library(whole)
+    server.kept_by_xet, server.leave_at = {NAME: digest}, route.replace("{hub}", server.endpoint)
+    assert brought(server, tmp_path / NAME) == []
+    assert found.asked == []
+
+
 def test_the_library_itself_brings_a_file_from_a_store_of_its_own(server, tmp_path, monkeypatch):
     """All settings are known to it, and a span of a file is that span."""
     library = pytest.importorskip("hf_xet")

@@ -94,6 +94,9 @@ def test_two_recipes_that_say_the_same_are_the_same(recipe):
             'scheme = "nf4"\n[[rule]]\ncomponent = "hihg_noise"\nname = "*"\nscheme = "int8"',
             "no component 'hihg_noise' to quantize; did you mean 'high_noise'?",
         ),
+        ('scheme = "n\\nf5"', r"unknown scheme 'n\nf5'"),
+        ('scheme = "nf4"\n"a\\nb" = 1', r"unknown key 'a\nb'"),
+        ('scheme = "nf4"\n[components]\n"a\\nb" = "int8"', r"no component 'a\nb' to quantize"),
         ("", 'a recipe needs scheme = "…"; see docs/format.md'),
         ("scheme = 4", "a recipe needs scheme"),
         ('scheme = "nf4"\n[[rule]]\nscheme = "int8"', "a recipe needs name"),
@@ -107,7 +110,7 @@ def test_two_recipes_that_say_the_same_are_the_same(recipe):
         ("scheme = ", "is not valid TOML"),
         ("a = " + "[" * 100_000, "is not valid TOML"),
     ],
-    ids=range(21),
+    ids=range(24),
 )
 def test_a_recipe_that_cannot_be_followed_says_why(recipe, text, said):
     assert said in refused(lambda: recipe(text))

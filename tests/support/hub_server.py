@@ -44,6 +44,7 @@ class HubServer:
     listed_as: dict = field(default_factory=dict)  # path → content whose size and digest are listed instead
     kept_by_xet: dict = field(default_factory=dict)  # path → Xet's digest
     leave: bytes = b""  # what is answered to who asks for leave to read by Xet
+    leave_at: str | None = None  # where that is to be asked; None: here
     endpoint: str = ""
     elsewhere: str = ""
 
@@ -120,7 +121,8 @@ class Handler(BaseHTTPRequestHandler):
             "Location": f"{hub.elsewhere}/kept/{repository}//{path}",
         }
         if path in hub.kept_by_xet:
-            headers |= {"X-Xet-Hash": hub.kept_by_xet[path], "X-Xet-Refresh-Route": f"{hub.endpoint}/leave"}
+            place = f"{hub.endpoint}/leave" if hub.leave_at is None else hub.leave_at
+            headers |= {"X-Xet-Hash": hub.kept_by_xet[path], "X-Xet-Refresh-Route": place}
         self.answer(302, b"", headers)
 
     def give(self, repository, path):
