@@ -175,7 +175,8 @@ def _plan(station: Station, sizes: ModelSizes, request: ClipRequest) -> Plan:
     """A rank's plan. What would fit in its place depends on the other ranks, too: that is not searched for."""
     problem = Problem(station.profile, sizes, request, station.machine)
     if problem.fits():
-        return make_plan(station.profile, sizes, request, station.machine)
+        plan = make_plan(station.profile, sizes, request, station.machine)
+        return plan if request.branches > 1 or not request.guided else replace(plan, joint=False)  # it has one
     needs, room = memory_text(max(problem.least().values())), memory_text(problem.room)
     raise FitError(
         f"{station.name}: its part of the clip needs {needs} at least, and {room} may be used; make the clip "

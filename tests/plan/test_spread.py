@@ -109,6 +109,7 @@ def test_equal_cards_take_a_branch_each():
     assert found.way == "guidance branches apart"
     assert [part.branches for part in found.parts] == [(0,), (1,)]
     assert found.sent == 0
+    assert not any(plan.joint for plan in found.plans)
     assert found.gain == pytest.approx(2)
 
 
