@@ -15,25 +15,15 @@ from typing import Any, Literal
 from holo_lite.config import ATTENTIONS, WAN22, Attention, Defaults, Expert
 from holo_lite.errors import SettingsError, StoryboardError, nearest
 from holo_lite.reading import values
+from holo_lite.sampling.bounds import check_cache, check_number, check_share, check_side, check_text
 from holo_lite.sampling.frozen_shots import NOTHING_FROZEN, Frozen
-from holo_lite.sampling.schedule import MOST_STEPS, SHIFT, Schedule
+from holo_lite.sampling.schedule import SHIFT, Schedule
 from holo_lite.story.memory import behind, without
-from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout
+from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.story.timeline import Timeline, resolve_timeline
 from holo_lite.system.records import Codec, Origin
 
-MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
-BOUNDS = {
-    "fps": (0.1, 240),
-    "steps": (1, MOST_STEPS),
-    "cfg": (1, 100),
-    "seed": (0, 2**64 - 1),
-    "cache": (0, 1),
-    "kappa": (0, 1),
-    "shift": (0.01, 1000),
-}
-RANDOM_SEED = -1  # what it means in other programs
 SEEDS_APART = 2**32  # from here on noise is that of a smaller seed
 _READERS: Mapping[str, Callable[[str, object], object]] = {
     **dict.fromkeys(("frames", "height", "width", "steps", "seed"), values.whole),
@@ -235,7 +225,7 @@ def resolve(
         written = getattr(storyboard, name)
         return next(value for value in (said, written, getattr(defaults, name, 0)) if value is not None)
 
-    fps = _check_number("fps", choose("fps"))
+    fps = check_number("fps", choose("fps"))
     timeline = resolve_timeline(
         storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
     )
@@ -247,18 +237,18 @@ def resolve(
         storyboard=storyboard.without_folders(),
         frames=clip.num_frames,
         cuts=clip.cuts,
-        height=_check_side("height", choose("height")),
-        width=_check_side("width", choose("width")),
+        height=check_side("height", choose("height")),
+        width=check_side("width", choose("width")),
         fps=fps,
-        steps=int(_check_number("steps", choose("steps"))),
-        cfg=_check_number("cfg", high),
-        cfg_low=None if low is None else _check_number("cfg", low),
-        shift=_check_number("shift", defaults.shift if options.shift is None else options.shift),
-        seed=int(_check_number("seed", choose("seed"))),
-        negative=_check_text("negative", choose("negative")),
-        cache=_check_cache(options.cache or OFF),
-        cfg_until=_check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
-        frozen=dataclasses.replace(frozen, kappa=_check_number("kappa", _kappa(options, frozen))),
+        steps=int(check_number("steps", choose("steps"))),
+        cfg=check_number("cfg", high),
+        cfg_low=None if low is None else check_number("cfg", low),
+        shift=check_number("shift", defaults.shift if options.shift is None else options.shift),
+        seed=int(check_number("seed", choose("seed"))),
+        negative=check_text("negative", choose("negative")),
+        cache=check_cache(options.cache or OFF),
+        cfg_until=check_share("cfg-until", 1.0 if options.cfg_until is None else options.cfg_until),
+        frozen=dataclasses.replace(frozen, kappa=check_number("kappa", _kappa(options, frozen))),
         **machine,
     )
     return settings, (*timeline.notes, *_seed_notes(settings.seed), *_base_model_notes(settings))
@@ -309,42 +299,6 @@ def _seed_notes(seed: int) -> Iterator[str]:
         yield f"seed {seed} gives the same noise as seed {seed % SEEDS_APART}: noise differs for seeds below 2^32"
 
 
-def _check_side(name: str, pixels: int) -> int:
-    if pixels % PIXELS_PER_TOKEN or not PIXELS_PER_TOKEN <= pixels <= MOST_PIXELS:
-        near = PIXELS_PER_TOKEN * round(min(max(pixels, PIXELS_PER_TOKEN), MOST_PIXELS) / PIXELS_PER_TOKEN)
-        raise SettingsError(f"{name} {pixels}: must be a multiple of 16 up to {MOST_PIXELS}; the nearest is {near}")
-    return pixels
-
-
-def _check_number(name: str, value: float) -> float:
-    low, high = BOUNDS[name]
-    if name == "seed" and value == RANDOM_SEED:
-        raise SettingsError(f"seed {value}: no seed is random here; --seeds 4 makes four drafts to choose from")
-    if not low <= value <= high:  # true of NaN, too
-        raise SettingsError(f"{name} {value}: give a number from {low} to {high}")
-    return value
-
-
-def _check_cache(thresholds: tuple[float, float]) -> tuple[float, float]:
-    high, low = (_check_number("cache", threshold) for threshold in thresholds)
-    return high, low
-
-
-def _check_share(name: str, share: float) -> float:
-    if not 0 < share <= 1:  # true of NaN, too
-        raise SettingsError(f"{name} {share}: give a number above 0, and at most 1")
-    return share
-
-
-def _check_text(name: str, text: str) -> str:
-    """Refuse what no file can hold: the bytes of another encoding, as a terminal may hand them on."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise SettingsError(f"{name}: {text[error.start]!a} is not UTF-8; write it as UTF-8") from None
-    return text
-
-
 def check_attention(name: str) -> Attention:
     """Return the attention of that name, or raise `SettingsError`."""
     for attention in ATTENTIONS:
@@ -356,13 +310,13 @@ def check_attention(name: str) -> Attention:
 def _check_settings(settings: RunSettings) -> None:
     """Raise the `HoloError` of its kind for settings that `resolve` would never have made."""
     for side in ("height", "width"):
-        _check_side(side, getattr(settings, side))
+        check_side(side, getattr(settings, side))
     for name in ("fps", "steps", "cfg", "seed", "shift"):
-        _check_number(name, getattr(settings, name))
-    _check_number("cfg", settings.cfg if settings.cfg_low is None else settings.cfg_low)
-    _check_cache(settings.cache)
-    _check_share("cfg_until", settings.cfg_until)
-    _check_number("kappa", settings.frozen.kappa)
+        check_number(name, getattr(settings, name))
+    check_number("cfg", settings.cfg if settings.cfg_low is None else settings.cfg_low)
+    check_cache(settings.cache)
+    check_share("cfg_until", settings.cfg_until)
+    check_number("kappa", settings.frozen.kappa)
     shots = tuple(Shot(shot.caption) for shot in settings.storyboard.shots)
     board = dataclasses.replace(settings.storyboard, shots=shots, source=None)
     memory = settings.frozen.memory

@@ -13,7 +13,7 @@ from holo_lite.plan.machine import UNKNOWN
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import Profile, shipped_profiles
 from holo_lite.plan.search import Problem
-from holo_lite.settings import MOST_PIXELS
+from holo_lite.sampling.bounds import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_TOKEN, ShotLayout, latent_frames
 from holo_lite.story.timeline import MOST_FRAMES
 

@@ -24,7 +24,7 @@ from holo_lite.plan.ladder import LEAST_TILE
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.settings import MOST_PIXELS
+from holo_lite.sampling.bounds import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_LATENT
 from holo_lite.system.caches import RUNGS, table
 from holo_lite.system.json_table import JsonTable
