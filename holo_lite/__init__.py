@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what type checkers read; _NAMES says the same to the interp
     from holo_lite.directing.retake import Retake as Retake
     from holo_lite.errors import (
         CheckpointError as CheckpointError,
+        FarmError as FarmError,
         FetchError as FetchError,
         FitError as FitError,
         HoloError as HoloError,
@@ -120,6 +121,7 @@ _NAMES = {
     "holo_lite.eventjson.event_json": ("event_json",),
     "holo_lite.errors": (
         "CheckpointError",
+        "FarmError",
         "FetchError",
         "FitError",
         "HoloError",

@@ -222,6 +222,9 @@ def read(path: Path):
 
 
 def main() -> int:
+    if len(sys.argv) < 2:
+        print("usage: python tests/parity.py DIR [--ranks N]", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(prog="parity.py", usage="python tests/parity.py DIR [--ranks N]")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ranks", type=int, default=1)

@@ -78,8 +78,11 @@ def wanted(model: Path | None, *, loras: Any, attention: str | None, preview: in
     opening = {name: said.pop(name) for name in OPENING}
     if opening["device"] not in GIVEN_OUT:
         raise SettingsError(f"--device {opening['device']}: Ray gives out the cards; leave it out, or say cpu")
+    if opening.pop("devices"):
+        raise SettingsError("--devices: with --ray each card makes clips of its own; leave it out")
     overwrite, latents = said.pop("overwrite"), said.pop("latents")
-    options = vars(ModelOptions(attention=variant, lora=loras, **opening))
+    options = dict(vars(ModelOptions(attention=variant, lora=loras, **opening)))
+    del options["devices"]
     every = preview if preview is not None else PREVIEW_EVERY if Console(stderr=True).is_terminal else 0
     return Wanted(model, Opening(**options), Options(**said, attention=variant), overwrite, latents, every)
 

@@ -70,6 +70,7 @@ class Denoiser:
     witness: Witness = nobody
     settle: Callable[[int], None] = lambda _: None
     together: Together = field(default_factory=ByItself)
+    _plan: Plan = field(init=False, repr=False)  # of the step that is next, with what the cache has saved so far
 
     def run(self, plan: Plan) -> Generator[Event, None, Plan]:
         """Do the steps that are left; then `latents` are clean. Returns the plan that did it.
@@ -77,30 +78,31 @@ class Denoiser:
         Raises `RoomError` when memory runs out at the lowest rung, and `Cancelled`, before the next block, once
         somebody has cancelled.
         """
-        retry = OomRetry(self.setup.device, _one_down, self.keep)
+        self._plan, retry = plan, OomRetry(self.setup.device, _one_down, self.keep)
         setup = self.together.setup(self.setup)
         with setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
             while True:
-                with retry, self.together.attempt(self, plan) as (meeting, plan):
-                    return (yield from self._attempt(experts, plan, meeting))
-                yield (down := retry.down(plan, f"step {self.done + 1}"))
-                plan = down.plan
-                self.cache.fit(plan.chunks)
+                with retry, self.together.attempt(self, self._plan) as (meeting, agreed):
+                    self._plan = agreed
+                    yield from self._attempt(experts, meeting)
+                    return self._plan
+                yield (down := retry.down(self._plan, f"step {self.done + 1}"))
+                self._plan = down.plan
+                self.cache.fit(self._plan.chunks)
 
-    def _attempt(self, experts: StreamedExperts, plan: Plan, meeting: Meeting) -> Generator[Event, None, Plan]:
-        """Do the steps that are left, each saved once all know it is done. Returns the plan that did it."""
-        with closing(profiled(self._steps(experts, plan, meeting), self.done)) as steps:
+    def _attempt(self, experts: StreamedExperts, meeting: Meeting) -> Generator[Event, None, None]:
+        """Do the steps that are left, each saved once all know it is done."""
+        with closing(profiled(self._steps(experts, self._plan, meeting), self.done)) as steps:
             start = time.perf_counter()
             for progress in steps:
                 waited = experts.waited()  # and with it the step is done
                 seconds = time.perf_counter() - start
-                plan = self._take(progress, plan)
+                self._plan = self._take(progress, self._plan)
                 self.settle(self.done)
                 meeting.agreed(True)
-                yield from self.save(State(self.done, self.latents, plan, self.cache.state()))
-                yield self._told(progress, plan, seconds, waited)
+                yield from self.save(State(self.done, self.latents, self._plan, self.cache.state()))
+                yield self._told(progress, self._plan, seconds, waited)
                 start = time.perf_counter()
-        return plan
 
     def _steps(self, experts: StreamedExperts, plan: Plan, meeting: Meeting) -> Generator[Progress, None, None]:
         if not plan.step_cache:

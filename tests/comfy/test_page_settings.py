@@ -37,7 +37,8 @@ def test_without_holo_lite_the_node_says_what_to_type(comfy, on_page, tmp_path):
 
 def test_who_starts_comfyui_names_the_python_before_its_page_does(comfy, on_page, monkeypatch, tmp_path):
     own = tmp_path / "python"
-    own.symlink_to(sys.executable)
+    own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    own.chmod(0o755)
     on_page(f" {own} ")
     interpreters = ours(comfy, "sharing").SESSION.interpreters
     assert interpreters.choose() == str(own)

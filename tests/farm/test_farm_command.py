@@ -15,7 +15,7 @@ from holo_lite.jobs.batch import find_items
 from holo_lite.worker.order import ORDER
 
 ROOT = Path(__file__).parents[2]
-AS_IT_COMES = dict.fromkeys(OPENING, "auto")
+AS_IT_COMES = {**dict.fromkeys(OPENING, "auto"), "devices": ()}
 
 
 @pytest.fixture
@@ -45,6 +45,12 @@ def test_a_card_cannot_be_named_where_ray_gives_them_out(run, boards):
     outcome = run("batch", boards, "--ray", "local", "--device", "cuda:1", *TINY)
     assert (outcome.code, outcome.out) == (2, "")
     assert "--device cuda:1: Ray gives out the cards; leave it out, or say cpu" in outcome.err
+
+
+def test_one_clip_on_several_cards_is_no_farm(run, boards):
+    outcome = run("batch", boards, "--ray", "local", "--devices", "cpu,cpu", *TINY)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--devices: with --ray each card makes clips of its own; leave it out" in outcome.err
 
 
 def test_one_module_alone_knows_ray_and_none_brings_it_in_where_it_is_not_asked_for():

@@ -20,7 +20,8 @@ ABOVE = ("cli", "holo_lite.commands.quantize", "holo_lite.commands")  # where a 
 LIBRARY = [name for name in SOURCES if name not in ABOVE and not name.startswith("holo_lite.commands.")]
 QUIET = "holo_lite.system.quiet"  # the one module that touches another library's logger, and puts it back
 
-INTERNAL = {"Cancelled", "ClosedError", "PinError"}  # a wish; and what the streamer and the ladder catch
+# A wish; what the streamer and the ladder catch; and what the ranks of a clip tell each other by.
+INTERNAL = {"Cancelled", "ClosedError", "PinError", "Parted", "Left", "ShortElsewhere"}
 BY_PROTOCOL = {"AssertionError", "AttributeError"}  # our own mistakes, and what Python asks of `__getattr__`
 CAUGHT = {
     "OSError",

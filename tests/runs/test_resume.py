@@ -156,7 +156,8 @@ def test_a_smaller_plan_is_gone_on_with(toy, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "cache")
     events = list(begin(toy, tmp_path / "b.mp4"))
     assert steps(events) == [4]
-    assert events[0].plan.chunks.attention == 4096
+    assert [rung.change for rung in events[0].plan.rungs] == ["a shot's inputs are not held any more"]
+    assert not events[0].plan.chunks.holding
     assert events[-1].settings.plan == undisturbed[-1].settings.plan
     assert films(tmp_path / "b.mp4") == films(tmp_path / "a.mp4")
 
