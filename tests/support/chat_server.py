@@ -20,7 +20,7 @@ class Said:
     """An answer: bytes after each other, with a status and headers.
 
     endless: the last bytes come again and again; stall: until it is set, the connection stays open and nothing more
-    comes; cut: the connection ends without the end of the answer.
+    comes; late: until it is set, nothing comes; cut: the connection ends without the end of the answer.
     """
 
     parts: tuple = ()
@@ -28,6 +28,7 @@ class Said:
     headers: tuple = (("Content-Type", STREAM),)
     endless: bool = False
     stall: threading.Event | None = None
+    late: threading.Event | None = None
     cut: bool = False
 
 
@@ -99,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (*what.headers, ("Transfer-Encoding", "chunked")):
             self.send_header(name, value)
         self.end_headers()
+        if what.late is not None:
+            what.late.wait(HANGS)
         try:
             for part in what.parts:
                 self.chunk(part)

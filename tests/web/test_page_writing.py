@@ -62,15 +62,15 @@ def test_what_was_found_and_sent_back_is_shown_until_it_is_read(page, tmp_path):
 
 
 def test_how_far_it_is_is_told_and_what_remains_is_text(page, tmp_path):
-    stall = threading.Event()
+    late = threading.Event()
     odd = answer("Wide shot of [character1] <i>once</i>.", "Close-up of [character7].")
-    answers = said(odd), said(odd), said(odd, stall=stall)
+    answers = said(odd), said(odd), said(odd, late=late)
     with chat_server(*answers) as chat, studio_of(tmp_path, chat) as studio:
         tab = page(studio)
         tab.get_by_role("button", name="Write it").click()
         expect(tab.locator("dialog [role=status]")).to_contain_text("Try 3 of 3")
         expect(tab.locator(".written li").first).to_contain_text("Try 1, sent back")
-        stall.set()
+        late.set()
         expect(tab.locator(".written li").last).to_contain_text("Remains: ")
         expect(tab.locator(".written")).to_contain_text("[character7]")
         assert tab.locator(".written i").count() == 0
