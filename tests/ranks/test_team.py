@@ -157,14 +157,14 @@ def lost(watch):
 
 def test_a_silent_rank_is_lost_and_whoever_says_something_is_not():
     store, names = distributed.HashStore(), ["rank 0 (cpu)", "rank 1 (cpu)"]
-    watches = [Watch(store, rank, names, Patience(sign=0.02, silent=1.0)) for rank in range(2)]
+    watches = [Watch(store, rank, names, Patience(sign=0.02, silent=3.0)) for rank in range(2)]
     for watch in watches:
         watch.start()
-    time.sleep(1.5)
+    time.sleep(3.5)
     watches[0].check()
     watches[1].check()
     watches[1].stop()
-    assert lost(watches[0]) == "rank 1 (cpu) has not answered for 1 s"
+    assert lost(watches[0]) == "rank 1 (cpu) has not answered for 3 s"
     watches[0].stop()
 
 
