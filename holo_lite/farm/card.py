@@ -66,8 +66,7 @@ class Card:
         """The model, opened once; its runs are planned for this card's part of the machine's main memory."""
         pipeline = self._models.open(order)
         machine = pipeline.choice.machine
-        ram, free = (size and size // self._cards for size in (machine.ram, machine.ram_free))
-        choice = dataclasses.replace(pipeline.choice, machine=dataclasses.replace(machine, ram=ram, ram_free=free))
+        choice = dataclasses.replace(pipeline.choice, machine=machine.shared_by(self._cards))
         return dataclasses.replace(pipeline, choice=choice)
 
     def _look(self, request: Mapping[str, Any]) -> Iterator[Answer]:

@@ -118,9 +118,11 @@ def facts_here(device: torch.device, ranks: int) -> dict[str, Any]:
     """What a plan needs of this rank, of so many on this machine, which share its main memory."""
     here = this_machine(device.index or 0)
     machine = here if device.type == "cuda" else here.without_card()
-    shared = replace(machine, ram=_part(machine.ram, ranks), ram_free=_part(machine.ram_free, ranks))
     rate = device_rate(device, machine.name, cache_folder()) if device.type == "cuda" else None
-    return {"machine": asdict(shared), "rate": None if rate is None else [rate.linear, rate.attention, rate.basis]}
+    return {
+        "machine": asdict(machine.shared_by(ranks)),
+        "rate": None if rate is None else [rate.linear, rate.attention, rate.basis],
+    }
 
 
 def stations(present: Sequence[Presence], profile: str, sizes: ModelSizes) -> list[Station]:
@@ -140,10 +142,6 @@ def _rate(facts: Mapping[str, Any]) -> Rate:
         return ALIKE
     linear, attention, basis = facts["rate"]
     return Rate(linear, attention, basis, measured=True)
-
-
-def _part(nbytes: int | None, ranks: int) -> int | None:
-    return None if nbytes is None else nbytes // ranks
 
 
 def _environment(devices: Sequence[str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ class ModelOptions:
         for name, value in kept.items():
             object.__setattr__(self, name, value)
         if self.devices and self.device not in {"auto", self.devices[0]}:
-            raise SettingsError("device and devices: give only one of them")
+            raise SettingsError("device and devices: both name where to compute; give only one of them")
 
     @property
     def computing(self) -> ComputeOptions:

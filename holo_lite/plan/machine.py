@@ -6,7 +6,7 @@ hold; NVML, the driver's own monitor, sees them. The smaller word counts. NVML i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holo_lite.errors import RoomError, in_a_line
@@ -40,6 +40,11 @@ class Machine:
     def without_card(self) -> Machine:
         """Its main memory alone."""
         return Machine(self.name, ram=self.ram, ram_free=self.ram_free)
+
+    def shared_by(self, ranks: int) -> Machine:
+        """What one of so many processes on it may count on, which share its main memory: an equal part of that."""
+        ram, free = (nbytes if nbytes is None else nbytes // ranks for nbytes in (self.ram, self.ram_free))
+        return replace(self, ram=ram, ram_free=free)
 
 
 UNKNOWN = Machine()

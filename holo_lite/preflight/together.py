@@ -9,7 +9,6 @@ from pathlib import Path
 from holo_lite.errors import FitError
 from holo_lite.opening.company import named_devices
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
-from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.plan.spread import ALIKE, Spread, Station, choose_spread
@@ -76,11 +75,4 @@ def _station(found: Decided, ranks: int, *, known: bool) -> Station:
     machine, target = found.problem.machine, found.target
     name = target.name or f"profile {found.problem.profile.name}"
     rate = found.rate if known and found.rate is not None else ALIKE
-    return Station(name, found.problem.profile, _shared(machine, ranks), rate)
-
-
-def _shared(machine: Machine, ranks: int) -> Machine:
-    def part(nbytes: int | None) -> int | None:
-        return None if nbytes is None else nbytes // ranks
-
-    return replace(machine, ram=part(machine.ram), ram_free=part(machine.ram_free))
+    return Station(name, found.problem.profile, machine.shared_by(ranks), rate)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from guard import HANGS
 
 from holo_lite.cancel import Cancel, Cancelled
 from holo_lite.directing.retake import Retake
@@ -34,7 +35,7 @@ BOARD = Storyboard(
 )
 OPTIONS = Options(steps=4, seed=3, frames=41, height=32, width=48)
 AGAIN = 1e-5  # of latents, in the 2-norm, after four steps
-LONG = 120  # seconds until a process that hangs fails its test
+LONG = HANGS  # seconds until a process that hangs fails its test
 
 
 def opened(count, **options):

@@ -9,6 +9,7 @@ from threading import Condition
 import pytest
 import torch
 import torch.nn.functional as F
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 from live_bytes import LiveBytes
 from small_model import TEXT_DIM, clips, config_of, random_model, window_sets
@@ -25,7 +26,7 @@ from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 
-PATIENCE = 60  # seconds until a rank that waits for one that failed gives up
+PATIENCE = HANGS  # seconds until a rank that waits for one that failed gives up
 
 
 class Table:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from guard import HANGS
 from ranks_here import at_once, place, teams
 from torch import distributed
 
@@ -145,7 +146,7 @@ def test_tasks_are_taken_in_the_order_they_are_given():
 
 def lost(watch):
     """What a watch says in the end."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANGS
     while time.monotonic() < end:
         try:
             watch.check()
@@ -181,7 +182,7 @@ def test_what_is_under_way_is_ended_when_somebody_is_lost():
     names = ["rank 0 (cpu)", "rank 1 (cpu)"]
     watch = Watch(distributed.HashStore(), 0, names, Patience(0.01, 0.05), called.set)
     watch.start()
-    assert called.wait(60)
+    assert called.wait(HANGS)
 
 
 # --- seats -----------------------------------------------------------------------------------------

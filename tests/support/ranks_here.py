@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
+from guard import HANGS
 from torch import distributed
 
 from holo_lite.ranks.group import Place
@@ -11,7 +12,7 @@ from holo_lite.ranks.meeting import Meeting
 from holo_lite.ranks.team import Team
 from holo_lite.ranks.watch import Patience, Watch
 
-PATIENCE = 120  # seconds until a thread that hangs fails its test
+PATIENCE = HANGS  # seconds until a thread that hangs fails its test
 CPU = torch.device("cpu")
 
 
