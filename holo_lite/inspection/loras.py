@@ -19,7 +19,7 @@ from holo_lite.weights.file_names import traits
 
 if TYPE_CHECKING:
     from holo_lite.lora.file import Lora, Term
-    from holo_lite.weights.header import TensorEntry
+    from holo_lite.weights.weight_file import TensorEntry
 
 BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(?:weight|bias|modulation)")
 SAID_IN = re.compile(r"name|title|base_model|description|comment|tags", re.IGNORECASE)  # keys of the metadata

@@ -30,9 +30,8 @@ from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import FILE_NAME, PLAIN, read_manifest
-from holo_lite.weights.weight_file import WeightFile
+from holo_lite.weights.weight_file import TensorEntry, WeightFile
 
 VAE_WIDTH = "decoder.norm_out.gamma"  # by diffusers' name
 BF16 = 2  # bytes

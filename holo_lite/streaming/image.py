@@ -16,8 +16,7 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.calls import PlacedFile
-from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.weight_file import WeightFile
+from holo_lite.weights.weight_file import TensorEntry, WeightFile
 
 ALIGNMENT = 256  # bytes; where a piece begins in an image
 STRICT = 16  # bytes; the least alignment of a tensor that matrix kernels are fast on

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError
-from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
 
 MOST = 2**30  # bytes in one call; Linux reads no more than 2 GiB at once
 

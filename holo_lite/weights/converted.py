@@ -15,10 +15,9 @@ import torch
 
 from holo_lite.errors import CheckpointError
 from holo_lite.schemes.registry import SCHEMES
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.manifest import PLAIN, Component, StoredTensor, check_shards, read_manifest
 from holo_lite.weights.safetensors_file import SafetensorsFile
-from holo_lite.weights.weight_file import EVERYTHING, WeightFile
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry, WeightFile
 
 
 class ConvertedFile:

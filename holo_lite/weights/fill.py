@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.weights.header import TensorEntry
-from holo_lite.weights.weight_file import WeightFile
+from holo_lite.weights.weight_file import TensorEntry, WeightFile
 
 
 def module_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -25,9 +25,8 @@ from gguf.quants import dequantize
 from holo_lite.errors import CheckpointError
 from holo_lite.weights.calls import read_rows
 from holo_lite.weights.gguf_header import GgufHeader, GgufTensor, read_gguf_header
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.samples import samples
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PACKED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")

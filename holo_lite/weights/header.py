@@ -1,8 +1,7 @@
-"""The header of a safetensors file with PyTorch's dtypes, and what any file of weights says of a tensor."""
+"""The header of a safetensors file with PyTorch's dtypes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from holo_lite.weights.plain_header import read_plain_header
+from holo_lite.weights.weight_file import TensorEntry
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -25,20 +25,6 @@ DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """What a file says of one tensor."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    offset: int = 0  # bytes from the start of the file; 0 where the format does not say
-
-    @property
-    def nbytes(self) -> int:
-        """The tensor's size in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ import torch
 from holo_lite.errors import CheckpointError
 from holo_lite.reading.files import open_ordinary
 from holo_lite.weights.calls import read_rows
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.pickle_shape import LARGEST, check_pickle
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
 
 LOCAL_HEADER = 30  # bytes of a record's header in a zip archive, before its name
 NOT_A_DICT = "is not a plain dict of tensors, so it is not opened"

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from holo_lite.weights.calls import read_rows
-from holo_lite.weights.header import Header, TensorEntry, read_header
+from holo_lite.weights.header import Header, read_header
 from holo_lite.weights.plain_header import FILLER
 from holo_lite.weights.samples import samples
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
 
 
 class SafetensorsFile:

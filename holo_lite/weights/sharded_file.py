@@ -12,9 +12,8 @@ import torch
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
-from holo_lite.weights.header import TensorEntry
 from holo_lite.weights.safetensors_file import SafetensorsFile
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
 
 
 class ShardedFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,21 @@ from typing import Protocol
 
 import torch
 
-from holo_lite.weights.header import TensorEntry
-
 EVERYTHING = slice(None)
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What a file says of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int = 0  # bytes from the start of the file; 0 where the format does not say
+
+    @property
+    def nbytes(self) -> int:
+        """The tensor's size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class WeightFile(Protocol):
