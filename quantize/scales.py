@@ -16,8 +16,8 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError, RecordError
 from holo_lite.reading.trees import parse
-from holo_lite.weights.files import WeightFile
 from holo_lite.weights.scaled import is_marker, scaled_weight
+from holo_lite.weights.weight_file import WeightFile
 
 MARKER = "comfy_quant"
 KNOWN_FORMATS = ("float8_e4m3fn", "float8_e5m2")

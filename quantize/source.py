@@ -23,10 +23,9 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.lora.file import Lora
-from holo_lite.weights.files import WeightFile
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.names import own_names
-from holo_lite.weights.weight_file import EVERYTHING, TensorEntry
+from holo_lite.weights.weight_file import EVERYTHING, TensorEntry, WeightFile
 from quantize.scales import Scaling, find_scalings
 
 SLICE = 2**24  # numbers that are computed at once: 64 MiB in float32

@@ -19,8 +19,9 @@ from holo_lite.errors import CheckpointError
 from holo_lite.film.vae_shapes import PER_LEVEL, Z_DIM, vae_shapes
 from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.fill import ExpectedTensor, compare
+from holo_lite.weights.weight_file import WeightFile
 
 WHAT = "the Wan 2.1 VAE"
 VAE_NAME = "AutoencoderKLWan"

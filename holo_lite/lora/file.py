@@ -23,9 +23,9 @@ from torch import Tensor
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.lora.alpha import DeclaredAlphas, declared_alphas
 from holo_lite.lora.keys import Key, Role, parse_key
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.finite import check_finite
-from holo_lite.weights.weight_file import EVERYTHING
+from holo_lite.weights.weight_file import EVERYTHING, WeightFile
 
 Shapes = Mapping[str, tuple[int, ...]]
 

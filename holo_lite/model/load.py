@@ -19,9 +19,10 @@ from holo_lite.model.dit import WanDiT
 from holo_lite.model.linear import pack_linears
 from holo_lite.weights import names
 from holo_lite.weights.converted import ConvertedFile, packed_schemes
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.fill import check, fill, module_shapes
 from holo_lite.weights.scaled import network_of
+from holo_lite.weights.weight_file import WeightFile
 
 PREFIXES = names.PREFIXES
 MOST = 2**20  # of any size of an expert: larger ones are mistakes

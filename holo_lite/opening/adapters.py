@@ -16,9 +16,10 @@ from holo_lite.lora.notes import name_notes
 from holo_lite.model.load import own_names
 from holo_lite.opening.given import Loras
 from holo_lite.settings import AddedLora
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
 from holo_lite.weights.manifest import is_converted, read_manifest
+from holo_lite.weights.weight_file import WeightFile
 
 DIGITS = 16  # of a fingerprint
 

@@ -28,8 +28,9 @@ from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import BUILT_IN
 from holo_lite.system.device import pick_device
 from holo_lite.tiny.model import NAME
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
+from holo_lite.weights.weight_file import WeightFile
 
 NARROW = 512  # width of a model whose tensors are so small that threads only wait for each other
 logger = logging.getLogger(__name__)

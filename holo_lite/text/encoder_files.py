@@ -19,10 +19,10 @@ from holo_lite.reading.files import read_text
 from holo_lite.reading.trees import parse_json
 from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import stored_shapes
-from holo_lite.weights.files import WeightFile, open_weights
+from holo_lite.weights.files import open_weights
 from holo_lite.weights.manifest import is_converted
 from holo_lite.weights.scaled import network_of
-from holo_lite.weights.weight_file import Excerpt
+from holo_lite.weights.weight_file import Excerpt, WeightFile
 
 WHAT = "a umt5 text encoder"
 FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors")

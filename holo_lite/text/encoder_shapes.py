@@ -12,8 +12,8 @@ from holo_lite.schemes.registry import find
 from holo_lite.text.encoder_files import WHAT, describe_encoder, open_encoder
 from holo_lite.text.encoder_sizes import EncoderSizes
 from holo_lite.weights.converted import packed_schemes
-from holo_lite.weights.files import WeightFile
 from holo_lite.weights.fill import ExpectedTensor, compare
+from holo_lite.weights.weight_file import WeightFile
 
 BIAS = "relative_attention_bias.weight"  # a table, no linear layer: it is never packed
 

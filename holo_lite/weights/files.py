@@ -18,8 +18,6 @@ from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.sharded_file import ShardedFile
 from holo_lite.weights.weight_file import WeightFile
 
-__all__ = ["WeightFile", "open_weights"]
-
 
 def open_weights(path: Path) -> WeightFile:
     """Open a file of weights by its kind.
