@@ -20,7 +20,7 @@ from holo_lite.runs.record import difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
 from holo_lite.runs.state_facts import LATENTS
 from holo_lite.settings import RunSettings
-from holo_lite.weights.header import read_header
+from holo_lite.weights.safetensors_file import read_header
 
 
 def latents_path(video: Path) -> Path:

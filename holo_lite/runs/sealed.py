@@ -18,8 +18,8 @@ from holo_lite.errors import CheckpointError
 from holo_lite.reading.files import open_ordinary
 from holo_lite.runs.damage import damaged
 from holo_lite.runs.folder_names import SEAL
-from holo_lite.weights.header import Header, read_header
 from holo_lite.weights.plain_header import FILLER
+from holo_lite.weights.safetensors_file import Header, read_header
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 from holo_lite.weights.weight_file import TensorEntry
 

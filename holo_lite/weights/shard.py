@@ -26,8 +26,8 @@ import torch
 
 from holo_lite.system.outputs import partial_name, writing
 from holo_lite.system.whole_files import Draft, make_folder
-from holo_lite.weights.header import DTYPES
 from holo_lite.weights.plain_header import FILLER
+from holo_lite.weights.safetensors_file import DTYPES
 
 PAGE = 4096
 ALIGNMENT = 256

@@ -17,8 +17,7 @@ from safetensors import safe_open
 from holo_lite.errors import OutputError
 from holo_lite.system.outputs import write_output
 from holo_lite.weights import shard as shard_module
-from holo_lite.weights.header import DTYPES
-from holo_lite.weights.safetensors_file import SafetensorsFile
+from holo_lite.weights.safetensors_file import DTYPES, SafetensorsFile
 from holo_lite.weights.shard import ShardWriter, TensorSpec, lay_out
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8).filter(

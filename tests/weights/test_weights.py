@@ -18,7 +18,7 @@ from whole_models import write_holes
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.load import PREFIXES, check_expert
 from holo_lite.weights.files import open_weights
-from holo_lite.weights.header import DTYPES, read_header
+from holo_lite.weights.safetensors_file import DTYPES, read_header
 from holo_lite.weights.samples import SAMPLE_BYTES, SAMPLES
 
 HERE = Path(__file__).parents[1]
