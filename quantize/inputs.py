@@ -16,7 +16,8 @@ import torch
 
 from holo_lite.errors import CheckpointError, OutputError
 from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
-from holo_lite.lora.file import Lora, open_lora
+from holo_lite.lora.file import open_lora
+from holo_lite.lora.terms import Lora
 from holo_lite.model.load import describe_expert, expert_config
 from holo_lite.opening.given import Loras
 from holo_lite.reading.files import read_bytes

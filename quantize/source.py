@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.lora.file import Lora
+from holo_lite.lora.terms import Lora
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.names import own_names
 from holo_lite.weights.weight_file import EVERYTHING, TensorEntry, WeightFile

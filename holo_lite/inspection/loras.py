@@ -18,7 +18,7 @@ from holo_lite.system.units import bytes_text
 from holo_lite.weights.file_names import traits
 
 if TYPE_CHECKING:
-    from holo_lite.lora.file import Lora, Term
+    from holo_lite.lora.terms import Lora, Term
     from holo_lite.weights.weight_file import TensorEntry
 
 BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(?:weight|bias|modulation)")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
-from holo_lite.lora.file import Lora, Shapes, Term
+from holo_lite.lora.terms import Lora, Shapes, Term
 from holo_lite.weights.converted import packed_schemes, stored_shapes
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.weight_file import WeightFile

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from holo_lite.config import Expert
 from holo_lite.lora.adaptation import Adaptation
-from holo_lite.lora.file import Lora, open_lora
+from holo_lite.lora.file import open_lora
 from holo_lite.lora.notes import name_notes
+from holo_lite.lora.terms import Lora
 from holo_lite.model.load import own_names
 from holo_lite.opening.given import Loras
 from holo_lite.settings import AddedLora
