@@ -21,7 +21,8 @@ from holo_lite.errors import OutputError, RecordError
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import check, parse
 from holo_lite.system.outputs import write_output, writing
-from holo_lite.system.records import Natural, convert
+from holo_lite.system.record_fields import Natural
+from holo_lite.system.records import convert
 from holo_lite.system.whole_files import refuse_link
 from holo_lite.weights.manifest import JOURNAL
 

@@ -16,7 +16,8 @@ from typing import Any
 from holo_lite.errors import FetchError, RecordError
 from holo_lite.fetch.xet import XetPlace
 from holo_lite.reading.trees import parse
-from holo_lite.system.records import Natural, convert
+from holo_lite.system.record_fields import Natural
+from holo_lite.system.records import convert
 from holo_lite.version import __version__
 
 PIECE = 2**20  # bytes handed on at once; what a lost connection can cost at most

@@ -6,7 +6,7 @@ They start at 0, stride, 2·stride, …, until one reaches the edge, which cuts 
 from __future__ import annotations
 
 from holo_lite.story.shots import PIXELS_PER_LATENT
-from holo_lite.system.records import Positive
+from holo_lite.system.record_fields import Positive
 
 Tile = tuple[Positive, Positive]  # rows and columns, in latents
 

@@ -23,7 +23,7 @@ from functools import cached_property
 
 from holo_lite.config import TEXT_ROWS, Attention
 from holo_lite.story.shots import ShotLayout
-from holo_lite.system.records import Positive
+from holo_lite.system.record_fields import Positive
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from holo_lite.config import Expert
 from holo_lite.errors import SettingsError
 from holo_lite.reading import values
-from holo_lite.system.records import FileName
+from holo_lite.system.record_fields import FileName
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from holo_lite.eightbit.limits import FP32
 from holo_lite.film.tiling import Tile
 from holo_lite.plan.vae_halves import LATENT_CHANNELS, PIXELS, RGB, VaeHalf
-from holo_lite.system.records import Natural
+from holo_lite.system.record_fields import Natural
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile, stride_of
-from holo_lite.system.records import Natural, Positive
+from holo_lite.system.record_fields import Natural, Positive
 
 
 @dataclass(frozen=True)

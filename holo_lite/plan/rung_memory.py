@@ -28,7 +28,7 @@ from holo_lite.sampling.bounds import MOST_PIXELS
 from holo_lite.story.shots import PIXELS_PER_LATENT
 from holo_lite.system.caches import RUNGS, table
 from holo_lite.system.json_table import JsonTable
-from holo_lite.system.records import Natural, Positive
+from holo_lite.system.record_fields import Natural, Positive
 
 Side = Annotated[int, Meta(ge=LEAST_TILE, le=MOST_PIXELS // PIXELS_PER_LATENT)]
 LASTS = 7 * 24 * 3600.0  # seconds

@@ -12,7 +12,8 @@ from pathlib import Path
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError, RunError
 from holo_lite.plan.plan import Plan
 from holo_lite.runs.damage import damaged
-from holo_lite.system.records import Codec, Origin, Positive
+from holo_lite.system.record_fields import Positive
+from holo_lite.system.records import Codec, Origin
 from holo_lite.weights.plain_header import read_plain_header
 
 STATE = "state.safetensors"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from holo_lite.errors import SettingsError
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Storyboard
-from holo_lite.system.records import Natural, Positive
+from holo_lite.system.record_fields import Natural, Positive
 
 KAPPA = 0.5  # of the noise of the others: measured in docs/directing.md
 MEMORY_FRAMES = 2  # latent frames of a shot that is remembered

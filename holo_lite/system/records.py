@@ -18,22 +18,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from holo_lite.errors import HoloError, LaterRecordError, RecordError
 from holo_lite.reading.trees import JsonPath, check, fault, inside, parse, path_text
 from holo_lite.system.record_faults import located
-
-Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-if TYPE_CHECKING:
-    FileName = str | Path  # in a record it is written and read as text
-else:
-    FileName = str
 
 Table = dict[str, Any]
 Upgrade = Callable[[Table], Table]

@@ -10,7 +10,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holo_lite.system.records import FIRST, Codec, Natural, Origin, Positive
+from holo_lite.system.record_fields import Natural, Positive
+from holo_lite.system.records import FIRST, Codec, Origin
 
 Side = Literal["high", "low"]
 TRAINED = (13, 12, 12, 12, 12)  # latent frames of five shots in the trained 241 frames

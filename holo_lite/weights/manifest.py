@@ -17,7 +17,8 @@ from holo_lite.config import Attention, Defaults
 from holo_lite.errors import CheckpointError, LaterRecordError, RecordError
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import parse
-from holo_lite.system.records import Codec, Natural, Origin
+from holo_lite.system.record_fields import Natural
+from holo_lite.system.records import Codec, Origin
 
 FILE_NAME = "model.json"
 JOURNAL = "journal.jsonl"  # in its place while a conversion is unfinished

@@ -15,7 +15,8 @@ from holo_lite.errors import SettingsError
 from holo_lite.opening.given import Loras
 from holo_lite.opening.options import ModelOptions
 from holo_lite.settings import NOTHING_SAID, Options
-from holo_lite.system.records import Codec, FileName, Natural, Origin
+from holo_lite.system.record_fields import FileName, Natural
+from holo_lite.system.records import Codec, Origin
 
 Frames = Literal["film", "raw"]  # an mp4 with its sheet, or bare pixels
 WITH_RAW = Origin(version=2, runs_from=2)  # a reader that does not know `raw` would leave the pixels out

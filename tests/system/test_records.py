@@ -27,7 +27,8 @@ from holo_lite.runs.state_facts import STATE_FACTS, StoredCache
 from holo_lite.settings import SETTINGS, AddedLora
 from holo_lite.story.storyboard import Shot
 from holo_lite.system.caches import KERNELS, RATES, RUNGS, table
-from holo_lite.system.records import FIRST, Codec, Origin, Positive
+from holo_lite.system.record_fields import Positive
+from holo_lite.system.records import FIRST, Codec, Origin
 from holo_lite.weights.manifest import MANIFEST
 from quantize.journal import Journal
 
