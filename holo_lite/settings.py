@@ -229,14 +229,15 @@ def resolve(
     timeline = resolve_timeline(
         storyboard, default_frames=defaults.frames, fps=fps, frames=options.frames, cuts=options.cuts
     )
-    clip = behind(timeline, [shot.frames for shot in frozen.shots[: frozen.memory]])
+    memory = [shot.frames for shot in frozen.shots[: frozen.memory]]
+    whole, cuts = behind(timeline.num_frames, timeline.cuts, memory)
     if machine["attention"] == "wan":
         _check_base_model(frozen)
     high, low = _guidance(options, storyboard, defaults)
     settings = RunSettings(
         storyboard=storyboard.without_folders(),
-        frames=clip.num_frames,
-        cuts=clip.cuts,
+        frames=whole,
+        cuts=cuts,
         height=check_side("height", choose("height")),
         width=check_side("width", choose("width")),
         fps=fps,
@@ -324,8 +325,8 @@ def _check_settings(settings: RunSettings) -> None:
         raise StoryboardError(f"{memory} shots are not shown, and there are only {len(settings.cuts) + 1}")
     asked = without(settings.frames, settings.cuts, memory)
     timeline = resolve_timeline(board, default_frames=0, fps=settings.fps, frames=asked[0], cuts=asked[1])
-    clip = behind(timeline, [shot.frames for shot in settings.frozen.shots[:memory]])
-    if (clip.num_frames, clip.cuts) != (settings.frames, settings.cuts):
+    whole = behind(timeline.num_frames, timeline.cuts, [shot.frames for shot in settings.frozen.shots[:memory]])
+    if whole != (settings.frames, settings.cuts):
         raise StoryboardError(f"frames and cuts are not of the form 4t+1: {settings.frames}, {settings.cuts}")
     settings.frozen.check(settings.layout)
 

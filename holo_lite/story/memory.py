@@ -6,22 +6,19 @@ begins at frame 4m-3, and a video of 4t+1 frames becomes one of 4(t+1): its firs
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from itertools import accumulate
 
 from holo_lite.story.shots import FRAMES_PER_LATENT
-from holo_lite.story.timeline import Timeline
 
 
-def behind(timeline: Timeline, memory: Sequence[int]) -> Timeline:
-    """The timing of a whole clip: shots of memory, of so many latent frames each, and then those of a timeline."""
+def behind(frames: int, cuts: tuple[int, ...], memory: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """Length and cuts of a whole clip: shots of memory, of so many latent frames each, before a video's."""
     if not memory:
-        return timeline
+        return frames, cuts
     ends = tuple(accumulate(memory))
     later = FRAMES_PER_LATENT * ends[-1]
-    cuts = tuple(_begins(end) for end in ends), tuple(cut + later for cut in timeline.cuts)
-    return dataclasses.replace(timeline, num_frames=timeline.num_frames + later, cuts=(*cuts[0], *cuts[1]))
+    return frames + later, (*(_begins(end) for end in ends), *(cut + later for cut in cuts))
 
 
 def _begins(latent: int) -> int:

@@ -22,7 +22,6 @@ from holo_lite.runs.kept_latents import latents_path
 from holo_lite.settings import RunSettings
 from holo_lite.story.memory import behind, without
 from holo_lite.story.shots import ShotLayout
-from holo_lite.story.timeline import Timeline
 
 BOARD = Storyboard(
     "[character1] is a man. [character2] is a dog.",
@@ -185,8 +184,8 @@ def test_a_short_caption_keeps_framing_and_all_who_are_seen(caption, short):
 @given(st.lists(st.integers(1, 3), max_size=5), st.lists(st.integers(1, 4), min_size=1, max_size=5))
 def test_a_memory_moves_every_shot_by_its_own_length(memory, shots):
     ends = [sum(shots[: n + 1]) for n in range(len(shots))]
-    plain = Timeline(4 * ends[-1] - 3, tuple(4 * end - 3 for end in ends[:-1]), ())
-    clip = behind(plain, memory)
-    layout = ShotLayout.from_frames(clip.num_frames, clip.cuts, 16, 16)
+    plain = 4 * ends[-1] - 3, tuple(4 * end - 3 for end in ends[:-1])
+    frames, cuts = behind(*plain, memory)
+    layout = ShotLayout.from_frames(frames, cuts, 16, 16)
     assert [len(layout.frame_span(n)) for n in range(layout.shots)] == [*memory, *shots]
-    assert without(clip.num_frames, clip.cuts, len(memory)) == (plain.num_frames, plain.cuts)
+    assert without(frames, cuts, len(memory)) == plain
