@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from holo_lite.errors import SettingsError
-from holo_lite.sampling.schedule import MOST_STEPS
 from holo_lite.story.shots import PIXELS_PER_TOKEN
 
+MOST_STEPS = 1000
 MOST_PIXELS = 4096  # a side; beyond any clip a card could hold
 BOUNDS = {
     "fps": (0.1, 240),

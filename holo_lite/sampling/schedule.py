@@ -14,10 +14,10 @@ import numpy as np
 
 from holo_lite.config import Expert
 from holo_lite.errors import SettingsError
+from holo_lite.sampling.bounds import MOST_STEPS
 
 SHIFT = 5.0
 BOUNDARY = 875.0  # timesteps from here on belong to the high-noise expert
-MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from holo_lite.film.video import probe, read_metadata
 from holo_lite.jobs import drafts
 from holo_lite.jobs.drafts import MOST_SEEDS, draft_options, explanation, few, parse_seeds, smaller
 from holo_lite.render.pipeline import Pipeline
-from holo_lite.sampling.bounds import MOST_PIXELS
-from holo_lite.sampling.schedule import MOST_STEPS
+from holo_lite.sampling.bounds import MOST_PIXELS, MOST_STEPS
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.views import terminal

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from holo_lite.errors import SettingsError
-from holo_lite.sampling.schedule import MOST_STEPS, Schedule, shifted_sigmas
+from holo_lite.sampling.bounds import MOST_STEPS
+from holo_lite.sampling.schedule import Schedule, shifted_sigmas
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "parity_data" / "schedule.json").read_text())
 EVERY_COUNT = range(1, MOST_STEPS + 1)
