@@ -79,7 +79,7 @@ class Denoiser:
         somebody has cancelled.
         """
         self._plan, retry = plan, OomRetry(self.setup.device, _one_down, self.keep)
-        setup = self.together.setup(self.setup)
+        setup = replace(self.setup, compute=self.together.computing(self.setup.compute))
         with setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
             while True:
                 with retry, self.together.attempt(self, self._plan) as (meeting, agreed):

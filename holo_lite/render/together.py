@@ -17,9 +17,9 @@ from torch import Tensor
 from holo_lite.cancel import Cancelled
 from holo_lite.errors import HoloError, RanksError, in_a_line, with_kind
 from holo_lite.model.clip import Clip, MakeClip
+from holo_lite.model.compute import Compute
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.parts import Part
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.ladder import shortage_of
 from holo_lite.plan.plan import Plan
 from holo_lite.ranks.group import Parted
@@ -55,8 +55,8 @@ class Together(Protocol):
     def branches(self, count: int) -> Sequence[int]:
         """Which of so many guidance branches are computed here."""
 
-    def setup(self, setup: ExpertSetup) -> ExpertSetup:
-        """The experts, who meet the others' in self-attention."""
+    def computing(self, compute: Compute) -> Compute:
+        """How a forward computes, where it meets the others' in self-attention."""
 
     def of_clips(self, make: MakeClip) -> MakeClip:
         """What makes a clip, with the share of it that is computed here."""
@@ -72,9 +72,9 @@ class ByItself:
         """All of them."""
         return range(count)
 
-    def setup(self, setup: ExpertSetup) -> ExpertSetup:
-        """As they are."""
-        return setup
+    def computing(self, compute: Compute) -> Compute:
+        """As it does."""
+        return compute
 
     def of_clips(self, make: MakeClip) -> MakeClip:
         """The whole clip."""
@@ -106,9 +106,9 @@ class WithOthers:
         """Which of so many guidance branches are computed here."""
         return self.part.first(count)
 
-    def setup(self, setup: ExpertSetup) -> ExpertSetup:
-        """The experts, who meet the others' in self-attention."""
-        return replace(setup, compute=replace(setup.compute, exchange=self))
+    def computing(self, compute: Compute) -> Compute:
+        """How a forward computes, where it meets the others' in self-attention."""
+        return replace(compute, exchange=self)
 
     def of_clips(self, make: MakeClip) -> MakeClip:
         """What makes a clip, with the share of it that is computed here."""
