@@ -20,9 +20,10 @@ from holo_lite.plan.cost import vendor_rate
 from holo_lite.plan.machine import machine_with
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
+from holo_lite.plan.rank_plans import Spread, Station
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.plan.spread import Spread, Station, choose_spread
+from holo_lite.plan.spread import choose_spread
 from holo_lite.story.shots import ShotLayout, even_cuts
 
 LINKS = {"PCIe 4.0 x16": 31.5e9, "PCIe 3.0 x8": 7.9e9, "10 Gbit network": 1.25e9}

@@ -41,7 +41,8 @@ from holo_lite.model.load import load_expert
 from holo_lite.model.memory import working_set
 from holo_lite.model.parts import Part
 from holo_lite.plan.phases import ClipRequest
-from holo_lite.plan.spread import Spread, choose_spread
+from holo_lite.plan.rank_plans import Spread
+from holo_lite.plan.spread import choose_spread
 from holo_lite.plan.traffic import sent_bytes
 from holo_lite.ranks.meeting import Meeting
 from holo_lite.render.job import Job

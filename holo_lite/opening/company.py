@@ -18,9 +18,9 @@ from holo_lite.opening.options import ModelOptions
 from holo_lite.plan.choose import ProfileChoice, pick_profile, profile_for
 from holo_lite.plan.cost import Rate
 from holo_lite.plan.machine import Machine, this_machine
+from holo_lite.plan.rank_plans import ALIKE, Station
 from holo_lite.plan.rate import device_rate
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.plan.spread import ALIKE, Station
 from holo_lite.ranks.forming import Formed, Presence, form
 from holo_lite.ranks.launch import Ranks
 from holo_lite.ranks.team import Team

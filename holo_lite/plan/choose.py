@@ -21,10 +21,10 @@ from holo_lite.plan.machine import UNKNOWN, Machine, this_machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan
 from holo_lite.plan.profile import AUTO, GIB, Profile, find_profile, shipped_profiles
+from holo_lite.plan.rank_plans import ALIKE, Station
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.plan.spread import ALIKE, Station
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.system.units import memory_text
 

@@ -10,8 +10,9 @@ from holo_lite.errors import FitError
 from holo_lite.opening.company import named_devices
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.rank_plans import ALIKE, Spread, Station
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.plan.spread import ALIKE, Spread, Station, choose_spread
+from holo_lite.plan.spread import choose_spread
 from holo_lite.preflight.deciding import Decided, decide
 from holo_lite.preflight.target import HERE, ForecastPlace
 from holo_lite.settings import NOTHING_SAID, Options, RunSettings

@@ -15,9 +15,10 @@ from holo_lite.plan.fit_pixels import plan_encoding
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.pixels import EncodingPlan
 from holo_lite.plan.plan import Plan, plan_record
+from holo_lite.plan.rank_plans import Spread
 from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.plan.sizes import ModelSizes
-from holo_lite.plan.spread import Spread, choose_spread
+from holo_lite.plan.spread import choose_spread
 from holo_lite.settings import RunSettings
 from holo_lite.system.cache_folder import cache_folder
 from holo_lite.text.windows import Prompt, PromptTokenizer, read_captions, read_prompt

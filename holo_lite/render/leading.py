@@ -13,7 +13,7 @@ from torch import Tensor
 from holo_lite.model.clip import Clip
 from holo_lite.model.parts import Part
 from holo_lite.opening.options import RecordedOptions
-from holo_lite.plan.spread import Spread
+from holo_lite.plan.rank_plans import Spread
 from holo_lite.ranks.parcel import Parcel, passed
 from holo_lite.ranks.team import Team
 from holo_lite.render.together import Together, WithOthers, why_of

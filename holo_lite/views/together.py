@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from holo_lite.errors import FitError
 from holo_lite.model.clip import common
-from holo_lite.plan.spread import LINK, Spread
+from holo_lite.plan.rank_plans import LINK, Spread
 from holo_lite.preflight.together import TogetherForecast
 from holo_lite.system.units import bytes_text, duration_text, memory_text
 from holo_lite.views.forecast import NOTHING, WIDTH, page_width, wrapped

@@ -16,8 +16,9 @@ from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import machine_with
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.profile import find_profile
+from holo_lite.plan.rank_plans import Station
 from holo_lite.plan.released import released_sizes
-from holo_lite.plan.spread import Station, choose_spread, part_operations
+from holo_lite.plan.spread import choose_spread, part_operations
 from holo_lite.plan.traffic import received_bytes, sent_bytes
 from holo_lite.story.shots import ShotLayout, even_cuts
 
