@@ -37,7 +37,7 @@ from holo_lite.plan.plan import Plan
 from holo_lite.progress import Phase
 from holo_lite.reading import values
 from holo_lite.render.device_memory import capped, few_threads, naming_shortage, repeatable
-from holo_lite.render.job import Job, plan_job
+from holo_lite.render.job import Job
 from holo_lite.render.keeper import RANKS, FolderKeeper, Keeper, NoKeeper, refuse_another_model
 from holo_lite.render.preparing import Preparer
 from holo_lite.render.run_phases import RunPhases
@@ -121,7 +121,7 @@ class Pipeline:
         `SettingsError`, also for a clip that cannot fit, and `OutputError` for a video that cannot be used; reads
         no weight.
         """
-        return Preparer(self.model, self.tokenizer, self.choice).job(film, options, given)
+        return self._preparer.job(film, options, given)
 
     def generate(
         self,
@@ -193,8 +193,7 @@ class Pipeline:
         settings = dataclasses.replace(record.settings, **self.model.traits)
         refuse_another_model(folder, record.settings, settings)
         given = None if settings.frozen.shots else NOTHING_GIVEN
-        notes = self.model.adapters.notes
-        job = plan_job(self.model.sizes, self.choice, self.tokenizer, settings, notes, given)
+        job = self._preparer.planned(settings, given)
         video = out or folder.video(record)
         return self.run(job, video, folder.path, keep_run=keep_run, cancel=cancel)
 
@@ -278,6 +277,10 @@ class Pipeline:
             return dataclasses.replace(self, model=self.model.computed_as(wanted))
         except SettingsError:  # it cannot be had any more, and that it is another is reported
             return self
+
+    @property
+    def _preparer(self) -> Preparer:
+        return Preparer(self.model, self.tokenizer, self.choice)
 
     @property
     def _phases(self) -> RunPhases:
