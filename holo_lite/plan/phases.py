@@ -29,10 +29,10 @@ weight at a time are copied to a card; on a CPU all of an expert's are in the sa
 text and time are made before there are streams, the head's weight while they exist.
 
 **Layers** count what their attention kernel holds, where it is one that does. On a card come the workspaces of its
-matrix library, and slots, resident blocks and the rest are counted in whole segments (`holo_lite.plan.granted`); on
-a CPU comes the ring of host buffers, which is the same memory there. `tests/plan/test_plan_measured.py` runs the
-real thing against these sums, `tests/plan/test_full_size.py` at full size, and `benchmarks.allocator` whole runs
-against a model of a card's allocator.
+matrix library, and slots, resident blocks and the rest are counted in whole segments (`granted`); on a
+CPU comes the ring of host buffers, which is the same memory there. `tests/plan/test_plan_measured.py` runs the real
+thing against these sums, `tests/plan/test_full_size.py` at full size, and `benchmarks.allocator` whole runs against
+a model of a card's allocator.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ from holo_lite.model.memory import WorkingSet, working_set
 from holo_lite.model.parts import Part
 from holo_lite.plan.decoding import Decoder, Tile
 from holo_lite.plan.encoding import attention, copied_biases, linears
-from holo_lite.plan.granted import granted
 from holo_lite.plan.pixels import PixelEncoder
 from holo_lite.plan.profile import MIB, Device
 from holo_lite.plan.sizes import ModelSizes, StackSizes
@@ -63,6 +62,12 @@ UNCUT = 8 * MIB  # a large tensor may keep up to 1 MiB that PyTorch's allocator 
 PROMPTS = 2
 TIMESTEP = 14  # rows of the model's width: embedded, the blocks' six, those with a block's own, and what is in work
 EMBEDDINGS = ("text_embedding", "time_embedding", "time_projection")
+LARGE, SEGMENT = 10 * MIB, 2 * MIB  # for buffers of 10 MiB or more PyTorch's allocator takes segments of 2 MiB
+
+
+def granted(nbytes: int, device: Device) -> int:
+    """Bytes that a buffer that stays takes there: on a card what is left of its last segment serves little else."""
+    return nbytes if device == "cpu" or nbytes < LARGE else -(-nbytes // SEGMENT) * SEGMENT
 
 
 @dataclass(frozen=True)

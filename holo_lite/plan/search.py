@@ -26,9 +26,8 @@ from functools import cached_property, lru_cache
 from holo_lite.config import Expert
 from holo_lite.model.clip import Chunks
 from holo_lite.plan.decoding import Tile
-from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import UNKNOWN, Machine
-from holo_lite.plan.phases import Arithmetic, ClipRequest
+from holo_lite.plan.phases import Arithmetic, ClipRequest, granted
 from holo_lite.plan.profile import Device, Profile
 from holo_lite.plan.sizes import ModelSizes, StackSizes
 from holo_lite.plan.waves import wave_time, whole_waves

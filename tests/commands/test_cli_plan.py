@@ -15,8 +15,8 @@ from holo_lite import FitError, ModelOptions, Options, Shot, Storyboard
 from holo_lite.commands.generate import generate
 from holo_lite.commands.plan import plan
 from holo_lite.plan import rate as rate_module
-from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import Machine
+from holo_lite.plan.phases import granted
 from holo_lite.plan.profile import GIB
 from holo_lite.plan.released import released_sizes
 from holo_lite.preflight.comparison import compare

@@ -26,11 +26,10 @@ from holo_lite.plan.cards import find_card
 from holo_lite.plan.choose import choose_profile
 from holo_lite.plan.encoding import attention, linears, operations
 from holo_lite.plan.fit import make_plan
-from holo_lite.plan.granted import granted
 from holo_lite.plan.machine import UNKNOWN, Machine, machine_with
 from holo_lite.plan.nearest import largest, longest, longest_in_shots, resized, stretched, with_layout
 from holo_lite.plan.opened import folder_sizes
-from holo_lite.plan.phases import UNCUT, WORKSPACE, Arithmetic, ClipRequest
+from holo_lite.plan.phases import UNCUT, WORKSPACE, Arithmetic, ClipRequest, granted
 from holo_lite.plan.profile import GIB, MIB, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import RING, Problem
