@@ -20,11 +20,11 @@ from torch import Tensor
 
 from holo_lite.errors import CheckpointError, first_three
 from holo_lite.lora.terms import Lora, Shapes, Term
+from holo_lite.weights.alignment import aligned
 from holo_lite.weights.converted import packed_schemes, stored_shapes
 from holo_lite.weights.finite import check_finite
 from holo_lite.weights.weight_file import WeightFile
 
-ALIGNMENT = 256  # bytes; where each tensor begins in the buffer that holds them all
 LARGEST = 2**22  # numbers of a tensor that is changed whole; larger ones, in every visit, would cost time
 CHANGE = torch.float32  # what whole changes are kept in
 
@@ -136,8 +136,3 @@ def _check_changes(lora: Lora, shapes: Shapes, packed: Iterable[str]) -> None:
 
 def _is_fixed(name: str, shape: tuple[int, ...], packed: Iterable[str]) -> bool:
     return name in packed or math.prod(shape) > LARGEST
-
-
-def aligned(nbytes: int) -> int:
-    """Bytes with the filler behind them."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT

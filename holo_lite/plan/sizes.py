@@ -18,8 +18,8 @@ from holo_lite.eightbit.limits import NO_WORKSPACE, SCALE, EightBits, LinearMode
 from holo_lite.plan.decoding import Decoder
 from holo_lite.schemes.registry import find
 from holo_lite.text.encoder_sizes import EncoderSizes
+from holo_lite.weights.alignment import PAGE, aligned
 from holo_lite.weights.manifest import PLAIN
-from holo_lite.weights.shard import ALIGNMENT, PAGE
 
 EXPERT_BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")  # the second group is the layer
 ENCODER_BLOCK = re.compile(r"encoder\.block\.(\d+)\.(.+)\.weight")  # here, the linear itself: they unpack singly
@@ -58,7 +58,7 @@ class StoredWeight:
     @property
     def nbytes(self) -> int:
         """Bytes with the filler behind each part."""
-        return sum(-(-part // ALIGNMENT) * ALIGNMENT for part in self.parts)
+        return sum(map(aligned, self.parts))
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def stack_sizes(tensors: Iterable[StoredWeight], block: re.Pattern[str]) -> Stac
     unpacked = {**ends, **inside}
     return StackSizes(
         rest,
-        tuple(-(-blocks[index] // PAGE) * PAGE for index in sorted(blocks)),
+        tuple(aligned(blocks[index], PAGE) for index in sorted(blocks)),
         unpacked={layer: n for layer, n in unpacked.items() if n},
         heaviest={layer: n for layer, n in heaviest.items() if n},
         casts=tuple(casts[index] for index in sorted(casts)) if any(casts.values()) else (),

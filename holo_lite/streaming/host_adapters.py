@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from holo_lite.lora.adaptation import CHANGE, Adaptation, aligned
+from holo_lite.lora.adaptation import CHANGE, Adaptation
 from holo_lite.lora.low_rank import LowRank
 from holo_lite.model.linear import Linear
 from holo_lite.streaming.lane import Buffer, Lane, PinError
+from holo_lite.weights.alignment import aligned
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from holo_lite.errors import CheckpointError
+from holo_lite.weights.alignment import aligned
 from holo_lite.weights.calls import PlacedFile
 from holo_lite.weights.weight_file import TensorEntry, WeightFile
 
-ALIGNMENT = 256  # bytes; where a piece begins in an image
 STRICT = 16  # bytes; the least alignment of a tensor that matrix kernels are fast on
 GAP = 65_536  # bytes up to which a gap is read along, not skipped
 
@@ -96,7 +96,7 @@ def _image(tensors: Sequence[Tensors]) -> BlockImage:
     for name, path, offset, entry in sorted(tensors, key=lambda tensor: (str(tensor[1]), tensor[2])):
         last = pieces[-1] if pieces else None
         if last is None or not _joins(last, path, offset):
-            last = Piece(path, offset, 0, -(-end // ALIGNMENT) * ALIGNMENT)
+            last = Piece(path, offset, 0, aligned(end))
             pieces.append(last)
         pieces[-1] = Piece(path, last.offset, offset + entry.nbytes - last.offset, last.place)
         place = last.place + offset - last.offset

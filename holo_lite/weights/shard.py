@@ -26,11 +26,10 @@ import torch
 
 from holo_lite.system.outputs import partial_name, writing
 from holo_lite.system.whole_files import Draft, make_folder
+from holo_lite.weights.alignment import ALIGNMENT, PAGE
 from holo_lite.weights.plain_header import FILLER
 from holo_lite.weights.safetensors_file import DTYPES
 
-PAGE = 4096
-ALIGNMENT = 256
 PIECE = 32 * 2**20  # bytes handed to the system at once
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

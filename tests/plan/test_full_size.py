@@ -26,8 +26,8 @@ from holo_lite.sampling.sampler import Context, Guidance, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.streaming.hooks import install
+from holo_lite.weights.alignment import ALIGNMENT
 from holo_lite.weights.names import LINEARS
-from holo_lite.weights.shard import ALIGNMENT
 
 TWO_BLOCKS = replace(HOLOCINE_14B, num_layers=2)
 LAYOUTS = {

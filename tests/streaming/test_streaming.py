@@ -37,9 +37,9 @@ from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights import calls
+from holo_lite.weights.alignment import ALIGNMENT
 from holo_lite.weights.files import open_weights
 from holo_lite.weights.folder import ModelFolder
-from holo_lite.weights.shard import ALIGNMENT
 from quantize.inputs import plan_conversion
 from quantize.job import run_conversion
 from quantize.recipe import Recipe

@@ -29,11 +29,11 @@ from holo_lite.streaming.lanes import CpuLane
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.tiny.model import tiny_model
 from holo_lite.weights import hashing
+from holo_lite.weights.alignment import PAGE
 from holo_lite.weights.audit import Audit
 from holo_lite.weights.folder import open_folder
 from holo_lite.weights.hashing import Hasher
 from holo_lite.weights.manifest import read_manifest
-from holo_lite.weights.shard import PAGE
 from holo_lite.weights.stamps import stamp
 
 BOARD = Storyboard("[character1] is a red circle.", (Shot("Wide shot of [character1]."), Shot("Close-up.")))
