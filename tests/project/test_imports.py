@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from guard import HANGS
+from hypothesis import given, strategies as st
 from layers import LAYERS
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,7 @@ TORCH_FREE = (
     "holo_lite.writing.writing",
     "cli",
 )
+LONGEST_CHAIN = 18  # modules: to understand the first, a reader may have to go through all others
 HEAVY = ("torch", "transformers", "diffusers", "accelerate", "bitsandbytes", "av", "ray")
 
 MOVED_IN_THE_MODEL = {"rope_angles(size, part).to(device)"}  # a table made from numbers, no weight
@@ -97,9 +100,9 @@ def is_loaded_by_its_place(module):
     )
 
 
-def imports(module):
+def imports(module, walk=ast.walk):
     """Every module of the project that this one names in an import, wherever the import stands."""
-    for node in ast.walk(tree(module)):
+    for node in walk(tree(module)):
         if isinstance(node, ast.Import):
             names: list[str | None] = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -166,6 +169,62 @@ def test_a_row_names_what_is_there():
 def test_there_is_no_cycle():
     graph = {module: set(imports(module)) for module in MODULES}
     TopologicalSorter(graph).prepare()  # raises CycleError and names the cycle
+
+
+def what_runs(node):
+    """What runs when a module is imported: no function's body, and nothing that is there for types alone."""
+    yield node
+    inner = node.orelse if is_for_types(node) else ast.iter_child_nodes(node)
+    for each in inner:
+        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from what_runs(each)
+
+
+def longest_chain(graph):
+    """The most nodes of which each points to the next."""
+    longest = {}
+    for node in TopologicalSorter(graph).static_order():  # what a node points to comes before it
+        longest[node] = [node, *max((longest[other] for other in graph[node]), key=len, default=[])]
+    return max(longest.values(), key=len)
+
+
+def test_no_chain_of_imports_is_long():
+    found = longest_chain({module: set(imports(module, what_runs)) for module in MODULES})
+    assert len(found) <= LONGEST_CHAIN, " → ".join(found)
+
+
+def chains(graph, node):
+    """Every chain from a node on, one after the other."""
+    yield [node]
+    yield from ([node, *rest] for other in graph[node] for rest in chains(graph, other))
+
+
+@given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=7))
+def test_the_longest_chain_is_the_longest_of_all(rows):
+    graph = {node: {other for other in others if other < node} for node, others in enumerate(rows)}
+    found = longest_chain(graph)
+    assert all(after in graph[before] for before, after in pairwise(found))
+    assert len(found) == max(len(chain) for node in graph for chain in chains(graph, node))
+
+
+def test_what_runs_at_an_import():
+    source = """
+import a
+if TYPE_CHECKING:
+    import b
+else:
+    import c
+class Some:
+    import d
+    def some(self):
+        import e
+try:
+    import f
+except ImportError:
+    import g
+"""
+    found = [node for node in what_runs(ast.parse(source)) if isinstance(node, ast.Import)]
+    assert [ast.unparse(node) for node in found] == [f"import {name}" for name in "acdfg"]
 
 
 def test_nothing_of_ours_imports_the_facade():
