@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from ..worker.client import importing_nothing_from_here
+from ..system.starting import importing_nothing_from_here
 from .waiting import ASK, Check
 
 

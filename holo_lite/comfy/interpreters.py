@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..worker.client import importing_nothing_from_here
+from ..system.starting import importing_nothing_from_here
 from .handles import NodeError
 
 VARIABLE = "HOLO_LITE_PYTHON"

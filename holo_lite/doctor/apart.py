@@ -18,10 +18,10 @@ from typing import Any
 
 from holo_lite.doctor.facts import Trouble
 from holo_lite.errors import HoloError, with_kind
+from holo_lite.system.starting import importing_nothing_from_here
 
 Look = Callable[[str], Any]
 DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed or all is answered
-SAFE, PLACES = "PYTHONSAFEPATH", "PYTHONPATH"
 LONGEST = 160  # characters of what a library says
 
 
@@ -71,22 +71,15 @@ def _started(look: Look, names: list[str]) -> Iterator[tuple[BaseProcess, Connec
 
 @contextmanager
 def _importing_nothing_from_here() -> Iterator[None]:
-    """Have a process that is started import nothing from the folder a person stands in.
-
-    Files of any name lie there, and Python looks there first where a process begins with a line of code.
-    """
-    before = {name: os.environ.get(name) for name in (SAFE, PLACES)}
-    os.environ[SAFE] = "1"
-    if places := before[PLACES]:  # in which an empty word stands for the current folder
-        os.environ[PLACES] = os.pathsep.join(filter(None, places.split(os.pathsep)))
+    """Have a process that is started import nothing from the folder a person stands in."""
+    before, safe = dict(os.environ), importing_nothing_from_here(os.environ)
+    os.environ.update(safe)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in safe.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _work(connection: Connection, look: Look, names: list[str]) -> None:

@@ -20,6 +20,7 @@ from holo_lite.ranks.group import Parted
 from holo_lite.ranks.watch import PATIENT, Patience
 from holo_lite.ranks.wires import Seat, host_store
 from holo_lite.system.quiet import without_remarks
+from holo_lite.system.starting import importing_nothing_from_here
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.api import SubprocessContext
@@ -104,12 +105,7 @@ class Ranks:
             rank - 1: ("-P", "-m", MODULE, Opening(self.seat(rank), self.devices[rank], self.patience).to_word())
             for rank in others
         }
-        folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        environment = {
-            "PYTHONSAFEPATH": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, folders)),
-            **self.environment,
-        }
+        environment = {**importing_nothing_from_here(os.environ), **self.environment}
         context = start_processes(
             "holo-lite",
             sys.executable,

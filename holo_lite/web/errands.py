@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from holo_lite.errors import SettingsError, first_three
-from holo_lite.worker.client import Record, importing_nothing_from_here
+from holo_lite.system.starting import importing_nothing_from_here
+from holo_lite.worker.client import Record
 
 Errand = Literal["doctor", "model"]
 ERRANDS: tuple[Errand, ...] = get_args(Errand)

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..system.starting import importing_nothing_from_here
+
 Record = dict[str, Any]
 Hear = Callable[[Record], None]
 PATIENCE = 30.0  # seconds in which a process that is asked to stop ends its block
@@ -177,16 +179,6 @@ def _close(pipe: IO[bytes]) -> None:
         pipe.close()
     except OSError:  # what was not written yet goes nowhere
         return
-
-
-def importing_nothing_from_here(environment: dict[str, str]) -> dict[str, str]:
-    """The same for a process, and those that it starts, that import nothing from the folder it is started in.
-
-    -P alone does not do that: an empty word of PYTHONPATH stands for that folder, too.
-    """
-    places = environment.get("PYTHONPATH", "").split(os.pathsep)
-    kept = os.pathsep.join(filter(None, places))
-    return {**environment, "PYTHONSAFEPATH": "1", "PYTHONPATH": kept}
 
 
 def _own_group() -> dict[str, Any]:

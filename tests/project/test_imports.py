@@ -94,10 +94,8 @@ def tree(module):
 
 def is_loaded_by_its_place(module):
     """Whether ComfyUI may load a module under any name: then its imports of ours are relative ones."""
-    return module in {"holo_lite", "holo_lite.errors", "holo_lite.worker.client"} or home(module) == (
-        "holo_lite",
-        "comfy",
-    )
+    apart = {"holo_lite", "holo_lite.errors", "holo_lite.system.starting", "holo_lite.worker.client"}
+    return module in apart or home(module) == ("holo_lite", "comfy")
 
 
 def imports(module, walk=ast.walk):
