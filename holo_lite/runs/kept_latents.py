@@ -20,7 +20,7 @@ from holo_lite.runs.record import difference
 from holo_lite.runs.sealed import read_sealed, write_sealed
 from holo_lite.runs.state_facts import LATENTS
 from holo_lite.settings import RunSettings
-from holo_lite.weights.safetensors_file import read_header
+from holo_lite.weights.safetensors_file import SafetensorsFile
 
 
 def latents_path(video: Path) -> Path:
@@ -36,18 +36,18 @@ def write_latents(path: Path, latents: Tensor, settings: RunSettings) -> None:
 def settings_of(path: Path) -> str:
     """The settings of the clip that latents are of, as JSON. Raises `OutputError` for a file that names none."""
     try:
-        header = read_header(path)
+        file = SafetensorsFile(path)
     except (CheckpointError, OSError) as error:
         raise OutputError(f"{path}: is not a file of kept latents, or is damaged") from error
-    if LATENTS not in header.entries or KEPT_SETTINGS not in header.metadata:
+    if LATENTS not in file.entries or KEPT_SETTINGS not in file.metadata:
         raise OutputError(f"{path}: is not a file of kept latents")
-    return header.metadata[KEPT_SETTINGS]
+    return file.metadata[KEPT_SETTINGS]
 
 
 def check_latents(path: Path, settings: RunSettings) -> None:
     """Raise `OutputError` for a file that is not the latents of a clip, by its header alone."""
     apart = difference(RunSettings.from_json(settings_of(path)), settings)
-    layout, entry = settings.layout, read_header(path).entries[LATENTS]
+    layout, entry = settings.layout, SafetensorsFile(path).entries[LATENTS]
     shape = (LATENT_CHANNELS, layout.latent_frames, PATCH * layout.rows, PATCH * layout.columns)
     if apart or (entry.shape, entry.dtype) != (shape, torch.float32):
         why = "; ".join(apart) or "of another size"

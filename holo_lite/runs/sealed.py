@@ -18,8 +18,7 @@ from holo_lite.errors import CheckpointError
 from holo_lite.reading.files import open_ordinary
 from holo_lite.runs.damage import damaged
 from holo_lite.runs.folder_names import SEAL
-from holo_lite.weights.plain_header import FILLER
-from holo_lite.weights.safetensors_file import Header, read_header
+from holo_lite.weights.safetensors_file import SafetensorsFile
 from holo_lite.weights.shard import ShardWriter, TensorSpec
 from holo_lite.weights.weight_file import TensorEntry
 
@@ -42,18 +41,18 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     """Read the tensors of a sealed file, on the CPU, and its metadata. Raises `RunError` if the seal is broken."""
     try:
-        header, content = read_header(path), _read(path)
+        file, content = SafetensorsFile(path), _read(path)
     except (CheckpointError, OSError) as error:
         raise damaged(path) from error
-    if not _is_sealed(header, content):
+    if not _is_sealed(file.entries.get(SEAL), content):
         raise damaged(path)
     return {
         name: torch.frombuffer(content, dtype=entry.dtype, count=_count(entry), offset=entry.offset).view(
             entry.shape
         )
-        for name, entry in header.entries.items()
-        if name != SEAL and not name.startswith(FILLER)
-    }, header.metadata
+        for name, entry in file.entries.items()
+        if name != SEAL
+    }, file.metadata
 
 
 def _read(path: Path) -> bytearray:
@@ -64,8 +63,7 @@ def _read(path: Path) -> bytearray:
     return content
 
 
-def _is_sealed(header: Header, content: bytearray) -> bool:
-    seal = header.entries.get(SEAL)
+def _is_sealed(seal: TensorEntry | None, content: bytearray) -> bool:
     if seal is None or (seal.shape, seal.dtype) != (DIGEST.shape, DIGEST.dtype):
         return False
     end = seal.offset + seal.nbytes

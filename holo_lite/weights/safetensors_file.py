@@ -1,10 +1,9 @@
-"""One safetensors file, and its header with PyTorch's dtypes."""
+"""One safetensors file."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -31,36 +30,24 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Header:
-    """A checked safetensors header."""
-
-    entries: Mapping[str, TensorEntry]
-    metadata: Mapping[str, str]
-    sha256: str
-
-
-def read_header(path: Path) -> Header:
-    """Read and check the header of a safetensors file.
+class SafetensorsFile:
+    """One safetensors file, its header checked.
 
     Raises `CheckpointError` when the file is missing, cut short, or its header contradicts its length.
     """
-    plain = read_plain_header(path)
-    entries = {name: TensorEntry(e.shape, DTYPES[e.dtype], e.offset) for name, e in plain.entries.items()}
-    return Header(entries, plain.metadata, plain.sha256)
-
-
-class SafetensorsFile:
-    """One safetensors file, its header checked against its length."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._header: Header = read_header(path)
+        self._header = read_plain_header(path)
 
     @cached_property
     def entries(self) -> Mapping[str, TensorEntry]:
         """Shape, dtype and place of every tensor, declared gaps left out."""
-        return {name: entry for name, entry in self._header.entries.items() if not name.startswith(FILLER)}
+        return {
+            name: TensorEntry(entry.shape, DTYPES[entry.dtype], entry.offset)
+            for name, entry in self._header.entries.items()
+            if not name.startswith(FILLER)
+        }
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -77,8 +64,8 @@ class SafetensorsFile:
 
     def place(self, name: str) -> tuple[Path, int]:
         """The file a tensor is in, and the byte at which it begins."""
-        return self.path, self._header.entries[name].offset
+        return self.path, self.entries[name].offset
 
     def load(self, name: str, rows: slice = EVERYTHING) -> torch.Tensor:
         """Read one tensor, or rows of it."""
-        return read_rows(self.path, self._header.entries[name], rows)
+        return read_rows(self.path, self.entries[name], rows)

@@ -18,7 +18,7 @@ from whole_models import write_holes
 from holo_lite.config import HOLOCINE_14B
 from holo_lite.model.load import PREFIXES, check_expert
 from holo_lite.weights.files import open_weights
-from holo_lite.weights.safetensors_file import DTYPES, read_header
+from holo_lite.weights.safetensors_file import DTYPES, SafetensorsFile
 from holo_lite.weights.samples import SAMPLE_BYTES, SAMPLES
 
 HERE = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def test_whole_files_load_as_safetensors_itself_loads_them(tmp_path_factory, ten
     made = {name: tensor_of(dtype, shape, i) for i, (name, (dtype, shape)) in enumerate(tensors.items())}
     save_file(made, path, metadata=metadata)
     same(loaded(path), load_file(path))
-    assert read_header(path).metadata == (metadata or {})
+    assert SafetensorsFile(path).metadata == (metadata or {})
 
 
 @pytest.mark.parametrize("padding", range(8))
@@ -213,7 +213,7 @@ def test_nothing_a_folder_or_another_kind_of_file(tmp_path):
     refusal(tmp_path / "b.safetensors")
     (tmp_path / "c.ckpt").write_bytes(b"x")
     assert "unknown kind of weight file" in refusal(tmp_path / "c.ckpt")
-    assert "cannot be read" in refusal(tmp_path / "d", read_header)
+    assert "cannot be read" in refusal(tmp_path / "d", SafetensorsFile)
 
 
 # Fingerprints
