@@ -8,9 +8,10 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from guard import HANGS
+from loopback import LoopbackServer, serving
 
 STREAM = "text/event-stream"
 
@@ -137,14 +138,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
 
-class Server(ThreadingHTTPServer):
-    """Says nothing of clients that go."""
-
-    daemon_threads = True
+class Server(LoopbackServer):
     chat: ChatServer
-
-    def handle_error(self, *_):
-        pass
 
 
 @contextmanager
@@ -154,11 +149,5 @@ def chat_server(*answers):
     server = Server(("127.0.0.1", 0), Handler)
     server.chat = chat
     chat.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(server):
         yield chat
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

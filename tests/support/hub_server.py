@@ -12,10 +12,11 @@ import struct
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 
 from guard import HANGS
+from loopback import LoopbackServer, serving
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 SMALL = 1000  # bytes; larger files are "large" ones, kept elsewhere
@@ -169,14 +170,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
 
-class Server(ThreadingHTTPServer):
-    """Says nothing of clients that are killed."""
-
-    daemon_threads = True
+class Server(LoopbackServer):
     hub: HubServer
-
-    def handle_error(self, *_):
-        pass
 
 
 @contextmanager
@@ -187,11 +182,5 @@ def hub_server(repositories):
     server.hub = hub
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     hub.elsewhere = f"http://localhost:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(server):
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
