@@ -20,10 +20,10 @@ from benchmarks.soak.film import Film, Reference, files_of
 from benchmarks.soak.killed import digest
 from holo_lite.errors import HoloError
 from holo_lite.events import Event, Events, Finished, FrameDone, GoingOn, NotSaved, Resolved, StepDone, SteppedDown
+from holo_lite.film.tiling import Tile, stride_of
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
 from holo_lite.film.video import probe
-from holo_lite.plan.decoding import Tile, stride_of
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import HOST
 from holo_lite.render.pipeline import Pipeline

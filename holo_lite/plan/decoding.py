@@ -20,14 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holo_lite.eightbit.limits import FP32
-from holo_lite.film import tiling
+from holo_lite.film.tiling import Tile
 from holo_lite.plan.vae_halves import LATENT_CHANNELS, PIXELS, RGB, VaeHalf
 from holo_lite.story.shots import FRAMES_PER_LATENT
 
 WAITING = 20  # base widths of numbers a latent: a frame of four at an eighth of the size, and at a quarter
-
-Tile = tiling.Tile
-stride_of = tiling.stride_of
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from holo_lite.film.tiling import Tile
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import Tile
 from holo_lite.plan.plan import Plan
 from holo_lite.streaming.lane import PinError
 

@@ -43,10 +43,11 @@ from dataclasses import dataclass
 
 from holo_lite.config import PATCH, TEXT_ROWS, Attention
 from holo_lite.eightbit.limits import FP32, LinearMode
+from holo_lite.film.tiling import Tile
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.memory import WorkingSet, working_set
 from holo_lite.model.parts import Part
-from holo_lite.plan.decoding import Decoder, Tile
+from holo_lite.plan.decoding import Decoder
 from holo_lite.plan.encoding import attention, copied_biases, linears
 from holo_lite.plan.pixels import PixelEncoder
 from holo_lite.plan.profile import MIB, Device

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holo_lite.film.tiling import Tile, stride_of
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import Tile, stride_of
 from holo_lite.system.record_fields import Natural, Positive
 
 

@@ -18,8 +18,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from holo_lite.film.tiling import Tile
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import Tile
 from holo_lite.plan.ladder import LEAST_TILE
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import Plan

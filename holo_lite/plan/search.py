@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from holo_lite.config import Expert
+from holo_lite.film.tiling import Tile
 from holo_lite.model.clip import Chunks
-from holo_lite.plan.decoding import Tile
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.phases import Arithmetic, ClipRequest, granted
 from holo_lite.plan.profile import Device, Profile

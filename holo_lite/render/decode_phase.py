@@ -20,10 +20,9 @@ from torch import Tensor
 from holo_lite.cancel import Cancel
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, FrameDone, PhaseStarted
-from holo_lite.film.tiling import tiles_of
+from holo_lite.film.tiling import Tile, stride_of, tiles_of
 from holo_lite.film.vae import decode_frames, load_vae, to_uint8
 from holo_lite.film.vae_tiles import decode_frames_tiled
-from holo_lite.plan.decoding import Tile, stride_of
 from holo_lite.plan.ladder import Shortage, smaller_tile
 from holo_lite.plan.plan import Plan, plan_record
 from holo_lite.render.retry import KeepPlan, OomRetry
