@@ -33,13 +33,13 @@ from holo_lite.model.clip import Clip
 from holo_lite.model.compute import Compute
 from holo_lite.model.dit import Block
 from holo_lite.model.operations import Ops
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.plan import Plan
 from holo_lite.render.decode_phase import FrameDecoder
 from holo_lite.render.denoise_phase import forwards_left, residency_of
 from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.lane import Buffer
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.text.encoder import TextEncoder
@@ -95,7 +95,7 @@ class HollowRun:
         clip = Clip(self.layout, "sparse", plan.chunks)
         latents = initial_noise(clip, 0).to(CARD)
         forwards = forwards_left(schedule, 0, guidance, joint=plan.joint)
-        with self._setup().stream(forwards) as experts:
+        with StreamedExperts(self._setup(), forwards) as experts:
             experts.change(forwards, residency_of(plan))
             steps = sample(experts, latents, guidance, schedule, clip, joint=plan.joint)
             for step in schedule.steps:

@@ -23,7 +23,6 @@ from holo_lite.events import StepDone, SteppedDown
 from holo_lite.model.clip import Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.load import check_expert
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.plan import Plan
 from holo_lite.render.denoise_phase import Denoiser
 from holo_lite.render.device_memory import capped, clear
@@ -33,6 +32,7 @@ from holo_lite.story.shots import even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming import streamer
 from holo_lite.streaming.disk import DiskReader
+from holo_lite.streaming.experts import ExpertSetup
 from holo_lite.streaming.image import BlockImage
 
 STEPS = 50  # of a whole run: its first ones are measured, which are all of the high-noise expert

@@ -32,7 +32,7 @@ from holo_lite.model.compute import Attend, Compute
 from holo_lite.model.dit import WanDiT
 from holo_lite.model.layers import TextRows
 from holo_lite.plan.ladder import shortage_of
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.residency import Residency
 from holo_lite.text.encoder_sizes import UMT5_XXL, EncoderSizes
@@ -172,7 +172,7 @@ def expert(bench: Bench, way: Own, compute: Compute) -> Iterator[tuple[WanDiT, C
     }  # the first warms up, a CPU's last counts memory
     paths: dict[Expert, Path] = {"high_noise": folder / "high_noise"}
     held = Residency(cached=bench.scale.layers)
-    streamed = StreamedExperts(paths, forwards, bench.scale.dtype, bench.device, held, compute=compute)
+    streamed = StreamedExperts(ExpertSetup(paths, bench.scale.dtype, bench.device, compute=compute), forwards, held)
     with streamed as experts, experts.lend("high_noise") as model:
         yield model, experts.waited
 

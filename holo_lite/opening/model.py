@@ -20,12 +20,12 @@ from holo_lite.kernels.computing import ComputeSetup, choose_computing
 from holo_lite.kernels.options import ComputeOptions
 from holo_lite.opening.adapters import Adapters, open_adapters
 from holo_lite.opening.checks import check_runnable, dtype_name, find_model, model_fingerprint, pick_dtype
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.opening.given import Loras
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions, RecordedOptions
 from holo_lite.plan.opened import expert_sizes, folder_sizes
 from holo_lite.plan.sizes import ModelSizes
 from holo_lite.settings import BUILT_IN
+from holo_lite.streaming.experts import ExpertSetup
 from holo_lite.system.device import pick_device
 from holo_lite.tiny.model import NAME
 from holo_lite.weights.files import open_weights

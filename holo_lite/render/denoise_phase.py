@@ -21,7 +21,6 @@ from holo_lite.config import Expert
 from holo_lite.errors import RoomError
 from holo_lite.events import Event, StepDone
 from holo_lite.model.clip import Clip, MakeClip
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.ladder import Shortage, smaller_plan, with_less_pinned
 from holo_lite.plan.plan import Plan
 from holo_lite.render.device_memory import most_used
@@ -36,7 +35,7 @@ from holo_lite.sampling.schedule import Schedule
 from holo_lite.sampling.step_cache import StepCache
 from holo_lite.settings import RunSettings
 from holo_lite.streaming.disk import Witness, nobody
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.residency import Residency
 from holo_lite.system.pinning import pinned_is_scarce
 
@@ -80,7 +79,7 @@ class Denoiser:
         """
         self._plan, retry = plan, OomRetry(self.setup.device, _one_down, self.keep)
         setup = replace(self.setup, compute=self.together.computing(self.setup.compute))
-        with setup.stream(self._forwards(plan), self.cancel, self.witness) as experts:
+        with StreamedExperts(setup, self._forwards(plan), cancel=self.cancel, witness=self.witness) as experts:
             while True:
                 with retry, self.together.attempt(self, self._plan) as (meeting, agreed):
                     self._plan = agreed

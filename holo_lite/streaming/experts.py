@@ -42,6 +42,17 @@ def open_images(path: Path) -> ExpertImages:
     return ExpertImages.of(file, own_names(file), skeleton(file).config.num_layers)
 
 
+@dataclass(frozen=True)
+class ExpertSetup:
+    """Both experts' files, and how they are computed."""
+
+    paths: Mapping[Expert, Path]
+    dtype: torch.dtype
+    device: torch.device
+    compute: Compute = PLAIN
+    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
+
+
 @dataclass
 class StreamedExperts:
     """Lends experts whose blocks stream; a context manager, which holds the memory.
@@ -51,19 +62,15 @@ class StreamedExperts:
     by the token `cancel`, no block's forward begins: it raises `Cancelled`.
     """
 
-    paths: Mapping[Expert, Path]
+    setup: ExpertSetup
     forwards: Mapping[Expert, int]
-    dtype: torch.dtype
-    device: torch.device
     residency: Residency = field(default_factory=Residency)
-    compute: Compute = PLAIN
-    adapters: Mapping[Expert, Adaptation] = field(default_factory=dict)
     cancel: Cancel = field(default_factory=Cancel)
     witness: Witness = nobody  # is shown what is read
 
     def __post_init__(self) -> None:
-        self._lane: Lane = lane_for(self.device)
-        self._parts = {expert: open_images(self.paths[expert]) for expert in self.forwards}
+        self._lane: Lane = lane_for(self.setup.device)
+        self._parts = {expert: open_images(self.setup.paths[expert]) for expert in self.forwards}
         self._holdings = ExpertMemory(self._lane, self._parts)
         self._places: dict[Expert, BlockPlaces] = {}
         self._model: tuple[Expert, WanDiT] | None = None
@@ -150,16 +157,16 @@ class StreamedExperts:
     def _build(self, expert: Expert) -> WanDiT:
         """An expert with everything but its blocks in place."""
         part = self._parts[expert]
-        model, disk = skeleton(part.file, self.compute).eval(), DiskReader(self.witness)
+        model, disk = skeleton(part.file, self.setup.compute).eval(), DiskReader(self.witness)
         try:
             rest = self._holdings.bring(disk, part.rest)
         finally:
             disk.close()
-        if expert in self.adapters:
-            pinned = self.residency.pinned
-            self._hosted = HostAdapters.load(self.adapters[expert], self._lane, self.dtype, pinned=pinned)
+        if expert in self.setup.adapters:
+            adapters, pinned = self.setup.adapters[expert], self.residency.pinned
+            self._hosted = HostAdapters.load(adapters, self._lane, self.setup.dtype, pinned=pinned)
             self._hosted.hang(model)
-        install(model, part.rest.tensors(rest.data), self.dtype, self._changes(""))
+        install(model, part.rest.tensors(rest.data), self.setup.dtype, self._changes(""))
         return model
 
     def _changes(self, prefix: str) -> Mapping[str, torch.Tensor]:
@@ -205,10 +212,10 @@ class StreamedExperts:
         """Put a hook on every block, and in place those that stay and have come before."""
         for index in self._places[expert].streamed:
             changes = self._changes(f"{BLOCKS}.{index}.")
-            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.dtype, changes, self._gate))
+            hook(model.blocks[index], StreamHook(streamer, (expert, index), self.setup.dtype, changes, self._gate))
         for index in self._places[expert].stay:
             visit, changes = (expert, index), self._changes(f"{BLOCKS}.{index}.")
-            stay = StayHook(partial(self._settled, streamer, visit), self.dtype, changes, self._gate)
+            stay = StayHook(partial(self._settled, streamer, visit), self.setup.dtype, changes, self._gate)
             hook(model.blocks[index], stay)
             if visit not in self._to_come:
                 stay.put(model.blocks[index])

@@ -27,6 +27,7 @@ from holo_lite.model import equations
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.settings import Options, RunSettings
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.streaming.experts import StreamedExperts
 from holo_lite.system.json_table import ASIDE
 from holo_lite.views.remaking import command
 
@@ -401,7 +402,10 @@ def test_a_runs_layers_use_the_chosen_kernel_and_its_settings_say_so(cache, tmp_
 
 def test_the_gates_layers_use_the_chosen_kernel(cache, counted):
     studio = Studio(Pipeline.load(toy_model(cache), ModelOptions(kernel="sdpa")))
-    with studio.pipeline.model.experts.stream({"high_noise": 1}) as experts, experts.lend("high_noise") as model:
+    with (
+        StreamedExperts(studio.pipeline.model.experts, {"high_noise": 1}) as experts,
+        experts.lend("high_noise") as model,
+    ):
         assert model.compute.attention is counted
 
 

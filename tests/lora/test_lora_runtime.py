@@ -55,7 +55,7 @@ from holo_lite.settings import AddedLora, Options, RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
@@ -342,7 +342,7 @@ def test_where_blocks_are_kept_does_not_change_a_bit(home, stored, dtype):
     paths = experts_of(home / stored)
     expected = latents_of(files(paths, dtype, adapters=adapters), dtype)
     for residency in KEPT:
-        with StreamedExperts(paths, ONE_EACH, dtype, CPU, residency, adapters=adapters) as experts:
+        with StreamedExperts(ExpertSetup(paths, dtype, CPU, adapters=adapters), ONE_EACH, residency) as experts:
             assert equal(latents_of(experts, dtype), expected), residency
 
 
@@ -362,7 +362,7 @@ def test_blocks_that_stay_are_the_same_after_a_run(home):
                 assert torch.equal(data, stored)
             seen.append(len(after))
 
-    with Watched(paths, ONE_EACH, FP32, CPU, Residency(resident=LAYERS), adapters=adapters) as experts:
+    with Watched(ExpertSetup(paths, FP32, CPU, adapters=adapters), ONE_EACH, Residency(resident=LAYERS)) as experts:
         latents_of(experts)
     assert seen == [LAYERS, LAYERS]
 
@@ -373,7 +373,7 @@ def test_no_order_of_a_cards_streams_changes_a_bit(home, monkeypatch, order, see
     """In bf16, as it is stored: the stand-in queues forwards and copies, but not casts."""
     adapters = adapters_of(home / "nf4", [(home / "every.safetensors", 0.7)], [(home / "other.safetensors", 1)])
     paths, residency = experts_of(home / "nf4"), Residency(resident=1, pinned=False)
-    with StreamedExperts(paths, ONE_EACH, BF16, CPU, residency, adapters=adapters) as experts:
+    with StreamedExperts(ExpertSetup(paths, BF16, CPU, adapters=adapters), ONE_EACH, residency) as experts:
         expected = latents_of(experts, BF16)
     card, load, held = on_a_card(monkeypatch, order, seed, limit), HostAdapters.load, []
 
@@ -383,7 +383,7 @@ def test_no_order_of_a_cards_streams_changes_a_bit(home, monkeypatch, order, see
         return hosted
 
     monkeypatch.setattr(HostAdapters, "load", loaded)
-    with StreamedExperts(paths, ONE_EACH, BF16, CPU, residency, adapters=adapters) as experts:
+    with StreamedExperts(ExpertSetup(paths, BF16, CPU, adapters=adapters), ONE_EACH, residency) as experts:
         assert equal(latents_of(experts, BF16), expected)
     assert held == [limit > 0] * 2
     assert card.faults == []

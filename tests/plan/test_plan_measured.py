@@ -29,7 +29,6 @@ from holo_lite.kernels.linear_choice import refusal
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import attention
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.opened import folder_sizes
@@ -43,6 +42,7 @@ from holo_lite.sampling.sampler import Context, Guidance, initial_noise
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.streaming.experts import ExpertSetup
 from holo_lite.streaming.streamer import Streamer
 from holo_lite.text.encoder import TextEncoder
 from holo_lite.weights.folder import open_folder

@@ -477,7 +477,5 @@ def test_the_host_is_at_most_one_block_ahead_of_the_card(toy, whole, tmp_path, m
 
 
 def test_experts_without_a_token_are_as_they_were(toy):
-    with StreamedExperts(
-        toy.model.folder.experts, {"high_noise": 1}, torch.float32, torch.device("cpu")
-    ) as experts:
+    with StreamedExperts(toy.model.experts, {"high_noise": 1}) as experts:
         assert not experts.cancel.is_cancelled

@@ -18,7 +18,6 @@ from holo_lite.eightbit.limits import Workspace
 from holo_lite.errors import RoomError
 from holo_lite.events import Finished, FrameDone, StepDone, SteppedDown
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.ladder import is_out_of_memory, smaller_plan, smaller_tile, with_less_pinned
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.plan import PhasePlan, Plan, Rung
@@ -33,7 +32,7 @@ from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import open_images
+from holo_lite.streaming.experts import ExpertSetup, open_images
 from holo_lite.streaming.lane import PinError
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import BlockPlaces, Residency

@@ -20,7 +20,7 @@ from holo_lite.sampling.sampler import Guidance
 from holo_lite.sampling.schedule import Schedule
 from holo_lite.settings import RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.residency import Residency
 
 CPU, FP32 = torch.device("cpu"), torch.float32
@@ -78,7 +78,7 @@ def test_it_streams_to_the_same_bits_and_asks_for_no_forward_too_few_or_too_many
     for expert, path in paths.items():
         save_file(MODELS[expert].state_dict(), path)
     counts = forwards_left(SCHEDULE, 0, guidance(until), joint=joint)
-    with StreamedExperts(paths, counts, FP32, CPU, Residency()) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), counts, Residency()) as experts:
         found = fast_run(experts, guidance(until), joint=joint)
         assert {experts._way._read[expert] for expert in EXPERTS} == {
             count * len(MODELS["high_noise"].blocks) for count in counts.values()

@@ -26,7 +26,6 @@ from holo_lite.events import FrameDone, PhaseStarted, StepDone, SteppedDown
 from holo_lite.film.video import read_metadata
 from holo_lite.model import dit
 from holo_lite.model.clip import Chunks, Clip
-from holo_lite.opening.experts import ExpertSetup
 from holo_lite.plan.fit import make_plan
 from holo_lite.plan.ladder import smaller_plan
 from holo_lite.plan.machine import Machine
@@ -46,7 +45,7 @@ from holo_lite.settings import OFF, Options, RunSettings
 from holo_lite.story.shots import ShotLayout, even_cuts
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.lanes import CpuLane
 from holo_lite.streaming.residency import Residency
 from holo_lite.streaming.streamer import Streamer
@@ -256,7 +255,7 @@ def test_whatever_is_skipped_streams_to_the_same_bits_and_visits_no_block(paths,
         expected = fast_run(Whole(), thresholds=SOME, joint=joint)
         passes = 1 if joint else 2
         with (
-            StreamedExperts(paths, forwards(passes), FP32, CPU, residency) as experts,
+            StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(passes), residency) as experts,
             Counted() as counted,
         ):
             found = fast_run(experts, thresholds=SOME, joint=joint)
@@ -278,7 +277,7 @@ def test_what_came_for_a_step_that_was_skipped_at_the_switch_is_dropped(paths, r
     with told(steps):
         expected = fast_run(Whole(), thresholds=SOME)
         with (
-            StreamedExperts(paths, forwards(), FP32, CPU, residency) as experts,
+            StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(), residency) as experts,
             Counted() as counted,
         ):
             run = sample(experts, initial_noise(CLIP, 1), guidance(), SCHEDULE, CLIP, cache=StepCache.of(SOME))
@@ -302,7 +301,7 @@ def test_no_order_of_a_cards_streams_changes_a_bit_of_a_run_that_skips(paths, mo
             leave(*given)
 
         monkeypatch.setattr(dit, "_leave", looked_at)
-        with StreamedExperts(paths, forwards(), FP32, CPU, Residency(cached=1)) as experts:
+        with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(), Residency(cached=1)) as experts:
             found = fast_run(experts, thresholds=SOME)
     assert same(found, expected)
     assert (card.faults, card.runtime.pinned) == ([], {})

@@ -38,7 +38,7 @@ from holo_lite.sampling.sampler import Context, Guidance, initial_noise, sample
 from holo_lite.streaming.blocks import BlockStream
 from holo_lite.streaming.cuda_lane import CudaLane
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import StreamedExperts, open_images
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts, open_images
 from holo_lite.streaming.holdings import ExpertMemory
 from holo_lite.streaming.host_adapters import HostAdapters
 from holo_lite.streaming.image import BlockImage, Piece, View
@@ -85,7 +85,7 @@ def on_a_card(monkeypatch, order="late", seed=0, limit=2**40):
 
 @pytest.fixture(scope="module")
 def expected(plain):  # noqa: F811
-    with StreamedExperts(plain, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards()) as experts:
         return latents_of(experts)
 
 
@@ -93,7 +93,7 @@ def expected(plain):  # noqa: F811
 @pytest.mark.parametrize("residency", KEPT, ids=str)
 def test_no_order_of_the_streams_changes_a_bit(plain, expected, monkeypatch, residency, order, seed):  # noqa: F811
     card = on_a_card(monkeypatch, order, seed)
-    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), residency) as experts:
         found = latents_of(experts)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert card.faults == []
@@ -103,7 +103,7 @@ def test_no_order_of_the_streams_changes_a_bit(plain, expected, monkeypatch, res
 @pytest.mark.parametrize(("order", "seed"), DRAWS)
 def test_a_run_that_is_cut_off_frees_nothing_that_is_still_written(plain, monkeypatch, order, seed):  # noqa: F811
     card = on_a_card(monkeypatch, order, seed)
-    with StreamedExperts(plain, forwards(), FP32, CPU, Residency(cached=2)) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), Residency(cached=2)) as experts:
         steps = sample(
             experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP
         )
@@ -158,7 +158,7 @@ def test_the_first_kernel_waits_for_one_block_alone(plain, monkeypatch, residenc
     """Beside what belongs to no block. A disk that gave a second one late would hold nothing up before it."""
     on_a_card(monkeypatch)
     seen = Visits(monkeypatch, most=1 + 1)
-    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), residency) as experts:
         latents_of(experts)
     assert seen.before_the_first <= 2
 
@@ -170,7 +170,7 @@ def test_the_first_forward_waits_as_long_as_one_that_streams(plain, monkeypatch,
 
     def waits(of):
         on_a_card(monkeypatch, order)
-        with StreamedExperts(plain, forwards(), FP32, CPU, of) as experts:
+        with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), of) as experts:
             return step_waits(experts)
 
     streamed = waits(Residency(slots=residency.slots, ring=residency.ring))
@@ -187,7 +187,7 @@ def test_the_first_forward_waits_as_long_as_one_that_streams(plain, monkeypatch,
 def test_what_stays_is_read_once_and_all_else_at_every_visit(plain, monkeypatch, residency):  # noqa: F811
     on_a_card(monkeypatch)
     seen, runs = Visits(monkeypatch), forwards()
-    with StreamedExperts(plain, runs, FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), runs, residency) as experts:
         latents_of(experts)
     places = BlockPlaces.chosen(LAYERS, residency)
     for expert, path in plain.items():
@@ -204,7 +204,7 @@ def test_no_memory_of_a_block_is_taken_after_the_first_kernel(plain, monkeypatch
     card, taken = on_a_card(monkeypatch, order), []
     empty = card.empty
     monkeypatch.setattr(card, "empty", lambda nbytes: taken.append(nbytes) or empty(nbytes))
-    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), residency) as experts:
         steps = sample(
             experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP
         )
@@ -220,7 +220,7 @@ def test_blocks_of_the_next_expert_that_stay_come_while_the_first_one_works(plai
     """Before the blocks between them, which would wait for slots. Its first forward waits for those alone."""
     on_a_card(monkeypatch, order)
     residency = Residency(resident=LAYERS, resident_other=2, slots=1, ring=1)
-    with StreamedExperts(plain, forwards(), FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(plain, FP32, CPU), forwards(), residency) as experts:
         early = {("low_noise", index) for index in experts._places["low_noise"].early}
         for progress in sample(
             experts, initial_noise(CLIP, 1), Guidance(Context(torch.randn(512, TEXT_DIM))), SCHEDULE, CLIP

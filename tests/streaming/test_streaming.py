@@ -29,7 +29,7 @@ from holo_lite.sampling.schedule import Schedule
 from holo_lite.story.shots import ShotLayout
 from holo_lite.streaming.channel import Channel, ClosedError
 from holo_lite.streaming.disk import DiskReader
-from holo_lite.streaming.experts import StreamedExperts
+from holo_lite.streaming.experts import ExpertSetup, StreamedExperts
 from holo_lite.streaming.hooks import install
 from holo_lite.streaming.image import network_images
 from holo_lite.streaming.lanes import CpuLane
@@ -115,7 +115,7 @@ def latents_of(experts, *, joint=True):
 )
 def test_where_blocks_are_kept_does_not_change_a_bit(paths, residency, joint):
     expected = latents_of(FileExperts.of(paths, FP32, CPU))
-    with StreamedExperts(paths, forwards(1 if joint else 2), FP32, CPU, residency) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(1 if joint else 2), residency) as experts:
         found = latents_of(experts, joint=joint)
     assert len(found) == STEPS
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -160,14 +160,17 @@ def test_what_was_cast_of_a_block_goes_when_the_block_goes(tmp_path, stored):
     for seed, expert in enumerate(EXPERTS):
         paths[expert] = tmp_path / f"{expert}.safetensors"
         save_file(random_model(CONFIG, seed, stored).state_dict(), paths[expert])
-    with StreamedExperts(paths, forwards(), FP32, CPU) as experts, experts.lend("high_noise") as model:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts, experts.lend("high_noise") as model:
         text = TextRows(model.embed_text(torch.randn(512, TEXT_DIM)))
         model(initial_noise(CLIP, 0), torch.tensor(900.0), [text], CLIP)
         assert all(tensor.is_meta for block in model.blocks for tensor in block.state_dict().values())
 
 
 def test_more_forwards_than_were_announced_are_an_error_and_no_standstill(paths):
-    with StreamedExperts(paths, {"high_noise": 1}, FP32, CPU) as experts, pytest.raises(AssertionError):
+    with (
+        StreamedExperts(ExpertSetup(paths, FP32, CPU), {"high_noise": 1}) as experts,
+        pytest.raises(AssertionError),
+    ):
         run_forwards(experts, 2)
 
 
@@ -205,7 +208,7 @@ def test_an_image_holds_the_blocks_tensors_wherever_they_lie_in_the_file(tmp_pat
 def test_a_system_that_reads_in_small_pieces_is_read_on(paths, monkeypatch):
     whole = calls._read_once
     monkeypatch.setattr(calls, "_read_once", lambda handle, target, offset: whole(handle, target[:1000], offset))
-    with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts:
         found = latents_of(experts)
     assert torch.equal(found[-1], latents_of(FileExperts.of(paths, FP32, CPU))[-1])
 
@@ -240,7 +243,7 @@ def test_a_file_cut_short_while_it_is_in_use_is_named(plain, tmp_path):
     for expert, path in plain.items():
         copies[expert].write_bytes(path.read_bytes())
     (tmp_path / "dit_config.json").write_text('{"num_heads": 4}')
-    with StreamedExperts(copies, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(copies, FP32, CPU), forwards()) as experts:
         with copies["high_noise"].open("r+b") as file:
             file.truncate(copies["high_noise"].stat().st_size // 2)
         with pytest.raises(CheckpointError, match=r"high_noise\.safetensors: ended early"):
@@ -259,7 +262,7 @@ def fail_within_a_block(experts):
 
 def test_after_a_forward_that_raised_every_slot_is_free_again(paths):
     """accelerate calls no post_forward then: a slot lost each time would end in a standstill."""
-    with StreamedExperts(paths, forwards(), FP32, CPU, Residency(slots=1, ring=1)) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(), Residency(slots=1, ring=1)) as experts:
         for _ in range(3):
             with pytest.raises(ArithmeticError):
                 fail_within_a_block(experts)
@@ -269,7 +272,7 @@ def test_after_a_forward_that_raised_every_slot_is_free_again(paths):
 
 def test_cancelling_between_steps_leaves_no_thread_and_no_slot_behind(paths):
     before = threading.active_count()
-    with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts:
         guidance = Guidance(Context(torch.randn(512, TEXT_DIM)))
         steps = sample(experts, initial_noise(CLIP, 1), guidance, SCHEDULE, CLIP)
         next(steps)
@@ -284,7 +287,7 @@ def test_nothing_is_allocated_for_weights_after_the_first_step(paths, monkeypatc
     made = []
     original = CpuLane.device_buffer
     monkeypatch.setattr(CpuLane, "device_buffer", lambda lane, n: made.append(n) or original(lane, n))
-    with StreamedExperts(paths, forwards(), FP32, CPU, Residency(resident=2)) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(), Residency(resident=2)) as experts:
         latents_of(experts)
     assert len(made) == 2 + 2 * (2 + 1), "two slots, and for each expert two resident blocks and the rest"
 
@@ -293,7 +296,7 @@ def test_a_block_in_host_memory_is_not_read_again(paths, monkeypatch):
     reads = []
     original = DiskReader.read
     monkeypatch.setattr(DiskReader, "read", lambda *args: reads.append(args[1]) or original(*args))
-    with StreamedExperts(paths, forwards(), FP32, CPU, Residency(cached=LAYERS)) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards(), Residency(cached=LAYERS)) as experts:
         latents_of(experts)
     assert len(reads) == 2 * LAYERS + 2, "every block once, and the rest of each expert"
 
@@ -302,14 +305,14 @@ def test_both_branches_are_served_by_one_visit(paths, monkeypatch):
     taken = []
     original = Streamer.take
     monkeypatch.setattr(Streamer, "take", lambda streamer, key: taken.append(key) or original(streamer, key))
-    with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts:
         latents_of(experts, joint=True)
     assert len(taken) == STEPS * LAYERS
 
 
 def test_the_second_expert_is_on_its_way_before_the_switch(paths):
     """The itinerary goes on into the second expert, so its first blocks come without being asked for."""
-    with StreamedExperts(paths, forwards(), FP32, CPU) as experts:
+    with StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts:
         visits = list(experts._itinerary("high_noise"))
     switch = visits.index(("low_noise", 0))
     assert visits[switch - 1] == ("high_noise", LAYERS - 1)
@@ -374,7 +377,10 @@ def test_a_block_whose_hook_is_taken_off_is_in_no_circle(paths):
     gc.collect()
     gc.disable()
     try:
-        with StreamedExperts(paths, forwards(), FP32, CPU) as experts, experts.lend("high_noise") as model:
+        with (
+            StreamedExperts(ExpertSetup(paths, FP32, CPU), forwards()) as experts,
+            experts.lend("high_noise") as model,
+        ):
             block = weakref.ref(model.blocks[0])
             del model
         assert block() is None
