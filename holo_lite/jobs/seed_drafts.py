@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from holo_lite.cancel import Cancel
-from holo_lite.events import Events, FrameDone
+from holo_lite.events import Event, Events, FrameDone
 from holo_lite.film.seed_sheet import SeedSheet
-from holo_lite.jobs.batch import BatchEvents
-from holo_lite.jobs.items import BatchItem, items_started
+from holo_lite.jobs.items import BatchItem, ItemStarted, items_started
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.render.sinks import FilmSink
 from holo_lite.runs.own import seeds_mark
+
+DraftEvents = Generator[Event | ItemStarted, None, None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SeedDrafts:
     source: Path
     cancel: Cancel
 
-    def made(self, sheet: SeedSheet, picture: Path) -> BatchEvents:
+    def made(self, sheet: SeedSheet, picture: Path) -> DraftEvents:
         """Make them; at the end, or where they are cut short, the sheet of what there is goes to `picture`."""
         try:
             yield from self._each(sheet)
@@ -37,7 +38,7 @@ class SeedDrafts:
                 first = next(iter(self.jobs.values()))
                 sheet.save(picture, seeds_mark(list(self.jobs), first.settings))
 
-    def _each(self, sheet: SeedSheet) -> BatchEvents:
+    def _each(self, sheet: SeedSheet) -> DraftEvents:
         items = [BatchItem(self.source, video) for video in self.videos.values()]
         started = items_started(items, [1.0] * len(items))  # seeds alone differ
         for begun, (seed, job) in zip(started, self.jobs.items(), strict=True):
