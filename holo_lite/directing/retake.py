@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from holo_lite.directing.directed import Directed, Fits
+from holo_lite.directing.direction import Directed, Fits
 from holo_lite.directing.given import Given
 from holo_lite.directing.old_film import OldFilm
 from holo_lite.errors import SettingsError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from holo_lite.directing.directed import Directed, Fits
+from holo_lite.directing.direction import Directed, Fits
 from holo_lite.directing.extension import extended
 from holo_lite.directing.given import LatentsHeld, Source
 from holo_lite.directing.old_film import OldFilm

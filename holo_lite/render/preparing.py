@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from holo_lite.config import TEXT_ROWS
-from holo_lite.directing.directed import Directed
-from holo_lite.directing.direction import AnyFilm
+from holo_lite.directing.direction import AnyFilm, Directed
 from holo_lite.directing.given import Given
 from holo_lite.directing.pictured import pictured
 from holo_lite.errors import PromptError, SettingsError
