@@ -8,6 +8,7 @@ from __future__ import annotations
 from holo_lite.plan.advice import refusal
 from holo_lite.plan.machine import UNKNOWN, Machine
 from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.pixels import EncodingPlan
 from holo_lite.plan.plan import PhasePlan, Plan
 from holo_lite.plan.profile import Profile
 from holo_lite.plan.search import RING, Candidate, Problem, held_bytes, kept_bytes, streamed_bytes
@@ -23,6 +24,23 @@ def make_plan(profile: Profile, sizes: ModelSizes, request: ClipRequest, machine
     if not problem.fits():
         raise refusal(problem)
     return _plan(problem, problem.with_inputs_held(problem.way()))
+
+
+def plan_encoding(
+    profile: Profile, sizes: ModelSizes, request: ClipRequest, machine: Machine = UNKNOWN
+) -> EncodingPlan:
+    """Fit the encoding of pictures and foreign videos into what a profile and a machine allow.
+
+    In whole frames if they fit, else in the largest tiles. A clip that has a plan always has this one, too: the
+    encoder takes less than the decoder. Raises `FitError`, as `make_plan` does, for a clip that cannot fit.
+    """
+    problem = Problem(profile, sizes, request, machine)
+    sums = problem.arithmetic
+    for tile in problem.tiles:
+        if (peak := sums.encode(tile)) <= problem.room:
+            caches = 0 if tile is None else sums.pixel_encoder.host_caches(*request.latents, tile)
+            return EncodingPlan(tile, peak, caches)
+    raise refusal(problem)
 
 
 def _plan(problem: Problem, way: Candidate) -> Plan:

@@ -14,8 +14,7 @@ from holo_lite.directing.pictured import pictured
 from holo_lite.errors import PromptError, SettingsError
 from holo_lite.opening.model import OpenedModel
 from holo_lite.plan.choose import ProfileChoice
-from holo_lite.plan.fit import make_plan
-from holo_lite.plan.fit_pixels import plan_encoding
+from holo_lite.plan.fit import make_plan, plan_encoding
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.rank_plans import Spread
 from holo_lite.plan.rung_memory import RungMemory

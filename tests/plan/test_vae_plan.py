@@ -15,7 +15,7 @@ from holo_lite.film.vae_encoder import VaeEncoder
 from holo_lite.film.vae_files import VaeConfig
 from holo_lite.film.vae_load import DECODER_PARTS, ENCODER_PARTS
 from holo_lite.plan.decoding import Decoder
-from holo_lite.plan.fit_pixels import plan_encoding
+from holo_lite.plan.fit import plan_encoding
 from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.pixels import PixelEncoder
