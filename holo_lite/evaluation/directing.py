@@ -21,8 +21,7 @@ from holo_lite.evaluation.pictured_films import begin_with_picture, refer
 from holo_lite.evaluation.reading import Reader
 from holo_lite.evaluation.run import scene_of, strangeness, turns_of
 from holo_lite.evaluation.seeds import DEVELOPMENT
-from holo_lite.evaluation.stage import Set, Turn
-from holo_lite.evaluation.studio import Studio
+from holo_lite.evaluation.studio import Set, Studio, Turn
 from holo_lite.settings import NOTHING_SAID, Options
 from holo_lite.tiny.words import storyboard
 

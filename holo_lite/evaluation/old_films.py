@@ -9,7 +9,7 @@ from holo_lite.evaluation.held_film import Continuation
 from holo_lite.evaluation.new_shots import Traits, traits_shown
 from holo_lite.evaluation.outcome import StoryboardJudged, Verdict
 from holo_lite.evaluation.redrawn import again, further
-from holo_lite.evaluation.stage import Made, Set, Turn, judged
+from holo_lite.evaluation.studio import Made, Set, Turn, judged
 from holo_lite.tiny.words import act_caption, storyboard
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from holo_lite.evaluation.new_shots import Traits
 from holo_lite.evaluation.outcome import StoryboardJudged, Verdict
-from holo_lite.evaluation.stage import Made, Set, Turn, judged
+from holo_lite.evaluation.studio import Made, Set, Turn, judged
 from holo_lite.film.fitting import Pixels
 from holo_lite.story.storyboard import Reference, Storyboard
 from holo_lite.tiny.drawing import still

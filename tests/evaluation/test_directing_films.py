@@ -6,7 +6,7 @@ import pytest
 
 from holo_lite.evaluation.kinds import Directing
 from holo_lite.evaluation.report import DIRECTING_TARGETS
-from holo_lite.evaluation.stage import Set
+from holo_lite.evaluation.studio import Set
 
 SEED = 552  # its first storyboard has three shots of two characters in 33 frames
 FEW = ("--steps", 3, "--cfg", 1, "--dtype", "bf16", "--seed", SEED, "--storyboards", 1, "--save", "all.json")

@@ -18,8 +18,7 @@ from holo_lite.evaluation.new_shots import mark_new, traits_shown
 from holo_lite.evaluation.outcome import Film, StoryboardJudged
 from holo_lite.evaluation.redrawn import again, further
 from holo_lite.evaluation.run import scene_of
-from holo_lite.evaluation.stage import Set
-from holo_lite.evaluation.studio import Studio
+from holo_lite.evaluation.studio import Set, Studio
 from holo_lite.render.preparing import Preparer
 from holo_lite.runs.kept_latents import read_latents
 from holo_lite.tiny.drawing import draw_frame, still
