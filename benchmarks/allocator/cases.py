@@ -1,13 +1,14 @@
 """What is tried: every profile, clips up to the longest that fits, what takes least on a card and what takes most.
 
-That is fused operations and a small workspace, and plain ones with a large workspace.
+That is fused operations and a small workspace, and plain ones with a large workspace. Models are in the scheme that
+a profile prefers; where that has 8 bits, some clips are also made in fp8, which takes another way through a block.
 """
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,13 @@ from holo_lite.plan.profile import GIB, Profile, find_profile, shipped_profiles
 from holo_lite.plan.released import released_sizes
 from holo_lite.plan.search import Problem
 from holo_lite.plan.sizes import ModelSizes
+from holo_lite.schemes.registry import SCHEMES
 from holo_lite.story.shots import FRAMES_PER_LATENT, ShotLayout, even_cuts
 
 FRAMES = (33, 81, 241, 481)
 LONGEST = 961
+IN_FP8 = (33, 241)  # and the longest
+FP8 = "qfloat8"
 FEWEST, MOST = 5, 16  # shots of a clip in many
 FRAMES_A_SHOT = 49  # about three seconds
 RAM = 64 * GIB
@@ -37,17 +41,24 @@ WORKSPACES = {"8 MiB": 8320 * 1024, "32 MiB": 32 * MIB}
 
 @dataclass(frozen=True)
 class Case:
-    """A clip under a profile. workspace: one of `WORKSPACES`."""
+    """A clip under a profile. workspace: one of `WORKSPACES`; model: its scheme, if not the preferred one."""
 
     profile: str
     frames: int
     fused: bool = True
     shots: int = 0  # many: as its length suggests
     workspace: str = "8 MiB"
+    model: str = ""
 
     def __str__(self) -> str:
-        ways = f"{'fused' if self.fused else 'plain'}, {self.workspace}"
-        return f"{self.profile}, {self.frames} frames in {self.layout.shots}, {ways}"
+        ways = [self.model] if self.model else []
+        ways += ["fused" if self.fused else "plain", self.workspace]
+        return f"{self.profile}, {self.frames} frames in {self.layout.shots}, {', '.join(ways)}"
+
+    @property
+    def scheme(self) -> str:
+        """The model's."""
+        return self.model or self._profile.schemes[0]
 
     @property
     def layout(self) -> ShotLayout:
@@ -57,13 +68,13 @@ class Case:
 
     @property
     def linear(self) -> LinearMode:
-        """How the profile's first scheme is multiplied on a card."""
-        return "int8" if self._profile.schemes[0] == "int8" else "plain"
+        """How such a model is multiplied on a card."""
+        return _multiplied(self.scheme)
 
     @property
     def sizes(self) -> ModelSizes:
-        """Those of the released model in the profile's first scheme."""
-        return dataclasses.replace(released_sizes(self._profile.schemes[0]), linear=self.linear)
+        """Those of the released model."""
+        return dataclasses.replace(released_sizes(self.scheme), linear=self.linear)
 
     @property
     def _problem(self) -> Problem:
@@ -80,7 +91,7 @@ class Case:
 
     def run(self, models: Path, told: Told | None = None) -> Outcome:
         """Run it, on a hollow model under `models`; `told`: what other cases have asked for."""
-        scheme, plan = self._profile.schemes[0], self.plan()
+        scheme, plan = self.scheme, self.plan()
         folder = write_hollow(models / scheme / "model", scheme)
         watch = _Watch(CachingAllocator(plan.budget))
         card = WatchedCard(watch.allocator, WORKSPACES[self.workspace], told)
@@ -146,16 +157,36 @@ class _Watch:
 
 def every_case() -> Iterator[Case]:
     """All of them."""
-    for profile in (each for each in shipped_profiles() if each.device == "cuda"):
-        for shots in (1, 0):
-            for frames in lengths(profile.name, shots):
-                yield Case(profile.name, frames, shots=shots)
-                yield Case(profile.name, frames, fused=False, shots=shots, workspace="32 MiB")
+    profiles = [each for each in shipped_profiles() if each.device == "cuda"]
+    for profile in profiles:
+        yield from _cases(profile, FRAMES)
+    for profile in profiles:
+        if _multiplied(profile.schemes[0]) != "plain":
+            yield from _cases(profile, IN_FP8, FP8)
 
 
-def lengths(profile: str, shots: int) -> list[int]:
+def _multiplied(scheme: str) -> LinearMode:
+    """How a card multiplies what is stored so."""
+    known = SCHEMES.get(scheme)  # bf16 is none
+    return "plain" if known is None or known.eight_bits is None else known.eight_bits
+
+
+def _cases(profile: Profile, tried: Sequence[int], model: str = "") -> Iterator[Case]:
+    for shots in (1, 0):
+        for frames in lengths(profile.name, shots, tried, model):
+            case = Case(profile.name, frames, shots=shots, model=model)
+            yield case
+            yield dataclasses.replace(case, fused=False, workspace="32 MiB")
+
+
+def lengths(profile: str, shots: int, tried: Sequence[int] = FRAMES, model: str = "") -> list[int]:
     """Lengths of clips that fit, up to the longest that does."""
-    fitting = range(FRAMES[0], LONGEST + 1, FRAMES_PER_LATENT)
-    count = bisect.bisect_left(fitting, True, key=lambda frames: not Case(profile, frames, shots=shots).fits())
+    fitting, any_length = (
+        range(FRAMES[0], LONGEST + 1, FRAMES_PER_LATENT),
+        Case(profile, 0, shots=shots, model=model),
+    )
+    count = bisect.bisect_left(
+        fitting, True, key=lambda frames: not dataclasses.replace(any_length, frames=frames).fits()
+    )
     longest = fitting[count - 1]
-    return [*(frames for frames in FRAMES if frames < longest), longest]
+    return [*(frames for frames in tried if frames < longest), longest]

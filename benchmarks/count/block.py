@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -16,7 +16,7 @@ from benchmarks.speed.scale import SHOTS, windows_of
 from holo_lite.config import HOLOCINE_14B, TEXT_ROWS
 from holo_lite.eightbit.limits import LinearMode
 from holo_lite.kernels.sdpa import KERNELS
-from holo_lite.model import dit
+from holo_lite.model import dit, whole_block
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import Compute
 from holo_lite.model.dit import Block
@@ -30,11 +30,17 @@ from holo_lite.story.shots import ShotLayout, even_cuts
 CONFIG = replace(HOLOCINE_14B, num_layers=1)
 BF16 = torch.bfloat16
 BRANCHES = 2
-LAYERS = {
+BY_LAYER = {
     "self-attention": "self_attention_",
     "cross-attention": "cross_attention_",
     "feed-forward": "feed_forward_",
 }
+LAYERS = (  # what runs each: layer by layer, or where a shot goes through all of them
+    (dit, BY_LAYER),
+    (dit, {"self-attention": "whole_block_"}),
+    (whole_block, {"cross-attention": "tell_", "feed-forward": "feed_"}),
+    (whole_block, {"cross-attention": "read_"}),
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ def _inputs(clip: Clip, branches: int) -> tuple[Sequence[Tensor], Sequence[TextR
 @contextmanager
 def _layers_named(tally: Tally) -> Iterator[None]:
     """Name what is launched by the layer that launches it."""
-    named = {function: tally.layered(layer, getattr(dit, function)) for layer, function in LAYERS.items()}
-    with mock.patch.multiple(dit, **named):
+    with ExitStack() as stack:
+        for module, layers in LAYERS:
+            named = {name: tally.layered(layer, getattr(module, name)) for layer, name in layers.items()}
+            stack.enter_context(mock.patch.multiple(module, **named))
         yield

@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.count.tally import CARD, Tally
 from holo_lite.eightbit.rows import Format, Rows
 from holo_lite.kernels.fused_traffic import TRAFFIC
-from holo_lite.model.operations import LinearInput, Ops
+from holo_lite.model.operations import LinearInput, Norm, Ops
 from holo_lite.schemes import scheme
 
 TABLE = 256  # numbers that a byte may stand for
@@ -102,7 +102,12 @@ def _itself(x: Tensor, *_: Any) -> Tensor:
     return x
 
 
-_PRODUCTS = {"linear_gelu": 0, "multiply": 0, "multiply_add_": 1}  # where x is, before its weight and bias
+def _normed(_x: Tensor, _rows: Rows, _weight: Rows, _bias: Any, _gate: Any, _norm: Norm, out: Rows) -> Rows:
+    return out
+
+
+# where x is, before its weight and bias
+_PRODUCTS = {"linear_gelu": 0, "multiply": 0, "multiply_add_": 1, "multiply_add_norm_": 1}
 _MAKES: dict[str, Callable[..., Any]] = {
     "modulate": _modulated,
     "layer_norm": _coded,
@@ -114,6 +119,7 @@ _MAKES: dict[str, Callable[..., Any]] = {
     "quantize": _coded,
     "multiply": _multiplied,
     "multiply_add_": _itself,
+    "multiply_add_norm_": _normed,
 }
 
 

@@ -54,8 +54,12 @@ class Scale:
 
     @classmethod
     def full(cls, device: torch.device, layers: int | None = None) -> Scale:
-        """The released shape at 480x832, bf16, with as many blocks as the card can run, in chunks that suit it."""
-        chunks = whole_waves(torch.cuda.get_device_properties(device).multi_processor_count)
+        """The released shape at 480x832, bf16, with as many blocks as the card can run, in chunks that suit it.
+
+        A shot's inputs are held, as by a plan where all blocks stay.
+        """
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        chunks = replace(whole_waves(processors), holding=True)
         found = cls(False, HOLOCINE_14B, HOLOCINE_14B.num_layers, 480, 832, torch.bfloat16, chunks=chunks)
         return replace(found, layers=layers or runnable_layers(found, device))
 

@@ -18,7 +18,7 @@ from holo_lite.eightbit.coding import has_triton, quantize
 from holo_lite.eightbit.limits import LinearMode
 from holo_lite.eightbit.rows import FORMATS, Format, Rows
 from holo_lite.errors import SettingsError, in_a_line, nearest
-from holo_lite.model.operations import Ops
+from holo_lite.model.operations import Norm, Ops
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 
@@ -136,7 +136,17 @@ class TrialInputs:
             yield _numbers(ops.multiply(rows, weight, self.one, None))
             return
         for gate in (self.other, None):  # the second time its tile is known
-            yield _numbers(ops.multiply_add_(self.x.clone(), rows, weight, self.one, gate))
+            if name == "multiply_add_":
+                yield _numbers(ops.multiply_add_(self.x.clone(), rows, weight, self.one, gate))
+            else:
+                yield from self._summed_and_normed(ops, rows, weight, gate)
+
+    def _summed_and_normed(self, ops: Ops, rows: Rows, weight: Rows, gate: Tensor | None) -> Iterator[Tensor]:
+        x, out = self.x.clone(), quantize(self.update, rows.format)
+        one = 0.0 if gate is None else 1.0
+        norm = Norm(self.other, self.update[0], HOLOCINE_14B.eps, one)
+        yield _numbers(ops.multiply_add_norm_(x, rows, weight, self.one, gate, norm, out))
+        yield _numbers(x)
 
     def _make(self, *shape: int) -> Tensor:
         device, dtype = self._to

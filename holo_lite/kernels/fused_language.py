@@ -15,6 +15,16 @@ FACTOR = tl.constexpr(-2 * 0.7978845608028654)  # the root of 2/π
 
 
 @triton.jit
+def _normed(wide, scale, shift, columns, width, eps, ONE: tl.constexpr):
+    """LN(wide) · (ONE + scale) + shift of a row in fp32, zeros where it has no number."""
+    inside = columns < width
+    wide = tl.where(inside, wide - tl.sum(wide, 0) / width, 0.0)
+    wide = wide * tl.rsqrt(tl.sum(wide * wide, 0) / width + eps)
+    factor = ONE + tl.load(scale + columns, mask=inside, other=0.0).to(tl.float32)
+    return wide * factor + tl.load(shift + columns, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def norm(
     x,
     scale,
@@ -37,10 +47,7 @@ def norm(
     columns = tl.arange(0, BLOCK)
     inside = columns < width
     wide = tl.load(x + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
-    wide = tl.where(inside, wide - tl.sum(wide, 0) / width, 0.0)
-    wide = wide * tl.rsqrt(tl.sum(wide * wide, 0) / width + eps)
-    factor = ONE + tl.load(scale + columns, mask=inside, other=0.0).to(tl.float32)
-    wide = wide * factor + tl.load(shift + columns, mask=inside, other=0.0).to(tl.float32)
+    wide = _normed(wide, scale, shift, columns, width, eps, ONE)
     if CODED:
         wide, step = coded(wide, LARGEST, SMALLEST, WHOLE)
         tl.store(unit + row, step)
@@ -117,17 +124,57 @@ def rms_turn(
 
 
 @triton.jit
+def _added(x, update, gate, columns, width, GATED: tl.constexpr):
+    """A row's sum, written to x → what was written, fp32: a norm of it is that of the numbers in memory."""
+    inside = columns < width
+    wide = tl.load(update + columns, mask=inside, other=0.0).to(tl.float32)
+    if GATED:
+        wide *= tl.load(gate + columns, mask=inside, other=0.0).to(tl.float32)
+    wide += tl.load(x + columns, mask=inside, other=0.0).to(tl.float32)
+    rounded = wide.to(x.dtype.element_ty)
+    tl.store(x + columns, rounded, mask=inside)
+    return rounded.to(tl.float32)
+
+
+@triton.jit
 def gated_add(x, update, gate, width, x_stride, update_stride, GATED: tl.constexpr, BLOCK: tl.constexpr):
     """x += gate · update, in place; without GATED update alone. x, update: (n, width); gate: (width,)."""
     row = tl.program_id(0).to(tl.int64)
+    _added(x + row * x_stride, update + row * update_stride, gate, tl.arange(0, BLOCK), width, GATED)
+
+
+@triton.jit
+def add_norm(
+    x,
+    update,
+    gate,
+    scale,
+    shift,
+    codes,
+    unit,
+    width,
+    x_stride,
+    update_stride,
+    codes_stride,
+    eps,
+    GATED: tl.constexpr,
+    ONE: tl.constexpr,
+    LARGEST: tl.constexpr,
+    SMALLEST: tl.constexpr,
+    WHOLE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """`gated_add`, and of the row it leaves in x the `norm`, in 8 bits: x is read once for both.
+
+    x, update, codes: (n, width); gate, scale, shift: (width,); unit: (n,) float32.
+    """
+    row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
-    inside = columns < width
-    wide = tl.load(update + row * update_stride + columns, mask=inside, other=0.0).to(tl.float32)
-    if GATED:
-        wide *= tl.load(gate + columns, mask=inside, other=0.0).to(tl.float32)
-    place = x + row * x_stride + columns
-    wide += tl.load(place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(place, wide.to(x.dtype.element_ty), mask=inside)
+    wide = _added(x + row * x_stride, update + row * update_stride, gate, columns, width, GATED)
+    wide, step = coded(_normed(wide, scale, shift, columns, width, eps, ONE), LARGEST, SMALLEST, WHOLE)
+    tl.store(unit + row, step)
+    place = codes + row * codes_stride + columns
+    tl.store(place, wide.to(codes.dtype.element_ty), mask=columns < width)
 
 
 @triton.jit

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from holo_lite.eightbit.limits import coded
 from holo_lite.eightbit.rows import FP8, Format, Rows
-from holo_lite.model.operations import LinearInput
+from holo_lite.model.operations import LinearInput, Norm
 from holo_lite.model.positions import Positions
 
 
@@ -63,6 +63,17 @@ def _product_sum(x: Tensor, rows: Rows, _weight: Rows, _bias: Tensor | None, gat
     return _sum(x, x, gate) if rows.format == FP8 else Traffic(0, _bytes(x, gate), 0)
 
 
+def _product_sum_norm(
+    x: Tensor, rows: Rows, weight: Rows, bias: Tensor | None, gate: Tensor | None, norm: Norm, out: Rows
+) -> Traffic:
+    """Where the sum takes a pass of its own the norm is in it, else the norm takes one."""
+    added = _product_sum(x, rows, weight, bias, gate)
+    if added.launches:
+        return Traffic(1, added.read + _bytes(norm.scale, norm.shift), added.written + coded(*out.codes.shape))
+    normed = _norm(x, norm.scale, norm.shift, norm.eps, out.format)
+    return Traffic(1, added.read + normed.read, normed.written)
+
+
 TRAFFIC: Mapping[str, Callable[..., Traffic]] = MappingProxyType(
     {
         "modulate": _norm,
@@ -75,6 +86,7 @@ TRAFFIC: Mapping[str, Callable[..., Traffic]] = MappingProxyType(
         "quantize": _unary,
         "multiply": _product,
         "multiply_add_": _product_sum,
+        "multiply_add_norm_": _product_sum_norm,
     }
 )
 """The cost of a call of each operation of `holo_lite.model.operations.Ops`, by name, from the call's arguments."""

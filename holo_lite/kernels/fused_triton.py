@@ -15,7 +15,7 @@ from holo_lite.eightbit.rows import FP8, INT8, SMALLEST, Format, Rows
 from holo_lite.eightbit.triton_rows import card_of, is_measured, multiply_add_ as multiply_add_in_tiles, row_of
 from holo_lite.kernels import fused_language as kernels
 from holo_lite.model import equations, operations
-from holo_lite.model.operations import LinearInput, Ops
+from holo_lite.model.operations import LinearInput, Norm, Ops
 from holo_lite.model.positions import Positions
 
 
@@ -114,10 +114,54 @@ def multiply_add_(x: Tensor, rows: Rows, weight: Rows, bias: Tensor | None, gate
 
     A product in tiles that has not been measured yet, and one that PyTorch computes, is made first and added then.
     """
+    if _adds_in_tiles(x, rows, weight):
+        return multiply_add_in_tiles(x, rows, weight, bias, gate)
+    return gated_add_(x, multiply(rows, weight, bias), gate)
+
+
+def multiply_add_norm_(
+    x: Tensor, rows: Rows, weight: Rows, bias: Tensor | None, gate: Tensor | None, norm: Norm, out: Rows
+) -> Rows:
+    """`multiply_add_`, and of its result what the next layer begins with, in `out`. x: (n, d).
+
+    Where the product cannot add, one kernel does that and norms the sum.
+    """
+    if _adds_in_tiles(x, rows, weight):
+        multiply_add_in_tiles(x, rows, weight, bias, gate)
+        _norm(x, norm.scale, norm.shift, norm.eps, out.format, one=norm.one, out=out)
+    else:
+        add_norm_(x, multiply(rows, weight, bias), gate, norm, out)
+    return out
+
+
+def add_norm_(x: Tensor, update: Tensor, gate: Tensor | None, norm: Norm, out: Rows) -> None:
+    """x += gate · update, or update alone, and of that the norm, in `out`. x, update: (n, d); gate: (d,)."""
+    width, _, _ = _width(x), _width(update), _width(out.codes)
+    flags = {"GATED": gate is not None, "ONE": norm.one, "enable_fp_fusion": False}  # as in `gated_add_`
+    with card_of(x):
+        kernels.add_norm[(len(x),)](
+            x,
+            update,
+            gate,
+            norm.scale,
+            norm.shift,
+            out.codes,
+            out.scale,
+            width,
+            x.stride(0),
+            update.stride(0),
+            out.codes.stride(0),
+            norm.eps,
+            **flags,
+            **_coding(out.format),
+            **row_of(width),
+        )
+
+
+def _adds_in_tiles(x: Tensor, rows: Rows, weight: Rows) -> bool:
+    """Whether the product itself adds to x: one in tiles that is measured, and not PyTorch's."""
     by_pytorch = rows.format == FP8 and runs_row_by_row(x.device)
-    if by_pytorch or not is_measured(rows, weight):
-        return gated_add_(x, multiply(rows, weight, bias), gate)
-    return multiply_add_in_tiles(x, rows, weight, bias, gate)
+    return not by_pytorch and is_measured(rows, weight)
 
 
 def triton_ops() -> Ops:
@@ -131,6 +175,7 @@ def triton_ops() -> Ops:
         linear_gelu=linear_gelu,
         gelu_=gelu_,
         multiply_add_=multiply_add_,
+        multiply_add_norm_=multiply_add_norm_,
     )
 
 

@@ -150,6 +150,22 @@ class Clip:
         queries = min(self.chunks.attention, self.longest_here)
         return max(1, queries + max(0, self.key_rows - 2 * TEXT_ROWS) // 2)
 
+    @cached_property
+    def text_queries_beside(self) -> int:
+        """The same where self-attention's keys and values stay: as many as fit where a chunk was turned.
+
+        That took three rows of a stream in bf16 a token, its own and half a row of fp32 twice. Here it is two.
+        """
+        chunk = self.chunks.attention
+        return min(chunk + max(0, chunk // 2 - TEXT_ROWS), self.longest_here)
+
+    @property
+    def told_beside(self) -> int:
+        """Tokens of the largest such portion."""
+        spans = (span for _, span in self.query_spans)
+        parts = (part for span in spans for part in even_portions(span, self.text_queries_beside))
+        return max((part.stop - part.start for part in parts), default=0)
+
     @property
     def told(self) -> int:
         """Tokens of the largest portion that meets a prompt, with windows or without."""

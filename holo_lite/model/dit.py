@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from holo_lite.config import PATCH, DiTConfig
+from holo_lite.model.carrying import is_carried
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import modulate, sinusoid
@@ -32,6 +33,7 @@ from holo_lite.model.layers import (
 from holo_lite.model.linear import Linear
 from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
+from holo_lite.model.whole_block import Layers, whole_block_
 
 
 class Block(nn.Module):
@@ -39,7 +41,7 @@ class Block(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.eps = config.eps
+        self.eps, self.widths = config.eps, (config.dim, config.ffn_dim)
         self.modulation = nn.Parameter(torch.empty(1, 6, config.dim))
         self.self_attn = AttentionLayer(config.dim, config.num_heads, config.eps)
         self.cross_attn = AttentionLayer(config.dim, config.num_heads, config.eps)
@@ -57,9 +59,14 @@ class Block(nn.Module):
     ) -> None:
         """Change each stream (rows, d) in place. modulation: (6, d), the timestep's part."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation[0] + modulation
-        self_attention_(streams, self.self_attn, Modulation(shift1, scale1, gate1), clip, positions, compute)
+        attending, feeding = Modulation(shift1, scale1, gate1), Modulation(shift2, scale2, gate2)
+        if is_carried(clip, compute.linear, *self.widths):
+            layers = Layers(self.self_attn, attending, self.cross_attn, self.norm3, self.ffn, feeding)
+            whole_block_(streams, texts, layers, clip, positions, compute)
+            return
+        self_attention_(streams, self.self_attn, attending, clip, positions, compute)
         cross_attention_(streams, texts, self.cross_attn, self.norm3, clip, compute)
-        feed_forward_(streams, self.ffn, Modulation(shift2, scale2, gate2), self.eps, clip, compute)
+        feed_forward_(streams, self.ffn, feeding, self.eps, clip, compute)
 
 
 class Head(nn.Module):

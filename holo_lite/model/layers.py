@@ -15,8 +15,9 @@ most one layer of one block is in memory in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,14 @@ from holo_lite.model.compute import Compute
 from holo_lite.model.equations import biased_attention
 from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.key_values import KeyValues
-from holo_lite.model.linear import Affine, Linear
-from holo_lite.model.operations import LinearInput, Ops
+from holo_lite.model.linear import Affine, CodedAffine, Linear
+from holo_lite.model.operations import LinearInput, Norm, Ops
 from holo_lite.model.positions import Positions
 from holo_lite.model.relay import RelayRows
 
 Turn = tuple[Positions, slice]  # by the positions of these tokens
+Seen = list[tuple[range, Tensor | None, Tensor | None]]  # tokens, the text's rows they see, what is added to logits
+Next = tuple[Norm, LinearInput]  # with what the next layer begins, and where it finds that
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,17 @@ class TextRows:
     windows: tuple[Tensor, ...] | None = None
     relay: RelayRows | None = None
 
-    def seen_by_shots(self, clip: Clip) -> Iterable[tuple[range, Tensor | None, Tensor | None]]:
+    def seen_by_shots(self, clip: Clip) -> Seen:
         """Spans of tokens with the row numbers they see (None: all), and what is added to the rows' logits."""
+        if self.relay is not None or self.windows is None:
+            return self.seen_in(0, clip.here, clip)
+        return [each for shot, span in clip.query_spans for each in self.seen_in(shot, span, clip)]
+
+    def seen_in(self, shot: int, span: range, clip: Clip) -> Seen:
+        """The same of a span within a shot."""
         if self.relay is not None:
-            return [(span, None, bias) for span, bias in self.relay.tokens(clip.layout, clip.here)]
-        if self.windows is None:
-            return [(clip.here, None, None)]
-        return [(span, self.windows[shot], None) for shot, span in clip.query_spans]
+            return [(part, None, bias) for part, bias in self.relay.tokens(clip.layout, span)]
+        return [(span, None if self.windows is None else self.windows[shot], None)]
 
 
 @dataclass(frozen=True)
@@ -97,11 +104,29 @@ class AttentionWeights:
         """(n, d) → (n, H, D), in `out`, where that is given."""
         return self._split(self.v.apply(prepared, _flat(out)))
 
-    def add_attended_(self, x: Tensor, attended: Tensor, gate: Tensor | None = None) -> None:
-        """x += gate · (what was attended, projected), or without a gate. x: (n, d); attended: (n, H, D)."""
+    def text_keys_values(self, text: TextRows) -> tuple[Tensor, Tensor]:
+        """Keys and values of a text's rows. → (rows, H, D), twice."""
+        given = self.k.prepare(text.rows)
+        return self.keys(given), self.values(given)
+
+    def heard(self, q: Tensor, seen: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
+        """What queries (n, H, D) find in keys and values of a text. → (n, H, D)."""
+        return self.compute.attention(q, *seen) if bias is None else biased_attention(q, *seen, bias)
+
+    def add_attended_(
+        self, x: Tensor, attended: Tensor, gate: Tensor | None = None, following: Next | None = None
+    ) -> None:
+        """x += gate · (what was attended, projected), or without a gate. x: (n, d); attended: (n, H, D).
+
+        following: what is made of the sum at once. That is of products in 8 bits alone.
+        """
         prepared = self.o.prepare(attended.flatten(1))
         del attended
-        self.o.add_(x, prepared, gate)
+        if following is None:
+            self.o.add_(x, prepared, gate)
+            return
+        assert isinstance(self.o, CodedAffine), "the sum is normed in 8 bits only"
+        self.o.add_normed_(x, prepared, gate, *following)
 
     def _normed_(self, x: Tensor, weight: Tensor, turn: Turn | None) -> Tensor:
         if turn is None:
@@ -168,6 +193,16 @@ def _unpacked(linear: Linear, compute: Compute) -> Affine:
     return linear.unpacked(mode=compute.linear, ops=compute.ops)
 
 
+class Onward(Protocol):
+    """The layers behind self-attention, where a shot goes through all of them before the next one does."""
+
+    def first(self, tokens: slice) -> Next:
+        """With what they begin, of these tokens. What is there of self-attention's is of no use any more."""
+
+    def run_(self, x: Tensor, shot: int, span: range) -> None:
+        """Change a shot's rows of a stream in place. What they begin with has been made of all its tokens."""
+
+
 @dataclass(frozen=True)
 class SelfAttentionVisit:
     """Self-attention of one block, with all that stays the same while the streams pass.
@@ -181,8 +216,8 @@ class SelfAttentionVisit:
     positions: Positions
     held: HeldInputs | None = None
 
-    def run_(self, x: Tensor, buffer: KeyValues) -> None:
-        """Change a stream (rows, d) in place, shot by shot."""
+    def run_(self, x: Tensor, buffer: KeyValues, onward: Onward | None = None) -> None:
+        """Change a stream (rows, d) in place, shot by shot; `onward`: through the other layers, too."""
         self._hold(x, range(0))
         for row, span in self.clip.shared_here:
             buffer.go_to(row)
@@ -194,7 +229,9 @@ class SelfAttentionVisit:
             buffer.repeat(self.clip.repeated_rows(shot))
             self._hold(x, span)
             self._append_own(x, shot, buffer)
-            self._attend_(x, span, buffer)
+            self._attend_(x, span, buffer, onward)
+            if onward is not None:
+                onward.run_(x, shot, span)
 
     def _append_own(self, x: Tensor, shot: int, buffer: KeyValues) -> None:
         """Keys and values that only this shot sees: computed here, or by all who have some of the shot."""
@@ -216,10 +253,10 @@ class SelfAttentionVisit:
             self.weights.values(h, values)
             del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
-    def _attend_(self, x: Tensor, span: range, buffer: KeyValues) -> None:
+    def _attend_(self, x: Tensor, span: range, buffer: KeyValues, onward: Onward | None) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
-            rows = x[self.clip.rows(tokens)]
-            self.weights.add_attended_(rows, self._attended(x, tokens, buffer), self.mod.gate)
+            rows, following = x[self.clip.rows(tokens)], None if onward is None else onward.first(tokens)
+            self.weights.add_attended_(rows, self._attended(x, tokens, buffer), self.mod.gate, following)
 
     def _attended(self, x: Tensor, tokens: slice, buffer: KeyValues) -> Tensor:
         """What queries of these tokens find. → (n, H, D); the queries themselves go."""
@@ -283,9 +320,7 @@ def cross_attention_(
 
 
 def _attend_text_(x: Tensor, text: TextRows, weights: AttentionWeights, norm: nn.LayerNorm, clip: Clip) -> None:
-    given = weights.k.prepare(text.rows)
-    keys, values = weights.keys(given), weights.values(given)
-    del given
+    keys, values = weights.text_keys_values(text)
     for span, window, bias in text.seen_by_shots(clip):
         seen = (keys, values) if window is None else (keys[window], values[window])
         for tokens in clip.text_portions(span):
@@ -299,7 +334,7 @@ def _attended(
 ) -> Tensor:
     """What queries of the rows (n, d) find in a text. → (n, H, D); the queries themselves go."""
     q = weights.queries(weights.ops.layer_norm(x, norm.weight, norm.bias, norm.eps, weights.q.form))
-    return weights.compute.attention(q, *seen) if bias is None else biased_attention(q, *seen, bias)
+    return weights.heard(q, seen, bias)
 
 
 def feed_forward_(

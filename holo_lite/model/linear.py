@@ -28,7 +28,7 @@ from holo_lite.eightbit.coding import quantize, quantize_slices
 from holo_lite.eightbit.limits import LinearMode, unfit
 from holo_lite.eightbit.rows import FORMATS, Format, Rows
 from holo_lite.lora.low_rank import LowRank
-from holo_lite.model.operations import LinearInput, Ops
+from holo_lite.model.operations import LinearInput, Norm, Ops
 from holo_lite.schemes.plain import Plain
 from holo_lite.schemes.registry import find
 
@@ -128,6 +128,14 @@ class CodedAffine(Affine):
         """x += gate · y. x: (n, out); gate: (out,)."""
         assert isinstance(prepared, Rows), "prepared for a layer of another kind"
         self.ops.multiply_add_(x, prepared, self.weight, self.bias, gate)
+
+    def add_normed_(
+        self, x: Tensor, prepared: LinearInput, gate: Tensor | None, norm: Norm, out: LinearInput
+    ) -> None:
+        """x += gate · y, and what the next layer makes of that first, in `out`. x: (n, out); gate: (out,)."""
+        assert isinstance(prepared, Rows), "prepared for a layer of another kind"
+        assert isinstance(out, Rows), "the next layer takes 8 bits"
+        self.ops.multiply_add_norm_(x, prepared, self.weight, self.bias, gate, norm, out)
 
     def gelu(self, prepared: LinearInput, form: Format | None) -> LinearInput:
         """(n, in) → (n, out), or in 8 bits; what is prepared goes before the result is rounded."""

@@ -19,6 +19,9 @@ largest counts. In cross-attention t tokens are in work, as many as fit beside t
 keys and values: it needs no more than that does, and fewer portions.
 
 Where a shot's inputs are held (`Chunks.holding`), the longest shot's are there as well: n·d·e, or n · (d + s).
+Where each shot goes through all layers before the next (`holo_lite.model.carrying`), they are there in every layer,
+as are keys and values and 2·512·d·e of the text; t is what the rotation's memory has room for then, and the plan
+adds up the weights of all layers.
 
 In 8 bits a layer's input goes once it is quantized. With s for a scale and w for what quantizing or multiplying
 needs on the way (`holo_lite.eightbit.limits`), whichever is more,
@@ -48,6 +51,7 @@ from holo_lite.eightbit.limits import (
     quantizing,
     unfit,
 )
+from holo_lite.model.carrying import is_carried
 from holo_lite.model.clip import Clip
 
 
@@ -56,7 +60,7 @@ class WorkingSet:
     """Bytes alive at the worst moment of each layer, for one forward over all its branches.
 
     `keys_values` is that part of self-attention's which is there before its weights are, `held` another one: what
-    is held of a shot's inputs.
+    is held of a shot's inputs. `carried`: a shot goes through all layers, so that their weights are there at once.
     """
 
     streams: int
@@ -67,6 +71,7 @@ class WorkingSet:
     cross_attention: int
     feed_forward: int
     head: int
+    carried: bool = False
 
     @property
     def layers(self) -> int:
@@ -103,30 +108,34 @@ def working_set(
     projected = min(clip.chunks.attention, clip.stream_rows)
     patch = config.out_dim * PATCH**2
     square, oblong = (_Layer(linear, bytes_per_number, device, d, inner) for inner in (d, f))
-    told = clip.told
+    carried = is_carried(clip, linear, d, f)
+    told = clip.told_beside if carried else clip.told
     held = square.taken(clip.longest_here) if clip.chunks.holding else 0
     seeing, reading = (  # queries and what comes of them
         2 * rows * wide + workspace.nbytes(rows, keys, d)
         for rows, keys in ((attended, clip.key_rows), (told, window))
     )
+    keys_values, of_text = 2 * clip.key_rows * wide, 2 * TEXT_ROWS * wide
+    beside = keys_values + held if carried else 0  # of self-attention's, in the other layers
     return WorkingSet(
         streams=branches * clip.stream_rows * wide,
         text=branches * TEXT_ROWS * wide,
-        keys_values=2 * clip.key_rows * wide,
+        keys_values=keys_values,
         held=held,
-        self_attention=2 * clip.key_rows * wide
+        self_attention=keys_values
         + held
+        + (of_text if carried else 0)
         + max(
             square.turning(attended, FP32 * config.head_dim * _touched(clip, attended)),
             seeing,
             square.attending(attended),
         ),
-        cross_attention=max(
-            2 * (TEXT_ROWS + window) * wide + max(square.attending(told), reading),
-            2 * TEXT_ROWS * wide + square.reading(TEXT_ROWS),
-        ),
-        feed_forward=oblong.feeding(fed),
+        cross_attention=beside
+        + of_text
+        + max(2 * window * wide + max(square.attending(told), reading), square.reading(TEXT_ROWS)),
+        feed_forward=oblong.feeding(fed) + (beside + of_text if carried else 0),
         head=branches * clip.layout.tokens * patch * FP32 + projected * (wide + patch * bytes_per_number),
+        carried=carried,
     )
 
 

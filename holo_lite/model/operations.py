@@ -82,12 +82,42 @@ def multiply_add_(x: Tensor, rows: Rows, weight: Rows, bias: Tensor | None, gate
 
 
 @dataclass(frozen=True)
+class Norm:
+    """What a layer makes of the stream first: LN(x) · (one + scale) + shift. scale, shift: (d,).
+
+    one: 1 where it modulates, 0 in an affine norm.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    eps: float
+    one: float
+
+    def of(self, x: Tensor, out: Rows) -> Rows:
+        """The same by the functions above, in the form and memory of `out`. x: (n, d)."""
+        if self.one:
+            found = modulate(x, self.shift, self.scale, self.eps, out.format)
+        else:
+            found = layer_norm(x, self.scale, self.shift, self.eps, out.format)
+        _written(found, out)
+        return out
+
+
+def multiply_add_norm_(
+    x: Tensor, rows: Rows, weight: Rows, bias: Tensor | None, gate: Tensor | None, norm: Norm, out: Rows
+) -> Rows:
+    """`multiply_add_`, and of its result what the next layer begins with, in `out`. x: (n, d)."""
+    return norm.of(multiply_add_(x, rows, weight, bias, gate), out)
+
+
+@dataclass(frozen=True)
 class Ops:
     """The operations between matrix products, each with the meaning of its default.
 
     A name that ends in an underscore: its first argument is changed, or its memory used. `multiply` is a product in
     8 bits, into its last argument or a new tensor, and `multiply_add_` one whose result is added to x, times a gate
-    or as it is. `modulate` may be given the memory for its result.
+    or as it is; `multiply_add_norm_` gives the norm of that sum, too. `modulate` may be given the memory for its
+    result.
     """
 
     modulate: Callable[..., LinearInput] = modulate
@@ -100,3 +130,4 @@ class Ops:
     quantize: Callable[[Tensor, Format], Rows] = quantize
     multiply: Callable[[Rows, Rows, Tensor | None, Tensor | None], Tensor] = multiply
     multiply_add_: Callable[[Tensor, Rows, Rows, Tensor | None, Tensor | None], Tensor] = multiply_add_
+    multiply_add_norm_: Callable[..., Rows] = multiply_add_norm_

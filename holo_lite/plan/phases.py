@@ -280,12 +280,15 @@ class Arithmetic:
         """Each layer of the blocks while it computes, and before that while its last weight is being unpacked."""
         linear, e = self.sizes.linear, self.sizes.bytes_per_number
         layers = {"self_attn": work.self_attention, "cross_attn": work.cross_attention, "ffn": work.feed_forward}
+        ready = {name: stack.ready(name, linear, e) for name in layers}
+        if work.carried:  # all are there at once
+            ready = dict.fromkeys(layers, sum(ready.values()))
         for name, own in layers.items():
-            yield LayerPeak(own, stack.ready(name, linear, e))
-            moment = self._unpacking(stack, name, linear)
-            before = work.keys_values if name == "self_attn" else 0
-            yield LayerPeak(before + moment.work, moment.ready)
-        yield LayerPeak(work.feed_forward + self._of_no_use(work, stack), stack.ready("ffn", linear, e))
+            yield LayerPeak(own, ready[name])
+            before = work.keys_values if name == "self_attn" or work.carried else 0
+            yield LayerPeak(before + self._unpacking(stack, name, linear).work, ready[name])
+        if not work.carried:
+            yield LayerPeak(work.feed_forward + self._of_no_use(work, stack), ready["ffn"])
 
     def _of_no_use(self, work: WorkingSet, stack: StackSizes) -> int:
         """What a card keeps of self-attention while the feed-forward needs other memory: its weights are larger."""

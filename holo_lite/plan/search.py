@@ -5,8 +5,8 @@ how many multiprocessors the card has, they are whole waves of these (`holo_lite
 branches share a visit of every block (`joint`) where that reads fewer bytes a step than giving the second
 residual stream's room to resident blocks would: usually it does. What is left becomes resident blocks, first of
 the expert in use, then of the one that comes next. Blocks become resident only once chunks are at their
-largest; what smaller chunks leave over is less than a block of the released model. Where that is enough, a shot's
-inputs are held.
+largest; what smaller chunks leave over is less than a block of the released model. Where there is room beside the
+resident blocks of the expert in use, a shot's inputs are held.
 
 Whole waves replace the profile's largest chunks where they win more than they cost. What they take in addition is
 taken from resident blocks, and each of those is a part of all that is read. So the part of the time that they win
@@ -171,19 +171,23 @@ class Problem:
         return Candidate(chunks, joint, resident, other, streamed)
 
     def with_inputs_held(self, way: Candidate) -> Candidate:
-        """The same with a shot's inputs held, if there is room when everything else has its own."""
+        """The same with a shot's inputs held, if there is room when everything that is used in a step has its own.
+
+        Blocks of the expert that comes next make way: they save one reading in a run.
+        """
         if self.request.attention != "sparse":
             return way  # every token is shared there, and its input made before that of any shot
         chunks, device, sums = replace(way.chunks, holding=True), self.profile.device, self.arithmetic
-        other = held_bytes(self.sizes.low_noise, way.resident_other, device)
-        kept = {"high_noise": other, "low_noise": 0}
-        peaks = (
-            sums.denoise(stack, chunks, RING, joint=way.joint)
-            + held_bytes(stack, way.resident, device)
-            + kept[name]
+        left = {
+            name: self.room
+            - sums.denoise(stack, chunks, RING, joint=way.joint)
+            - held_bytes(stack, way.resident, device)
             for name, stack in self.experts.items()
-        )
-        return replace(way, chunks=chunks) if max(peaks) <= self.room else way
+        }
+        if min(left.values()) < 0:
+            return way
+        other = min(way.resident_other, most_blocks(self.experts["low_noise"], left["high_noise"], device))
+        return replace(way, chunks=chunks, resident_other=other)
 
     def cached(self, resident: int) -> int:
         """How many streaming blocks of each expert can stay in pinned memory, both experts' at once.

@@ -344,6 +344,7 @@ PROMISED = [
     Case("8gb", 33, fused=False, workspace="32 MiB"),
     Case("12gb", 241, fused=False, workspace="32 MiB"),
     Case("24gb", 961, shots=1),
+    Case("24gb", 241, fused=False, workspace="32 MiB", model="qfloat8"),  # in fp8 a shot goes through a whole block
     Case("32gb", 241, fused=False, workspace="32 MiB"),
 ]
 
@@ -368,6 +369,37 @@ def test_every_profile_is_tried_from_the_shortest_clip_to_the_longest_that_fits(
     assert {case.fused for case in found} == {True, False}
     assert {case.workspace for case in found} == set(WORKSPACES)
     assert lengths("6gb", 1)[-1] < lengths("6gb", 0)[-1]
+
+
+def test_a_profile_of_8_bits_is_also_tried_in_fp8_where_inputs_are_held_and_where_not():
+    found = [case for case in every_case() if case.model]
+    assert {(case.profile, case.linear) for case in found} == {(f"{card}gb", "fp8") for card in (12, 16, 24)}
+    assert {case.plan().chunks.holding for case in found} == {True, False}
+    assert len({str(case) for case in every_case()}) == len(list(every_case()))
+
+
+def test_finished_runs_are_kept_and_not_made_again_while_the_code_is_the_same(models, tmp_path, monkeypatch):
+    folder, told = models
+    run, made = Case.run, []
+
+    def noted(self, folder, _):
+        made.append(str(self))
+        return run(self, folder, told)
+
+    monkeypatch.setattr(Case, "run", noted)
+    monkeypatch.setattr(command, "every_case", lambda: iter([PROMISED[0], PROMISED[2]]))
+    given = ["--models", str(folder), "--result", str(tmp_path / "kept.json")]
+    listed = CliRunner().invoke(command.main, [*given, "--list", "--profile", "6gb"])
+    assert listed.output.splitlines() == [f"to run   {PROMISED[0]}"]
+    assert made == []
+    first = CliRunner().invoke(command.main, [*given, "--profile", "6gb"])
+    assert made == [str(PROMISED[0])]
+    both = CliRunner().invoke(command.main, given)
+    assert made == [str(PROMISED[0]), str(PROMISED[2])]
+    assert (first.exit_code, both.exit_code) == (0, 0)
+    assert both.output.splitlines()[0] == first.output.splitlines()[0]
+    monkeypatch.setattr(command, "fingerprint", lambda *_: "other")
+    assert "was measured with code" in CliRunner().invoke(command.main, given).output
 
 
 def test_the_command_says_what_holds_and_fails_where_something_does_not(models, monkeypatch):

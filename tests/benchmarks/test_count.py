@@ -42,8 +42,10 @@ BOUNDS = [  # frames, a way, launches next to products and attentions, and GB th
     (33, HELD[1], 126, 7.1),
     (241, HELD[1], 299, 42.0),  # a shot's inputs are held
     (241, HELD[2], 311, 41.1),
-    (241, HELD[3], 389, 52.8),
+    (33, HELD[3], 155, 8.1),
+    (241, HELD[3], 365, 48.9),  # in fp8 the pass that adds makes the next layer's input, too
 ]
+AIMED = {FUSED: (385, 47), HELD[1]: (385, 42), HELD[2]: (385, 50), HELD[3]: (385, 50)}  # at 241 frames, at most
 OVER_THE_FLOOR = {"RTX 4090": 1.036, "H200": 1.038}
 DECODED_BEFORE = 9912 * GB  # 241 frames with diffusers' layers, which concatenate, pad, and norm in five passes
 
@@ -53,6 +55,25 @@ def test_a_block_launches_and_moves_no_more_than_it_did(frames, way, launches, g
     beside = counted(frames, way).summed(beside=True)
     assert beside.launches <= launches
     assert beside.nbytes <= gigabytes * GB
+
+
+@pytest.mark.parametrize("way", AIMED, ids=lambda way: way.name)
+def test_at_241_frames_a_block_moves_no_more_than_is_aimed_at(way):
+    launches, gigabytes = AIMED[way]
+    beside = counted(241, way).summed(beside=True)
+    assert beside.launches <= launches
+    assert beside.nbytes <= gigabytes * GB
+
+
+def test_where_a_shot_goes_through_all_layers_its_sums_are_not_read_again():
+    """Two norms a block and branch read the stream; what they make of it is written all the same."""
+    clip, (fused, held) = clip_of(241), (counted(241, way) for way in (FP8, HELD[3]))
+    stream, shared = (2 * tokens * HOLOCINE_14B.dim * 2 for tokens in (clip.layout.tokens, clip.shared_tokens))
+    once = 3 * (stream - shared) // 2  # self-attention's input is made: read in bf16, written in 8 bits
+    won = fused.summed(beside=True).nbytes - held.summed(beside=True).nbytes
+    assert won == pytest.approx(2 * stream + once, rel=0.01)
+    assert held.summed(kind="product").operations == fused.summed(kind="product").operations
+    assert held.summed(kind="attention").operations == fused.summed(kind="attention").operations
 
 
 @pytest.mark.parametrize("card", OVER_THE_FLOOR)

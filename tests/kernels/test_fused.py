@@ -20,7 +20,7 @@ from holo_lite.kernels import fused
 from holo_lite.kernels.fused import TrialInputs, first_wrong, fused_ops, pick_ops, trial
 from holo_lite.kernels.fused_traffic import NOTHING, TRAFFIC, Traffic
 from holo_lite.model import equations
-from holo_lite.model.operations import Ops
+from holo_lite.model.operations import Norm, Ops
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 
@@ -85,6 +85,11 @@ def test_a_cost_is_one_pass_over_the_rows():
     assert found["multiply_add_"](x, rowed, weight, one, one) == Traffic(0, numbers + vector, 0)
     in_fp8 = Rows.empty(rows, f, FP8, dtype=BF16, device=torch.device("meta"))
     assert found["multiply_add_"](x, in_fp8, weight, one, one) == Traffic(1, 2 * numbers + vector, numbers)
+    norm, place = Norm(one, one, 1e-6, 1.0), Rows.empty(rows, d, FP8, dtype=BF16, device=torch.device("meta"))
+    normed = found["multiply_add_norm_"]
+    # in one pass where PyTorch has multiplied; else the product adds, and the norm reads the stream once more
+    assert normed(x, in_fp8, weight, one, one, norm, place) == Traffic(1, 2 * numbers + 3 * vector, numbers + small)
+    assert normed(x, rowed, weight, one, None, norm, place) == Traffic(1, 2 * numbers + 2 * vector, small)
 
 
 # --- when they are used ----------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def test_each_operation_is_tried_in_the_form_it_is_used_in(name, form):
     assert f"the kernel of {name.rstrip('_')} gives" in first_wrong(Ops(**{name: spoilt(name)}), inputs, form)
 
 
-@pytest.mark.parametrize("name", ["quantize", "multiply", "multiply_add_"])
+@pytest.mark.parametrize("name", ["quantize", "multiply", "multiply_add_", "multiply_add_norm_"])
 def test_8_bits_that_are_not_used_are_not_tried(name):
     assert first_wrong(Ops(**{name: spoilt(name)}), TrialInputs(5, CPU, FP32, 96, 4), None) is None
 

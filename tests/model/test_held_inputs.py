@@ -8,27 +8,28 @@ from hypothesis import given, settings, strategies as st
 from small_model import TEXT_DIM, clips, config_of, random_model
 
 from holo_lite.eightbit.rows import FORMATS, Rows
-from holo_lite.model import operations
+from holo_lite.model import equations, operations
+from holo_lite.model.carrying import is_carried
 from holo_lite.model.clip import Chunks, Clip, Share
 from holo_lite.model.compute import Compute
 from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.layers import TextRows
 from holo_lite.model.operations import Ops
+from holo_lite.model.relay import relay_rows
 from holo_lite.story.shots import ShotLayout
 
-MODES = ("plain", "int8", "fp8")
 BF16 = torch.bfloat16
 
 
-def velocities(clip, mode, dtype, ops=None):
-    """Of two branches that differ."""
+def velocities(clip, mode, dtype, ops=None, compute=None, **text):
+    """Of two branches that differ. text: what the first one sees of its prompt."""
     model, layout = random_model(config_of(), dtype=dtype), clip.layout
-    model.compute = Compute(linear=mode, ops=ops or Ops())
+    model.compute = compute or Compute(linear=mode, ops=ops or Ops())
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(16, layout.latent_frames, 2 * layout.rows, 2 * layout.columns, generator=generator)
     with torch.inference_mode():
         prompts = torch.randn(2, 512, TEXT_DIM, generator=generator)
-        texts = [TextRows(model.embed_text(prompt)) for prompt in prompts]
+        texts = [TextRows(model.embed_text(prompts[0]), **text), TextRows(model.embed_text(prompts[1]))]
         return torch.stack(model(latents, torch.tensor(900.0), texts, clip))
 
 
@@ -37,9 +38,73 @@ def held(clip):
 
 
 @settings(max_examples=30, deadline=None)
-@given(clips(), st.sampled_from(MODES), st.sampled_from([torch.float32, BF16]))
+@given(clips(), st.sampled_from(["plain", "int8"]), st.sampled_from([torch.float32, BF16]))
 def test_held_inputs_change_no_bit(clip, mode, dtype):
     assert torch.equal(velocities(held(clip), mode, dtype), velocities(clip, mode, dtype))
+
+
+def attend_singly(q, k, v):
+    """Attention of a query at a time, whose bits do not depend on the queries beside it."""
+    return torch.cat([equations.attention(each, k, v) for each in q.split(1)])
+
+
+def multiply_exactly(x, weight, bias, out=None):
+    """Sums of fp8's products are exact in float64, in any order and beside any rows."""
+    sums = x.codes.double() @ weight.codes.double().T
+    found = (sums * x.scale * weight.scale.T + (0 if bias is None else bias)).to(x.dtype)
+    return found if out is None else out.copy_(found)
+
+
+def add_exactly_(x, rows, weight, bias, gate):
+    return operations.gated_add_(x, multiply_exactly(rows, weight, bias), gate)
+
+
+def add_and_norm_exactly_(x, rows, weight, bias, gate, norm, out):
+    return norm.of(add_exactly_(x, rows, weight, bias, gate), out)
+
+
+EXACT = Ops(multiply=multiply_exactly, multiply_add_=add_exactly_, multiply_add_norm_=add_and_norm_exactly_)
+WINDOWS = [torch.arange(7), torch.arange(3, 12), torch.arange(1), torch.arange(2, 19)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    clip=clips(), dtype=st.sampled_from([torch.float32, BF16]), kind=st.sampled_from(["all", "windows", "relay"])
+)
+def test_a_shot_that_goes_through_all_layers_at_once_has_the_bits_it_has_layer_by_layer(clip, dtype, kind):
+    """Where a product's and an attention's bits do not depend on the rows beside."""
+    layout, rows = clip.layout, torch.zeros(512, 32, dtype=dtype)
+    captions = [range(3 * shot, 3 * shot + 3) for shot in range(layout.shots)]
+    given_text = {
+        "all": {},
+        "windows": {"windows": tuple(WINDOWS[: layout.shots])},
+        "relay": {"relay": relay_rows(captions, layout, rows)},
+    }[kind]
+    compute = Compute(attention=attend_singly, linear="fp8", ops=EXACT)
+    found, expected = (velocities(each, "fp8", dtype, compute=compute, **given_text) for each in (held(clip), clip))
+    assert torch.equal(found, expected)
+
+
+def test_only_in_fp8_and_where_inputs_are_held_and_no_rank_waits_a_shot_goes_through_all_layers_at_once():
+    layout = ShotLayout((0, 2, 5), 8, 2, 3)
+    clip, order = Clip(layout, "sparse", Chunks(7, 7, holding=True)), []
+
+    def norms(linear, clip):
+        """How many sums are normed with them."""
+        order.clear()
+
+        def noted(x, *rest):
+            order.append(len(x))
+            return operations.multiply_add_norm_(x, *rest)
+
+        compute = Compute(linear=linear, ops=Ops(multiply_add_norm_=noted), exchange=OtherRanks())
+        velocities(clip, linear, torch.float32, compute=compute)
+        return sum(order)
+
+    assert norms("fp8", clip) == 2 * 2 * 2 * layout.tokens  # of two layers in each of two blocks, in two branches
+    assert norms("fp8", replace(clip, chunks=Chunks(7, 7))) == norms("int8", clip) == norms("plain", clip) == 0
+    assert norms("fp8", clip.shared_out(Share(range(9, 40), 1))) == 0
+    assert not is_carried(clip, "fp8", 32, 40), "a width that is not multiplied in 8 bits"
 
 
 class OtherRanks:

@@ -133,16 +133,23 @@ def test_attention_is_counted_on_meta_as_where_it_is_computed(shape):
     assert peaks[0] == peaks[1] > 0
 
 
-IN_8_BITS = [  # a clip, how weights are stored, how they are multiplied, and whether both branches are at once
-    ("five shots", "int8", "int8", True),
-    ("33 frames", "bf16", "int8", True),
-    ("five shots", "bf16", "fp8", False),
-    ("one shot", "qfloat8", "fp8", True),
+HELD, WAVES = Chunks(holding=True), Chunks(10880, 10880, holding=True)  # the second: as on a card of 170 SMs
+IN_8_BITS = [  # a clip, how weights are stored and multiplied, whether both branches are at once, and chunks
+    ("five shots", "int8", "int8", True, Chunks()),
+    ("33 frames", "bf16", "int8", True, Chunks()),
+    ("five shots", "int8", "int8", True, HELD),
+    ("five shots", "bf16", "fp8", False, Chunks()),
+    ("one shot", "qfloat8", "fp8", True, Chunks()),
+    # in fp8 a shot whose input is held goes through all layers, with all weights there
+    ("five shots", "qfloat8", "fp8", True, HELD),
+    ("one shot", "bf16", "fp8", False, HELD),
+    ("200 and 41 frames", "bf16", "fp8", True, WAVES),
+    ("33 frames", "qfloat8", "fp8", True, WAVES),
 ]
 
 
-@pytest.mark.parametrize(("layout", "scheme", "linear", "joint"), IN_8_BITS)
-def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme, linear, joint):
+@pytest.mark.parametrize(("layout", "scheme", "linear", "joint", "chunks"), IN_8_BITS)
+def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, scheme, linear, joint, chunks):
     """A card's kernels allocate their results and nothing else; here such results stand for them."""
     monkeypatch.setattr("holo_lite.eightbit.coding.quantize_plainly_", lambda *_: None)
     monkeypatch.setattr("holo_lite.eightbit.product.reference", product_of_a_card)
@@ -150,11 +157,11 @@ def test_a_step_in_8_bits_takes_what_is_planned_for_a_card(monkeypatch, layout, 
     shots = ShotLayout.from_frames(frames, cuts, 480, 832)
     sizes = replace(released_sizes(scheme, TWO_BLOCKS), linear=linear)
     sums = Arithmetic(sizes, ClipRequest(shots), "cuda", 2)
-    planned = sums.denoise(sizes.high_noise, Chunks(), 2, joint=joint) - WORKSPACE
+    planned = sums.denoise(sizes.high_noise, chunks, 2, joint=joint) - WORKSPACE
     model = skeleton(scheme)
     model.compute = Compute(linear=linear)
     with torch.device("meta"), LiveBytes() as live:
-        measured = step(live, ExpertsOfNothing(model, sizes.slot), shots, joint=joint)
+        measured = step(live, ExpertsOfNothing(model, sizes.slot), shots, joint=joint, chunks=chunks)
     assert 0.85 * planned <= measured <= planned, f"{measured} of {planned}: {measured / planned:.3f}"
 
 
@@ -162,13 +169,13 @@ def product_of_a_card(x, weight, _bias, out=None):
     return x.codes.new_empty(len(x.codes), len(weight.codes), dtype=x.dtype) if out is None else out
 
 
-def step(live, experts, shots, *, joint):
+def step(live, experts, shots, *, joint, chunks=Chunks()):  # noqa: B008 - frozen
     """Most bytes alive in two steps of one expert, after the noise has been drawn."""
     windows = tuple(torch.arange(WINDOW) for _ in range(shots.shots))
     rows = [torch.empty(512, 4096, dtype=torch.bfloat16) for _ in range(2)]
     guidance = Guidance(Context(rows[0], windows), Context(rows[1]), 3.0)
     latents = torch.empty(16, shots.latent_frames, 2 * shots.rows, 2 * shots.columns)
-    steps = sample(experts, latents, guidance, Schedule.of(4), Clip(shots, "sparse", Chunks()), joint=joint)
+    steps = sample(experts, latents, guidance, Schedule.of(4), Clip(shots, "sparse", chunks), joint=joint)
     next(steps)
     next(steps)
     return live.peak

@@ -362,7 +362,8 @@ some_profiles = st.builds(
     st.sampled_from(["auto", "never", "always"]),
 )
 some_cards = st.builds(lambda count: Machine(multiprocessors=count), st.none() | st.integers(10, 192))
-some_sizes = st.sampled_from([SIZES[scheme] for scheme in ("nf4", "int8", "bf16")])
+IN_FP8 = dataclasses.replace(released_sizes("qfloat8"), linear="fp8")
+some_sizes = st.sampled_from([*(SIZES[scheme] for scheme in ("nf4", "int8", "bf16")), IN_FP8])
 
 
 def planned(profile, sizes, request, machine=UNKNOWN):
@@ -386,29 +387,39 @@ def test_no_phase_exceeds_the_budget_or_what_is_free(profile, sizes, request_, f
 
 @settings(max_examples=100, deadline=None)
 @given(some_profiles, some_sizes, some_clips, some_cards)
-def test_a_shot_s_inputs_are_held_where_there_is_room_and_nothing_is_given_up_for_it(
-    profile, sizes, request_, card
-):
+def test_a_shot_s_inputs_are_held_where_there_is_room_beside_all_that_a_step_uses(profile, sizes, request_, card):
+    """Blocks of the expert that comes next make way for it, no more of them than must."""
     problem = Problem(profile, sizes, request_, card)
     if not problem.fits():
         return
     way, plan = problem.way(), make_plan(profile, sizes, request_, card)
     assert dataclasses.replace(plan.chunks, holding=False) == way.chunks
-    assert (plan.joint, plan.resident, plan.resident_other) == (way.joint, way.resident, way.resident_other)
-    with mock.patch.object(Problem, "with_inputs_held", lambda _, way: way):
-        without = make_plan(profile, sizes, request_, card)
+    assert (plan.joint, plan.resident) == (way.joint, way.resident)
+
+    def unheld(others):
+        """The plan with so many blocks of the other expert, and no inputs held."""
+        chosen = dataclasses.replace(way, resident_other=others)
+        with mock.patch.object(Problem, "with_inputs_held", return_value=chosen):
+            return make_plan(profile, sizes, request_, card)
+
     chunks = dataclasses.replace(way.chunks, holding=True)
     more: dict[str, int] = {
         name: problem.arithmetic.denoise(stack, chunks, RING, joint=way.joint)
         - problem.arithmetic.denoise(stack, way.chunks, RING, joint=way.joint)
         for name, stack in problem.experts.items()
     }
-    fits = all(without.peak[name] + nbytes <= problem.room for name, nbytes in more.items())
-    assert plan.chunks.holding == (fits and request_.attention == "sparse")
+
+    def room(others):
+        return all(unheld(others).peak[name] + nbytes <= problem.room for name, nbytes in more.items())
+
+    assert plan.chunks.holding == (room(0) and request_.attention == "sparse")
+    without = unheld(plan.resident_other)
     if plan.chunks.holding:
+        assert plan.resident_other == way.resident_other or not room(plan.resident_other + 1)
         assert all(peak == without.peak[name] + more.get(name, 0) for name, peak in plan.peak.items())
     else:
         assert plan == without
+        assert plan.resident_other == way.resident_other
 
 
 @settings(max_examples=150, deadline=None)

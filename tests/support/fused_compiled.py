@@ -60,6 +60,23 @@ for capability in CARDS:
             types |= strides("x_stride", "codes_stride")
             flags = {**coding(form), "BLOCK": wide["BLOCK"]}
             check("gelu_coded", capability, types, flags, reads=4, writes=2, num_warps=wide["num_warps"])
+    for form, (pointer, least) in FORMATS.items():
+        if form is None or capability < least:
+            continue
+        types = dict.fromkeys(("x", "update", "gate", "scale", "shift"), "*bf16")
+        types |= {"codes": pointer, "unit": "*fp32", "width": "i32", "eps": "fp32"}
+        types |= strides("x_stride", "update_stride", "codes_stride")
+        for gated, one in ((True, 0.0), (False, 1.0)):
+            check(
+                "add_norm",
+                capability,
+                types,
+                {"GATED": gated, "ONE": one, **coding(form), "BLOCK": row["BLOCK"]},
+                reads=20 if gated else 16,
+                writes=4 + 2,
+                num_warps=row["num_warps"],
+                enable_fp_fusion=False,
+            )
     types = {"x": "*bf16", "weight": "*bf16", "width": "i32", "eps": "fp32", "x_stride": "i32"}
     check("rms", capability, types, {"BLOCK": row["BLOCK"]}, reads=8, writes=4, num_warps=row["num_warps"])
     types = {"x": "*bf16", "weight": "*bf16", "eps": "fp32", **dict.fromkeys(TABLES, "*fp32")}
