@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types allocator farm-test
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator farm-test
 
 install: .venv/installed
 
@@ -24,6 +24,7 @@ demo: install
 # Types of the product and of the tests at once: each has its own options, and so its own cache.
 check: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLW1514 .  # every text file with its encoding: Windows has another usual one
 	$(BIN)/ruff format --check .
 	$(MAKE) --jobs 2 types test-types
 
@@ -32,6 +33,10 @@ types:
 
 test-types:
 	$(BIN)/mypy --config-file tests/mypy.ini
+
+# As mypy sees the product on the other systems: what is there by the name of one only must be asked for first.
+types-everywhere: install
+	for system in win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit 1; done
 
 # Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -192,7 +192,7 @@ def run_check(check: Check, place: Place, clock: Clock, seconds: float) -> None:
         return
     clock.say(f"{check.name}: begin")
     limit, log = min(LIMIT, seconds), path.with_suffix(".txt")
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         command = place.check_command(check)
         ended = ended_within(command, limit, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     said = log.read_text(errors="replace").splitlines()[-30:]
@@ -232,7 +232,7 @@ def summary(place: Place) -> Iterator[str]:
 
 def finished(path: Path) -> dict[str, Any] | None:
     """A result, if there is one."""
-    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return found
 
 

@@ -196,7 +196,7 @@ def peak_anonymous() -> Iterator[Callable[[], int]]:
 
 def anonymous_bytes() -> int:
     """RssAnon of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
     return 0

@@ -70,7 +70,7 @@ def served(folder: Path, *words: str) -> Iterator[Page]:
     """A server of its own."""
     start = time.perf_counter()
     line = [sys.executable, "-P", "-m", "holo_lite", "studio", str(folder), "--no-browser", *words]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as process:
         assert process.stdout is not None, "it was started with a pipe"
         link = re.search(r"http\S+", process.stdout.readline())
         assert link is not None, "it prints its address"

@@ -113,6 +113,6 @@ def slug(name: str) -> str:
 def _processor() -> str:
     """The processor's name where Linux tells it, else its architecture."""
     table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.is_file() else []
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names and names[0] else f"CPU {platform.machine()}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,5 +164,5 @@ def hash_file(path: Path, cancel: Cancel) -> str:
 
 def forget(handle: int) -> None:
     """Tell the system that a file's pages need not stay in memory, where it listens."""
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform != "win32" and sys.platform != "darwin":
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

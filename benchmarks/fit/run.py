@@ -7,6 +7,7 @@ are the allocator's; on a CPU, where the same code runs small to prove itself, t
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ def evict(folder: Path) -> None:
 
 
 def _forget(handle: int) -> None:
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform != "win32" and sys.platform != "darwin":
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -49,7 +49,7 @@ def draw_film(path: Path, rng: np.random.Generator) -> Film:
     """Draw a film and write its storyboard, a JSON file, to `path`."""
     board = storyboard(random_scene(rng, held_out=False, latents=int(rng.integers(LATENTS.start, LATENTS.stop))))
     shots = [{"caption": shot.caption, "frames": shot.frames} for shot in board.shots]
-    path.write_text(json.dumps({"global": board.global_caption, "shots": shots}))
+    path.write_text(json.dumps({"global": board.global_caption, "shots": shots}), encoding="utf-8")
     height, width = SIZES[int(rng.integers(len(SIZES)))]
     steps, cached = int(rng.integers(STEPS.start, STEPS.stop)), rng.random() < CACHED
     options = Options(

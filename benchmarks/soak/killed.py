@@ -62,7 +62,7 @@ def live(words: Sequence[str], environment: Mapping[str, str], kill: Kill) -> Li
     command = [*benchmark("soak.killed"), str(kill.call), kill.when, *words]
     found: list[tuple[str, int, str]] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**paths(), **environment}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env={**paths(), **environment}
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:

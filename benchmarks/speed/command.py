@@ -184,7 +184,7 @@ def facts(bench: Bench) -> dict[str, Any]:
 
 def layers_in(path: Path) -> int | None:
     """How many blocks were run for a result."""
-    return int(json.loads(path.read_text())["layers"]) if path.is_file() else None
+    return int(json.loads(path.read_text(encoding="utf-8"))["layers"]) if path.is_file() else None
 
 
 def begin_anew(runner: Runner) -> None:
@@ -207,7 +207,7 @@ def file_name(device: torch.device) -> str:
 
 def compare_with(path: Path, record: Mapping[str, Any], names: Mapping[str, Part]) -> Comparison:
     """What became slower since a result was kept."""
-    kept = json.loads(path.read_text()) if path.is_file() else None
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return compare(kept, record, names)
 
 

@@ -55,7 +55,7 @@ def begin(command: Command, storyboard: str) -> subprocess.Popen[str]:
     """Start the command; its events come through its output."""
     words = [*benchmark("speed.start"), *command.words(storyboard)]
     own = {**environment(), CACHE_VARIABLE: str(command.work / "cache")}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=own)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8", env=own)
 
 
 def _run(command: Command, storyboard: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from . import folders
 from .films import made
+from .foreseeing import queued_inputs, refused
 from .handles import Film, Model, NodeError, Story
 from .orders import Wishes, board_order, extend_order, file_stem, only_said, retake_order
 from .seeds import seeds_from
@@ -55,9 +56,16 @@ class HoloCineGenerate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Whether a file can have the name, before anything runs."""
-        return _named(name)
+    async def validate_inputs(cls, storyboard: object = None) -> bool | str:  # noqa: ARG003 - comes with the graph
+        """Whether the run fits and its file can have the name, before anything runs.
+
+        ComfyUI writes what is said to every input that is asked for, so it is asked for one.
+        """
+        try:
+            file_stem(str(queued_inputs().get("name", "holocine")))
+        except NodeError as error:
+            return str(error)
+        return await refused()
 
     @classmethod
     def execute(

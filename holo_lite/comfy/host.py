@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
 
 from . import frames
 from .progress import WHOLE, RunShare
@@ -23,6 +26,17 @@ def make_room() -> None:
     """Give the card's memory back before another process renders on it."""
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
+
+
+def on_queueing(take: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Have every request that queues a graph go through a function, before the graph is validated."""
+    PromptServer.instance.add_on_prompt_handler(take)
+
+
+def node_at_work() -> str:
+    """The key of the node that is validated or runs now; nothing where none is."""
+    context = get_executing_context()
+    return "" if context is None else str(context.node_id)
 
 
 class Bar:

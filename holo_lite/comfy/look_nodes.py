@@ -6,13 +6,14 @@ from comfy_api.latest import io
 
 from . import folders, host
 from .command import spoken
+from .foreseeing import PlannedRun, asked_plan, refused
 from .handles import Model, NodeError, Story
-from .orders import Wishes, only_said, plan_order, storyboard_file
+from .orders import only_said, storyboard_file
 from .sharing import SESSION
 from .sizes import size_inputs
 from .wires import CATEGORY, MODEL, STORY
 
-LOG = "plan.log"
+ALONE = "Counted without what other programs hold, and ComfyUI's models: they leave the card before a render."
 REFUSED = 2  # the exit code of `check` for what no video can be made of
 
 
@@ -38,16 +39,19 @@ class HoloCinePlan(io.ComfyNode):
         )
 
     @classmethod
+    async def validate_inputs(cls, storyboard: object = None) -> bool | str:  # noqa: ARG003 - comes with the graph
+        """Whether the run fits, before anything runs, where the graph says all that a plan needs."""
+        return await refused()
+
+    @classmethod
     def execute(cls, model: Model, storyboard: Story, width: int, height: int, steps: int) -> io.NodeOutput:
         """Ask for the plan. Raises `NodeError` where it does not fit."""
-        places = folders.places()
-        wishes = Wishes(only_said(width=width, height=height, steps=steps))
-        python = SESSION.interpreters.choose()
-        order = plan_order(model, storyboard, wishes, places)
-        found = SESSION.planner.plan(python, order, places.scratch / LOG, host.check)
+        found = asked_plan(
+            PlannedRun(model, storyboard, only_said(width=width, height=height, steps=steps)), host.check
+        )
         if found["state"] != "fits":
             raise NodeError(found["why"])
-        text = "\n".join(found["lines"])
+        text = "\n".join([ALONE, *found["lines"]])
         return io.NodeOutput(text, ui={"text": (text,)})
 
 

@@ -94,9 +94,13 @@ class HoloCineModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, adapters: str, keep_open: int, **how: str) -> io.NodeOutput:
         """Hand on what was chosen."""
-        folder, lora = folders.model_folder(model), adapters_of(adapters)
-        mark = folders.mark_of(_files(folder, lora))
-        return io.NodeOutput(Model(folder, {**how, "lora": lora}, keep_open, mark))
+        return io.NodeOutput(chosen_model(model, adapters, keep_open, **how))
+
+
+def chosen_model(model: str, adapters: str, keep_open: int, **how: str) -> Model:
+    """The model of some inputs. Raises `NodeError`."""
+    folder, lora = folders.model_folder(model), adapters_of(adapters)
+    return Model(folder, {**how, "lora": lora}, keep_open, folders.mark_of(_files(folder, lora)))
 
 
 def adapters_of(text: str) -> dict[str, list[tuple[str, float]]]:

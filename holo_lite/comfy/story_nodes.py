@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from . import folders, frames
 from .growing import caption_inputs, captions_in_order
-from .handles import NodeError, Picture
+from .handles import NodeError, Picture, Story
 from .stories import captions_of, fault_of, numbers_of, story_of, story_of_toml
 from .wires import CATEGORY, PICTURES, STORY
 
@@ -93,9 +93,19 @@ class HoloCineStoryboard(io.ComfyNode):
         captions: Mapping[str, str | None] | None = None,
     ) -> io.NodeOutput:
         """Hand on the storyboard."""
-        return io.NodeOutput(
-            story_of(scene, captions_of(shots, captions_in_order(captions)), frames, cuts, pictures)
-        )
+        return io.NodeOutput(typed_story(scene, shots, frames, cuts, pictures, captions))
+
+
+def typed_story(
+    scene: str,
+    shots: str,
+    frames: int,
+    cuts: str,
+    pictures: tuple[Picture, ...] = (),
+    captions: Mapping[str, str | None] | None = None,
+) -> Story:
+    """The storyboard of some inputs. Raises `NodeError`."""
+    return story_of(scene, captions_of(shots, captions_in_order(captions)), frames, cuts, pictures)
 
 
 class HoloCineStoryboardTOML(io.ComfyNode):
@@ -129,7 +139,12 @@ class HoloCineStoryboardTOML(io.ComfyNode):
     @classmethod
     def execute(cls, toml: str, pictures: tuple[Picture, ...] = ()) -> io.NodeOutput:
         """Hand on the storyboard."""
-        return io.NodeOutput(story_of_toml(toml, folders.input_folder(), pictures))
+        return io.NodeOutput(story_in_toml(toml, pictures))
+
+
+def story_in_toml(toml: str, pictures: tuple[Picture, ...] = ()) -> Story:
+    """The storyboard of some inputs. Raises `NodeError`."""
+    return story_of_toml(toml, folders.input_folder(), pictures)
 
 
 class HoloCinePicture(io.ComfyNode):

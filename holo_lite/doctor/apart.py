@@ -10,15 +10,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from holo_lite.doctor.facts import Trouble
 from holo_lite.errors import HoloError, with_kind
 from holo_lite.system.starting import importing_nothing_from_here
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
 
 Look = Callable[[str], Any]
 DIES_WITHIN = 10.0  # seconds, once its end of the pipe is closed or all is answered

@@ -67,7 +67,7 @@ def _round_the_cache(file: Path) -> int:
 def _through_the_cache(file: Path) -> int:
     """Open a file for ordinary reads, with its pages dropped from memory if that can be asked for."""
     handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform != "win32" and sys.platform != "darwin":
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     return handle
 

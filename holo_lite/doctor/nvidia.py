@@ -85,7 +85,9 @@ def by_tables(root: Path) -> DriverFacts:
 def _asked(smi: str, *options: str) -> str | DriverFacts:
     """What nvidia-smi prints, or a record of its complaint."""
     try:
-        done = subprocess.run([smi, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            [smi, *options], capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return DriverFacts(trouble=f"nvidia-smi does not run: {error}")
     if done.returncode:

@@ -24,7 +24,7 @@ from holo_lite.fetch.hub import PIECE, Hub, HubFile, PassingError
 from holo_lite.progress import Note, PhaseAdvanced, PhaseEvent, PhaseStarted
 from holo_lite.system.outputs import writing
 from holo_lite.system.units import bytes_text
-from holo_lite.system.whole_files import refuse_link
+from holo_lite.system.whole_files import refuse_link, replace
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds, between attempts that brought nothing
 SHA256_DIGITS = 64
@@ -184,4 +184,4 @@ def _finish(part: TransferPart, target: Path) -> None:
             f"{target}: the download is not the file that {part.published.repository} lists (its digest differs) "
             "and was removed; type the same command again"
         )
-    os.replace(part.path, target)
+    replace(part.path, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import sys
 from typing import Any
 
 import torch
@@ -143,7 +144,7 @@ def _pages(nbytes: int) -> mmap.mmap:
 
     A child process gets none of it: what is copied on writing would be another page than the one that is pinned.
     """
-    if not hasattr(mmap, "MAP_PRIVATE"):
+    if sys.platform == "win32":
         return mmap.mmap(-1, nbytes)
     pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from holo_lite.errors import RecordError
 from holo_lite.reading.files import read_bytes
 from holo_lite.reading.trees import check, parse
 from holo_lite.system.records import convert, plain
-from holo_lite.system.whole_files import write_whole
+from holo_lite.system.whole_files import replace, write_whole
 
 ASIDE = ".set-aside"
 T = TypeVar("T")
@@ -72,7 +71,7 @@ def keep(path: Path, entries: object, what: str) -> None:
 
 def _set_aside(path: Path, why: str) -> None:
     try:
-        os.replace(path, path.with_name(path.name + ASIDE))
+        replace(path, path.with_name(path.name + ASIDE))
         logger.warning("%s; it is now %s", why, path.name + ASIDE)
     except OSError as error:
         logger.warning("%s; it cannot be set aside: %s", why, str(error))

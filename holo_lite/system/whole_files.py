@@ -14,11 +14,14 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LONGEST_STEM = 180  # bytes of a name that a temporary one can repeat: file systems end at 255
+WINDOWS = os.name == "nt"
+BUSY = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between two tries
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # what disks say that cannot do it
 BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
@@ -41,7 +44,7 @@ class Draft:
     def keep(self) -> None:
         """Bring it onto the disk and give it its name, over whatever bears it. Raises `OSError`."""
         sync_file(self.partial)
-        os.replace(self.partial, self.path)
+        replace(self.partial, self.path)
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
@@ -91,6 +94,20 @@ def refuse_link(path: Path) -> None:
     """Raise `OSError` where a link has the name of a file that is to be added to."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, f"a link is named {path.name}; remove it", str(path))
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file another name, over whatever bears it. Raises `OSError`.
+
+    Windows refuses while another program has one of them open, as those that look for viruses do with new files: so
+    for a second or two it is tried again.
+    """
+    for seconds in BUSY if WINDOWS else ():
+        with suppress(PermissionError):
+            os.replace(source, target)
+            return
+        time.sleep(seconds)
+    os.replace(source, target)
 
 
 def sync_file(path: Path) -> None:

@@ -19,6 +19,7 @@ from holo_lite.preflight.check import check_storyboard
 from holo_lite.reading.values import shown
 from holo_lite.settings import BUILT_IN, Options
 from holo_lite.story.files import dump_toml
+from holo_lite.system.file_names import is_device
 from holo_lite.system.whole_files import write_whole
 from holo_lite.web.book import JobBook, JobEntry, Kind
 from holo_lite.web.draft import Draft
@@ -210,4 +211,5 @@ def _stem(text: str) -> str:
     stem = "-".join(words)
     while len(stem.encode()) > LONGEST_STEM:
         stem = stem[:-1]
-    return stem.strip("-") or "film"
+    stem = stem.strip("-") or "film"
+    return f"film-{stem}" if is_device(stem) else stem

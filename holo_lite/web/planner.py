@@ -1,5 +1,8 @@
 """The process that plans: questions on its standard input, the newest answered, and gone when nobody asks.
 
+A question is a line of JSON: `ask`, a name for the answer; `order`, as docs/worker.md has it; `emptied`, whether to
+plan for this machine as it is when nothing else holds its memory.
+
 A plan needs PyTorch, which the server never imports. On a machine with a card, its free memory is asked by a
 process that has ended before the answer is used: asking takes a part of the card for as long as whoever asked
 lives.
@@ -13,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +43,24 @@ class Surroundings:
     _when: float = 0.0
     _clock: Any = field(default=time.monotonic)
 
-    def machine(self) -> Machine | None:
-        """It, asked again after a while; None: whoever plans may look by itself, as no card is there."""
+    def machine(self, *, emptied: bool = False) -> Machine | None:
+        """It, asked again after a while; None: whoever plans may look by itself, as no card is there.
+
+        emptied: as it is when nothing else holds its memory. That changes no more, so it is asked only once.
+        """
         import torch
 
+        from holo_lite.plan.machine import this_machine
+
         if not torch.cuda.is_available():
-            return None
-        if self._found is None or self._clock() - self._when > FRESH:
+            return _emptied(this_machine()) if emptied else None
+        if self._found is None or (not emptied and self._clock() - self._when > FRESH):
             self._found, self._when = _asked_apart(), self._clock()
-        return self._found
+        return _emptied(self._found) if emptied else self._found
+
+
+def _emptied(machine: Machine) -> Machine:
+    return replace(machine, free=machine.card, ram_free=machine.ram)
 
 
 def serve(descriptor: int, channel: Channel) -> None:
@@ -86,17 +98,19 @@ def _last(newest: queue.Queue[dict[str, Any] | None]) -> dict[str, Any] | None:
 
 
 def _answer(question: dict[str, Any], surroundings: Surroundings) -> dict[str, Any]:
+    """What a plan says; where it cannot be made, why, and which kind of error that is."""
     from holo_lite.worker.order import ORDER
 
     try:
-        return {"state": "fits", **_planned(ORDER.of_table(question.get("order")), surroundings)}
+        machine = surroundings.machine(emptied=question.get("emptied") is True)
+        return {"state": "fits", **_planned(ORDER.of_table(question.get("order")), machine)}
     except FitError as error:
-        return {"state": "does not fit", "why": str(error)}
+        return {"state": "does not fit", "why": str(error), "error": type(error).__name__}
     except HoloError as error:
-        return {"state": "unknown", "why": str(error)}
+        return {"state": "unknown", "why": str(error), "error": type(error).__name__}
 
 
-def _planned(order: Order, surroundings: Surroundings) -> dict[str, Any]:
+def _planned(order: Order, machine: Machine | None) -> dict[str, Any]:
     """What `plan` says of an order. Its pictures are opened before, so that a damaged one is found now."""
     from holo_lite.directing.pictures import read_picture
     from holo_lite.preflight.forecast import forecast
@@ -111,7 +125,7 @@ def _planned(order: Order, surroundings: Surroundings) -> dict[str, Any]:
         if each.image is not None:
             read_picture(Path(each.image))
     model = order.model if order.model is not None else tiny_model()
-    where = ForecastPlace(machine=surroundings.machine())
+    where = ForecastPlace(machine=machine)
     found = forecast(board, order.options, model, order.opening.options, where)
     advice = [f"the longest that fits: {length(found.longest)}"] if found.longest else []
     advice += [f"the largest that fits: {found.largest.width}×{found.largest.height}"] if found.largest else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -130,8 +131,7 @@ def _bound(host: str, port: int | None) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         door = socket.socket(family, socket.SOCK_STREAM)
         try:
-            if os.name != "nt":  # there it would let two servers have one port
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.setsockopt(socket.SOL_SOCKET, _alone(), 1)
             door.bind((host, each))
             door.listen(128)
         except (OSError, OverflowError) as error:
@@ -144,6 +144,13 @@ def _bound(host: str, port: int | None) -> Iterator[socket.socket]:
             door.close()
         return
     raise SettingsError(f"{host}, port {port}: cannot be used ({last}); name another with --port or --host")
+
+
+def _alone() -> int:
+    """The option of a socket by which nobody else has its port; but on Windows it is had again at once."""
+    if sys.platform == "win32":
+        return socket.SO_EXCLUSIVEADDRUSE
+    return socket.SO_REUSEADDR
 
 
 def _token(path: Path) -> str:

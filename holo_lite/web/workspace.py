@@ -18,6 +18,7 @@ from typing import Any
 from holo_lite.cancel import Cancel
 from holo_lite.errors import HoloError, OutputError, SettingsError
 from holo_lite.story.files import dump_toml, load_storyboard, parse_text
+from holo_lite.system.file_names import is_device
 from holo_lite.system.whole_files import write_whole
 from holo_lite.web import shelf
 from holo_lite.web.board import Board
@@ -300,6 +301,8 @@ def _file_name(name: str) -> str:
     name = name.strip().removesuffix(".toml")
     if not name or name.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in name):
         raise OutputError(f"{name!a:.60}: is no name for a file; use letters, digits, spaces and hyphens")
+    if is_device(name):
+        raise OutputError(f"{name}: is the name of a device on Windows; choose another name")
     if len(name.encode()) > 200:
         raise OutputError("the name is too long; use a shorter one")
     return f"{name}.toml"

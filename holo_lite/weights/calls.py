@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -97,7 +98,7 @@ def _read_once(handle: int, target: memoryview, offset: int) -> int:
 
     `os.read` would make a new object of up to a gigabyte, and copy it.
     """
-    if hasattr(os, "preadv"):
+    if sys.platform != "win32" and hasattr(os, "preadv"):
         return os.preadv(handle, [target], offset)
     file = io.FileIO(handle, closefd=False)
     file.seek(offset)

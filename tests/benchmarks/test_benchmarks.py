@@ -110,7 +110,7 @@ class Processes:
             return 0
         result = Path(command[command.index("--result") + 1])
         if result.name.startswith("fit"):
-            result.write_text(json.dumps(self.fit))
+            result.write_text(json.dumps(self.fit), encoding="utf-8")
         return int(len(self.begun()) == 1)
 
     def begun(self):

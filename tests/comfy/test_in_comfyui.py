@@ -32,6 +32,7 @@ sys.path.insert(0, sys.argv[1])
 sys.argv = sys.argv[:1] + ["--cpu"]
 import comfy.options
 comfy.options.enable_args_parsing()
+import utils.install_util  # as main.py does, before nodes.py puts another `utils` in front of it
 found = {}
 for module, name, positional, named in json.loads(sys.stdin.read()):
     if name.startswith("io.Autogrow") and not hasattr(importlib.import_module(module).io, "Autogrow"):
@@ -245,21 +246,41 @@ def test_what_is_typed_wrong_is_refused_before_anything_runs(comfy, key, name, v
 
 @pytest.mark.parametrize(
     ("key", "name", "value", "word"),
-    [("2", "shots", " ", "no caption"), ("2", "cuts", "5, 9", "cuts"), ("3", "width", 33, "33")],
+    [("2", "frames", 14401, "14401 frames"), ("2", "cuts", "5, 9", "cuts"), ("3", "width", 33, "33")],
 )
-def test_what_cannot_be_made_is_one_red_line(comfy, key, name, value, word):
-    prompt = graph()
-    prompt[key]["inputs"][name] = value
+def test_what_the_plan_refuses_is_refused_before_anything_runs(comfy, key, name, value, word):
+    prompt = graph(width=4096, height=4096) if name == "frames" else graph()
+    prompt[key]["inputs"] |= {name: value} if name != "frames" else {name: value, "cuts": ""}
+    sizes = {size: prompt["3"]["inputs"][size] for size in ("width", "height", "steps")}
+    joined = {"model": ["1", 0], "storyboard": ["2", 0]}
+    prompt["4"] = {"class_type": "HoloCinePlan", "inputs": {**joined, **sizes}}
+    answer = comfy.queue(prompt)
+    assert "prompt_id" not in answer
+    for node in ("3", "4"):
+        (error,) = answer["node_errors"][node]["errors"]
+        assert word in error["details"]
+        assert "\n" not in error["details"]
+
+
+@pytest.mark.parametrize(("frames", "word"), [(13, "no caption"), (14401, "14401 frames")])
+def test_what_other_nodes_decide_is_one_red_line_when_they_have_run(comfy, frames, word):
+    prompt = graph(width=4096, height=4096)
+    text = " " if frames == 13 else SHOTS
+    prompt["2"]["inputs"] |= {"frames": frames, "cuts": "", "shots": ["6", 0]}
+    prompt["6"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": text}}
     said = error_of(comfy.run(prompt))
     assert word in said
     assert "\n" not in said
 
 
-def test_comfyui_holds_nothing_of_ours_by_name_and_one_process(comfy):
+def test_comfyui_holds_nothing_of_ours_by_name_and_one_process_of_each_kind(comfy):
     outputs(comfy.run(graph(seed=31)))
     found = outputs(comfy.run({"1": {"class_type": "Probe", "inputs": {"any": 1}}}))["1"]
     assert found["modules"] == []
-    assert len(found["children"]) == 1
+    assert sorted(each.split(" -m ")[1].split()[0] for each in found["children"]) == [
+        "holo_lite.web.planner",
+        "holo_lite.worker",
+    ]
 
 
 def test_after_comfyui_was_killed_the_same_graph_goes_on_and_nobody_is_left(comfy, page):

@@ -1,5 +1,6 @@
 """The nodes in a stand-in for ComfyUI: what they are, what they look at, and what they refuse."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -116,6 +117,74 @@ def test_what_is_typed_wrong_is_red_before_anything_runs(comfy, key, name, value
     assert word in said
     assert "\n" not in said
     assert Graph(comfy.nodes, graph()).faults() == {}
+
+
+PLANNED = {"model": ["1", 0], "storyboard": ["2", 0], "width": 64, "height": 48, "steps": 4}
+TOO_LARGE = {"width": 4096, "height": 4096}
+
+
+def planned(**said):
+    """A graph with a plan, in which the storyboard is as long as nothing has memory for."""
+    found = {key: each for key, each in graph().items() if key != "3"}
+    found["2"]["inputs"] |= {"frames": 14401, "cuts": ""}
+    return {**found, "4": {"class_type": "HoloCinePlan", "inputs": {**PLANNED, **TOO_LARGE, **said}}}
+
+
+def test_what_does_not_fit_is_red_before_anything_runs(comfy):
+    prompt = planned()
+    prompt["3"] = graph(**TOO_LARGE)["3"]
+    said = Graph(comfy.nodes, prompt).faults()
+    assert set(said) == {"3", "4"}
+    assert "14401 frames at 4096×4096 need" in said["4"]
+    assert all("\n" not in each for each in said.values())
+    assert refusal(comfy, planned()) == said["4"], "the run says the same"
+    prompt |= {"3": graph(**TOO_LARGE, draft=True)["3"], "4": planned(width=64, height=48)["4"]}
+    assert Graph(comfy.nodes, prompt).faults() == {}, "a draft is smaller than that"
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value"),
+    [
+        ("2", "shots", ["5", 0]),
+        ("2", "captions.caption1", ["5", 0]),
+        ("2", "pictures", ["5", 0]),
+        ("1", "profile", ["5", 0]),
+        ("4", "width", ["5", 0]),
+        ("4", "storyboard", ["5", 0]),
+        ("4", "model", ["none", 0]),
+        ("2", "shots", " "),
+        ("1", "model", "not-there"),
+    ],
+)
+def test_what_other_nodes_decide_is_judged_when_they_have_run(comfy, key, name, value):
+    prompt = planned()
+    prompt[key]["inputs"][name] = value
+    assert Graph(comfy.nodes, prompt).faults() == {}
+
+
+def test_a_queueing_is_not_refused_for_want_of_somebody_to_ask(comfy, monkeypatch):
+    foreseeing = ours(comfy, "foreseeing")
+    monkeypatch.setattr(foreseeing, "PATIENCE", -1.0)
+    assert Graph(comfy.nodes, planned()).faults() == {}
+    busy = {"state": "unknown", "why": "the card is full", "error": "RoomError"}
+    monkeypatch.setattr(foreseeing, "asked_plan", lambda *_: busy)
+    assert Graph(comfy.nodes, planned()).faults() == {}
+    monkeypatch.setattr(foreseeing, "asked_plan", lambda *_: {**busy, "error": "SettingsError"})
+    assert Graph(comfy.nodes, planned()).faults() == {"4": "the card is full"}
+
+
+def test_an_interruption_of_another_graph_is_left_to_it(comfy):
+    comfy.interrupt = lambda: True
+    assert set(Graph(comfy.nodes, planned()).faults()) == {"4"}
+
+
+def test_two_that_queue_at_once_are_each_told_of_their_own(comfy):
+    async def both():
+        large, small = (Graph(comfy.nodes, each)._faults() for each in (planned(), planned(width=64, height=48)))
+        return await asyncio.gather(large, small)
+
+    large, small = asyncio.run(both())
+    assert (set(large), small) == ({"4"}, {})
 
 
 def test_a_text_that_is_no_toml_is_red_before_anything_runs(comfy):

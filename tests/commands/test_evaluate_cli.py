@@ -83,7 +83,7 @@ def test_films_with_pictures_given_have_their_own_tables_and_targets(run, toy_co
     shown = "{value:.2f} ({low:.2f} to {high:.2f})".format_map(apart)
     assert f"first frame from its picture, of 255  {shown}" in table
     assert table[-1] == f"first frame from its picture, of 255: {apart['value']:.2f} is above its target, 3"
-    each = [one["apart"] for one in json.loads(Path("a.json").read_text())["each"]]
+    each = [one["apart"] for one in json.loads(Path("a.json").read_text(encoding="utf-8"))["each"]]
     assert sum(each) / 2 == pytest.approx(apart["value"], abs=1e-3)
 
 

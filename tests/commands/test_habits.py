@@ -44,7 +44,7 @@ def config(tmp_path, monkeypatch):
 @pytest.fixture
 def typed(monkeypatch):
     """Put text on standard input."""
-    return lambda raw: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    return lambda raw: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
 
 
 # --- names of other programs ---------------------------------------------------------------------

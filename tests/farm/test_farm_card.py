@@ -136,7 +136,7 @@ def test_a_machine_that_cannot_take_part_says_why(clips, tmp_path, why):
 def test_another_folder_under_the_same_name_is_not_taken_for_the_shared_one(tmp_path):
     with note_in(tmp_path) as note:
         assert note.is_seen()
-        Path(note.path).write_text("of another machine")
+        Path(note.path).write_text("of another machine", encoding="utf-8")
         assert not note.is_seen()
 
 

@@ -31,6 +31,24 @@ CAUGHT = {
 }  # where they are raised, for whoever reads a file
 
 
+# --- texts -----------------------------------------------------------------------------------------
+
+
+def texts_without_encoding(module):
+    """Every call of another program whose words are decoded as this system happens to do it."""
+    for node in ast.walk(module):
+        said = {each.arg for each in node.keywords} if isinstance(node, ast.Call) else set()
+        decodes = said & {"text", "universal_newlines"} and "encoding" not in said
+        if decodes and ast.unparse(node.func).startswith("subprocess."):
+            yield ast.unparse(node.func)
+
+
+def test_what_programs_say_is_decoded_in_one_way_on_every_system():
+    found = {name: [*texts_without_encoding(tree(name))] for name in SOURCES}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+    assert [*texts_without_encoding(ast.parse("subprocess.run(words, text=True)"))] == ["subprocess.run"]
+
+
 # --- logging ---------------------------------------------------------------------------------------
 
 

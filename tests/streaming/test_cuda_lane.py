@@ -442,7 +442,7 @@ def flags_of(address):
     if not Path("/proc/self/smaps").exists():
         pytest.skip("this system does not tell")
     here = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
             here = int(found[1], 16) <= address < int(found[2], 16)
         elif here and line.startswith("VmFlags:"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import sys
 from dataclasses import dataclass
 from typing import Any
 
-from comfy_stand_in import Autogrow, NodeOutput
+from comfy_stand_in import EXECUTING, Autogrow, ExecutionContext, NodeOutput
 
 
 @dataclass
@@ -36,19 +38,27 @@ class Graph:
 
     def faults(self) -> dict[str, str]:
         """What validation says, by node. Inputs that are connected are not there yet."""
-        found = {}
-        for key, each in self.prompt.items():
-            node = self.nodes[each["class_type"]]
-            names = (
-                inspect.getfullargspec(node.validate_inputs).args[1:] if hasattr(node, "validate_inputs") else []
-            )
-            given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
-            given = {name: None if isinstance(value, list) else value for name, value in given.items()}
-            schema = node.define_schema()  # inputs that grow are handed in, asked for or not
-            given |= {each.id: {} for each in schema.inputs if isinstance(each, Autogrow.Input)} if given else {}
-            if given and (said := node.validate_inputs(**given)) is not True:
-                found[key] = said
-        return found
+        return asyncio.run(self._faults())
+
+    async def _faults(self) -> dict[str, str]:
+        sys.modules["server"].PromptServer.instance.trigger_on_prompt({"prompt": self.prompt})
+        said = {key: await self._validated(key) for key in self.prompt}
+        return {key: each for key, each in said.items() if each is not True}
+
+    async def _validated(self, key: str) -> Any:
+        each, node = self.prompt[key], self.nodes[self.prompt[key]["class_type"]]
+        names = inspect.getfullargspec(node.validate_inputs).args[1:] if hasattr(node, "validate_inputs") else []
+        given = {name: each["inputs"].get(name) for name in names if name in each["inputs"]}
+        if not given:
+            return True
+        given = {name: None if isinstance(value, list) else value for name, value in given.items()}
+        schema = node.define_schema()  # inputs that grow are handed in, asked for or not
+        given |= {each.id: {} for each in schema.inputs if isinstance(each, Autogrow.Input)}
+        token = EXECUTING.set(ExecutionContext(key))
+        said = node.validate_inputs(**given)
+        said = await said if inspect.isawaitable(said) else said
+        EXECUTING.reset(token)
+        return said
 
     def run(self) -> dict[str, Made]:
         """Every node's outputs by its key."""

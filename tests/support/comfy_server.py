@@ -35,7 +35,7 @@ class Probe(io.ComfyNode):
     @classmethod
     def execute(cls, any):
         mine = [name for name in sys.modules if name.partition(".")[0] in ("holo_lite", "quantize", "profiles")]
-        children = [each.pid for each in psutil.Process().children(recursive=True)]
+        children = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
         rss = psutil.Process().memory_info().rss
         return io.NodeOutput(ui={"modules": mine, "rss": [rss], "children": children})
 class Ext(ComfyExtension):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib.util
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +20,35 @@ INPUTS = ("Combo", "String", "Int", "Float", "Boolean", "Image", "Video")
 
 class Interrupted(Exception):  # noqa: N818 - it is no error there either
     """As ComfyUI's InterruptProcessingException."""
+
+
+@dataclass(frozen=True)
+class ExecutionContext:
+    node_id: str
+
+
+EXECUTING: contextvars.ContextVar[ExecutionContext | None] = contextvars.ContextVar("executing", default=None)
+
+
+def get_executing_context() -> ExecutionContext | None:
+    return EXECUTING.get()
+
+
+class PromptServer:
+    """The server: whoever has asked for it sees each request that queues a graph, before that is validated."""
+
+    instance: PromptServer
+
+    def __init__(self) -> None:
+        self.handlers: list[Any] = []
+
+    def add_on_prompt_handler(self, handler: Any) -> None:
+        self.handlers.append(handler)
+
+    def trigger_on_prompt(self, json_data: Any) -> Any:
+        for handler in self.handlers:
+            json_data = handler(json_data)
+        return json_data
 
 
 class FolderType(StrEnum):
@@ -123,6 +153,9 @@ class Host:
             "comfy.model_management": memory,
             "comfy.utils": utils,
             "comfy_api": _module("comfy_api", __path__=[]),
+            "comfy_execution": _module("comfy_execution", __path__=[]),
+            "comfy_execution.utils": _module("comfy_execution.utils", get_executing_context=get_executing_context),
+            "server": _module("server", PromptServer=type("Server", (PromptServer,), {"instance": PromptServer()})),
             "comfy_api.latest": _module("comfy_api.latest", **_api()),
         }
 
@@ -241,6 +274,8 @@ USED = (
     ("comfy.model_management", "throw_exception_if_processing_interrupted", 0, ()),
     ("comfy.model_management", "unload_all_models", 0, ()),
     ("comfy.model_management", "soft_empty_cache", 0, ()),
+    ("comfy_execution.utils", "get_executing_context", 0, ()),
+    ("server", "PromptServer.add_on_prompt_handler", 2, ()),
     ("comfy.utils", "ProgressBar", 1, ()),
     ("comfy.utils", "ProgressBar.update_absolute", 4, ()),
     ("comfy_api.latest", "InputImpl.VideoFromFile", 1, ()),

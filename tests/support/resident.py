@@ -11,5 +11,5 @@ class Resident(NamedTuple):
 
 def resident():
     """Bytes of both kinds. The kernel counts them apart; from outside Linux this cannot be known."""
-    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return Resident(*(int(rows[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")))

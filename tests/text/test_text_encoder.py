@@ -205,7 +205,7 @@ def anonymous_bytes():
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("reads /proc: run on Linux")
-    return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) * 1024
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text(encoding="utf-8"))[1]) * 1024
 
 
 def test_the_released_names_and_shapes_are_accepted(tmp_path):

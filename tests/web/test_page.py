@@ -160,7 +160,7 @@ def test_a_dragged_cut_snaps_to_latent_frames_and_is_undone(page):
     expect(page.locator(".cut.held")).to_have_count(0)
     expect(cut(page)).to_have_attribute("aria-valuenow", str(held))
     expect(cut(page)).to_have_attribute("aria-valuetext", f"{(4 * held - 3) / 15:.1f} s, frame {4 * held - 3}")
-    expect(page.locator("holo-captions output").first).to_have_text(f"{(4 * held - 3) / 15:.1f} s")
+    expect(page.locator("holo-captions .length").first).to_have_text(f"{(4 * held - 3) / 15:.1f} s")
     page.locator(".strip .shot").first.focus()
     page.keyboard.press("Control+z")
     expect(cut(page)).to_have_attribute("aria-valuenow", "4")
@@ -179,7 +179,7 @@ def test_a_cut_is_moved_by_keys_and_stops_at_its_neighbours(page):
     cut(page, 1).focus()
     page.keyboard.press("Shift+ArrowRight")
     expect(page.locator("holo-timeline .facts")).to_contain_text("45 frames")
-    expect(page.locator("holo-captions output").nth(1)).to_have_text("1.3 s")
+    expect(page.locator("holo-captions .length").nth(1)).to_have_text("1.3 s")
 
 
 def test_shots_are_added_split_moved_and_removed_by_keys(page):
@@ -242,7 +242,7 @@ def test_a_picture_begins_a_shot_and_is_taken_away(page, tmp_path):
 
 
 def test_a_storyboard_is_saved_under_its_name_and_opened_again(page):
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save (Ctrl+S)").click()
     page.get_by_role("dialog").get_by_label("Name").fill("shapes")
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
     expect(page.locator(".file")).to_have_text("shapes.toml")

@@ -54,7 +54,7 @@ def test_what_was_found_and_sent_back_is_shown_until_it_is_read(page, tmp_path):
         tab.get_by_role("button", name="Write it").click()
         lines = tab.locator(".written li")
         expect(lines).to_have_text(["Try 1, sent back: number of shots: there are 1, and 2 were asked for"])
-        expect(tab.locator("dialog [role=status]")).to_contain_text("on the page")
+        expect(tab.locator("dialog .far")).to_contain_text("on the page")
         expect(tab.locator("holo-captions textarea").nth(1)).to_have_value(CAPTIONS[1])
         tab.get_by_role("dialog").locator("footer").get_by_role("button", name="Close").click()
         expect(tab.get_by_role("dialog")).to_have_count(0)
@@ -68,7 +68,7 @@ def test_how_far_it_is_is_told_and_what_remains_is_text(page, tmp_path):
     with chat_server(*answers) as chat, studio_of(tmp_path, chat) as studio:
         tab = page(studio)
         tab.get_by_role("button", name="Write it").click()
-        expect(tab.locator("dialog [role=status]")).to_contain_text("Try 3 of 3")
+        expect(tab.locator("dialog .far")).to_contain_text("Try 3 of 3")
         expect(tab.locator(".written li").first).to_contain_text("Try 1, sent back")
         late.set()
         expect(tab.locator(".written li").last).to_contain_text("Remains: ")

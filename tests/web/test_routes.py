@@ -65,7 +65,9 @@ def test_a_file_that_somebody_wrote_by_hand_is_not_written_over_unasked(client, 
     assert load_storyboard(path).title == "changed"
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "a\\b", ".hidden", "C:x", "x" * 300, "a\nb", "..", "nul\0"])
+@pytest.mark.parametrize(
+    "name", ["../out", "a/b", "a\\b", ".hidden", "C:x", "x" * 300, "a\nb", "..", "nul\0", "nul"]
+)
 @pytest.mark.usefixtures("written")
 def test_a_storyboard_is_saved_in_the_folder_and_nowhere_else(post, tmp_path, name):
     before = sorted(tmp_path.parent.rglob("*.toml"))

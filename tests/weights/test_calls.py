@@ -69,7 +69,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 def test_no_file_stays_mapped(file):
     for name in file.entries:
         file.load(name)
-    assert str(file.path.parent) not in Path("/proc/self/maps").read_text()
+    assert str(file.path.parent) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_ends_in_one_line(tmp_path):

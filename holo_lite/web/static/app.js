@@ -1,6 +1,5 @@
 /* Everything together. */
 
-import "./setup.js";
 import "./timeline.js";
 import "./look.js";
 import "./scene.js";
@@ -10,6 +9,7 @@ import "./plan.js";
 import "./queue.js";
 import "./settings.js";
 import { files } from "./bar.js";
+import { keepFocus } from "./focus.js";
 import { followKeys } from "./keys.js";
 import { listen } from "./live.js";
 import { watchJobs } from "./notify.js";
@@ -22,6 +22,8 @@ followViews();
 followKeys({ save: () => void files("save") });
 guardDrops();
 watchJobs();
+keepFocus();
+on("setup", ({ model_help, fetch }) => { if (model_help !== null || fetch !== null) void import("./setup.js"); }); // most have a model
 on("board", () => document.body.classList.add("ready"));
 on("link", (link) => document.body.classList.toggle("away", link === "down" || link === "refused"));
 void listen();

@@ -3,7 +3,6 @@
 import { attribute, button, h, icon, say, show, small } from "./dom.js";
 import { edit } from "./edits.js";
 import { Field } from "./field.js";
-import { keysHelp } from "./keys.js";
 import { count, onOutbox } from "./outbox.js";
 import { now, on } from "./store.js";
 
@@ -20,7 +19,7 @@ class Bar extends HTMLElement {
   connectedCallback() {
     const title = h("input", { type: "text", class: "title", placeholder: "Untitled film", "aria-label": "Title of the film", spellcheck: "false", autocomplete: "off" });
     const field = new Field(title, "title", (text) => ({ op: "title", text }));
-    const file = h("span", { class: "file" });
+    const file = h("button", { type: "button", class: "file", title: "Save under another name", on: { click: () => void files("askName") } });
     const undo = small("undo", "Undo (Ctrl+Z)", () => void edit({ op: "undo" }));
     const redo = small("redo", "Redo (Ctrl+Y)", () => void edit({ op: "redo" }));
     const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet idea", title: "Write a storyboard from an idea", hidden: true });
@@ -32,11 +31,13 @@ class Bar extends HTMLElement {
         small("save", "Save (Ctrl+S)", () => void files("save")), h("a", { class: "small", href: "/api/board.toml", download: "", title: "Download the storyboard", "aria-label": "Download the storyboard" }, icon("download"))),
       h("div", { class: "tools", role: "group", "aria-label": "Undo and redo" }, undo, redo),
       h("nav", { class: "views", "aria-label": "Pages" }, h("a", { href: "#board", text: "Storyboard" }), h("a", { href: "#films" }, h("span", { text: "Films" }), h("b", { class: "count" }))),
-      this.link, small("help", "Keys", () => void keysHelp()));
-    file.addEventListener("click", () => void files("askName"));
+      this.link, small("help", "Keys", () => void import("./keyshelp.js").then(({ keysHelp }) => keysHelp())));
     on("board", (board) => {
       field.told(board.title);
-      say(file, board.file ? `${board.file.name}${board.changed ? " · changed" : ""}` : board.changed ? "not saved" : "");
+      const state = board.file ? `${board.file.name}${board.changed ? " · changed" : ""}` : board.changed ? "not saved" : "";
+      say(file, state);
+      attribute(file, "aria-label", `${state}: save under another name`);
+      show(file, state !== "");
       attribute(undo, "disabled", !board.undo);
       attribute(redo, "disabled", !board.redo);
       this.entitle();

@@ -60,7 +60,7 @@ function tools(id) {
 /** Longer and shorter, by the least there is. @param {string} id */
 function steps(id) {
   return h("div", { class: "steps", role: "group" },
-    small("minus", "Shorter", () => void lengthen(id, -1), { "data-tool": "shorter" }), h("output"),
+    small("minus", "Shorter", () => void lengthen(id, -1), { "data-tool": "shorter" }), h("span", { class: "length" }),
     small("plus", "Longer", () => void lengthen(id, 1)));
 }
 
@@ -74,7 +74,7 @@ function update(element, shot, index, board) {
   attribute(find(".steps"), "aria-label", `Length of shot ${index + 1}`);
   fields.get(element)?.told(shot.caption);
   if (seen) say(find(".when"), `from ${moment(seen.first / (now("look")?.fps ?? 1))}`);
-  if (seen) say(find("output"), length(seen.seconds));
+  if (seen) say(find(".length"), length(seen.seconds));
   say(find(".tokens"), seen?.tokens == null ? "" : `${seen.tokens} tokens`);
   attribute(find("[data-tool=earlier]"), "disabled", index === 0);
   attribute(find("[data-tool=later]"), "disabled", index === board.shots.length - 1);

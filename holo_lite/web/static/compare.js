@@ -11,7 +11,7 @@ export function compare(one, two) {
   const videos = [one, two].map((id) => now("gallery")?.find((video) => video.id === id)).filter((video) => video !== undefined);
   const screens = videos.map((video) => { const screen = movie(video); screen.muted = true; return screen; });
   const longest = Math.max(...videos.map(({ seconds }) => seconds));
-  const place = h("output", { class: "facts" });
+  const place = h("span", { class: "facts" });
   const scrub = h("input", { type: "range", min: "0", max: String(longest), step: "0.01", value: "0", "aria-label": "Place in both films" });
   const dialog = open("Two films", "compare", h("div", { class: "screens" }, ...videos.map((video, index) => column(video, /** @type {HTMLVideoElement} */ (screens[index])))),
     h("div", { class: "both" }, button("play", "Play or pause both", () => toggle(screens), { class: "primary" }), scrub, place));

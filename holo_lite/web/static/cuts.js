@@ -13,7 +13,7 @@ const OPEN_END = 64; // latent frames beyond its place that the clip's end is sa
 /** @param {Timeline} timeline @param {number} index */
 export function cutHandle(timeline, index) {
   const element = h("div", { class: "cut", role: "slider", tabindex: "0", "aria-orientation": "horizontal" },
-    h("span", { class: "cut-line" }), h("output", { class: "cut-place", "aria-hidden": "true" }));
+    h("span", { class: "cut-line" }), h("span", { class: "cut-place", "aria-hidden": "true" }));
   element.addEventListener("keydown", (event) => key(timeline, index, event));
   element.addEventListener("pointerdown", (event) => grab(element, event));
   element.addEventListener("pointermove", (event) => {
@@ -64,5 +64,5 @@ export function placeHandle(element, index, lengths, view, held) {
   attribute(element, "aria-valuemax", last ? place + OPEN_END : high);
   attribute(element, "aria-valuenow", place);
   attribute(element, "aria-valuetext", `${length(frame / view.fps)}, ${last ? `${frame} frames` : `frame ${frame}`}`);
-  say(/** @type {HTMLElement} */ (element.querySelector("output")), `${(frame / view.fps).toFixed(2)} s · ${frame}`);
+  say(/** @type {HTMLElement} */ (element.querySelector(".cut-place")), `${(frame / view.fps).toFixed(2)} s · ${frame}`);
 }

@@ -8,7 +8,8 @@ import { note } from "./toasts.js";
 export function open(title, kind, ...content) {
   const heading = h("h2", { id: `dialog-${kind}`, text: title });
   const dialog = h("dialog", { class: kind, "aria-labelledby": `dialog-${kind}` },
-    h("header", {}, heading, small("close", "Close", () => dialog.close())), h("div", { class: "said", role: "alert" }), ...content);
+    h("header", { role: "none" }, heading, small("close", "Close", () => dialog.close())), h("div", { class: "said", role: "alert" }),
+    h("p", { class: "aloud unseen", "aria-live": "polite" }), ...content);
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close(); });
   document.body.append(dialog);

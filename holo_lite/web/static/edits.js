@@ -1,6 +1,9 @@
 /* What can be done to the shots, by whatever button, key or drag. */
 
+import { aloud } from "./aloud.js";
 import { change } from "./api.js";
+import { counted } from "./format.js";
+import { frameCount, firstFrame } from "./frames.js";
 import { flush } from "./outbox.js";
 import { now } from "./store.js";
 import { choose } from "./selection.js";
@@ -22,6 +25,7 @@ export async function addShot(after) {
   if (!(await edit({ op: "add", after }))) return;
   const added = shots().find(({ id }) => !before.has(id));
   if (added) choose(added.id);
+  if (added) aloud(`Shot ${shots().indexOf(added) + 1} is new.`);
 }
 
 /** Cut a shot in the middle, or after some of its latent frames. @param {string} id @param {number} [latents] */
@@ -29,7 +33,8 @@ export async function splitShot(id, latents) {
   const shot = shots().find((each) => each.id === id);
   if (!shot) return;
   if (shot.latents < 2) return note("This shot is as short as a shot can be; make it longer to split it.");
-  await edit({ op: "split", shot: id, latents: latents ?? Math.ceil(shot.latents / 2) });
+  const number = shots().indexOf(shot) + 1;
+  if (await edit({ op: "split", shot: id, latents: latents ?? Math.ceil(shot.latents / 2) })) aloud(`Shot ${number} is now two shots.`);
 }
 
 /** @param {string} id */
@@ -45,11 +50,14 @@ export async function removeShot(id) {
 export async function moveShot(id, places) {
   const at = shots().findIndex((shot) => shot.id === id);
   const to = Math.min(Math.max(at + places, 0), shots().length - 1);
-  if (at >= 0 && to !== at) await edit({ op: "move", shot: id, to });
+  if (at >= 0 && to !== at && (await edit({ op: "move", shot: id, to }))) aloud(`Shot ${at + 1} is now shot ${to + 1}.`);
 }
 
 /** @param {string} id @param {number} latents more, or with a minus fewer */
 export async function lengthen(id, latents) {
   const shot = shots().find((each) => each.id === id);
-  if (shot && shot.latents + latents >= 1) await edit({ op: "length", shot: id, latents: shot.latents + latents });
+  if (!shot || shot.latents + latents < 1 || !(await edit({ op: "length", shot: id, latents: shot.latents + latents }))) return;
+  const before = shots().slice(0, shots().findIndex((each) => each.id === id) + 1).map((each) => each.latents);
+  const end = before.reduce((sum, each) => sum + each, 0);
+  aloud(`Shot ${before.length}: ${counted(frameCount(end) - firstFrame(end - (before.at(-1) ?? 0)), "frame")}`);
 }

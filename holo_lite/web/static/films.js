@@ -9,10 +9,3 @@ export async function playFilm(id) {
 export async function compareFilms(one, two) {
   (await import("./compare.js")).compare(one, two);
 }
-
-/** A picture in full size. @param {string} url @param {string} title */
-export async function openPicture(url, title) {
-  if (!url) return;
-  const [{ h }, { open }] = await Promise.all([import("./dom.js"), import("./dialog.js")]);
-  open(title, "picture", h("img", { src: url, alt: title }));
-}

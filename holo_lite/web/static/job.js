@@ -2,21 +2,15 @@
 
 import { post } from "./api.js";
 import { attribute, button, h, lines, say, show, small, swap } from "./dom.js";
-import { openPicture, playFilm } from "./films.js";
-import { bytes, duration, memory } from "./format.js";
+import { playFilm } from "./films.js";
+import { memory } from "./format.js";
+import { leftWords, stateWords } from "./jobwords.js";
 import { fill, meter } from "./look.js";
+import { openPicture } from "./picture.js";
 import { now } from "./store.js";
 import { attempt } from "./toasts.js";
 
 const KINDS = { full: "Film", draft: "Draft", seeds: "Four seeds", retake: "Retake", extend: "Continued" };
-const PHASES = {
-  load: "Opening the model", encode: "Reading pictures", text: "Reading the captions", denoise: "Drawing", decode: "Developing the frames",
-};
-const STATES = {
-  waiting: "Waiting", running: "Being made", stopping: "Stops after this step", paused: "Paused", done: "Done", failed: "Could not be made",
-  cancelled: "Cancelled",
-};
-
 /** What each button does, and in which states it is there. @type {[string, string, string, JobState[]][]} */
 const ACTIONS = [
   ["pause", "Pause", "pause", ["running"]],
@@ -79,28 +73,6 @@ export function updateJob(element, job, place, waiting) {
   say(/** @type {HTMLElement} */ (find("[data-action=cancel]").lastElementChild), job.state === "stopping" ? "Stop now" : "Cancel");
   show(find("[data-action=watch]"), job.state === "done" && filmOf(job) !== null);
   show(find("[data-action=remove]"), ["done", "failed", "cancelled"].includes(job.state));
-}
-
-/** Where a job is, in words. @param {Job} job */
-export function stateWords(job) {
-  if (job.state === "failed") return `${STATES.failed}: ${job.why ?? "no reason was told"}`;
-  if (job.state === "done") return job.elapsed === null ? STATES.done : `Done in ${duration(job.elapsed)}`;
-  if (job.state !== "running" || job.phase === null) return job.why ? `${STATES[job.state]}: ${job.why}` : STATES[job.state];
-  return `${PHASES[job.phase] ?? job.phase}${job.total > 0 ? `, ${amount(job)}` : ""}`;
-}
-
-/** @param {Job} job */
-function amount({ unit, done, total }) {
-  if (unit === "bytes") return `${bytes(done)} of ${bytes(total)}`;
-  return `${unit.replace(/s$/, "")} ${done} of ${total}`;
-}
-
-/** @param {Job} job */
-function leftWords(job) {
-  const words = [];
-  if (job.left !== null && ["running", "waiting", "paused"].includes(job.state)) words.push(job.state === "running" ? `${duration(job.left)} left` : `takes about ${duration(job.left)}`);
-  if (job.elapsed !== null && job.state === "running") words.push(`${duration(job.elapsed)} so far`);
-  return words.join(" · ");
 }
 
 /** @param {HTMLElement} bar @param {Job} job */

@@ -1,12 +1,14 @@
 /* A word from the browser when a film is done, for those who look elsewhere meanwhile. */
 
-import { stateWords } from "./job.js";
+import { aloud, Reader } from "./aloud.js";
+import { stateWords } from "./jobwords.js";
 import { on } from "./store.js";
 
 /** @type {Map<string, JobState>} */
 const states = new Map();
+const STOPPED = ["stopping", "paused", "cancelled"];
 let first = true;
-let said = ""; // how far a job was when that was last read aloud
+const reader = new Reader();
 
 /** Ask whether we may, if it was never asked. Only ever called by a click. */
 export function mayNotify() {
@@ -18,19 +20,10 @@ function ended(job, before) {
   return before !== undefined && before !== job.state && (job.state === "done" || job.state === "failed");
 }
 
-/** Have something read to those who listen. @param {string} text */
-function aloud(text) {
-  const place = document.querySelector("#aloud");
-  if (place) place.textContent = text;
-}
-
-/** Say how far a job is, at each phase and each quarter of it: more would be a chatter. @param {Job} job */
+/** Say how far a job is. @param {Job} job */
 function progress(job) {
   if (job.state !== "running" || job.phase === null) return;
-  const far = `${job.id} ${job.phase} ${Math.floor((4 * job.done) / Math.max(job.total, 1))}`;
-  if (far === said) return;
-  said = far;
-  aloud(`${job.title}: ${stateWords(job)}`);
+  reader.far(`${job.id} ${job.phase}`, job.done, job.total, `${job.title}: ${stateWords(job)}`);
 }
 
 /** @param {Job} job */
@@ -46,7 +39,9 @@ function tell(job) {
 export function watchJobs() {
   on("jobs", (jobs) => {
     for (const job of jobs) {
-      if (!first && ended(job, states.get(job.id))) tell(job);
+      const before = states.get(job.id);
+      if (!first && ended(job, before)) tell(job);
+      else if (before !== undefined && before !== job.state && STOPPED.includes(job.state)) aloud(`${job.title}: ${stateWords(job)}`);
       progress(job);
       states.set(job.id, job.state);
     }

@@ -1,5 +1,6 @@
 /* What the film will take, the answer first, and the buttons that make it. */
 
+import { Reader } from "./aloud.js";
 import { start } from "./api.js";
 import { button, h, icon, keyed, lines, say, show } from "./dom.js";
 import { edit } from "./edits.js";
@@ -23,9 +24,9 @@ class PlanPanel extends HTMLElement {
     this.advice = h("ul", { class: "advice" });
     this.lines = h("ul", { class: "plan-lines" });
     this.details = h("details", {}, h("summary", { text: "How it was worked out" }), this.lines);
-    const live = h("div", { "aria-live": "polite" }, this.state, this.answer, this.why);
+    this.reader = new Reader();
     this.append(h("section", { class: "panel plan", "aria-label": "What it will take" },
-      h("h2", { class: "unseen", text: "Make the film" }), live, this.meter, this.words, this.advice, this.buttons(), this.details));
+      h("h2", { class: "unseen", text: "Make the film" }), h("div", {}, this.state, this.answer, this.why), this.meter, this.words, this.advice, this.buttons(), this.details));
     on("plan", (plan) => this.render(plan));
   }
 
@@ -48,6 +49,7 @@ class PlanPanel extends HTMLElement {
     say(why, whyNot ?? "");
     show(why, whyNot !== null);
     this.remember(plan);
+    this.reader?.once(`${plan.state} ${whyNot}`, [STATES[plan.state], whyNot].filter(Boolean).join(": ")); // not each time that it is worked out
     const advices = plan.state === "does not fit" ? plan.advice : [];
     keyed(advice, advices, ({ text }) => text, advised, () => undefined);
     show(advice, advices.length > 0);

@@ -1,14 +1,14 @@
 /* A film: played and scrubbed, shot by shot and frame by frame, with its settings and what can be done with it. */
 
+import { aloud } from "./aloud.js";
 import { another, post } from "./api.js";
 import { attribute, button, h } from "./dom.js";
 import { confirmed, open } from "./dialog.js";
 import { extend, retake } from "./directing.js";
-import { openPicture } from "./films.js";
 import { bytes, length, moment } from "./format.js";
+import { openPicture } from "./picture.js";
 import { now } from "./store.js";
 import { attempt, note } from "./toasts.js";
-import { view } from "./views.js";
 
 const INSIDE = 0.001; // seconds into a frame, so that rounding does not show the one before
 
@@ -31,7 +31,8 @@ export function play(id) {
 /** @param {HTMLVideoElement} screen @param {Video} video */
 function frameSteps(screen, video) {
   const frame = () => Math.floor(screen.currentTime * video.fps + INSIDE);
-  const place = h("output", { class: "facts" });
+  const place = h("span", { class: "facts" });
+  screen.addEventListener("seeked", () => { say(); if (screen.paused) aloud(place.textContent ?? ""); });
   const go = (/** @type {number} */ to) => { screen.pause(); screen.currentTime = Math.min(Math.max(to, 0), video.frames - 1) / video.fps + INSIDE; };
   const say = () => { place.textContent = `${moment(screen.currentTime)} · frame ${Math.min(frame(), video.frames - 1)} of ${video.frames}`; };
   screen.addEventListener("timeupdate", say);
@@ -83,7 +84,7 @@ async function reopen(video) {
   const board = now("board");
   if (board?.changed && !(await confirmed("Open as storyboard", "The storyboard on the page has changes that are not saved. Undo brings it back.", "Open"))) return false;
   if (!(await attempt(another("open", { video: video.id })))) return false;
-  view("board");
+  location.hash = "board";
   return true;
 }
 

@@ -1,5 +1,6 @@
 /* What is being made, what waits, and what was made or went wrong, in this order. */
 
+import { aloud, Reader } from "./aloud.js";
 import { post } from "./api.js";
 import { button, h, keyed, say, show } from "./dom.js";
 import { bytes, counted, duration } from "./format.js";
@@ -14,7 +15,10 @@ class QueuePanel extends HTMLElement {
   connectedCallback() {
     this.left = h("p", { class: "facts" });
     this.hold = button("pause", "Hold", () => void attempt(post("/api/queue", { held: !now("queue")?.held })), { class: "quiet hold" });
-    this.disk = h("p", { class: "disk", role: "status" });
+    this.disk = h("p", { class: "disk" });
+    this.reader = new Reader();
+    /** @type {string} */
+    this.order = ""; // of the jobs that wait
     this.jobs = h("div", { class: "jobs" });
     this.empty = h("p", { class: "hint", text: "Nothing is being made. A draft shows in a short time whether a story works." });
     this.append(h("section", { class: "panel queue", "aria-label": "Queue" },
@@ -48,6 +52,15 @@ class QueuePanel extends HTMLElement {
     hold.querySelector("use")?.setAttribute("href", `/static/icons.svg#${queue?.held ? "play" : "pause"}`);
     show(hold, open > 0 || queue?.held === true);
     this.room(queue?.disk ?? null);
+    this.reordered(waiting);
+  }
+
+  /** Read the new place of the job whose buttons somebody is at. @param {Job[]} waiting */
+  reordered(waiting) {
+    const order = waiting.map(({ id }) => id).join(" ");
+    const at = waiting.findIndex(({ id }) => id === document.activeElement?.closest("article")?.dataset["key"]);
+    if (at >= 0 && order !== this.order) aloud(`${waiting[at]?.title}: ${at + 1} of ${counted(waiting.length, "job")} that wait`);
+    this.order = order;
   }
 
   /** Say beforehand that a disk will be full. @param {Queue["disk"]} disk */
@@ -55,6 +68,7 @@ class QueuePanel extends HTMLElement {
     const short = disk !== null && disk.needed !== null && disk.needed > disk.free;
     const text = disk && short ? `The disk has ${bytes(disk.free)} free, and the queue needs about ${bytes(disk.needed ?? 0)}. Make room first.` : "";
     say(/** @type {HTMLElement} */ (this.disk), text);
+    this.reader?.once(short ? "short" : "", text);
     show(/** @type {HTMLElement} */ (this.disk), short);
   }
 }

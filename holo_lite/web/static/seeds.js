@@ -2,7 +2,7 @@
 
 import { attribute, h, keyed, show } from "./dom.js";
 import { edit } from "./edits.js";
-import { openPicture } from "./films.js";
+import { openPicture } from "./picture.js";
 
 /** @param {HTMLElement} box @param {Job} job */
 export function seeds(box, job) {

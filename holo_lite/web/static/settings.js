@@ -46,19 +46,25 @@ class SettingsPanel extends HTMLElement {
     this.updates?.forEach((update) => update());
   }
 
-  /** A labelled control that shows a setting. @param {string} label @param {HTMLElement} control @param {string} hint @param {string} size */
-  row(label, control, hint = "", size = "") {
+  /** A labelled control that shows a setting. @param {string} label @param {HTMLElement} control @param {string} hint @param {string} size
+   * @param {HTMLElement | null} empty what is read of a control besides */
+  row(label, control, hint = "", size = "", empty = null) {
     const id = `setting-${label.toLowerCase().replaceAll(" ", "-")}`;
     control.id = id;
-    if (hint) attribute(control, "aria-describedby", `${id}-hint`);
-    return h("div", { class: `setting ${size}` }, h("label", { for: id, text: label }), control, hint ? h("small", { id: `${id}-hint`, text: hint }) : null);
+    attribute(control, "aria-describedby", [hint ? `${id}-hint` : "", empty ? `${id}-empty` : ""].filter(Boolean).join(" ") || null);
+    if (empty) empty.id = `${id}-empty`;
+    return h("div", { class: `setting ${size}` }, h("label", { for: id, text: label }), control, hint ? h("small", { id: `${id}-hint`, text: hint }) : null, empty);
   }
 
   /** @param {Wanted} wanted */
-  number({ name, label, hint = "", ...limits }) {
-    const input = h("input", { type: "number", inputmode: "decimal", ...limits });
+  number({ name, label, hint = "", title = "", ...limits }) {
+    const input = h("input", { type: "number", inputmode: "decimal", title, ...limits });
+    const empty = h("span", { class: "unseen" }); // an empty number is read as a nought
     this.keep(name, input, () => (input.value === "" ? null : input.valueAsNumber));
-    return this.row(label, input, hint);
+    const tell = () => say(empty, [title, input.value === "" ? `Empty, so ${input.placeholder}` : ""].filter(Boolean).join(". "));
+    input.addEventListener("input", tell);
+    this.updates?.push(tell);
+    return this.row(label, input, hint, "", empty);
   }
 
   /** @param {keyof Settings} name @param {string} label @param {string} hint @param {boolean} [tall] */

@@ -1,5 +1,6 @@
 /* The first run: what this machine can do, which model is here, and how to get one. */
 
+import { Reader } from "./aloud.js";
 import { post } from "./api.js";
 import { button, h, icon, keyed, say, sayCommands, show } from "./dom.js";
 import { bytes, duration } from "./format.js";
@@ -14,6 +15,8 @@ const STATES = {
   asking: "Asking for its size and licence …", offered: "", fetching: "Fetching", converting: "Converting it for small cards",
   done: "It is here: choose it as the model", failed: "It did not work", cancelled: "Cancelled; it goes on from where it was",
 };
+
+const reader = new Reader();
 
 class SetupPanel extends HTMLElement {
   connectedCallback() {
@@ -93,7 +96,7 @@ function fetchCard(what) {
   agree.addEventListener("change", () => { get.disabled = !agree.checked; });
   return h("div", { class: "fetch-card" }, h("p", { class: "fetch-what" }), h("div", { class: "fetch-ask" }, h("label", {}, agree, h("span")), get),
     h("div", { class: "progress", role: "progressbar", "aria-label": `Fetching ${what}`, "aria-valuemin": "0", "aria-valuemax": "100" }, h("span")),
-    h("p", { class: "fetch-state", role: "status" }),
+    h("p", { class: "fetch-state" }),
     button("stop", "Cancel", () => void attempt(post("/api/setup/fetch/cancel")), { class: "quiet fetch-cancel" }),
     button("retake", "Ask again", () => void attempt(post("/api/setup/fetch", { what })), { class: "quiet fetch-again" }));
 }
@@ -113,7 +116,9 @@ function updateFetch(element, fetch) {
   /** @type {HTMLElement} */ (find(".progress").firstElementChild).style.transform = `scaleX(${share})`;
   const amount = !ended && fetch.total && fetch.state === "fetching" ? `, ${bytes(fetch.done ?? 0)} of ${bytes(fetch.total)}` : "";
   const left = ended || fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
-  sayCommands(find(".fetch-state"), `${STATES[fetch.state] ?? fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`);
+  const words = `${STATES[fetch.state] ?? fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`;
+  sayCommands(find(".fetch-state"), words);
+  if (!ended || reader.said !== "") reader.far(`${fetch.what} ${fetch.state}`, fetch.done ?? 0, fetch.total ?? 0, `${fetch.what}: ${words}`);
 }
 
 customElements.define("holo-setup", SetupPanel);

@@ -15,7 +15,7 @@ const FAR_ENOUGH = 6; // pixels; less is a click with an unsteady hand
 
 /** @param {Timeline} timeline @param {string} id */
 export function stripShot(timeline, id) {
-  const element = h("button", { type: "button", class: "shot", "aria-describedby": "strip-keys" },
+  const element = h("button", { type: "button", class: "shot" },
     h("img", { alt: "", draggable: "false", hidden: true }),
     h("span", { class: "unseen", text: "Shot" }), h("span", { class: "shot-number" }), h("span", { class: "shot-words" }),
     h("span", { class: "shot-time" }, h("b"), h("span")), h("span", { class: "shot-coming", text: "so far", hidden: true }));

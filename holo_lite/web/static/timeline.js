@@ -24,14 +24,13 @@ export class Timeline extends HTMLElement {
   connectedCallback() {
     this.facts = h("p", { class: "facts" });
     this.ruler = h("ol", { class: "ruler", "aria-hidden": "true" });
-    this.shots = h("div", { class: "strip-shots", role: "group", "aria-label": "Shots, in order" });
-    this.handles = h("div", { class: "strip-cuts", role: "group", "aria-label": "Cuts" });
+    this.shots = h("div", { class: "strip-shots", role: "group", "aria-label": "Shots, in order", "aria-describedby": "shot-keys" });
+    this.handles = h("div", { class: "strip-cuts", role: "group", "aria-label": "Cuts", "aria-describedby": "cut-keys" });
     this.mark = h("div", { class: "drop-mark", hidden: true });
     this.strip = h("div", { class: "strip" }, this.shots, h("div", { class: "strip-cuts" }, this.mark), this.handles);
-    const hint = h("p", {
-      id: "strip-keys", class: "hint", text: "On a shot: Enter writes its caption, Alt and an arrow moves it, S splits it, Insert adds one "
-        + "after it, Delete removes it. On a cut: the arrows move it, with Shift by four.",
-    });
+    const hint = h("p", { class: "hint" },
+      h("span", { id: "shot-keys", text: "On a shot: Enter writes its caption, Alt and an arrow moves it, S splits it, Insert adds one after it, Delete removes it." }),
+      " ", h("span", { id: "cut-keys", text: "On a cut: the arrows move it, with Shift by four." }));
     this.append(
       h("div", { class: "section-head" }, h("h2", { text: "Timeline" }), this.facts,
         button("plus", "Add a shot", () => void addShot(now("board")?.shots.at(-1)?.id ?? null), { class: "quiet" })),

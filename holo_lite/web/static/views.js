@@ -2,14 +2,6 @@
 
 import { attribute } from "./dom.js";
 
-/** @typedef {"board" | "films"} View */
-
-/** @param {View} name */
-export function view(name) {
-  if (location.hash !== `#${name}`) location.hash = name;
-  shown();
-}
-
 function shown() {
   const name = location.hash === "#films" ? "films" : "board";
   if (name === "films") void import("./gallery.js"); // its code comes when it is first wanted
