@@ -90,7 +90,7 @@ def plan_job(
     pictures = given is not None and given.pictures > 0
     encoding = plan_encoding(choice.profile, sizes, request, choice.machine) if pictures else None
     job = Job(settings, notes, prompt, negative, plan, remembered, given, encoding, spread=spread)
-    return job.planned(plan if spread else remembered.apply(plan))
+    return job.planned(remembered.apply(plan))
 
 
 def _read(settings: RunSettings, tokenizer: PromptTokenizer) -> Prompt:
