@@ -5,7 +5,7 @@
 
 holo-tiny makes the steps of a clip in three shots, and of a clip in one. A row is a way to lay it over ranks:
 guidance branches apart, shots apart, both, and one long shot that two ranks share. In each round every way takes
-two steps, the first of which is not counted; so what else this machine does meets all of them. `faster` is the
+two steps of an expert, the first of which is not counted; so what else this machine does meets all of them. `faster` is the
 median over the rounds of one rank's time by the way's. `by processor` is the same of processor seconds, one rank's
 by those of the busiest of the ranks: a busy machine does not change it, and it knows nothing of waiting. Below, for
 each way, bytes that a block sends as counted by those who send, beside the formula of docs/several-cards.md, and
@@ -53,7 +53,8 @@ SCENE = "[character1] is a red square. The setting is a plain grey wall."
 THREE = Storyboard(f"{SCENE} This scene contains 3 shots.", tuple(Shot("Medium shot, still") for _ in range(3)))
 ONE = Storyboard(f"{SCENE} This scene contains 1 shot.", (Shot("Medium shot, still"),))
 SCHEME = "nf4"  # of the weights on cards
-STEPS = 2  # the first opens files and takes memory
+STEPS = 4  # two of each expert
+COUNTED = 2  # the first of an expert opens files and takes memory
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,16 @@ class Time:
 
 
 def timed(pipeline: Pipeline, job: Job) -> Time:
-    """The last step of a job."""
+    """The second step of a job, which is then given up."""
     processes = [psutil.Process(), *_others(pipeline)]
     before: list[float] = []
-    for event in pipeline.denoise(job):
-        if isinstance(event, StepDone) and event.done == STEPS - 1:
-            before = [_seconds(process) for process in processes]
-        if isinstance(event, StepDone) and event.done == STEPS:
-            spent = [_seconds(each) - start for each, start in zip(processes, before, strict=True)]
-            return Time(event.seconds, max(spent))
+    with closing(pipeline.denoise(job)) as events:
+        for event in events:
+            if isinstance(event, StepDone) and event.done == COUNTED - 1:
+                before = [_seconds(process) for process in processes]
+            if isinstance(event, StepDone) and event.done == COUNTED:
+                spent = [_seconds(each) - start for each, start in zip(processes, before, strict=True)]
+                return Time(event.seconds, max(spent))
     raise AssertionError("a job has steps")
 
 

@@ -66,6 +66,12 @@ class HoloCineModel(io.ComfyNode):
                     max=86400,
                     tooltip="Seconds for which the model stays open after a render. Then the card is free again.",
                 ),
+                io.String.Input(
+                    "devices",
+                    default="",
+                    optional=True,
+                    tooltip="Cards that make one film together, such as cuda:0,cuda:1; auto: all. Empty: one card.",
+                ),
             ],
             outputs=[
                 MODEL.Output(
@@ -92,15 +98,16 @@ class HoloCineModel(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def execute(cls, model: str, adapters: str, keep_open: int, **how: str) -> io.NodeOutput:
+    def execute(cls, model: str, adapters: str, keep_open: int, devices: str = "", **how: str) -> io.NodeOutput:
         """Hand on what was chosen."""
-        return io.NodeOutput(chosen_model(model, adapters, keep_open, **how))
+        return io.NodeOutput(chosen_model(model, adapters, keep_open, devices, **how))
 
 
-def chosen_model(model: str, adapters: str, keep_open: int, **how: str) -> Model:
+def chosen_model(model: str, adapters: str, keep_open: int, devices: str = "", **how: str) -> Model:
     """The model of some inputs. Raises `NodeError`."""
     folder, lora = folders.model_folder(model), adapters_of(adapters)
-    return Model(folder, {**how, "lora": lora}, keep_open, folders.mark_of(_files(folder, lora)))
+    options = {**how, "lora": lora, **_together(devices)}
+    return Model(folder, options, keep_open, folders.mark_of(_files(folder, lora)))
 
 
 def adapters_of(text: str) -> dict[str, list[tuple[str, float]]]:
@@ -113,6 +120,12 @@ def adapters_of(text: str) -> dict[str, list[tuple[str, float]]]:
         name, strength = _strength(rest)
         found.setdefault(f"{expert}_noise", []).append((folders.adapter_file(name), strength))
     return found
+
+
+def _together(devices: str) -> dict[str, list[str]]:
+    """Devices by their names. None are no part of an order: a film without them keeps its name."""
+    names = list(filter(None, map(str.strip, devices.split(","))))
+    return {"devices": names} if names else {}
 
 
 def _strength(text: str) -> tuple[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .handles import Film, Model, NodeError, Story
 
-VERSION = {"version": 2, "runs_from": 2}
+VERSION = {"version": 3, "runs_from": 2}
 NO_NAME = re.compile(r"[^\w-]+")
 LONGEST_NAME = 60
 Order = dict[str, Any]

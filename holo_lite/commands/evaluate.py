@@ -14,6 +14,7 @@ from holo_lite.commands.helping import Command
 from holo_lite.commands.naming import free
 from holo_lite.commands.options import (
     computing_options,
+    devices_option,
     kappa_option,
     lora_option,
     machine_options,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="For figures to publish: three seeds that follow from the weights.")
 @lora_option
 @machine_options
+@devices_option
 @computing_options
 @talking_options
 def evaluate(
@@ -78,6 +80,7 @@ def evaluate(
     out: Path | None,
     save: Path | None,
     device: str,
+    devices: tuple[str, ...],
     dtype: str,
     kernel: str,
     compute: str,
@@ -93,6 +96,7 @@ def evaluate(
     --extend, --reference or --first-frame, what is made with a film or a picture given is scored, next to the same
     with nothing given.
     """
+    from holo_lite.errors import SettingsError
     from holo_lite.evaluation.ablations import check_ablation
     from holo_lite.evaluation.directing import evaluate_directing
     from holo_lite.evaluation.report import ModelNames, check_place
@@ -103,6 +107,8 @@ def evaluate(
     from holo_lite.settings import Options
 
     ablation = check_ablation(ablate) if ablate is not None else None
+    if ablation is not None and devices:
+        raise SettingsError("--ablate: changes the model on one device alone; leave out --devices")
     ways: dict[Kind, bool] = {
         "retake": retake,
         "extend": extend,
@@ -114,7 +120,7 @@ def evaluate(
     for place in filter(None, (out, save)):
         check_place(place)
     chosen = parse_seeds(seeds)
-    plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off")
+    plain = ModelOptions(device, dtype, kernel="sdpa", compute="bf16", fuse="off", devices=devices)
     studio = Studio(load(model, replace(plain, lora=loras, kernel=kernel, compute=compute, fuse=fuse)), ablation)
     other = Studio(load(baseline, plain)) if baseline is not None else None
     names = ModelNames(str(model or "holo-tiny"), str(baseline) if baseline else None, ablation, directing)

@@ -10,11 +10,13 @@ import click
 
 from holo_lite.commands.endpoints import endpoint_options, given_endpoint
 from holo_lite.commands.helping import Command
+from holo_lite.commands.options import devices_option
 from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note, tell
 from holo_lite.errors import SettingsError
 
 if TYPE_CHECKING:
+    from holo_lite.web.lane import Place
     from holo_lite.web.serve import Address
 
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     metavar="NAMES",
     help="Make films on it; several, such as cuda:0,cuda:1, make one film each at a time.",
 )
+@devices_option
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @endpoint_options
 @talking_options
@@ -46,6 +49,7 @@ def studio(
     port: int | None,
     host: str,
     device: str,
+    devices: tuple[str, ...],
     endpoint: str | None,
     llm: str | None,
     key: str | None,
@@ -71,7 +75,14 @@ def studio(
     _leave_signals_to_the_server()
     writer = given_endpoint(context, endpoint, llm, key) if endpoint is not None else None
     models = [model] if model is not None and not is_name(model) else []
-    serve(folder, models, writer, devices=read_devices(device), host=host, port=port, ready=ready)
+    serve(folder, models, writer, devices=places(device, devices), host=host, port=port, ready=ready)
+
+
+def places(device: str, together: tuple[str, ...]) -> list[Place]:
+    """Where films are made. Raises `SettingsError` for what names no places."""
+    if together and device != "auto":
+        raise SettingsError("--device and --devices: both name where films are made; give one of them")
+    return [together] if together else [*read_devices(device)]
 
 
 def read_devices(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from holo_lite.jobs.preview import previewed
 from holo_lite.render.job import Job
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
+from holo_lite.story.files import load_storyboard
 from holo_lite.version import __version__
 from holo_lite.worker.making import Models
 from holo_lite.worker.order import ORDER, Order
@@ -89,13 +90,13 @@ class Card:
         try:
             if request["lost"]:
                 self._await(Path(order.out), request["saved"])
-            yield from self._made(order)
+            yield from self._made(order, request.get("ahead", ()))
         except Cancelled:
             yield {"kind": "ended", "state": "cancelled"}
         except (HoloError, OSError) as error:
             yield {"kind": "ended", **_failed(error)}
 
-    def _made(self, order: Order) -> Iterator[Answer]:
+    def _made(self, order: Order, ahead: Sequence[Any]) -> Iterator[Answer]:
         """Make a clip, unless it is there by now."""
         self._cancel.check()
         pipeline = self._opened(order)
@@ -103,11 +104,24 @@ class Card:
         if isinstance(found, ItemEnded):
             yield {"kind": "ended", **_end(found)}
             return
+        yield from self._read_ahead(pipeline, found, ahead)
         with closing(self._run(pipeline, found, order)) as events:
             for event in events:
                 yield event_json(event)
                 del event  # or the latents of a step stay on the card until the next
         yield {"kind": "ended", "state": "done"}
+
+    def _read_ahead(self, pipeline: Pipeline, job: Job, ahead: Sequence[Any]) -> Iterator[Answer]:
+        """Where the text encoder must be opened, have it read the prompts of what comes next, too."""
+        if not ahead or pipeline.has_read(job):
+            return
+        jobs = [dataclasses.replace(job, cancel=self._cancel)]
+        for table in ahead:
+            with suppress(HoloError):  # whoever makes it reports it
+                order = ORDER.of_table(table)
+                jobs.append(pipeline.prepare(load_storyboard(Path(order.storyboard or "")), order.options))
+        with suppress(HoloError):
+            yield from map(event_json, pipeline.read_ahead(jobs))
 
     def _run(self, pipeline: Pipeline, job: Job, order: Order) -> Events:
         video = Path(order.out)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from holo_lite.errors import FarmError
 from holo_lite.farm.clips import OF_A_CARD, Clip, Clips
@@ -33,6 +34,7 @@ from holo_lite.jobs.items import ItemEnded
 TURN = 1.0  # seconds for which the driver waits for news before it looks around
 ELSEWHERE = 2.0  # seconds after which a clip that somebody else makes is asked for again
 TAKEN = 10.0  # seconds after which it is told that all cards are taken
+AHEAD = 8  # clips for each card, whose prompts a card reads while it has the text encoder open
 PATIENCE = 30.0  # seconds in which cards that are asked to stop end their block
 
 FarmEvents = Generator[FarmEvent, None, None]
@@ -86,7 +88,9 @@ class Farm:
     def _begin(self, card: UsedCard, clip: Clip) -> FarmEvent:
         self.clips.begin(clip, self.now())
         card.state, card.clip = "making", clip
-        request = {"do": "make", "order": clip.order, "saved": clip.saved, "lost": clip.lost > 0 or clip.saved > 0}
+        lost, next_ones = clip.lost > 0 or clip.saved > 0, self.clips.ahead(card.name, self.now())
+        ahead = [each.order for each in islice(next_ones, AHEAD * len(self.roster.opened))]
+        request = {"do": "make", "order": clip.order, "saved": clip.saved, "lost": lost, "ahead": ahead}
         self.cluster.ask(card.name, request)
         rest = sum(each.work for each in self.clips.waiting)
         return ClipBegun(clip.item, card.place.name, clip.number, self.clips.total, clip.work, rest)

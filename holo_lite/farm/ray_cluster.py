@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray._private.services import get_ray_address_from_environment
 from ray.exceptions import RayActorError, RayError
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -205,13 +206,23 @@ def _connect(address: str) -> None:
 
 def _check_reachable(address: str) -> None:
     """Raise `FarmError` where nobody listens: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
+    found = _found() if address == "auto" else address
+    host, _, port = found.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
     except OSError as error:
-        raise FarmError(f"--ray {address}: {_no_cluster(address)} ({in_a_line(error)})") from error
+        where = f"{found}: " if found != address else ""
+        raise FarmError(f"--ray {address}: {_no_cluster(address)} ({where}{in_a_line(error)})") from error
+
+
+def _found() -> str:
+    """The address that Ray takes for `auto`; nothing where it knows none, which it says itself at once."""
+    try:
+        return str(get_ray_address_from_environment("auto", None))
+    except ConnectionError:
+        return ""
 
 
 def _no_cluster(address: str) -> str:

@@ -7,7 +7,8 @@ feed-forward needs nothing but the token itself. No masks anywhere: what must no
 
 A stream has a row for every token that is computed here. Where that is not all of them, because other ranks compute
 other shots, the first frames' keys and values are all that the ranks need of each other, and those of a shot that
-is divided among them. `Compute.exchange` is called where they are written and not yet read.
+is divided among them. `Compute.exchange` is called where they are written and not yet read. While they travel, a
+rank computes what needs none of them: its own keys and values, and its first queries.
 
 Each layer unpacks its weights on entry and frees them on return, so that of a compressed model at
 most one layer of one block is in memory in full.
@@ -15,15 +16,16 @@ most one layer of one block is in memory in full.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from holo_lite.model.clip import Clip, portions
-from holo_lite.model.compute import Compute
+from holo_lite.model.compute import Arrival, Compute, here
 from holo_lite.model.equations import biased_attention
 from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.key_values import KeyValues
@@ -222,28 +224,39 @@ class SelfAttentionVisit:
         for row, span in self.clip.shared_here:
             buffer.go_to(row)
             self._append_keys(x, span, buffer)
-        buffer.go_to(self.clip.shared_tokens)
-        self.compute.exchange.shared(buffer, self.clip)
+        shared = self.compute.exchange.shared(buffer, self.clip)
         for shot, span in self.clip.visits:
-            buffer.go_to(self.clip.shared_tokens)
-            buffer.repeat(self.clip.repeated_rows(shot))
             self._hold(x, span)
-            self._append_own(x, shot, buffer)
-            self._attend_(x, span, buffer, onward)
+            own = self._append_own(x, shot, buffer)
+            self._attend_(x, span, buffer, partial(self._complete, shot, buffer, (shared, own)), onward)
             if onward is not None:
                 onward.run_(x, shot, span)
 
-    def _append_own(self, x: Tensor, shot: int, buffer: KeyValues) -> None:
-        """Keys and values that only this shot sees: computed here, or by all who have some of the shot."""
-        own, first = self.clip.own_span(shot), buffer.filled
+    def _append_own(self, x: Tensor, shot: int, buffer: KeyValues) -> Arrival:
+        """Keys and values that only this shot sees: computed here, or by all who have some of the shot.
+
+        They go to their place, with room before them for the shared rows that come again.
+        """
+        own = self.clip.own_span(shot)
+        first = self.clip.shared_tokens + len(self.clip.repeated_rows(shot))
+        buffer.go_to(first)
         if not self.clip.is_divided(shot):
             self._append_keys(x, own, buffer)
-            return
+            return here
         piece = self.clip.piece(own)
         buffer.go_to(first + piece.start - own.start)
         self._append_keys(x, piece, buffer)
         buffer.go_to(first + len(own))
-        self.compute.exchange.divided(buffer, self.clip, shot, first)
+        return self.compute.exchange.divided(buffer, self.clip, shot, first)
+
+    def _complete(self, shot: int, buffer: KeyValues, arrivals: Iterable[Arrival]) -> None:
+        """Wait for what others send, and write the shared rows that come again."""
+        for arrival in arrivals:
+            arrival()
+        end = buffer.filled
+        buffer.go_to(self.clip.shared_tokens)
+        buffer.repeat(self.clip.repeated_rows(shot))
+        buffer.go_to(end)
 
     def _append_keys(self, x: Tensor, span: range, buffer: KeyValues) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
@@ -253,14 +266,19 @@ class SelfAttentionVisit:
             self.weights.values(h, values)
             del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
-    def _attend_(self, x: Tensor, span: range, buffer: KeyValues, onward: Onward | None) -> None:
+    def _attend_(
+        self, x: Tensor, span: range, buffer: KeyValues, complete: Arrival = here, onward: Onward | None = None
+    ) -> None:
+        """Let the tokens attend to the buffer, which `complete` completes: the first queries are made before."""
         for tokens in portions(span, self.clip.chunks.attention):
             rows, following = x[self.clip.rows(tokens)], None if onward is None else onward.first(tokens)
-            self.weights.add_attended_(rows, self._attended(x, tokens, buffer), self.mod.gate, following)
+            self.weights.add_attended_(rows, self._attended(x, tokens, buffer, complete), self.mod.gate, following)
+            complete = here
 
-    def _attended(self, x: Tensor, tokens: slice, buffer: KeyValues) -> Tensor:
+    def _attended(self, x: Tensor, tokens: slice, buffer: KeyValues, complete: Arrival) -> Tensor:
         """What queries of these tokens find. → (n, H, D); the queries themselves go."""
         q = self.weights.queries(self._input(x, tokens), (self.positions, tokens))
+        complete()
         return self.compute.attention(q, *buffer.seen)
 
     @property

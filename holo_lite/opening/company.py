@@ -126,13 +126,13 @@ def facts_here(device: torch.device, ranks: int) -> dict[str, Any]:
 
 
 def stations(present: Sequence[Presence], profile: str, sizes: ModelSizes) -> list[Station]:
-    """Every rank as a plan sees it. Cards of one name are as fast as each other."""
+    """Every rank as a plan sees it. Cards of one name are as fast as each other: as the first one was measured."""
     machines = [Machine(**each.facts["machine"]) for each in present]
     alike = len({(machine.name, machine.has_card) for machine in machines}) == 1
     found = []
     for each, machine in zip(present, machines, strict=True):
         chosen = profile_for(profile, machine, sizes)
-        rate = _rate(each.facts) if not alike else ALIKE
+        rate = _rate((present[0] if alike else each).facts)
         found.append(Station(each.device, chosen.profile, chosen.machine, rate))
     return found
 

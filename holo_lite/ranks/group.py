@@ -7,14 +7,17 @@ they are still there.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from holo_lite.errors import in_a_line
+from holo_lite.model.compute import Arrival, here
 from holo_lite.ranks.engine import Store, Transport, Way, Work, under
 
 FIRST_NAP, LONGEST_NAP = 2e-5, 1e-3  # seconds
@@ -54,6 +57,7 @@ class Group:
     def __init__(self, place: Place, name: str, members: Sequence[int]) -> None:
         self._place, self._members, self._sent = place, tuple(members), 0
         self._way = None if len(members) == 1 else self._opened(name)
+        self._pending: list[Work] = []
 
     @property
     def sent(self) -> int:
@@ -61,8 +65,14 @@ class Group:
         return self._sent
 
     def part(self) -> None:
-        """Let the connections go."""
-        self._way = None
+        """Let the connections go.
+
+        gloo does so when what is under way has ended, which it may do only when another rank ends: that is waited
+        for elsewhere.
+        """
+        way, self._way = [self._way], None
+        if self._place.transport == "gloo" and not all(work.is_completed() for work in self._pending):
+            threading.Thread(target=way.clear, name="parting", daemon=True).start()
 
     def abort(self) -> None:
         """End what is under way on the device, from another thread: what waits in main memory ends by itself."""
@@ -71,11 +81,15 @@ class Group:
 
     def spread(self, pieces: Iterable[tuple[int, Tensor]]) -> None:
         """Each tensor as the rank named with it has it, in place. All tensors are contiguous, and on the device."""
+        self.begin_spread(pieces)()
+
+    def begin_spread(self, pieces: Iterable[tuple[int, Tensor]]) -> Arrival:
+        """The same, begun: it is done when what is returned has been called. No tensor may change meanwhile."""
         if self._way is None:
-            return
+            return here
         way = self._way
         begun = [self._begun_spread(way, owner, tensor) for owner, tensor in pieces if tensor.numel()]
-        self._finish(begun)
+        return partial(self._finish, begun)
 
     def add(self, tensor: Tensor) -> None:
         """The sum of all ranks' tensors, in place."""
@@ -83,7 +97,7 @@ class Group:
             return
         self._sent += tensor.nbytes
         host = self._host(tensor, copied=True)
-        self._finish([Transfer(_parting(self._way.sum, host), host, tensor)])
+        self._finish([self._begun(tensor, host, self._way.sum)])
 
     def _opened(self, name: str) -> Way:
         """What carries tensors among the members. Raises `Parted` where one of them does not come."""
@@ -98,7 +112,12 @@ class Group:
         mine = owner == self._place.rank
         self._sent += tensor.nbytes if mine else 0
         host = self._host(tensor, copied=mine)
-        return Transfer(_parting(way.broadcast, host, self._members.index(owner)), host, tensor)
+        return self._begun(tensor, host, way.broadcast, self._members.index(owner))
+
+    def _begun(self, tensor: Tensor, host: Tensor, call: Callable[..., Work], *given: object) -> Transfer:
+        work = _parting(call, host, *given)
+        self._pending = [*(each for each in self._pending if not each.is_completed()), work]
+        return Transfer(work, host, tensor)
 
     def _host(self, tensor: Tensor, *, copied: bool) -> Tensor:
         """The tensor itself, or one in main memory where gloo cannot reach it."""
@@ -106,8 +125,10 @@ class Group:
             return tensor
         return tensor.cpu() if copied else torch.empty_like(tensor, device="cpu")
 
-    def _finish(self, transfers: Sequence[Transfer]) -> None:
-        for transfer in transfers:
+    def _finish(self, transfers: list[Transfer]) -> None:
+        """Wait until all are done. They go one by one, so a second call finds none."""
+        while transfers:
+            transfer = transfers.pop(0)
             self._wait(transfer.work)
             if transfer.host is not transfer.tensor:
                 transfer.tensor.copy_(transfer.host)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from holo_lite.model.clip import Clip, common
+from holo_lite.model.compute import Arrival
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.parts import Part
 from holo_lite.ranks.group import Group, Place
@@ -67,15 +68,15 @@ class Meeting:
 
     # --- in a block: `holo_lite.model.compute.Exchange`
 
-    def shared(self, buffer: KeyValues, clip: Clip) -> None:
+    def shared(self, buffer: KeyValues, clip: Clip) -> Arrival:
         """The buffer's shared rows: those at the clip's `shared_here` are written."""
         peers = self._peers(self.place.rank)
-        self._groups[tuple(peers)].spread(self._pieces(buffer, clip.shared_spans, 0, peers))
+        return self._groups[tuple(peers)].begin_spread(self._pieces(buffer, clip.shared_spans, 0, peers))
 
-    def divided(self, buffer: KeyValues, clip: Clip, shot: int, first: int) -> None:
+    def divided(self, buffer: KeyValues, clip: Clip, shot: int, first: int) -> Arrival:
         """The keys and values of a shot's own span, from row `first` on: those computed here are written."""
         owners = self._owners(self.place.rank, clip.layout.token_span(shot))
-        self._groups[tuple(owners)].spread(self._pieces(buffer, [clip.own_span(shot)], first, owners))
+        return self._groups[tuple(owners)].begin_spread(self._pieces(buffer, [clip.own_span(shot)], first, owners))
 
     # --- in a step: `holo_lite.sampling.meeting.Meeting`
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import torch
 
 from holo_lite.model.clip import Clip
+from holo_lite.model.parts import Part
+from holo_lite.plan.phases import ClipRequest
+from holo_lite.plan.rung_memory import RungMemory
 from holo_lite.ranks.parcel import passed
 from holo_lite.ranks.team import Team
 from holo_lite.render.denoise_phase import Denoiser, restored_cache
@@ -17,6 +21,8 @@ from holo_lite.render.pipeline import Pipeline
 from holo_lite.render.together import WithOthers
 from holo_lite.runs.record import Record
 from holo_lite.sampling.sampler import Guidance
+from holo_lite.settings import RunSettings
+from holo_lite.system.cache_folder import cache_folder
 from holo_lite.weights.audit import Audit
 
 
@@ -32,8 +38,9 @@ class Follower:
         """Compute this rank's part of a clip's steps. Raises what a run raises, and `RanksError`."""
         record = record_of(task, self.team.rank)
         pipeline = self._pipeline(record)
-        settings = record.settings
-        together = WithOthers(self.team, name, parts_of(task), Clip(settings.layout, settings.attention))
+        settings, parts = record.settings, parts_of(task)
+        together = WithOthers(self.team, name, parts, Clip(settings.layout, settings.attention))
+        remembered = _remembered(pipeline, settings, parts[self.team.rank])
         with pipeline.session(record.plan) as audit:
             with together.meeting("begin") as meeting:
                 contexts, frozen = unpacked(passed(meeting))
@@ -47,12 +54,13 @@ class Follower:
                 torch.empty(0),  # the first rank's come with the first attempt
                 0,
                 restored_cache(settings, {}, pipeline.model.device),
+                keep=remembered.keep,
                 frozen=frozen,
                 witness=audit.saw,
                 settle=_settling(audit, experts),
                 together=together,
             )
-            deque(denoiser.run(record.plan), maxlen=0)
+            deque(denoiser.run(remembered.apply(record.plan)), maxlen=0)
 
     def _pipeline(self, record: Record) -> Pipeline:
         """The model of a task, opened here."""
@@ -61,6 +69,12 @@ class Follower:
             self._opened = None
             self._opened = (model, options), Pipeline.load(model, options)
         return self._opened[1]
+
+
+def _remembered(pipeline: Pipeline, settings: RunSettings, part: Part) -> RungMemory:
+    """What this rank's machine had to take for such a part of such a clip: a run that goes on begins with it."""
+    request = dataclasses.replace(ClipRequest.of(settings), part=part)
+    return RungMemory.of(cache_folder(), pipeline.choice.machine.name, pipeline.model.sizes, request)
 
 
 def _settling(audit: Audit, experts: list[Any]) -> Any:

@@ -251,6 +251,11 @@ class Pipeline:
                 prompts = [prompt for job in jobs for prompt in job.prompts]
                 yield from self._phases.reader(jobs[0], audit).rows(list(dict.fromkeys(prompts)), plan)
 
+    def has_read(self, job: Job) -> bool:
+        """Whether a job's prompts are in the cache, so that its run does not open the text encoder."""
+        with Audit(self.whole) as audit:
+            return self._phases.reader(job, audit).knows(job.prompts)
+
     def _kept(self, job: Job, sink: FrameSink, folder: RunFolder, *, keep_run: bool) -> Events:
         """Run a job that is kept in a folder, from where it is there."""
         computing = self.model.setup.record

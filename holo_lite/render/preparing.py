@@ -64,7 +64,7 @@ class Preparer:
         encoding = plan_encoding(choice.profile, sizes, request, choice.machine) if pictures else None
         notes = (*notes, *self.model.adapters.notes)
         job = Job(settings, notes, prompt, negative, plan, remembered, given, encoding, spread=spread)
-        return job.planned(plan if spread else remembered.apply(plan))
+        return job.planned(remembered.apply(plan))
 
     def _spread(self, settings: RunSettings) -> tuple[ClipRequest, Spread | None]:
         """What a clip asks of this rank, and how it is laid over all, where there are others."""

@@ -21,7 +21,7 @@ from holo_lite.plan.plan import Plan
 from holo_lite.render.retry import KeepPlan, OomRetry
 from holo_lite.sampling.sampler import Context
 from holo_lite.system.cache_folder import cache_folder
-from holo_lite.text.cache import PromptCache, encode_prompts, encoder_identity
+from holo_lite.text.cache import PromptCache, cache_key, encode_prompts, encoder_identity
 from holo_lite.text.encoder import TextEncoder, pad_rows
 from holo_lite.text.windows import Prompt
 from holo_lite.weights.audit import Audit
@@ -46,6 +46,12 @@ class PromptReader:
         """
         rows, plan = yield from self.rows(prompts, plan)
         return [self._context(*pair) for pair in zip(rows, prompts, strict=True)], plan
+
+    def knows(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether all of them are cached, so that the encoder is not opened."""
+        identity, cache = encoder_identity(self.encoder), PromptCache(cache_folder() / "prompts")
+        keys = [cache_key(prompt, identity, self.dtype) for prompt in prompts]
+        return all(cache.get(key) is not None for key in keys)
 
     def rows(self, prompts: Sequence[Prompt], plan: Plan) -> Generator[Event, None, tuple[list[Tensor], Plan]]:
         """Encode prompts, each to (n, d) on the CPU; from here on they are cached. Raises as `contexts`."""

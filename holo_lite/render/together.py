@@ -17,7 +17,7 @@ from torch import Tensor
 from holo_lite.cancel import Cancelled
 from holo_lite.errors import HoloError, RanksError, in_a_line, with_kind
 from holo_lite.model.clip import Clip, MakeClip
-from holo_lite.model.compute import Compute
+from holo_lite.model.compute import Arrival, Compute
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.parts import Part
 from holo_lite.plan.ladder import shortage_of
@@ -114,15 +114,15 @@ class WithOthers:
         """What makes a clip, with the share of it that is computed here."""
         return self.part.of_clips(make)
 
-    def shared(self, buffer: KeyValues, clip: Clip) -> None:
+    def shared(self, buffer: KeyValues, clip: Clip) -> Arrival:
         """As `holo_lite.model.compute.Exchange`."""
         assert self._meeting is not None, "in an attempt"
-        self._meeting.shared(buffer, clip)
+        return self._meeting.shared(buffer, clip)
 
-    def divided(self, buffer: KeyValues, clip: Clip, shot: int, first: int) -> None:
+    def divided(self, buffer: KeyValues, clip: Clip, shot: int, first: int) -> Arrival:
         """As `holo_lite.model.compute.Exchange`."""
         assert self._meeting is not None, "in an attempt"
-        self._meeting.divided(buffer, clip, shot, first)
+        return self._meeting.divided(buffer, clip, shot, first)
 
     @contextmanager
     def attempt(self, steps: Steps, plan: Plan) -> Iterator[tuple[Meeting, Plan]]:

@@ -6,13 +6,19 @@ with a line in the log, and the table begins empty: whoever asks makes the entry
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
+
+from filelock import FileLock, Timeout
 
 from holo_lite.errors import RecordError
 from holo_lite.reading.files import read_bytes
@@ -21,6 +27,7 @@ from holo_lite.system.records import convert, plain
 from holo_lite.system.whole_files import replace, write_whole
 
 ASIDE = ".set-aside"
+TURN = 5.0  # seconds: longer than another process needs to write a small file
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -39,7 +46,8 @@ class JsonTable(Generic[T]):
 
     def keep(self, key: str, entry: T) -> None:
         """Put an entry in. A folder that cannot be written is a warning."""
-        keep(self.path, {**self._read(), key: entry}, self.what)
+        with _by_turns(self.path):
+            keep(self.path, {**self._read(), key: entry}, self.what)
 
     def _read(self) -> Mapping[str, T]:
         return read(self.path, GenericAlias(dict, (str, self.kind)), self.what) or {}
@@ -67,6 +75,26 @@ def keep(path: Path, entries: object, what: str) -> None:
         write_whole(path, json.dumps(plain(entries), indent=1).encode())
     except OSError as error:
         logger.warning("%s: not kept (%s)", what, str(error))
+
+
+@contextmanager
+def _by_turns(path: Path) -> Iterator[None]:
+    """One process of this machine after the other: ranks of a clip have something to keep at the same moment.
+
+    The lock is not in the cache, which has nothing but what can be made again. Where there is none to be had, an
+    entry may be lost.
+    """
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"holo-lite-{name}.lock", timeout=TURN)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _set_aside(path: Path, why: str) -> None:

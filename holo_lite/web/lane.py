@@ -1,4 +1,4 @@
-"""One process that renders, on one device, and the job that it makes."""
+"""One process that renders, on one device or on several together, and the job that it makes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from holo_lite.web.progress import RunProgress
 from holo_lite.worker.client import Hear, Record
 
 AUTO = "auto"  # whatever device an order names
+Place = str | tuple[str, ...]  # a device, or several that make one film together
 Wish = Literal["cancelled", "paused"]
 
 
@@ -39,16 +40,16 @@ class Renderer(Protocol):
 
 
 class RenderLane:
-    """A device and its process, which is started when there is something to make. Not for several threads at once.
+    """A place and its process, which is started when there is something to make. Not for several threads at once.
 
     hear: told, with the lane, what the process tells, from a thread of its own. job, live, wish: what is made, how
     far it is, and what a person wants of it instead.
     """
 
     def __init__(
-        self, device: str, renderer: Callable[[Hear], Renderer], hear: Callable[[RenderLane, Record], None]
+        self, place: Place, renderer: Callable[[Hear], Renderer], hear: Callable[[RenderLane, Record], None]
     ) -> None:
-        self.device, self._make_renderer, self._hear = device, renderer, hear
+        self.place, self._make_renderer, self._hear = place, renderer, hear
         self._renderer: Renderer | None = None
         self.job: str | None = None
         self.live: RunProgress | None = None
@@ -83,7 +84,8 @@ class RenderLane:
             self._renderer.stop()
 
     def _here(self, order: dict[str, Any]) -> dict[str, Any]:
-        """An order for this lane's device."""
-        if self.device == AUTO:
+        """An order for this lane's place."""
+        if self.place == AUTO:
             return order
-        return {**order, "opening": {**order.get("opening", {}), "device": self.device}}
+        here = {"device": self.place} if isinstance(self.place, str) else {"devices": list(self.place)}
+        return {**order, "opening": {**order.get("opening", {}), **here}}

@@ -17,7 +17,7 @@ from typing import Literal
 from holo_lite.errors import OutputError
 from holo_lite.web.book import ENDED, JobBook, JobEntry, State, now
 from holo_lite.web.job_records import disk, job_record, seconds_left
-from holo_lite.web.lane import AUTO, Renderer, RenderLane, Wish
+from holo_lite.web.lane import AUTO, Place, Renderer, RenderLane, Wish
 from holo_lite.web.progress import RunProgress
 from holo_lite.worker.client import Hear, Record
 
@@ -39,10 +39,10 @@ class RenderQueue:
         tell: Tell,
         ended: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
-        devices: Sequence[str] = (AUTO,),
+        devices: Sequence[Place] = (AUTO,),
     ) -> None:
         self._book, self._folder, self._tell, self._ended, self._clock = book, folder, tell, ended, clock
-        self._lanes = tuple(RenderLane(device, renderer, self._hear) for device in devices)
+        self._lanes = tuple(RenderLane(place, renderer, self._hear) for place in devices)
         self._lock = threading.RLock()
         self.held = False
         self._closed = False

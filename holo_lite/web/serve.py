@@ -16,7 +16,7 @@ import uvicorn
 from holo_lite.errors import OutputError, SettingsError
 from holo_lite.system.folder_lock import holding
 from holo_lite.web.guard import Guard
-from holo_lite.web.lane import AUTO
+from holo_lite.web.lane import AUTO, Place
 from holo_lite.web.routes import Routes
 from holo_lite.web.workspace import OWN, Workspace
 from holo_lite.writing.endpoint import Endpoint
@@ -72,7 +72,7 @@ def serve(
     models: Iterable[Path] = (),
     endpoint: Endpoint | None = None,
     *,
-    devices: Sequence[str] = (AUTO,),
+    devices: Sequence[Place] = (AUTO,),
     host: str = LOOPBACK,
     port: int | None = None,
     ready: Callable[[Address], None] = lambda _: None,
@@ -80,7 +80,7 @@ def serve(
     """Serve the page of a folder until the process is told to end; `ready` is called when it can be opened.
 
     models: folders to offer besides those in the folder; endpoint: who writes storyboards, if anybody; devices: one
-    film at a time is made on each.
+    film at a time is made on each, or on several together.
 
     Raises `OutputError` for a folder that cannot be used or that another server has, and `SettingsError` for a port
     that is taken.
@@ -114,7 +114,7 @@ def serve(
 
 @contextmanager
 def _workspace(
-    folder: Path, models: Iterable[Path], endpoint: Endpoint | None, devices: Sequence[str]
+    folder: Path, models: Iterable[Path], endpoint: Endpoint | None, devices: Sequence[Place]
 ) -> Iterator[Workspace]:
     workspace = Workspace(folder, models, endpoint, devices=devices)
     try:

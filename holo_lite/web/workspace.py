@@ -28,7 +28,7 @@ from holo_lite.web.draft import Draft
 from holo_lite.web.editing import Said
 from holo_lite.web.errands import Errands
 from holo_lite.web.gallery import Gallery
-from holo_lite.web.lane import AUTO, Renderer
+from holo_lite.web.lane import AUTO, Place, Renderer
 from holo_lite.web.listeners import Listeners
 from holo_lite.web.look import look
 from holo_lite.web.ordering import Orders, shots_again
@@ -56,7 +56,7 @@ class Workspace:
         models: Iterable[Path] = (),
         endpoint: Endpoint | None = None,
         renderer: Callable[[Hear], Renderer] | None = None,
-        devices: Sequence[str] = (AUTO,),
+        devices: Sequence[Place] = (AUTO,),
     ) -> None:
         self.folder, self._models, self._endpoint = folder.absolute(), tuple(models), endpoint
         self._written, self._writing = Cancel(), threading.Lock()

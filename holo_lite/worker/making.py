@@ -56,13 +56,15 @@ class Models:
         opening = _as_the_video(order)
         wanted = (None if order.model is None else str(order.model), opening)
         if self._kept is None or self._kept[0] != wanted:
-            self._kept = None
+            self.close()
             self._kept = wanted, Pipeline.load(order.model, opening.options)
         return self._kept[1]
 
     def close(self) -> None:
-        """Keep none."""
-        self._kept = None
+        """Keep none, and let the ranks end that compute with this process."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
 
 
 def begin(order: Order, pipeline: Pipeline, cancel: Cancel) -> BatchEvents | None:

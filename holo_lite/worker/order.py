@@ -19,7 +19,8 @@ from holo_lite.system.record_fields import FileName, Natural
 from holo_lite.system.records import Codec, Origin
 
 Frames = Literal["film", "raw"]  # an mp4 with its sheet, or bare pixels
-WITH_RAW = Origin(version=2, runs_from=2)  # a reader that does not know `raw` would leave the pixels out
+# Version 3 has `devices`. A reader that does not know `raw`, of version 2, would leave the pixels out.
+WITH_DEVICES = Origin(version=3, runs_from=2)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Opening:
     kernel: str = "auto"
     compute: str = "auto"
     fuse: str = "auto"
+    devices: tuple[str, ...] = ()
 
     @property
     def options(self) -> ModelOptions:
@@ -69,7 +71,7 @@ class Order:
     overwrite: bool = False
     latents: bool = True
     keep_run: bool = False
-    origin: Origin = WITH_RAW  # a change of any field is a new version
+    origin: Origin = WITH_DEVICES  # a change of any field is a new version
 
     @property
     def shots_again(self) -> dict[int, str | None]:
@@ -102,4 +104,4 @@ def check_order(order: Order) -> None:
         raise SettingsError("seeds: are drafts of full size that are written as films; leave out draft and frames")
 
 
-ORDER = Codec(Order, upgrades={1: dict}, sound=check_order, surrogates=True)
+ORDER = Codec(Order, upgrades={1: dict, 2: dict}, sound=check_order, surrogates=True)

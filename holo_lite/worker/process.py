@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from holo_lite.cancel import Cancelled
-from holo_lite.errors import HoloError
+from holo_lite.errors import HoloError, RanksError
 from holo_lite.version import __version__
 from holo_lite.worker.asked import Asked, Inbox
 from holo_lite.worker.lines import VERSION, line
@@ -88,6 +88,8 @@ def _carry_out(asked: Asked, models: Models, channel: Channel) -> None:
     except Cancelled:
         channel.ended(asked.name, "cancelled")
     except HoloError as error:
+        if isinstance(error, RanksError):  # the next order starts ranks of its own
+            models.close()
         channel.ended(asked.name, "failed", str(error), type(error).__name__)
     else:
         channel.ended(asked.name, end)

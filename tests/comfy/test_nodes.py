@@ -245,6 +245,14 @@ def test_models_are_those_of_every_folder_and_a_change_is_noticed(comfy, tmp_pat
     assert node.fingerprint_inputs("nf4", adapters="") != before
 
 
+def test_devices_that_compute_together_are_a_part_of_the_order_only_if_they_are_named(comfy):
+    node, tiny = comfy.nodes["HoloCineModel"], ours(comfy, "folders").BUILT_IN
+    (one,) = node.execute(tiny, "", 60, profile="auto").args
+    (two,) = node.execute(tiny, "", 60, " cpu, cpu", profile="auto").args
+    assert "devices" not in one.opening
+    assert two.opening == {**one.opening, "devices": ["cpu", "cpu"]}
+
+
 def test_adapters_have_an_expert_and_a_strength(comfy, tmp_path):
     (tmp_path / "fast.safetensors").touch()
     comfy.model_folders["loras"] = [str(tmp_path)]

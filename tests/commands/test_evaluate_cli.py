@@ -111,6 +111,7 @@ def test_cut_off_it_shows_what_was_scored_and_overwrites_no_picture(run, toy_cop
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--ablate", "windows", "--devices", "cpu,cpu"], "--ablate: changes the model on one device alone"),
         (["--ablate", "window"], "--ablate 'window': give one of windows, representatives, double"),
         (["--storyboards", "0"], "--storyboards 0: give a number from 1 to 10000"),
         (["--height", "30"], "height 30: must be a multiple of 16"),

@@ -12,7 +12,7 @@ from holo_lite.errors import FarmError
 from holo_lite.farm.claims import Claims
 from holo_lite.farm.clips import MOST_LOSSES, Clip, Clips
 from holo_lite.farm.cluster import Place, Told
-from holo_lite.farm.driver import Farm
+from holo_lite.farm.driver import AHEAD, Farm
 from holo_lite.farm.events import CardLost, CardOpened, CardRefused, ClipBegun, ClipTold, MadeElsewhere, NoCardYet
 from holo_lite.farm.roster import MOST_DEATHS
 from holo_lite.jobs.items import BatchItem, ItemEnded
@@ -149,6 +149,16 @@ def ended(events):
 
 def begun(events):
     return [(event.item.video.stem, event.place) for event in events if isinstance(event, ClipBegun)]
+
+
+def test_a_card_is_told_what_comes_next_so_that_prompts_are_read_together(monkeypatch):
+    asked, machines = [], Machines("a")
+    plain = machines.ask
+    monkeypatch.setattr(machines, "ask", lambda card, request: asked.append(request) or plain(card, request))
+    list(farm_of(machines, 1.0, 5.0, *([2.0] * AHEAD)).run())
+    first, *_, last = [request for request in asked if request["do"] == "make"]
+    assert (first["order"]["work"], [order["work"] for order in first["ahead"]]) == (5.0, [2.0] * AHEAD)
+    assert (last["order"]["work"], last["ahead"]) == (1.0, [])
 
 
 def test_the_longest_is_made_first_and_every_card_has_one():

@@ -16,6 +16,8 @@ from holo_lite.farm.shared import note_in
 from holo_lite.jobs.batch import find_items
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options
+from holo_lite.system.cache_folder import CACHE_VARIABLE
+from holo_lite.text.encoder import TextEncoder
 from holo_lite.worker.order import ORDER, Opening
 
 SAID = Options(height=16, width=16, steps=2, cfg=1.0, frames=9)
@@ -90,6 +92,19 @@ def test_a_card_opens_looks_and_makes(card, clips, tmp_path):
     assert records[-1] == {"kind": "ended", "state": "done"}
     assert done(records, "step") == [1, 2]
     assert answers(card, **making(clips.all[0]))[-1]["state"] == "there"
+
+
+def test_the_text_encoder_is_opened_once_for_what_comes_next_too(card, clips, tmp_path, monkeypatch):
+    """The next clips' prompts are read with the first one's; one that cannot be made spoils nothing."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    opened, plain = [], TextEncoder.open
+    monkeypatch.setattr(TextEncoder, "open", lambda *given, **named: opened.append(given) or plain(*given, **named))
+    first, second, none = clips.all
+    ahead = {"ahead": [none.order, second.order]}
+    assert answers(card, **making(first), **ahead)[-1]["state"] == "done"
+    assert len(opened) == 1
+    assert answers(card, **making(second), ahead=[none.order])[-1]["state"] == "done"
+    assert len(opened) == 1
 
 
 def test_a_longer_clip_is_more_work(card, boards, tmp_path):

@@ -41,6 +41,16 @@ def test_without_a_cluster_one_line_says_so(run, boards, tmp_path):
     assert list((tmp_path / "films").iterdir()) == []
 
 
+def test_a_cluster_that_was_here_and_is_gone_is_one_line(run, boards, monkeypatch):
+    """Ray remembers where it was, and would try for minutes."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    outcome = run("batch", boards, "--out", "films", "--ray", "auto", *TINY)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: --ray auto: no cluster runs here; begin one with `ray start --head`")
+    assert "(127.0.0.1:1: " in line
+
+
 def test_a_card_cannot_be_named_where_ray_gives_them_out(run, boards):
     outcome = run("batch", boards, "--ray", "local", "--device", "cuda:1", *TINY)
     assert (outcome.code, outcome.out) == (2, "")

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,7 @@ from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options
 from holo_lite.story.storyboard import Shot, Storyboard
+from holo_lite.system.cache_folder import CACHE_VARIABLE
 
 FAULTY = Path(__file__).parents[1] / "support" / "faulty"
 SHOTS = ("Close-up of [character1], still", "Wide shot of [character1], moving left", "Medium shot, still")
@@ -158,6 +160,26 @@ def test_where_one_rank_is_out_of_memory_all_repeat_the_step_with_less(alone, mo
         assert torch.dist(latents(found), latents(steps(alone))) <= AGAIN * latents(found).norm()
         assert down.change == "a shot's inputs are not held any more"
         assert down.plan.rungs[-1].at == "step 2"
+
+
+def test_a_run_that_goes_on_begins_with_the_smaller_plan_of_every_rank(monkeypatch, tmp_path):
+    """Rank 1 alone has too little memory. It knows so when the run goes on, and no step is tried in vain again."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    faulty(monkeypatch, "unheld:")
+    with closing(opened(2)) as pipeline:
+        begun, went_on = [], []
+        with closing(
+            pipeline.run(pipeline.prepare(BOARD, OPTIONS), tmp_path / "film.mp4", tmp_path / "run")
+        ) as run:
+            begun.extend(takewhile(lambda event: not (isinstance(event, StepDone) and event.done == 2), run))
+        went_on.extend(pipeline.resume(tmp_path / "run"))
+    assert downs(begun) == ["a shot's inputs are not held any more"]
+    assert [event.done for event in went_on if isinstance(event, StepDone)] == [3, 4]
+    assert downs(went_on) == []
+
+
+def downs(events):
+    return [event.change for event in events if isinstance(event, SteppedDown)]
 
 
 def test_what_another_rank_cannot_do_is_one_line(monkeypatch):

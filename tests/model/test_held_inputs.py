@@ -1,6 +1,7 @@
 """A shot's inputs that are held: the same bits as made twice, each made once, and none of another shot."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -112,11 +113,11 @@ class OtherRanks:
 
     def shared(self, buffer, clip):
         here = {row + place for row, span in clip.shared_here for place in range(len(span))}
-        self.fill(buffer, [row for row in range(clip.shared_tokens) if row not in here])
+        return partial(self.fill, buffer, [row for row in range(clip.shared_tokens) if row not in here])
 
     def divided(self, buffer, clip, shot, first):
         own = clip.own_span(shot)
-        self.fill(buffer, [first + place for place, token in enumerate(own) if token not in clip.here])
+        return partial(self.fill, buffer, [first + row for row, token in enumerate(own) if token not in clip.here])
 
     def fill(self, buffer, rows):
         buffer.keys[rows] = 0.5

@@ -3,6 +3,7 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from threading import Condition
 
@@ -17,7 +18,7 @@ from test_model_against_oracle import ROWS, TIMESTEP, error, fast, inputs, slow
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from holo_lite.model.clip import Chunks, Clip, Share, common, portions
-from holo_lite.model.compute import Compute
+from holo_lite.model.compute import Compute, here
 from holo_lite.model.equations import gated_add_, gelu_, layer_norm, modulate
 from holo_lite.model.key_values import KeyValues
 from holo_lite.model.layers import Modulation, SelfAttentionVisit, TextRows
@@ -26,6 +27,7 @@ from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 
+NOT_YET = float("nan")  # what has not come: whoever reads it too early finds nothing but this
 PATIENCE = HANGS  # seconds until a rank that waits for one that failed gives up
 
 
@@ -43,6 +45,11 @@ class Table:
             self.laid[place] = (keys, values)
             self.numbers += 2 * keys.numel()
             self.room.notify_all()
+
+    def has(self, place, rows, buffer):
+        """Whether what was laid down is still in its rows."""
+        keys, values = self.laid[place]
+        return torch.equal(buffer.keys[rows], keys) and torch.equal(buffer.values[rows], values)
 
     def take(self, place, rows, buffer):
         """Fill in rows, once they are there."""
@@ -64,10 +71,10 @@ class Seat:
         self.table, self.shares, self.meetings = table, shares, Counter()
 
     def shared(self, buffer, clip):
-        self.meet("all", 0, clip.shared_spans, buffer, clip)
+        return self.meet("all", 0, clip.shared_spans, buffer, clip)
 
     def divided(self, buffer, clip, shot, first):
-        self.meet(shot, first, [clip.own_span(shot)], buffer, clip)
+        return self.meet(shot, first, [clip.own_span(shot)], buffer, clip)
 
     def meet(self, what, row, spans, buffer, clip):
         self.meetings[what] += 1
@@ -83,8 +90,15 @@ class Seat:
             row += len(span)
         for each in mine:
             self.table.give(*each)
+        for _, rows, _ in others:
+            buffer.keys[rows] = buffer.values[rows] = NOT_YET
+        return partial(self.arrive, mine, others)
+
+    def arrive(self, mine, others):
         for each in others:
             self.table.take(*each)
+        for each in mine:
+            assert self.table.has(*each), "changed on its way"
 
 
 @st.composite
@@ -267,11 +281,13 @@ class Silent:
     def shared(self, buffer, _clip):
         buffer.keys.zero_()
         buffer.values.zero_()
+        return here
 
     def divided(self, buffer, clip, shot, first):
         rows = slice(first, first + len(clip.own_span(shot)))
         buffer.keys[rows] = 0
         buffer.values[rows] = 0
+        return here
 
 
 @pytest.mark.parametrize("attention", ["sparse", "full"])

@@ -76,6 +76,24 @@ def test_whoever_waits_learns_at_once_that_another_has_left():
     at_once([stays, leaves])
 
 
+def test_a_rank_leaves_at_once_with_something_on_its_way():
+    """What it waits for comes from a rank that sends nothing until it hears that this one has left."""
+    store, left = distributed.HashStore(), threading.Event()
+
+    def leaves():
+        meeting = met(store, 0)
+        meeting.everyone.begin_spread([(1, torch.zeros(4))])
+        meeting.part()
+        left.set()
+
+    def stays():
+        meeting = met(store, 1)
+        assert left.wait(HANGS)
+        meeting.part()
+
+    at_once([leaves, stays])
+
+
 def test_a_new_attempt_takes_nothing_from_the_last_one():
     store = distributed.HashStore()
 

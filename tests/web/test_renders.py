@@ -290,6 +290,13 @@ def test_two_cards_make_a_film_each_and_one_that_dies_takes_no_other_along(tmp_p
     assert stage.states()["c"] == "waiting"
 
 
+def test_two_cards_together_make_one_film_at_a_time(tmp_path):
+    stage = Stage(tmp_path, (("cuda:0", "cuda:1"),))
+    stage.add("a", "b")
+    assert stage.states() == {"a": "running", "b": "waiting"}
+    assert stage.renderers[0].orders["a"]["opening"]["devices"] == ["cuda:0", "cuda:1"]
+
+
 def test_what_two_cards_share_takes_half_as_long(tmp_path):
     stage = Stage(tmp_path, ("cuda:0", "cuda:1"))
     stage.add("a", "b", "c", "d")

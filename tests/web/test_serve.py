@@ -143,6 +143,12 @@ def _snapshot(asking):
     raise AssertionError("nothing was told")
 
 
+def test_films_on_each_card_or_on_all_together_is_one_choice(run, tmp_path):
+    outcome = run("studio", tmp_path, "--no-browser", "--device", "cuda:0,cuda:1", "--devices", "cuda:0,cuda:1")
+    assert outcome.code == 2
+    assert "give one of them" in outcome.err
+
+
 @pytest.mark.parametrize("names", ["cuda:0,cuda:0", "cuda:0,", ","])
 def test_devices_that_make_no_sense_are_one_line(run, tmp_path, names):
     outcome = run("studio", tmp_path, "--no-browser", "--device", names)

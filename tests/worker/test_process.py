@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 import holo_lite
@@ -261,3 +262,22 @@ def test_an_unknown_word_is_refused():
     assert done.returncode == 2
     assert done.stdout == ""
     assert "--fast" in done.stderr
+
+
+def test_several_devices_make_a_film_and_what_becomes_of_one_ends_its_order_alone(running, order, tmp_path):
+    """The branches apart, so to the bit. A rank that is killed is named, and the next order has new ones."""
+    _, heard = running
+    together = {**order, "version": 3, "runs_from": 2, "opening": {"devices": ["cpu", "cpu"]}}
+    frames = [tmp_path / f"{name}.rgb" for name in ("alone", "together")]
+    for each, wanted in zip(frames, (order, together), strict=True):
+        assert made(running, each.name, {**wanted, "out": str(each), "frames": "raw"})[-1]["state"] == "done"
+    assert frames[0].read_bytes() == frames[1].read_bytes()
+    running[0].make("long", {**together, "options": LONG})
+    heard.until("step", order="long")
+    (rank,) = psutil.Process(running[0]._process.pid).children()
+    rank.kill()
+    end = heard.until("ended", order="long")[-1]
+    assert end["state"] == "failed"
+    assert end["error"] == "RanksError"
+    assert end["why"].startswith("rank 1 (cpu) has ended")
+    assert made(running, "next", {**together, "out": str(tmp_path / "next.mp4")})[-1]["state"] == "done"

@@ -2,6 +2,7 @@
 
 oom:7       the seventh attention of that process runs out of memory, once
 broken:7    the seventh fails as no run should
+unheld:     there is never room to hold a shot's inputs
 """
 
 import builtins
@@ -30,13 +31,25 @@ def spoil(equations):
     equations.attention = attention
 
 
+def fill():
+    """Leave no room for a shot's inputs."""
+    import torch
+
+    from holo_lite.model.held_inputs import HeldInputs
+
+    def refused(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    HeldInputs.__init__ = refused
+
+
 def watched(*given, **named):
     """Import, and spoil the equations once they are there, before anybody takes them from there."""
     found = importing(*given, **named)
     module = sys.modules.get("holo_lite.model.equations")
     if builtins.__import__ is watched and module is not None and hasattr(module, "guide"):
         builtins.__import__ = importing  # other imports may be under way that began with this one
-        spoil(module)
+        fill() if FAULT == "unheld" else spoil(module)
     return found
 
 
