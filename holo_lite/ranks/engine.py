@@ -6,6 +6,7 @@ attempt: connections on which somebody may still be waiting are never used again
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any, Literal, Protocol, cast
 
@@ -61,6 +62,16 @@ class Way:
     def abort(self) -> None:
         """End what is under way, also on the device."""
         self._way.abort()
+
+    def part(self) -> None:
+        """Let the connections go, and do not use this any more.
+
+        They go in a thread of their own. gloo first waits for what is under way, which ends when whoever is on
+        the other side answers or ends; and that may be the one that hangs, for whom nobody is to wait.
+        """
+        going = [self._way]
+        self._way = None
+        threading.Thread(target=going.clear, name="parting", daemon=True).start()
 
 
 def hosted_store(port: int, listening: int) -> Store:

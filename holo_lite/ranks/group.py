@@ -62,6 +62,8 @@ class Group:
 
     def part(self) -> None:
         """Let the connections go."""
+        if self._way is not None:
+            self._way.part()
         self._way = None
 
     def abort(self) -> None:
