@@ -2,15 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator farm-test
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator thorough ranks-test farm-test
 
 install: .venv/installed
 
-# torch first and alone: its version decides what everything after it resolves to.
+# torch first and alone: its version decides what everything after it resolves to. Compiled by all processors at once
+# in place of by pip, which takes one; a few files of packages are for other versions of Python and do not compile.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
 # The storyboard page; films go into films/.
@@ -42,6 +44,10 @@ types-everywhere: install
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: check
 	$(PYTEST)
+
+# What is left out of `make test`, too: of many cases that are alike, all.
+thorough: check
+	THOROUGH=1 $(PYTEST)
 
 # While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.
 quick: install
@@ -121,6 +127,10 @@ architecture: install
 release: install
 	$(BIN)/python -m pip install --quiet "setuptools>=77" wheel
 	$(BIN)/python scripts/release.py
+
+# A clip on several devices with what takes a dozen processes: started by torchrun, and the first one killed.
+ranks-test: install
+	$(BIN)/python -m pytest tests/following/long_following.py
 
 # The farm of machines by its command: stopped, killed, started twice at once. Minutes; `make test` has the short ones.
 farm-test: install

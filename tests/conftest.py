@@ -56,6 +56,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker("quick")
 
 
+# While all test files are imported, which makes a million objects that stay, no garbage is looked for among them.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def no_torch(request):
     """What is marked as quick brings no torch in."""

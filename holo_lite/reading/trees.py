@@ -11,6 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from holo_lite.errors import RecordError
@@ -58,6 +59,8 @@ def check(found: object, at: JsonPath = (), *, finite: bool = True, surrogates: 
     That is a list or table in too many others, a whole number beyond 64 bits, one that is not `finite`, and half of
     a character, unless `surrogates` may be there: by them the name of a file is kept that is no text.
     """
+    if _is_sound(found, DEEPEST - len(at), partial(_is_fine, finite=finite, surrogates=surrogates)):
+        return
     for path, value in _walk(found, at):
         if isinstance(value, int) and not SMALLEST_WHOLE <= value <= LARGEST_WHOLE:
             raise fault("a number out of range", path)
@@ -95,6 +98,39 @@ def _loads(text: str | bytes, pairs: Pairs | None) -> Any:
 def _whole(digits: str) -> int:
     """A whole number; of one that is beyond all use no more than that it is out of range."""
     return int(digits) if len(digits) <= LONGEST_NUMBER else LARGEST_WHOLE + 1
+
+
+def _is_sound(found: object, levels: int, is_fine: Callable[[object], bool]) -> bool:
+    """Whether a tree of no more than so many levels below its root holds only what is fine.
+
+    It keeps no paths, and takes a third of the time of a walk that does: every file of weights has such a tree, of
+    a few thousand values, and a run reads it a dozen times.
+    """
+    level = [found]
+    for _ in range(levels + 1):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+                fine = all(map(is_fine, value))
+            elif isinstance(value, list | tuple):
+                below.extend(value)
+                continue
+            else:
+                fine = is_fine(value)
+            if not fine:
+                return False
+        level = below
+    return not level
+
+
+def _is_fine(value: object, finite: bool, surrogates: bool) -> bool:
+    """Whether a record may hold a value that is no table or list."""
+    if isinstance(value, int):
+        return SMALLEST_WHOLE <= value <= LARGEST_WHOLE
+    if isinstance(value, float):
+        return not finite or math.isfinite(value)
+    return surrogates or not isinstance(value, str) or value.isascii() or _is_text(value)
 
 
 def _walk(found: object, at: JsonPath) -> Iterator[tuple[JsonPath, object]]:

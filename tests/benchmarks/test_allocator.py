@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from hypothesis import given, strategies as st
+from thorough import alike
 
 from benchmarks.allocator import command
 from benchmarks.allocator.caching import (
@@ -322,8 +323,8 @@ def test_blocks_that_are_run_once_take_what_blocks_take_that_all_run(tmp_path, m
         return card.allocator.most_allocated, card.allocator.most_reserved, card.allocator.reserved
 
     found = figures()
-    for alike in [each for each in told if each[0] not in ("text", "decode")]:
-        del told[alike]
+    for same in [each for each in told if each[0] not in ("text", "decode")]:
+        del told[same]
     visits, once = [], WatchedCard.once
 
     def all_blocks(self, likeness, call):
@@ -338,11 +339,12 @@ def test_blocks_that_are_run_once_take_what_blocks_take_that_all_run(tmp_path, m
     assert marks == ["text", "high_noise", "low_noise", "decode"] * 2
 
 
+SHORT = Case("8gb", 33, fused=False, workspace="32 MiB")
 PROMISED = [
     Case("6gb", 33, fused=False),
-    Case("6gb", 305, shots=1, workspace="32 MiB"),
-    Case("8gb", 33, fused=False, workspace="32 MiB"),
-    Case("12gb", 241, fused=False, workspace="32 MiB"),
+    alike(Case("6gb", 305, shots=1, workspace="32 MiB")),
+    SHORT,
+    alike(Case("12gb", 241, fused=False, workspace="32 MiB")),
     Case("24gb", 961, shots=1),
     Case("24gb", 241, fused=False, workspace="32 MiB", model="qfloat8"),  # in fp8 a shot goes through a whole block
     Case("32gb", 241, fused=False, workspace="32 MiB"),
@@ -407,7 +409,7 @@ def test_the_command_says_what_holds_and_fails_where_something_does_not(models, 
     folder, told = models
     run = Case.run
     monkeypatch.setattr(Case, "run", lambda self, folder, _: run(self, folder, told))
-    monkeypatch.setattr(command, "every_case", lambda: iter(PROMISED[2:3]))
+    monkeypatch.setattr(command, "every_case", lambda: iter([SHORT]))
     given = ["--models", str(folder)]
     kept = CliRunner().invoke(command.main, given)
     assert kept.exit_code == 0

@@ -250,20 +250,8 @@ def command(*words, launcher=()):
     return [sys.executable, *launcher, "-m", "holo_lite", *words]
 
 
-def test_torchrun_starts_the_ranks_and_they_all_end(tmp_path):
-    words = ("generate", "a red circle", *SMALL, "--device", "cpu", "--out", "film.mp4")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    run = subprocess.run(
-        command(*words, launcher=launcher), cwd=tmp_path, capture_output=True, text=True, timeout=LONG, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert "guidance branches apart" in run.stderr
-    assert (tmp_path / "film.mp4").is_file()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of a terminal")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running_when_the_first_rank_ends(tmp_path, number):
+def left_by_the_first_rank(tmp_path, number):
+    """What the command says whose first rank gets a signal in mid-run, when nothing of it runs any more."""
     long = ("--frames", "41", "--steps", "200", "--size", "48x32", "--dtype", "fp32")
     words = ("generate", "a red circle", *long, "--devices", "cpu,cpu", "--out", "film.mp4")
     with subprocess.Popen(command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
@@ -277,5 +265,11 @@ def test_nothing_is_left_running_when_the_first_rank_ends(tmp_path, number):
         _, said = run.communicate(timeout=LONG)
     assert gone(ranks)
     assert state.exists()
-    if number == signal.SIGINT:
-        assert "interrupted; finished steps are saved" in said
+    return said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of a terminal")
+def test_nothing_is_left_running_when_the_first_rank_is_interrupted(tmp_path):
+    """Killed, and started by torchrun: long_following.py."""
+    said = left_by_the_first_rank(tmp_path, signal.SIGINT)
+    assert "interrupted; finished steps are saved" in said

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -113,6 +114,28 @@ def test_a_new_attempt_takes_nothing_from_the_last_one():
 
     found, _ = at_once([first, second])
     assert torch.equal(found, torch.ones(4))
+
+
+def test_whoever_leaves_does_not_wait_for_one_that_hangs():
+    """Also while it was waiting for something from it."""
+    store, left = distributed.HashStore(), threading.Event()
+
+    def lost():
+        raise Parted("lost")
+
+    def leaves():
+        group = Group(replace(place(store, 0), watch=lost), "a", [0, 1])
+        with pytest.raises(Parted, match="lost"):
+            group.add(torch.zeros(4))
+        group.part()
+        left.set()
+
+    def hangs():
+        group = Group(place(store, 1), "a", [0, 1])
+        assert left.wait(HANGS)
+        group.part()
+
+    at_once([leaves, hangs])
 
 
 def test_a_group_of_one_sends_nothing():
