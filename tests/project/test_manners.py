@@ -37,10 +37,10 @@ CAUGHT = {
 def texts_without_encoding(module):
     """Every call of another program whose words are decoded as this system happens to do it."""
     for node in ast.walk(module):
-        said = {each.arg for each in node.keywords} if isinstance(node, ast.Call) else set()
-        decodes = said & {"text", "universal_newlines"} and "encoding" not in said
-        if decodes and ast.unparse(node.func).startswith("subprocess."):
-            yield ast.unparse(node.func)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess."):
+            said = {each.arg for each in node.keywords}
+            if said & {"text", "universal_newlines"} and "encoding" not in said:
+                yield ast.unparse(node.func)
 
 
 def test_what_programs_say_is_decoded_in_one_way_on_every_system():

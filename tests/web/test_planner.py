@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from holo_lite.plan.machine import Machine
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 from holo_lite.web import planner
 from holo_lite.web.planning import Planning
@@ -103,3 +104,26 @@ def test_the_machine_is_told_by_a_process_that_ends():
 
 def test_an_order_is_what_the_process_that_renders_takes(order):
     assert ORDER.of_table(order()).options.width == 112
+
+
+def test_an_emptied_machine_has_all_of_its_memory_free_and_is_asked_once(monkeypatch):
+    asked, hour = [], 3600.0
+    clock = iter(float(hour * number) for number in range(100))
+
+    def machine():
+        asked.append(1)
+        return Machine("a card", card=24, free=1, ram=64, ram_free=2)
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(planner, "_asked_apart", machine)
+    surroundings = planner.Surroundings(_clock=lambda: next(clock))
+    for _ in range(2):
+        found = surroundings.machine(emptied=True)
+        assert (found.card, found.free, found.ram, found.ram_free) == (24, 24, 64, 64)
+    assert len(asked) == 1
+    assert surroundings.machine().free == 1
+    assert len(asked) == 2, "what is free now is asked again"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert surroundings.machine() is None
+    here = surroundings.machine(emptied=True)
+    assert here.ram_free == here.ram > 0

@@ -107,6 +107,8 @@ def test_a_job_carries_the_draft_and_is_told_to_the_process(post, renderers, tmp
     assert (order["options"]["seed"], order["latents"], order["draft"]) == (5, True, False)
     second = post("/api/jobs", kind="full").json()
     assert second["file"] != job["file"]
+    post("/api/board", op="title", text="Aux")  # no name for a file on Windows
+    assert post("/api/jobs", kind="full").json()["file"] == "film-aux.mp4"
 
 
 @pytest.mark.usefixtures("written")
