@@ -253,7 +253,7 @@ class SelfAttentionVisit:
             self.weights.values(h, values)
             del h  # a loop's variable outlives its iteration, and would stay in memory with the next chunk
 
-    def _attend_(self, x: Tensor, span: range, buffer: KeyValues, onward: Onward | None) -> None:
+    def _attend_(self, x: Tensor, span: range, buffer: KeyValues, onward: Onward | None = None) -> None:
         for tokens in portions(span, self.clip.chunks.attention):
             rows, following = x[self.clip.rows(tokens)], None if onward is None else onward.first(tokens)
             self.weights.add_attended_(rows, self._attended(x, tokens, buffer), self.mod.gate, following)
