@@ -5,12 +5,12 @@
 
 holo-tiny makes the steps of a clip in three shots, and of a clip in one. A row is a way to lay it over ranks:
 guidance branches apart, shots apart, both, and one long shot that two ranks share. In each round every way takes
-two steps of an expert, the first of which is not counted; so what else this machine does meets all of them. `faster` is the
-median over the rounds of one rank's time by the way's. `by processor` is the same of processor seconds, one rank's
-by those of the busiest of the ranks: a busy machine does not change it, and it knows nothing of waiting. Below, for
-each way, bytes that a block sends as counted by those who send, beside the formula of docs/several-cards.md, and
-the most bytes that a rank's tensors hold in a forward beside what its plan counts. Prints tables, then one line of
-JSON.
+two steps of an expert, the first of which is not counted; so what else this machine does meets all of them.
+`faster` is the median over the rounds of one rank's time by the way's. `by processor` is the same of processor
+seconds, one rank's by those of the busiest of the ranks: a busy machine does not change it, and it knows nothing
+of waiting. Below, for each way, bytes that a block sends as counted by those who send, beside the formula of
+docs/several-cards.md, and the most bytes that a rank's tensors hold in a forward beside what its plan counts.
+Prints tables, then one line of JSON.
 """
 
 from __future__ import annotations
