@@ -116,7 +116,7 @@ class Group:
 
     def _begun(self, tensor: Tensor, host: Tensor, call: Callable[..., Work], *given: object) -> Transfer:
         work = _parting(call, host, *given)
-        self._pending = [*(each for each in self._pending if not each.is_completed()), work]
+        self._pending.append(work)
         return Transfer(work, host, tensor)
 
     def _host(self, tensor: Tensor, *, copied: bool) -> Tensor:
@@ -132,6 +132,7 @@ class Group:
             self._wait(transfer.work)
             if transfer.host is not transfer.tensor:
                 transfer.tensor.copy_(transfer.host)
+            self._pending.remove(transfer.work)  # it keeps the tensor's memory
 
     def _wait(self, work: Work) -> None:
         nap = FIRST_NAP

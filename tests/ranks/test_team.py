@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from guard import HANGS
+from live_bytes import LiveBytes
 from ranks_here import at_once, place, teams
 from torch import distributed
 
@@ -75,6 +76,22 @@ def test_whoever_waits_learns_at_once_that_another_has_left():
         met(store, 1).part()
 
     at_once([stays, leaves])
+
+
+def test_what_has_arrived_is_not_kept():
+    """The buffer of keys and values is a layer's largest: it goes with the layer."""
+    store = distributed.HashStore()
+
+    def left_over(rank):
+        group = met(store, rank).everyone
+        with LiveBytes() as live:
+            tensor = torch.zeros(1000)
+            group.begin_spread([(0, tensor)])()
+            group.add(tensor)
+            del tensor
+            return live.now
+
+    assert at_once([partial(left_over, rank) for rank in range(2)]) == [0, 0]
 
 
 def test_a_rank_leaves_at_once_with_something_on_its_way():
