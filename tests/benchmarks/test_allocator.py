@@ -1,4 +1,4 @@
-"""The memory promise without a card: the model of PyTorch's allocator, what is watched of a run, and six runs."""
+"""The memory promise without a card: the model of PyTorch's allocator, what is watched of a run, and whole runs."""
 
 import re
 from dataclasses import replace
