@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from holo_lite.config import PATCH, TEXT_ROWS
 from holo_lite.model.dit import Block, WanDiT
 from holo_lite.model.equations import sinusoid
-from holo_lite.model.layers import AttentionLayer
+from holo_lite.model.layer_weights import AttentionLayer
 from holo_lite.model.positions import Positions
 from holo_lite.story.shots import ShotLayout
 from holo_lite.text.windows import Prompt

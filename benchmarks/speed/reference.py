@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.speed.scale import Inputs, Prompt
 from holo_lite.model.compute import Attend
 from holo_lite.model.dit import WanDiT
-from holo_lite.model.layers import AttentionLayer, RMSScale
+from holo_lite.model.layer_weights import AttentionLayer, RMSScale
 from holo_lite.story.shots import ShotLayout
 
 

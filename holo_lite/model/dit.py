@@ -21,15 +21,8 @@ from holo_lite.model.carrying import is_carried
 from holo_lite.model.clip import Clip, portions
 from holo_lite.model.compute import PLAIN, Compute
 from holo_lite.model.equations import modulate, sinusoid
-from holo_lite.model.layers import (
-    AttentionLayer,
-    FeedForward,
-    Modulation,
-    TextRows,
-    cross_attention_,
-    feed_forward_,
-    self_attention_,
-)
+from holo_lite.model.layer_weights import AttentionLayer, FeedForward
+from holo_lite.model.layers import Modulation, TextRows, cross_attention_, feed_forward_, self_attention_
 from holo_lite.model.linear import Linear
 from holo_lite.model.patches import read_patches, write_patches
 from holo_lite.model.positions import Positions

@@ -17,15 +17,8 @@ from holo_lite.model.clip import Clip, even_portions, portions
 from holo_lite.model.compute import Compute
 from holo_lite.model.held_inputs import HeldInputs
 from holo_lite.model.key_values import KeyValues
-from holo_lite.model.layers import (
-    AttentionLayer,
-    AttentionWeights,
-    FeedForward,
-    Modulation,
-    Next,
-    SelfAttentionVisit,
-    TextRows,
-)
+from holo_lite.model.layer_weights import AttentionLayer, AttentionWeights, FeedForward, Next
+from holo_lite.model.layers import Modulation, SelfAttentionVisit, TextRows
 from holo_lite.model.linear import Affine
 from holo_lite.model.operations import LinearInput, Norm
 from holo_lite.model.positions import Positions
@@ -110,7 +103,7 @@ def _others(layers: Layers, clip: Clip, compute: Compute, like: Tensor) -> Other
 
 def read_(layers: OtherLayers, text: TextRows) -> StreamOnward:
     """Make a text's keys and values, for a stream's way."""
-    return StreamOnward(layers, text, layers.telling.text_keys_values(text))
+    return StreamOnward(layers, text, layers.telling.text_keys_values(text.rows))
 
 
 def tell_(stream: StreamOnward, x: Tensor, shot: int, span: range) -> None:

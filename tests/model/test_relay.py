@@ -11,7 +11,8 @@ from torch import nn
 from holo_lite.model.clip import Chunks, Clip
 from holo_lite.model.compute import PLAIN
 from holo_lite.model.equations import relay_penalty
-from holo_lite.model.layers import AttentionLayer, TextRows, cross_attention_
+from holo_lite.model.layer_weights import AttentionLayer
+from holo_lite.model.layers import TextRows, cross_attention_
 from holo_lite.model.relay import EDGE, SPREAD, relay_rows
 from holo_lite.story.shots import ShotLayout
 
