@@ -344,7 +344,7 @@ PROMISED = [
     Case("6gb", 33, fused=False),
     alike(Case("6gb", 305, shots=1, workspace="32 MiB")),
     SHORT,
-    alike(Case("12gb", 241, fused=False, workspace="32 MiB")),
+    Case("12gb", 241, fused=False, workspace="32 MiB"),
     Case("24gb", 961, shots=1),
     Case("24gb", 241, fused=False, workspace="32 MiB", model="qfloat8"),  # in fp8 a shot goes through a whole block
     Case("32gb", 241, fused=False, workspace="32 MiB"),
