@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holo_lite.errors import FitError
 from holo_lite.opening.company import named_devices
 from holo_lite.opening.options import AS_IT_COMES, ModelOptions
+from holo_lite.plan.machine import Machine
 from holo_lite.plan.phases import ClipRequest
 from holo_lite.plan.rank_plans import ALIKE, Spread, Station
 from holo_lite.plan.sizes import ModelSizes
@@ -44,14 +45,18 @@ def forecast_together(
     how: ModelOptions = AS_IT_COMES,
     gpus: Sequence[str] = (),
     where: ForecastPlace = HERE,
+    machines: Callable[[str], Machine | None] | None = None,
 ) -> TogetherForecast | FitError | None:
     """Plan a clip for the named cards together, or for this machine's `how.devices`; None where that is one.
 
+    machines: what stands for this machine with one of its devices, where it is not to be asked here.
     A `FitError` is returned where no way fits. Raises what `forecast` raises otherwise.
     """
     devices = () if gpus else named_devices(how.devices)
     one = replace(how, devices=())
-    places = [(one, replace(where, gpu=gpu)) for gpu in gpus] or [(replace(one, device=d), where) for d in devices]
+    seen = machines or (lambda _: where.machine)
+    places = [(one, replace(where, gpu=gpu)) for gpu in gpus]
+    places += [(replace(one, device=each), replace(where, machine=seen(each))) for each in devices]
     if len(places) < 2:
         return None
     try:

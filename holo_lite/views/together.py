@@ -21,7 +21,7 @@ def together_lines(found: TogetherForecast | FitError, width: int = WIDTH) -> It
     if isinstance(found, FitError):
         yield from wrapped(f"together: does not fit: {found}", page)
         return
-    yield from wrapped(f"together: {_answer(found)}", page)
+    yield from wrapped(f"together: {together_answer(found)}", page)
     rows = [HEADS, *_rows(found)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADS))]
     for row in rows:
@@ -29,7 +29,8 @@ def together_lines(found: TogetherForecast | FitError, width: int = WIDTH) -> It
     yield from wrapped(_travels(found), page)
 
 
-def _answer(found: TogetherForecast) -> str:
+def together_answer(found: TogetherForecast) -> str:
+    """That it fits, who computes what, and what is gained."""
     spread = found.spread
     gain = f"about {spread.gain:.1f} times as fast as {found.stations[0].name} alone"
     if not found.known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -62,7 +62,7 @@ class RenderLane:
         if self._renderer is None or not self._renderer.is_alive:
             self._renderer = self._make_renderer(partial(self._hear, self))
             self._renderer.start()
-        self._renderer.make(entry.id, self._here(entry.order))
+        self._renderer.make(entry.id, at_place(entry.order, self.place))
 
     def leave(self, wish: Wish) -> None:
         """Have the job end, its finished steps kept; asked twice, its process is ended at once."""
@@ -83,9 +83,10 @@ class RenderLane:
         if self._renderer is not None:
             self._renderer.stop()
 
-    def _here(self, order: dict[str, Any]) -> dict[str, Any]:
-        """An order for this lane's place."""
-        if self.place == AUTO:
-            return order
-        here = {"device": self.place} if isinstance(self.place, str) else {"devices": list(self.place)}
-        return {**order, "opening": {**order.get("opening", {}), **here}}
+
+def at_place(order: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """An order for a place."""
+    if place == AUTO:
+        return dict(order)
+    here = {"device": place} if isinstance(place, str) else {"devices": list(place)}
+    return {**order, "opening": {**order.get("opening", {}), **here}}

@@ -16,9 +16,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from holo_lite.errors import FitError, HoloError
 from holo_lite.reading.trees import parse
@@ -28,8 +30,10 @@ from holo_lite.worker.process import Channel
 if TYPE_CHECKING:
     from holo_lite.plan.advice import Advice
     from holo_lite.plan.machine import Machine
+    from holo_lite.story.storyboard import Storyboard
     from holo_lite.worker.order import Order
 
+Seen: TypeAlias = "Callable[[str], Machine | None]"  # this machine with a device, by its name
 IDLE = 60.0  # seconds without a question after which it ends
 FRESH = 60.0  # seconds for which what was said of the machine counts
 PATIENCE = 120.0  # seconds a machine may take to be asked
@@ -37,14 +41,13 @@ PATIENCE = 120.0  # seconds a machine may take to be asked
 
 @dataclass
 class Surroundings:
-    """This machine, as it was a short while ago."""
+    """This machine with each of its cards, by their numbers, as it was a short while ago."""
 
-    _found: Machine | None = None
-    _when: float = 0.0
+    _found: dict[int, tuple[float, Machine]] = field(default_factory=dict)
     _clock: Any = field(default=time.monotonic)
 
-    def machine(self, *, emptied: bool = False) -> Machine | None:
-        """It, asked again after a while; None: whoever plans may look by itself, as no card is there.
+    def machine(self, device: str = "auto", *, emptied: bool = False) -> Machine | None:
+        """It with that card, asked again after a while; None: there is no card, and whoever plans may look.
 
         emptied: as it is when nothing else holds its memory. That changes no more, so it is asked only once.
         """
@@ -54,9 +57,12 @@ class Surroundings:
 
         if not torch.cuda.is_available():
             return _emptied(this_machine()) if emptied else None
-        if self._found is None or (not emptied and self._clock() - self._when > FRESH):
-            self._found, self._when = _asked_apart(), self._clock()
-        return _emptied(self._found) if emptied else self._found
+        number = torch.device(device).index or 0 if device.startswith("cuda") else 0
+        asked, found = self._found.get(number, (0.0, None))
+        if found is None or (not emptied and self._clock() - asked > FRESH):
+            found = _asked_apart(number)
+            self._found[number] = (self._clock(), found)
+        return _emptied(found) if emptied else found
 
 
 def _emptied(machine: Machine) -> Machine:
@@ -102,22 +108,19 @@ def _answer(question: dict[str, Any], surroundings: Surroundings) -> dict[str, A
     from holo_lite.worker.order import ORDER
 
     try:
-        machine = surroundings.machine(emptied=question.get("emptied") is True)
-        return {"state": "fits", **_planned(ORDER.of_table(question.get("order")), machine)}
+        seen = partial(surroundings.machine, emptied=question.get("emptied") is True)
+        return {"state": "fits", **_planned(ORDER.of_table(question.get("order")), seen)}
     except FitError as error:
         return {"state": "does not fit", "why": str(error), "error": type(error).__name__}
     except HoloError as error:
         return {"state": "unknown", "why": str(error), "error": type(error).__name__}
 
 
-def _planned(order: Order, machine: Machine | None) -> dict[str, Any]:
+def _planned(order: Order, seen: Seen) -> dict[str, Any]:
     """What `plan` says of an order. Its pictures are opened before, so that a damaged one is found now."""
     from holo_lite.directing.pictures import read_picture
-    from holo_lite.preflight.forecast import forecast
-    from holo_lite.preflight.target import ForecastPlace
     from holo_lite.story.files import load_storyboard
     from holo_lite.tiny.model import tiny_model
-    from holo_lite.views.forecast import answer, forecast_lines
 
     assert order.storyboard is not None, "a draft is a storyboard"
     board = load_storyboard(Path(order.storyboard))
@@ -125,8 +128,37 @@ def _planned(order: Order, machine: Machine | None) -> dict[str, Any]:
         if each.image is not None:
             read_picture(Path(each.image))
     model = order.model if order.model is not None else tiny_model()
-    where = ForecastPlace(machine=machine)
-    found = forecast(board, order.options, model, order.opening.options, where)
+    return _together(board, order, model, seen) or _alone(board, order, model, seen)
+
+
+def _together(board: Storyboard, order: Order, model: str | Path, seen: Seen) -> dict[str, Any] | None:
+    """What is said of several devices that make a film; None: there is one. Raises `FitError`."""
+    from holo_lite.preflight.together import forecast_together
+    from holo_lite.views.together import together_answer, together_lines
+
+    found = forecast_together(board, order.options, model, order.opening.options, machines=seen)
+    if isinstance(found, FitError):
+        raise found
+    if found is None:
+        return None
+    fullest = max(found.spread.plans, key=lambda plan: max(plan.peak.values()) / plan.budget)
+    return {
+        "text": together_answer(found),
+        "seconds": None,
+        "memory": {"peak": max(fullest.peak.values()), "budget": fullest.budget},
+        "lines": list(together_lines(found)),
+        "advice": [],
+    }
+
+
+def _alone(board: Storyboard, order: Order, model: str | Path, seen: Seen) -> dict[str, Any]:
+    """What is said of one device."""
+    from holo_lite.preflight.forecast import forecast
+    from holo_lite.preflight.target import ForecastPlace
+    from holo_lite.views.forecast import answer, forecast_lines
+
+    how = order.opening.options
+    found = forecast(board, order.options, model, replace(how, devices=()), ForecastPlace(machine=seen(how.device)))
     advice = [f"the longest that fits: {length(found.longest)}"] if found.longest else []
     advice += [f"the largest that fits: {found.largest.width}×{found.largest.height}"] if found.largest else []
     return {
@@ -144,12 +176,12 @@ def length(advice: Advice) -> str:
     return f"{advice.frames} frames{seconds}"
 
 
-def _asked_apart() -> Machine:
+def _asked_apart(number: int) -> Machine:
     """This machine by the word of a process that has ended. Raises `HoloError` as `this_machine` does."""
     from holo_lite.errors import RoomError
     from holo_lite.plan.machine import Machine
 
-    words = [sys.executable, "-P", "-m", "holo_lite.web.planner", "--machine"]
+    words = [sys.executable, "-P", "-m", "holo_lite.web.planner", "--machine", str(number)]
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
     try:
         found = json.loads(done.stdout)["found"]
@@ -162,19 +194,19 @@ def _asked_apart() -> Machine:
     return Machine(**found)
 
 
-def _tell_machine() -> None:
-    """Write what this machine has, as JSON, and end."""
+def _tell_machine(number: int) -> None:
+    """Write what this machine has, with the card of that number, as JSON, and end."""
     from holo_lite.plan.machine import this_machine
 
     try:
-        found: dict[str, Any] = dict(vars(this_machine()))
+        found: dict[str, Any] = dict(vars(this_machine(number)))
     except HoloError as error:
         found = {"error": str(error)}
     Channel.of_standard_output().tell("machine", found=found)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--machine"]:
-        _tell_machine()
+    if sys.argv[1:2] == ["--machine"]:
+        _tell_machine(int(sys.argv[2]))
     else:
         serve(0, Channel.of_standard_output())

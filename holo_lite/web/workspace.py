@@ -28,7 +28,7 @@ from holo_lite.web.draft import Draft
 from holo_lite.web.editing import Said
 from holo_lite.web.errands import Errands
 from holo_lite.web.gallery import Gallery
-from holo_lite.web.lane import AUTO, Place, Renderer
+from holo_lite.web.lane import AUTO, Place, Renderer, at_place
 from holo_lite.web.listeners import Listeners
 from holo_lite.web.look import look
 from holo_lite.web.ordering import Orders, shots_again
@@ -72,6 +72,7 @@ class Workspace:
         self._board, self._vocabulary = Board(self._own / "draft.json"), Vocabulary()
         self._orders = Orders(self.folder, self._own / "jobs", self.book)
         self._planning, self._plan = Planning(self._planned, self._own / "plan.log"), dict(EMPTY)
+        self._place = devices[0]  # for which is planned
         start = renderer or partial(RenderProcess, log=self._own / "render.log", idle=IDLE)
         tell, jobs = self.listeners.tell, self._own / "jobs"
         self.queue = RenderQueue(self.book, jobs, start, tell, self._glance_soon, devices=devices)
@@ -261,7 +262,7 @@ class Workspace:
             rev, draft = self._board.rev, self._board.draft
             try:
                 order = self._orders.planned(draft, self._shelves, self._own / "planned.toml")
-                self._plan = self._planning.ask(rev, order.table())
+                self._plan = self._planning.ask(rev, at_place(order.table(), self._place))
             except HoloError as error:
                 self._plan = self._planning.forget(rev, str(error))
             self.listeners.tell("plan", self._plan)

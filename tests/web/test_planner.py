@@ -68,6 +68,23 @@ def test_an_order_is_planned_refused_and_planned_again(order, tmp_path):
         planning.close()
 
 
+def test_devices_that_make_a_film_together_are_planned_together(order, tmp_path):
+    told = queue.Queue()
+    planning = Planning(told.put, tmp_path / "log")
+    try:
+        alone, both = ({**order(), "opening": each} for each in ({"device": "cpu"}, {"devices": ["cpu", "cpu"]}))
+        planning.ask(1, alone)
+        first = told.get(timeout=GUARD)
+        planning.ask(2, both)
+        found = told.get(timeout=GUARD)
+        assert (found["rev"], found["state"]) == (2, "fits")
+        assert "times as fast as" in found["text"]
+        assert any("negative prompt" in line for line in found["lines"]), "one device for each prompt"
+        assert 0 < found["memory"]["peak"] <= first["memory"]["peak"]
+    finally:
+        planning.close()
+
+
 def test_a_process_that_dies_over_a_question_has_failed_at_it(order, monkeypatch):
     monkeypatch.setattr("holo_lite.web.planning.MODULE", "holo_lite.no_such_module")
     told = queue.Queue()
@@ -96,7 +113,7 @@ def test_nobody_asks_and_it_is_gone(monkeypatch):
 
 
 def test_the_machine_is_told_by_a_process_that_ends():
-    words = [sys.executable, "-P", "-m", "holo_lite.web.planner", "--machine"]
+    words = [sys.executable, "-P", "-m", "holo_lite.web.planner", "--machine", "0"]
     done = subprocess.run(words, capture_output=True, timeout=GUARD, check=True)
     found = json.loads(done.stdout)["found"]
     assert found["ram"] >= found["ram_free"] > 0
@@ -110,8 +127,8 @@ def test_an_emptied_machine_has_all_of_its_memory_free_and_is_asked_once(monkeyp
     asked, hour = [], 3600.0
     clock = iter(float(hour * number) for number in range(100))
 
-    def machine():
-        asked.append(1)
+    def machine(number):
+        asked.append(number)
         return Machine("a card", card=24, free=1, ram=64, ram_free=2)
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -122,7 +139,8 @@ def test_an_emptied_machine_has_all_of_its_memory_free_and_is_asked_once(monkeyp
         assert (found.card, found.free, found.ram, found.ram_free) == (24, 24, 64, 64)
     assert len(asked) == 1
     assert surroundings.machine().free == 1
-    assert len(asked) == 2, "what is free now is asked again"
+    assert surroundings.machine("cuda:1").card == 24
+    assert asked == [0, 0, 1], "what is free now is asked again, and each card for itself"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert surroundings.machine() is None
     here = surroundings.machine(emptied=True)
