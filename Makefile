@@ -41,7 +41,8 @@ types-everywhere: install
 	for system in win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit 1; done
 
 # Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# A process of tests that ends, as one does whose test waits for ever, is not started again: the run ends, and says where.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: check
 	$(PYTEST)
 
