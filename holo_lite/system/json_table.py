@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
@@ -81,11 +81,12 @@ def keep(path: Path, entries: object, what: str) -> None:
 def _by_turns(path: Path) -> Iterator[None]:
     """One process of this machine after the other: ranks of a clip have something to keep at the same moment.
 
-    The lock is not in the cache, which has nothing but what can be made again. Where there is none to be had, an
-    entry may be lost.
+    The lock is not in the cache, which has nothing but what can be made again, and its file goes with it. Where there
+    is none to be had, an entry may be lost.
     """
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"holo-lite-{name}.lock", timeout=TURN)
+    place = Path(tempfile.gettempdir()) / f"holo-lite-{name}.lock"
+    lock = FileLock(place, timeout=TURN)
     try:
         lock.acquire()
     except (Timeout, OSError, NotImplementedError):
@@ -94,6 +95,8 @@ def _by_turns(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # before it is let go of; Windows does so itself
+            place.unlink()
         lock.release()
 
 

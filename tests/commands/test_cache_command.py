@@ -78,8 +78,8 @@ def test_every_part_has_its_size_and_all_of_it_is_cleared(run, place, monkeypatc
 
 def test_every_module_that_asks_for_the_folder_is_known_here():
     """Who begins to keep something there must give it a part in `system.caches`, and a line in this list."""
-    keeping = {"render/text_phase", "render/job", "kernels/computing", "preflight/deciding", "jobs/preview"}
-    keeping |= {"opening/company"}
+    keeping = {"render/text_phase", "render/preparing", "kernels/computing", "preflight/deciding", "jobs/preview"}
+    keeping |= {"opening/company", "render/followed"}
     managing = {"system/caches", "commands/cache", "commands/doctor"}
     asking = set()
     for path in (ROOT / "holo_lite").rglob("*.py"):

@@ -3,10 +3,12 @@
 import json
 import logging
 import math
+import threading
 from typing import Any
 
 import pytest
 import torch
+from guard import HANGS
 from hypothesis import given, settings, strategies as st
 
 from holo_lite.film.colours import ColourMap
@@ -14,7 +16,7 @@ from holo_lite.kernels.trial import KernelTimes
 from holo_lite.plan.rate import Numbers, device_rate
 from holo_lite.plan.rung_memory import SmallerPlan
 from holo_lite.system.caches import COLOURS, KERNELS, RATES, RUNGS, CachePart, sizes, table
-from holo_lite.system.json_table import ASIDE, read
+from holo_lite.system.json_table import ASIDE, JsonTable, read
 
 SMALLER = {
     "since": 1.5e9,
@@ -115,3 +117,25 @@ def table_entry(part):
     if part is RATES:
         return (1e12, 2e12)
     return KernelTimes({"sdpa": 0.5}, {}) if part is KERNELS else SmallerPlan((1, 1), False, 0, 0, False, None)
+
+
+def test_several_ranks_that_keep_something_at_once_lose_nothing_and_leave_no_lock(tmp_path, monkeypatch):
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(locks))
+    table = JsonTable(tmp_path / "cache" / "numbers.json", int, "numbers")
+    together = threading.Barrier(4)
+
+    def keeps(rank):
+        together.wait(HANGS)
+        for number in range(5):
+            table.keep(f"{rank}-{number}", number)
+
+    ranks = [threading.Thread(target=keeps, args=(rank,)) for rank in range(4)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(HANGS)
+    kept = json.loads(table.path.read_text(encoding="utf-8"))
+    assert len(kept) == 4 * 5
+    assert list(locks.iterdir()) == []
