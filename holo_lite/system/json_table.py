@@ -81,8 +81,8 @@ def keep(path: Path, entries: object, what: str) -> None:
 def _by_turns(path: Path) -> Iterator[None]:
     """One process of this machine after the other: ranks of a clip have something to keep at the same moment.
 
-    The lock is not in the cache, which has nothing but what can be made again, and its file goes with it. Where there
-    is none to be had, an entry may be lost.
+    The lock is not in the cache, which has nothing but what can be made again, and its file goes with it. Where
+    there is none to be had, an entry may be lost.
     """
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
     place = Path(tempfile.gettempdir()) / f"holo-lite-{name}.lock"
