@@ -3,11 +3,11 @@
 import gc
 import os
 import threading
-import time
 import tracemalloc
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -340,14 +340,28 @@ def test_streamed_weights_are_views_into_slots_and_never_copied(converted):
 
 
 def test_a_cpu_counts_the_time_until_a_block_has_come(converted, monkeypatch):
-    read = DiskReader.read
-    monkeypatch.setattr(DiskReader, "read", lambda *given: time.sleep(0.05) or read(*given))
+    """By a clock that goes on while a block is read, which is when somebody has begun to wait for it."""
+    read, mark, begun, clock = DiskReader.read, CpuLane.mark, threading.Event(), [0.0]
+
+    def marked(lane):
+        since = mark(lane)
+        begun.set()
+        return since
+
+    def slow(*given):
+        assert begun.wait(HANGS)
+        clock[0] += 0.05
+        return read(*given)
+
+    monkeypatch.setattr("holo_lite.streaming.lanes.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(CpuLane, "mark", marked)
+    monkeypatch.setattr(DiskReader, "read", slow)
     images = network_images(open_weights(converted["high_noise"]), {}, "blocks", LAYERS).blocks[:1]
     lane, size = CpuLane(), images[0].nbytes
     ring = [lane.host_buffer(size, pinned=True)]
     streamer = Streamer(iter([0]), dict(enumerate(images)), lane, slots=[lane.device_buffer(size)], ring=ring)
     streamer.give_back(streamer.take(0))
-    assert lane.waited() > 0.04
+    assert lane.waited() > 0
     assert lane.waited() == 0
     streamer.close()
 
