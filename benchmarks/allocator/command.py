@@ -43,6 +43,8 @@ def main(
     kept, missed = Kept.at(result), 0
     told: Told = {}
     cases = list(chosen(profiles, frames))
+    if not cases:
+        raise click.UsageError("--profile, --frames: no run is of these; --list without them names all runs")
     done = kept.lines()
     if listing:
         for case in cases:

@@ -380,6 +380,13 @@ def test_a_profile_of_8_bits_is_also_tried_in_fp8_where_inputs_are_held_and_wher
     assert len({str(case) for case in every_case()}) == len(list(every_case()))
 
 
+@pytest.mark.parametrize("given", [["--profile", "7gb"], ["--frames", "34", "--list"]])
+def test_where_no_run_is_asked_for_nothing_is_said_to_hold(given):
+    outcome = CliRunner().invoke(command.main, given)
+    assert outcome.exit_code == 2
+    assert "no run is of these; --list" in outcome.output
+
+
 def test_finished_runs_are_kept_and_not_made_again_while_the_code_is_the_same(models, tmp_path, monkeypatch):
     folder, told = models
     run, made = Case.run, []
