@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.count.tally import CARD, Tally
-from holo_lite.eightbit.rows import Format, Rows
+from holo_lite.eightbit.rows import FP8, Format, Rows
 from holo_lite.kernels.fused_traffic import TRAFFIC
 from holo_lite.model.operations import LinearInput, Norm, Ops
 from holo_lite.schemes import scheme
@@ -38,8 +38,7 @@ def _charged(tally: Tally, name: str) -> Callable[..., Any]:
         tally.allocations += _new(given, result)
         if name in _PRODUCTS:
             place = _PRODUCTS[name]
-            tally.dispatches += 1
-            _charge_product(tally, name, *given[place : place + 3])
+            _charge_product(tally, name, *given[place : place + 3], made=result if name in _MAKING else None)
         if traffic.launches or traffic.read:
             tally.dispatches += traffic.launches
             tally.charge_bytes(name, traffic.read, traffic.written, count=traffic.launches)
@@ -48,12 +47,27 @@ def _charged(tally: Tally, name: str) -> Callable[..., Any]:
     return counted
 
 
-def _charge_product(tally: Tally, name: str, x: LinearInput, weight: LinearInput, bias: Tensor | None) -> None:
-    """A product by itself. x: (n, in); weight: (out, in); bias: (out,)."""
+def _charge_product(
+    tally: Tally,
+    name: str,
+    x: LinearInput,
+    weight: LinearInput,
+    bias: Tensor | None,
+    made: LinearInput | None,
+) -> None:
+    """A product by itself. x: (n, in); weight: (out, in); bias: (out,); made: its result, (n, out).
+
+    None for a sum: there the product lies beside what it is added to, always in fp8, and in int8 until the fastest
+    tile is known. So it takes memory for a moment; in int8 that is not counted, for later there is none.
+    """
     (rows, inputs), outputs = _numbers(x).shape, len(_numbers(weight))
     given = [part for each in (x, weight, bias) for part in _parts(each)]
-    out = _numbers(x).new_empty(rows, outputs, dtype=x.dtype)
-    tally.charge(name, given, [out], kind="product", operations=2 * rows * inputs * outputs)
+    if made is None:
+        with tally.quiet():
+            made = _numbers(x).new_empty(rows, outputs, dtype=x.dtype)
+        tally.allocations += isinstance(x, Rows) and x.format == FP8
+    tally.dispatches += 1
+    tally.charge(name, given, _parts(made), kind="product", operations=2 * rows * inputs * outputs)
 
 
 def _numbers(x: LinearInput) -> Tensor:
@@ -108,6 +122,7 @@ def _normed(_x: Tensor, _rows: Rows, _weight: Rows, _bias: Any, _gate: Any, _nor
 
 # where x is, before its weight and bias
 _PRODUCTS = {"linear_gelu": 0, "multiply": 0, "multiply_add_": 1, "multiply_add_norm_": 1}
+_MAKING = frozenset({"linear_gelu", "multiply"})  # of these, what gives the product itself
 _MAKES: dict[str, Callable[..., Any]] = {
     "modulate": _modulated,
     "layer_norm": _coded,
