@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from benchmarks.allocator.caching import MIB, CachingAllocator, FullError
@@ -171,7 +172,7 @@ def _multiplied(scheme: str) -> LinearMode:
     return "plain" if known is None or known.eight_bits is None else known.eight_bits
 
 
-def _cases(profile: Profile, tried: Sequence[int], model: str = "") -> Iterator[Case]:
+def _cases(profile: Profile, tried: tuple[int, ...], model: str = "") -> Iterator[Case]:
     for shots in (1, 0):
         for frames in lengths(profile.name, shots, tried, model):
             case = Case(profile.name, frames, shots=shots, model=model)
@@ -179,8 +180,9 @@ def _cases(profile: Profile, tried: Sequence[int], model: str = "") -> Iterator[
             yield dataclasses.replace(case, fused=False, workspace="32 MiB")
 
 
-def lengths(profile: str, shots: int, tried: Sequence[int] = FRAMES, model: str = "") -> list[int]:
-    """Lengths of clips that fit, up to the longest that does."""
+@cache
+def lengths(profile: str, shots: int, tried: tuple[int, ...] = FRAMES, model: str = "") -> tuple[int, ...]:
+    """Lengths of clips that fit, up to the longest that does. Kept: each asks for some ten plans."""
     fitting, any_length = (
         range(FRAMES[0], LONGEST + 1, FRAMES_PER_LATENT),
         Case(profile, 0, shots=shots, model=model),
@@ -189,4 +191,4 @@ def lengths(profile: str, shots: int, tried: Sequence[int] = FRAMES, model: str 
         fitting, True, key=lambda frames: not dataclasses.replace(any_length, frames=frames).fits()
     )
     longest = fitting[count - 1]
-    return [*(frames for frames in tried if frames < longest), longest]
+    return (*(frames for frames in tried if frames < longest), longest)
