@@ -30,13 +30,16 @@ class Planning:
         self._tell, self._log = tell, log
         self._lock = threading.Lock()
         self._process: LineProcess | None = None
-        self._asked: tuple[int, Mapping[str, Any]] | None = None
+        self._asked: tuple[int, Record] | None = None
         self._answered = True
 
-    def ask(self, rev: int, order: Mapping[str, Any]) -> Record:
-        """Ask for the plan of an order. Returns the record that says that it is being made."""
+    def ask(self, rev: int, order: Mapping[str, Any], *, emptied: bool = False) -> Record:
+        """Ask for the plan of an order, emptied: on this machine when nothing else holds its memory.
+
+        Returns the record that says that it is being made.
+        """
         with self._lock:
-            self._asked, self._answered = (rev, order), False
+            self._asked, self._answered = (rev, {"ask": rev, "order": dict(order), "emptied": emptied}), False
             self._say()
         return {**EMPTY, "rev": rev, "state": "working"}
 
@@ -58,8 +61,8 @@ class Planning:
         if self._process is None or not self._process.is_alive:
             self._process = LineProcess(self._hear, MODULE, log=self._log)
             self._process.start()
-        rev, order = self._asked
-        self._process.say({"ask": rev, "order": dict(order)})
+        _, question = self._asked
+        self._process.say(question)
 
     def _hear(self, record: Record) -> None:
         """Take an answer. A process that went away with a question unanswered has failed at it."""

@@ -51,6 +51,11 @@ class RenderQueue:
         """Where the files of a job are that are not the video's."""
         return self._folder / job
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a video is being made, which takes memory that the next one will have."""
+        return any(lane.job is not None for lane in self._lanes)
+
     def add(self, entry: JobEntry) -> Record:
         """Put a job at the end of the queue, and begin if a lane is free."""
         with self._lock:

@@ -262,7 +262,8 @@ class Workspace:
             rev, draft = self._board.rev, self._board.draft
             try:
                 order = self._orders.planned(draft, self._shelves, self._own / "planned.toml")
-                self._plan = self._planning.ask(rev, at_place(order.table(), self._place))
+                asked = at_place(order.table(), self._place)
+                self._plan = self._planning.ask(rev, asked, emptied=self.queue.is_busy)
             except HoloError as error:
                 self._plan = self._planning.forget(rev, str(error))
             self.listeners.tell("plan", self._plan)

@@ -17,10 +17,11 @@ class FakePlanning:
     """Says of every plan that it is being made."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.emptied = [], []
 
-    def ask(self, rev, order):
+    def ask(self, rev, order, *, emptied):
         self.asked.append(order)
+        self.emptied.append(emptied)
         return {**EMPTY, "rev": rev, "state": "working"}
 
     def forget(self, rev, why):

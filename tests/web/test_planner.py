@@ -64,6 +64,8 @@ def test_an_order_is_planned_refused_and_planned_again(order, tmp_path):
         planning.ask(4, order())  # a new one is started
         assert told.get(timeout=GUARD)["rev"] == 4
         json.dumps(first, allow_nan=False)
+        planning.ask(5, order(), emptied=True)
+        assert told.get(timeout=GUARD)["memory"]["budget"] > first["memory"]["budget"], "all of the memory is free"
     finally:
         planning.close()
 

@@ -112,6 +112,18 @@ def test_a_job_carries_the_draft_and_is_told_to_the_process(post, renderers, tmp
 
 
 @pytest.mark.usefixtures("written")
+def test_while_a_film_is_made_the_next_is_planned_as_if_its_memory_were_free(post, workspace, renderers):
+    emptied = workspace._planning.emptied
+    assert set(emptied) == {False}
+    job = post("/api/jobs", kind="full").json()["id"]
+    post("/api/board", op="option", name="steps", value=5)
+    assert emptied[-1] is True
+    renderers[0].finish(job)
+    post("/api/board", op="option", name="steps", value=6)
+    assert emptied[-1] is False
+
+
+@pytest.mark.usefixtures("written")
 def test_drafts_and_seeds_are_marked_as_such(post, renderers):
     post("/api/queue", held=True)
     post("/api/board", op="option", name="width", value=832)
