@@ -27,7 +27,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from holo_lite.errors import OutputError, RecordError
 from holo_lite.reading.files import open_ordinary
 from holo_lite.reading.trees import parse
-from holo_lite.system.outputs import failed_write
+from holo_lite.system import outputs
 from holo_lite.system.whole_files import Draft, make_folder
 
 PIECE = 2**20  # bytes read at once
@@ -226,9 +226,10 @@ def _tag_bt709(codec: Any) -> None:
 def writing(path: Path) -> Iterator[None]:
     """Turn what the system or FFmpeg says about a failed write into one line. Raises `OutputError`."""
     try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        raise failed_write(path, error.errno, error.strerror) from error
+        with outputs.writing(path):
+            yield
+    except av.FFmpegError as error:
+        raise outputs.failed_write(path, error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from holo_lite.errors import OutputError
-from holo_lite.system.whole_files import draft, make_folder
+from holo_lite.system.file_names import is_device
+from holo_lite.system.whole_files import WINDOWS, draft, make_folder
 
 PARTIAL = ".partial"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,7 +35,9 @@ def write_output(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about a failed write into one line, an `OutputError`."""
+    """Turn what the system says about a failed write into one line, an `OutputError`; nothing goes to a device."""
+    if WINDOWS and is_device(path.name):
+        raise OutputError(f"{path}: Windows takes this name for a device; choose another, such as my-{path.name}")
     try:
         yield
     except OSError as error:

@@ -17,6 +17,8 @@ from durable import recorded
 from holo_lite.errors import OutputError
 from holo_lite.film import video
 from holo_lite.film.video import VideoWriter, check_writable, is_blank, probe, read_metadata
+from holo_lite.system import outputs
+from holo_lite.system.outputs import write_output
 
 WIDTH, HEIGHT = 112, 64
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (128, 128, 128)]
@@ -298,3 +300,13 @@ def test_a_video_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
     calls = recorded(monkeypatch)
     write(tmp_path / "film.mp4")
     assert calls == ["fsync file", "replace film.mp4", "fsync folder"]
+
+
+@pytest.mark.parametrize("write", [check_writable, lambda path: write_output(path, b"1")])
+def test_nothing_is_written_to_a_device_of_windows(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "WINDOWS", True)
+    with pytest.raises(OutputError, match=r"con\.mp4: Windows takes this name for a device; .* my-con\.mp4$"):
+        write(tmp_path / "con.mp4")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(outputs, "WINDOWS", False)
+    write(tmp_path / "con.mp4")
