@@ -153,4 +153,4 @@ def _environment(devices: Sequence[str]) -> dict[str, str]:
 def _close(team: Team, ranks: Ranks | None) -> None:
     team.finish()
     if ranks is not None:
-        ranks.stop(ENDING)
+        ranks.stop(ENDING if team.watch.hears_all else 0.0)  # whoever does not answer ends by no word either
