@@ -49,11 +49,6 @@ class Watch:
         """Say nothing more."""
         self._ended.set()
 
-    @property
-    def hears_all(self) -> bool:
-        """Whether nobody is lost."""
-        return not self._lost
-
     def check(self) -> None:
         """Raise `Parted` where somebody is lost."""
         if self._lost:
