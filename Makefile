@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator thorough ranks-test farm-test
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator thorough ranks-test farm-test compiled
 
 install: .venv/installed
 
@@ -40,14 +40,18 @@ test-types:
 types-everywhere: install
 	for system in win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit 1; done
 
+# Tests start many processes. Each would compile all it imports again where PYTHONDONTWRITEBYTECODE is set.
+compiled: install
+	$(BIN)/python -m compileall -qq cli.py holo_lite profiles quantize
+
 # Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
 # A process of tests that ends, as one does whose test waits for ever, is not started again: the run ends, and says where.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
-test: check
+test: check compiled
 	$(PYTEST)
 
 # What is left out of `make test`, too: of many cases that are alike, all.
-thorough: check
+thorough: check compiled
 	THOROUGH=1 $(PYTEST)
 
 # While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.

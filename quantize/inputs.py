@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from holo_lite.errors import CheckpointError, OutputError
-from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, check_vae, diffusers_names, vae_file
+from holo_lite.film.vae_files import DIFFUSERS_WEIGHTS, VAE_NAME, diffusers_names, open_vae
 from holo_lite.lora.file import open_lora
 from holo_lite.lora.terms import Lora
 from holo_lite.model.load import describe_expert, expert_config
@@ -69,9 +69,9 @@ def plan_conversion(
         components=tuple(components),
         recipe=recipe,
         sources=tuple(
-            dict.fromkeys((*_files(folder, roles), *(lora.path for given in adapters.values() for lora in given)))
+            dict.fromkeys((*_files(components), *(lora.path for given in adapters.values() for lora in given)))
         ),
-        extras=_extras(folder, roles),
+        extras=_extras(folder, components),
         facts={
             "attention": folder.attention,
             "defaults": dataclasses.asdict(folder.defaults),
@@ -148,8 +148,8 @@ def _text_encoder(path: Path) -> Inputs:
 
 
 def _vae(path: Path) -> Inputs:
-    config = check_vae(path)
-    source = Source(open_weights(vae_file(path)), diffusers_names)
+    config, file = open_vae(path)
+    source = Source(file, diffusers_names)
     order = tuple(source.entries)
     return Inputs(source, dataclasses.asdict(config), order, plain_dtype=None, single_file=DIFFUSERS_WEIGHTS)
 
@@ -168,26 +168,23 @@ def _check_parts(components: Mapping[str, ComponentPlan]) -> None:
         )
 
 
-def _files(folder: ModelFolder, roles: Sequence[str]) -> Iterator[Path]:
-    """The files a model is read from, for the record: those of each component, an index and its shards, once."""
-    for role in roles:
-        path: Path = getattr(folder, role)
-        main = vae_file(path) if role == "vae" else encoder_file(path) if role == "text_encoder" else path
-        file = open_weights(main)
-        if isinstance(file, ConvertedFile):
-            yield from file.shard_paths
-            continue
-        yield main
-        if isinstance(file, ShardedFile):
+def _files(components: Iterable[ComponentPlan]) -> Iterator[Path]:
+    """The files a model is read from, for the record: those of each component, an index and its shards."""
+    for component in components:
+        file = component.source.file
+        if not isinstance(file, ConvertedFile):
+            yield file.path
+        if isinstance(file, ConvertedFile | ShardedFile):
             yield from file.shard_paths
 
 
-def _extras(folder: ModelFolder, roles: Sequence[str]) -> dict[str, bytes]:
+def _extras(folder: ModelFolder, components: Iterable[ComponentPlan]) -> dict[str, bytes]:
     """Small files that go along: the tokenizer, and the VAE's configuration."""
     extras = {"tokenizer.json": read_bytes(folder.tokenizer)}
-    if "vae" in roles:
-        config = {"_class_name": VAE_NAME, **dataclasses.asdict(check_vae(folder.vae))}
-        extras["vae/config.json"] = (json.dumps(config, indent=1) + "\n").encode()
+    for component in components:
+        if component.role == "vae":
+            config = {"_class_name": VAE_NAME, **component.config}
+            extras["vae/config.json"] = (json.dumps(config, indent=1) + "\n").encode()
     return extras
 
 

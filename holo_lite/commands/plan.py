@@ -17,6 +17,7 @@ from holo_lite.commands.shared import OPENING
 from holo_lite.commands.storyboards import GivenStoryboard, storyboard_argument, with_images
 from holo_lite.commands.telling import tell
 from holo_lite.errors import FitError
+from holo_lite.system.garbage import bringing_torch
 
 if TYPE_CHECKING:
     from holo_lite.preflight.comparison import Outlook
@@ -54,10 +55,11 @@ def plan(
     Accepts the options of `generate`. Needs no graphics card and loads no weights. The exit code is 0 if it fits
     on at least one card, and 2 if it fits on none.
     """
-    from holo_lite.opening.options import ModelOptions
-    from holo_lite.preflight.comparison import compare
-    from holo_lite.preflight.together import TogetherForecast, forecast_together
-    from holo_lite.settings import Options, check_attention
+    with bringing_torch():
+        from holo_lite.opening.options import ModelOptions
+        from holo_lite.preflight.comparison import compare
+        from holo_lite.preflight.together import TogetherForecast, forecast_together
+        from holo_lite.settings import Options, check_attention
 
     attention = check_attention(said["attention"]) if said["attention"] is not None else None
     how = ModelOptions(lora=loras, **{name: said.pop(name) for name in OPENING})

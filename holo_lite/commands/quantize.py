@@ -18,6 +18,7 @@ from holo_lite.commands.talking import talking_options
 from holo_lite.commands.telling import note
 from holo_lite.commands.values import VARIANTS, Word
 from holo_lite.schemes.names import NAMES
+from holo_lite.system.garbage import bringing_torch
 
 if TYPE_CHECKING:
     from quantize.convert import Conversion
@@ -41,9 +42,10 @@ def quantize(source: Path, out: Path | None, *, verify: bool, dry_run: bool, pro
 
     If interrupted, the same command continues where it stopped.
     """
-    from holo_lite.views.progress import show
-    from quantize.convert import verify as hash_again
-    from quantize.job import run_conversion
+    with bringing_torch():
+        from holo_lite.views.progress import show
+        from quantize.convert import verify as hash_again
+        from quantize.job import run_conversion
 
     if out is None and not verify:
         raise click.UsageError("missing OUT: give the output folder after the source folder.")

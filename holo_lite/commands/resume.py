@@ -19,6 +19,7 @@ from holo_lite.commands.options import (
 from holo_lite.commands.shared import previewed, watch
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import talking_options
+from holo_lite.system.garbage import bringing_torch
 
 if TYPE_CHECKING:
     from holo_lite.events import Events
@@ -53,10 +54,11 @@ def resume(
 
     Uses the run's original settings and plan; the video is identical to an uninterrupted one.
     """
-    from holo_lite.render.pipeline import Pipeline
-    from holo_lite.render.sinks import FilmSink
-    from holo_lite.runs.folder import RunFolder
-    from holo_lite.runs.own import refuse_another_video
+    with bringing_torch():
+        from holo_lite.render.pipeline import Pipeline
+        from holo_lite.render.sinks import FilmSink
+        from holo_lite.runs.folder import RunFolder
+        from holo_lite.runs.own import refuse_another_video
 
     folder = RunFolder.named(run)
     pipeline = Pipeline.of_run(folder.path, **{name: said for name, said in otherwise.items() if said})

@@ -17,6 +17,7 @@ from holo_lite.commands.recording import write_event
 from holo_lite.commands.stopping import token
 from holo_lite.commands.talking import messages
 from holo_lite.errors import HoloError, RunError
+from holo_lite.system.garbage import bringing_torch
 
 OPENING = (
     "device",
@@ -57,7 +58,8 @@ def opened(model: Path | None, *, loras: Any, attention: str | None, **said: Any
 
 def load(model: Path | None, options: ModelOptions) -> Pipeline:
     """Open a model; the import is here, since it takes a second."""
-    from holo_lite.render.pipeline import Pipeline
+    with bringing_torch():
+        from holo_lite.render.pipeline import Pipeline
 
     return Pipeline.load(model, options)
 

@@ -8,8 +8,11 @@ import signal
 import sys
 
 from holo_lite.errors import HoloError
-from holo_lite.following.following import follow
-from holo_lite.ranks.launch import Opening
+from holo_lite.system.garbage import bringing_torch
+
+with bringing_torch():
+    from holo_lite.following.following import follow
+    from holo_lite.ranks.launch import Opening
 
 
 def main(word: str) -> int:

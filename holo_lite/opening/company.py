@@ -151,6 +151,7 @@ def _environment(devices: Sequence[str]) -> dict[str, str]:
 
 
 def _close(team: Team, ranks: Ranks | None) -> None:
+    whole = team.is_whole
     team.finish()
     if ranks is not None:
-        ranks.stop(ENDING)
+        ranks.stop(ENDING if whole else 0.0)  # others may wait for the one that is lost

@@ -69,6 +69,15 @@ class Team:
         """Whether this is the first rank."""
         return self.rank == LEAD
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every other rank is there."""
+        try:
+            self.check()
+        except Parted:
+            return False
+        return True
+
     # --- tasks
 
     def give(self, task: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from holo_lite.errors import FitError, HoloError
 from holo_lite.reading.trees import parse
+from holo_lite.system.garbage import bringing_torch
 from holo_lite.worker.lines import lines
 from holo_lite.worker.process import Channel
 
@@ -133,8 +134,9 @@ def _planned(order: Order, seen: Seen) -> dict[str, Any]:
 
 def _together(board: Storyboard, order: Order, model: str | Path, seen: Seen) -> dict[str, Any] | None:
     """What is said of several devices that make a film; None: there is one. Raises `FitError`."""
-    from holo_lite.preflight.together import forecast_together
-    from holo_lite.views.together import together_answer, together_lines
+    with bringing_torch():
+        from holo_lite.preflight.together import forecast_together
+        from holo_lite.views.together import together_answer, together_lines
 
     found = forecast_together(board, order.options, model, order.opening.options, machines=seen)
     if isinstance(found, FitError):

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -90,6 +91,7 @@ class ShardWriter:
         self.path = path
         self.layout = lay_out(specs, metadata)
         self._draft = Draft(path, partial_name(path))
+        self._file: FileIO | None = None
         self._digest = hashlib.sha256()
         self._left = list(self.layout.places)
         self._filled = 0  # bytes of the first tensor left that are written
@@ -100,11 +102,11 @@ class ShardWriter:
         return self._digest.hexdigest()
 
     def __enter__(self) -> Self:
-        with writing(self.path):
-            make_folder(self.path.parent)
-            self._draft.begin()
-            self._file = self._draft.partial.open("wb", buffering=0)
         try:
+            with writing(self.path):
+                make_folder(self.path.parent)
+                self._draft.begin()
+                self._file = self._draft.partial.open("wb", buffering=0)
             self._write(self.layout.header)
         except BaseException:
             self._discard()
@@ -139,16 +141,21 @@ class ShardWriter:
     def _finish(self) -> None:
         assert not self._left, f"{self._left[0][0].name} was never written"
         with writing(self.path):
-            self._file.close()
+            self._close()
             self._draft.keep()
 
     def _discard(self) -> None:
         """Leave nothing under the temporary name; there is nothing any more once the file has its own."""
         with suppress(OSError):
-            self._file.close()
+            self._close()
         self._draft.discard()
 
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def _write(self, piece: bytes | memoryview) -> None:
+        assert self._file is not None, "within the context"
         self._digest.update(piece)
         left = memoryview(piece)
         with writing(self.path):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holo_lite.cancel import Cancelled
 from holo_lite.errors import HoloError, RanksError
+from holo_lite.system.garbage import bringing_torch
 from holo_lite.version import __version__
 from holo_lite.worker.asked import Asked, Inbox
 from holo_lite.worker.lines import VERSION, line
@@ -113,7 +114,8 @@ def _make(asked: Asked, models: Models, channel: Channel) -> End:
 
 def _models() -> Models:
     """PyTorch comes in with the first order."""
-    from holo_lite.worker.making import Models
+    with bringing_torch():
+        from holo_lite.worker.making import Models
 
     return Models()
 

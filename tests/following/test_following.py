@@ -26,6 +26,7 @@ from holo_lite.render import pipeline as pipelines
 from holo_lite.render.pipeline import Pipeline
 from holo_lite.runs.folder import RunFolder
 from holo_lite.settings import Options
+from holo_lite.story.files import dump_toml
 from holo_lite.story.storyboard import Shot, Storyboard
 from holo_lite.system.cache_folder import CACHE_VARIABLE
 
@@ -253,7 +254,8 @@ def command(*words, launcher=()):
 def left_by_the_first_rank(tmp_path, number):
     """What the command says whose first rank gets a signal in mid-run, when nothing of it runs any more."""
     long = ("--frames", "41", "--steps", "200", "--size", "48x32", "--dtype", "fp32")
-    words = ("generate", "a red circle", *long, "--devices", "cpu,cpu", "--out", "film.mp4")
+    (tmp_path / "scene.toml").write_text(dump_toml(BOARD), encoding="utf-8")  # a prompt that is known by now
+    words = ("generate", "scene.toml", *long, "--devices", "cpu,cpu", "--out", "film.mp4")
     with subprocess.Popen(command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
         state = tmp_path / "film.mp4.run" / "state.safetensors"
         end = time.monotonic() + LONG

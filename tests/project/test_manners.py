@@ -58,7 +58,7 @@ def configuring(module):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "logging" and node.attr not in LEVELS:
             yield ast.unparse(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CONFIGURING:
-            yield ast.unparse(node.func)
+            yield from {ast.unparse(node.func)} - {"gc.disable"}  # which is about garbage
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
             yield from names & {"warnings", "logging.config", "logging.handlers"}

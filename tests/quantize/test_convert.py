@@ -86,13 +86,12 @@ def refused(call, kind=CheckpointError):
 
 def originals(role):
     """The source's tensors by the names a converted model has."""
-    if role == "vae":
-        weights = vae_weights()
-        return {diffusers_names(weights)[name]: tensor for name, tensor in weights.items()}
-    if role == "text_encoder":
-        weights = encoder_weights()
-        return {module_names(weights)[name]: tensor for name, tensor in weights.items()}
-    return expert_weights(EXPERTS.index(role))
+    if role in EXPERTS:
+        return expert_weights(EXPERTS.index(role))
+    vae = role == "vae"
+    weights = vae_weights() if vae else encoder_weights()
+    names = diffusers_names(weights) if vae else module_names(weights)
+    return {names[name]: tensor for name, tensor in weights.items()}
 
 
 # --- the folder ------------------------------------------------------------------------------------
@@ -177,7 +176,8 @@ def test_the_vae_keeps_its_bits_and_its_dtype_and_decodes_the_same(models, own, 
     (own / "Wan2.1_VAE.pth").unlink()
     save_file(halves, own / "Wan2.1_VAE.safetensors")
     convert(own, tmp_path / "out", roles=("vae",))
-    same(stored(tmp_path / "out", "vae"), {diffusers_names(halves)[name]: t for name, t in halves.items()})
+    names = diffusers_names(halves)
+    same(stored(tmp_path / "out", "vae"), {names[name]: t for name, t in halves.items()})
     vae, before = (
         load_vae(path, dtype=FP32, device=torch.device("cpu"))
         for path in (models("nf4") / "vae", DATA / "vae.safetensors")

@@ -58,9 +58,10 @@ class Tabs:
     def __init__(self, context, link):
         self.context, self.link = context, link
         self.asked, self.wrong = [], []
+        self._own = context.pages[:1]
 
     def open(self):
-        page = self.context.new_page()
+        page = self._own.pop() if self._own else self.context.new_page()
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("console", self._said)
@@ -73,14 +74,22 @@ class Tabs:
             self.wrong.append(message.text)
 
 
-@pytest.fixture
-def tabs(browser, studio):
+@pytest.fixture(scope="module")
+def context(browser):
+    """One window for all tests, and one tab, into which each loads the page: new ones take a second and more."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(WAIT)
     expect.set_options(timeout=WAIT)
+    context.new_page()
+    return context
+
+
+@pytest.fixture
+def tabs(context, studio):
     tabs = Tabs(context, studio.link)
     yield tabs
-    context.close()
+    for page in context.pages[1:]:
+        page.close()
     assert tabs.wrong == []
 
 

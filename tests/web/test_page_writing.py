@@ -21,29 +21,39 @@ def answer(*captions):
     return json.dumps({"title": "Dark", "global": SCENE, "shots": shots})
 
 
-@pytest.fixture
-def page():
-    """Gives a page whose server asks a chat server."""
+@pytest.fixture(scope="module")
+def window():
+    """One window for all tests, which an empty tab holds open: a new one takes a second and more."""
     program = chromium() or pytest.skip(CHROMIUM)
-    wrong = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         expect.set_options(timeout=WAIT)
-
-        def of(studio):
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.set_default_timeout(WAIT)
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.goto(studio.link)
-            page.wait_for_selector("body.ready")
-            page.get_by_role("button", name="From an idea").click()
-            page.get_by_label("The idea").fill("a lighthouse keeper loses the light")
-            page.get_by_role("spinbutton", name="Shots").fill("2")
-            page.get_by_role("spinbutton", name="Seconds").fill("10")
-            return page
-
-        yield of
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.new_page()
+        yield context
         browser.close()
+
+
+@pytest.fixture
+def page(window):
+    """Gives a page whose server asks a chat server."""
+    wrong = []
+
+    def of(studio):
+        page = window.new_page()
+        page.set_default_timeout(WAIT)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(studio.link)
+        page.wait_for_selector("body.ready")
+        page.get_by_role("button", name="From an idea").click()
+        page.get_by_label("The idea").fill("a lighthouse keeper loses the light")
+        page.get_by_role("spinbutton", name="Shots").fill("2")
+        page.get_by_role("spinbutton", name="Seconds").fill("10")
+        return page
+
+    yield of
+    for tab in window.pages[1:]:
+        tab.close()
     assert wrong == []
 
 

@@ -130,6 +130,16 @@ def test_whatever_interrupts_it_nothing_is_left(tmp_path, error):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_interrupted_while_it_is_opened_nothing_is_left(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "open", interrupt)
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path / "a", [WEIGHT]):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_stood_there_stays_until_the_new_one_is_whole(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(ValueError, match="stop"):
