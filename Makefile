@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install studio screenshots demo test check compiled quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator thorough ranks-test farm-test
+.PHONY: install studio screenshots demo test check quick fast coverage fuzz quality gpu bench count card card-prepare soak architecture release clean types test-types types-everywhere allocator thorough ranks-test farm-test
 
 install: .venv/installed
 
@@ -43,17 +43,12 @@ types-everywhere: install
 # Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
 # A process of tests that ends, as one does whose test waits for ever, is not started again: the run ends, and says where.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
-test: check compiled
+test: check
 	$(PYTEST)
 
 # What is left out of `make test`, too: of many cases that are alike, all.
-thorough: check compiled
+thorough: check
 	THOROUGH=1 $(PYTEST)
-
-# Tests start the product again and again. Where Python keeps nothing that it compiled on the way, as
-# PYTHONDONTWRITEBYTECODE says in many a container, each of these processes would compile all of it for two seconds.
-compiled: install
-	$(BIN)/python -m compileall -qq -j 0 benchmarks cli.py holo_lite profiles quantize tests/support training
 
 # While one works: the tests that need no torch, in seconds; those and others that are fast, in a minute and a half.
 quick: install
@@ -67,7 +62,7 @@ screenshots: install
 	PYTHONPATH=tests/support $(BIN)/python scripts/screenshots.py
 
 # The share of lines that the tests run: in all, and by module, the least first.
-coverage: compiled
+coverage: install
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
 # Damaged and hostile files for every reader, FUZZ_INPUTS of each from number FUZZ_FIRST on; `make test` tries the first.
