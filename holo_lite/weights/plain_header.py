@@ -75,7 +75,7 @@ def read_plain_header(path: Path) -> PlainHeader:
     return _checked(path, raw, size)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _checked(path: Path, raw: bytes, size: int) -> PlainHeader:
     """What the bytes of a header say of a file so long.
 
