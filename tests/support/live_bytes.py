@@ -86,11 +86,20 @@ def norms(x, _ord=2, dim=None, keepdim=False, *, dtype=None):
     return made if keepdim else made.squeeze(dim[0])
 
 
+def convolved(x, weight, _bias, stride, padding, *_):
+    """Channels last, as pictures and weights are that come in."""
+    sides = [
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    ]
+    return x.new_zeros(len(x), *sides, len(weight)).movedim(-1, 1)
+
+
 IN_PLACE = {"add_", "addcmul_", "addmm_", "clamp_", "copy_", "div_", "gelu_", "mul_", "round_", "rsqrt_", "silu_"}
 IN_PLACE |= {"square_", "sub_"}
 RESULTS = {  # their shapes and dtypes; what is not here is cheap, or lays its result out in a way of its own
     "_int_mm": lambda a, b: a.new_zeros(len(a), b.shape[1], dtype=torch.int32),
     "addmm": lambda _, a, b, **_kwargs: a.new_zeros(len(a), b.shape[1]),
+    "convolution": convolved,
     "gelu": lambda x, **_: x.new_zeros(x.shape),
     "layer_norm": lambda x, *_: x.new_zeros(x.shape),
     "linalg_vector_norm": norms,
