@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ class Stencils:
     steps: Mapping[tuple[str, Step], Stencil]
 
     @classmethod
+    @lru_cache(maxsize=2)  # each film, and each way of directing, asks for those of its size
     def of(cls, height: int, width: int) -> Stencils:
         """Work out all stencils of a size: a second, and 30 MB at 64x112."""
         thetas = _thetas()

@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from holo_lite.errors import CheckpointError
@@ -71,6 +72,15 @@ def read_plain_header(path: Path) -> PlainHeader:
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return _checked(path, raw, size)
+
+
+@lru_cache(maxsize=32)
+def _checked(path: Path, raw: bytes, size: int) -> PlainHeader:
+    """What the bytes of a header say of a file so long.
+
+    A file is opened ten times in a short run, by each part that uses it, and the same bytes say the same.
+    """
     header = _parse(path, raw)
     metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
     start = 8 + len(raw)

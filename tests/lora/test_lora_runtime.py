@@ -431,7 +431,7 @@ def test_a_run_with_adapters_takes_what_is_planned(large, name, room, cfg, linea
     given = [(place / "blocks.safetensors", 1.0), (place / "ends.safetensors", 0.5)]
     adapters = open_adapters(folder, {"high_noise": given, "low_noise": given[:1]}).by_expert
     plan, without = (plan_of(folder, case, computed, adapters=each, linear=linear) for each in (adapters, {}))
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         run = denoise(folder, case, computed, plan, CPU, adapters=adapters, compute=Compute(linear=linear))
         next(run)
         high, live.peak = live.peak, live.now
@@ -475,7 +475,7 @@ def test_at_full_size_a_card_takes_what_is_planned(tmp_path):
             linear = experts.model.get_submodule(name.removesuffix(".weight"))
             assert isinstance(linear, Linear)
             linear.adapter = LowRank(torch.empty(rows, 64), torch.empty(64, columns), 1.0)
-        with LiveBytes() as live:
+        with LiveBytes(computing=False) as live:
             measured = step(live, experts, shots, joint=True)
     holds(measured, planned)
 

@@ -26,7 +26,7 @@ def measured_and_planned(config, clip, dtype, branches):
         rows = model.embed_text(torch.randn(512, TEXT_DIM))
         windows = tuple(torch.arange(WINDOW) for _ in range(layout.shots))
         texts = [TextRows(rows, windows) for _ in range(branches)]
-        with LiveBytes() as live:
+        with LiveBytes(computing=False) as live:
             model(latents, torch.tensor(900.0), texts, clip)
     plan = working_set(config, clip, bytes_per_number=dtype.itemsize, branches=branches, window=WINDOW)
     return live.peak - plan.streams, plan.peak - plan.streams - plan.text

@@ -230,6 +230,22 @@ def test_as_many_bytes_are_counted_as_if_all_were_computed(model, layout, name, 
     assert len(peaks[0]) == 2
 
 
+def test_as_many_bytes_of_pictures_are_counted_as_if_all_were_computed(model):
+    folder, _ = model("plain")
+    latents, frames = (
+        initial_noise(Clip(ShotLayout((0,), 2, 4, 6)), 1),
+        torch.zeros(5, 64, 96, 3, dtype=torch.uint8),
+    )
+    peaks = []
+    for computing in (True, False):
+        with LiveBytes(without_meta=True, computing=computing) as live:
+            list(FrameDecoder(folder.vae, FP32, CPU).frames(latents, None))
+            decoded, live.peak = live.peak, live.now
+            list(encode_frames(load_vae_encoder(folder.vae, dtype=FP32, device=CPU), frames, None))
+        peaks.append((decoded, live.peak))
+    assert peaks[0] == peaks[1]
+
+
 @pytest.mark.parametrize("name", ["nf4 in fp32", "bf16 in fp32", "fp32 in bf16"])
 @pytest.mark.parametrize("room", [0, 3])
 def test_weights_that_are_cast_are_planned_for(model, name, room):
@@ -328,7 +344,7 @@ def test_decoding_takes_what_is_planned(model, layout, tile):
     folder, computed = model("plain")
     case = replace(LAYOUTS[layout], height=max(128, LAYOUTS[layout].height), width=192)
     sums = Problem(profile_of(case), folder_sizes(folder, computed.itemsize), ClipRequest(case.layout)).arithmetic
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         latents = initial_noise(Clip(case.layout), 1)[:, :5]
         for _ in FrameDecoder(folder.vae, FP32, CPU).frames(latents, tile):
             pass
@@ -341,7 +357,7 @@ def test_encoding_takes_what_is_planned(model, tile):
     case = replace(LAYOUTS["33 frames"], height=128, width=192)
     sums = Problem(profile_of(case), folder_sizes(folder, computed.itemsize), ClipRequest(case.layout)).arithmetic
     frames = torch.zeros(17, case.height, case.width, 3, dtype=torch.uint8)
-    with LiveBytes(without_meta=True) as live:
+    with LiveBytes(without_meta=True, computing=False) as live:
         encoder = load_vae_encoder(folder.vae, dtype=FP32, device=CPU)
         for _ in encode_frames(encoder, frames, tile):
             pass

@@ -48,7 +48,7 @@ class Counted:
         self.cache, self.counts = self.half.new_cache(), []
 
     def run(self, steps):
-        with LiveBytes() as live:
+        with LiveBytes(computing=False) as live:
             for step in steps:
                 with FlopCounterMode(display=False) as counter:
                     step()

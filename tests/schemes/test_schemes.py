@@ -451,19 +451,12 @@ def test_a_card_unpacks_int8_to_its_place_in_one_rounding(dtype):
     assert torch.allclose(out, scheme.unpack(parts, (9, 100), dtype), rtol=2 * torch.finfo(dtype).eps)
 
 
-def test_planning_imports_no_quantizer():
-    code = (
-        "import sys; from holo_lite.schemes.registry import find\n"
-        "find('nf4').nbytes((64, 64)), find('qint4').fits((1, 1))\n"
-        "assert not {'bitsandbytes', 'optimum', 'optimum.quanto'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_packing_loads_no_code_generator():
-    """It takes two seconds of every start, and what bitsandbytes would compile is not used."""
+def test_planning_imports_no_quantizer_and_packing_no_code_generator():
+    """That takes two seconds of every start, and what bitsandbytes would compile is not used."""
     code = (
         "import sys, torch; from holo_lite.schemes.registry import find\n"
+        "find('nf4').nbytes((64, 64)), find('qint4').fits((1, 1))\n"
+        "assert not {'bitsandbytes', 'optimum', 'optimum.quanto'} & set(sys.modules)\n"
         "compiler, weight = torch.compile, torch.ones(64, 128)\n"
         "for name in ('nf4', 'int8'):\n"
         "    scheme = find(name)\n"

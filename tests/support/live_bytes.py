@@ -39,7 +39,7 @@ class LiveBytes(TorchDispatchMode):
         # what an operation changes in place, or views, is no new memory
         for tensor in _tensors((*args, *kwargs.values()) if kwargs else args):
             self._known.add(tensor.untyped_storage())
-        result = None if self.computing else uncomputed(func, args)
+        result = None if self.computing else uncomputed(func, args, kwargs or {})
         if func is ATTENTION and args[0].is_meta:
             return self._attend(args[0])
         if result is None:
@@ -68,19 +68,43 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def uncomputed(func, args):
+def uncomputed(func, args, kwargs):
     """What an operation on floating-point numbers gives, with zeros in it; None for one that must be computed."""
     name = func.overloadpacket.__name__
     if name in RESULTS:
-        return RESULTS[name](*args)
+        return kwargs["out"] if "out" in kwargs else RESULTS[name](*args, **kwargs)
     return args[0] if name in IN_PLACE and args[0].is_floating_point() else None
 
 
-IN_PLACE = {"add_", "addcmul_", "clamp_", "div_", "gelu_", "mul_", "round_", "silu_", "sub_"}
+def norms(x, _ord=2, dim=None, keepdim=False, *, dtype=None):
+    """One of each row. That of everything is one number, by which something may be decided: it is computed."""
+    if dim is None:
+        return None
+    shape = list(x.shape)
+    shape[dim[0]] = 1
+    made = x.new_zeros(shape, dtype=dtype)
+    return made if keepdim else made.squeeze(dim[0])
+
+
+def convolved(x, weight, _bias, stride, padding, *_):
+    """Channels last, as pictures and weights are that come in."""
+    sides = [
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    ]
+    return x.new_zeros(len(x), *sides, len(weight)).movedim(-1, 1)
+
+
+IN_PLACE = {"add_", "addcmul_", "addmm_", "clamp_", "copy_", "div_", "gelu_", "mul_", "round_", "rsqrt_", "silu_"}
+IN_PLACE |= {"square_", "sub_"}
 RESULTS = {  # their shapes and dtypes; what is not here is cheap, or lays its result out in a way of its own
     "_int_mm": lambda a, b: a.new_zeros(len(a), b.shape[1], dtype=torch.int32),
+    "addmm": lambda _, a, b, **_kwargs: a.new_zeros(len(a), b.shape[1]),
+    "convolution": convolved,
+    "gelu": lambda x, **_: x.new_zeros(x.shape),
     "layer_norm": lambda x, *_: x.new_zeros(x.shape),
+    "linalg_vector_norm": norms,
     "linear": lambda x, weight, *_: x.new_zeros(*x.shape[:-1], len(weight)),
+    "scaled_dot_product_attention": lambda q, *_: q.new_zeros(q.transpose(-3, -2).shape).transpose(-3, -2),
 }
 
 

@@ -7,6 +7,7 @@ that nothing is left to be rounded.
 from unittest.mock import patch
 
 import torch
+from interpreting import without_detours
 
 from holo_lite.eightbit import triton_rows
 from holo_lite.eightbit.coding import quantize
@@ -52,6 +53,7 @@ def check_product(form, n, k, o):
                 assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * k**0.5), (n, k, o)
 
 
+without_detours()
 for rows, width in ((1, 5), (7, 64), (33, 100), (3, 1500)):
     numbers = random(rows, width)
     if rows > 2:
