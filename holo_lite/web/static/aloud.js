@@ -15,10 +15,9 @@ export function aloud(text) {
 
 function read() {
   const place = [...document.querySelectorAll("#aloud, dialog[open] .aloud")].at(-1);
-  const said = document.createElement("span"); // a new one, so that the same words are read a second time
-  said.textContent = [...waiting].map((text) => (/[.?!…]$/.test(text) ? text : `${text}.`)).join(" ");
+  const words = [...waiting].map((text) => (/[.?!…]$/.test(text) ? text : `${text}.`)).join(" ");
   waiting.clear();
-  place?.replaceChildren(said);
+  if (place) place.textContent = place.textContent === words ? `${words}\u00a0` : words; // the same words are read again only where they differ
 }
 
 /** Something that goes on: said when it begins, at each phase of it and each quarter. More would be a chatter. */

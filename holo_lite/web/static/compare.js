@@ -3,7 +3,7 @@
 import { aloud } from "./aloud.js";
 import { attribute, button, h } from "./dom.js";
 import { open } from "./dialog.js";
-import { moment } from "./format.js";
+import { length, moment } from "./format.js";
 import { movie } from "./player.js";
 import { now } from "./store.js";
 
@@ -17,7 +17,7 @@ export function compare(one, two) {
   const scrub = h("input", { type: "range", min: "0", max: String(longest), step: String(step), value: "0", "aria-label": "Place in both films" });
   const dialog = open("Two films", "compare", h("div", { class: "screens" }, ...videos.map((video, index) => column(video, /** @type {HTMLVideoElement} */ (screens[index])))),
     h("div", { class: "both" }, button("play", "Play or pause both", () => aloud(toggle(screens) ? "Playing" : `Paused at ${place.textContent}`), { class: "primary" }), scrub, place));
-  const told = () => attribute(scrub, "aria-valuetext", `${moment(scrub.valueAsNumber)} of ${moment(longest)}`);
+  const told = () => attribute(scrub, "aria-valuetext", `${scrub.valueAsNumber.toFixed(2)} of ${length(longest)}`);
   told();
   scrub.addEventListener("input", told);
   scrub.addEventListener("input", () => screens.forEach((screen) => { screen.pause(); screen.currentTime = Math.min(scrub.valueAsNumber, screen.duration || 0); }));
@@ -27,6 +27,7 @@ export function compare(one, two) {
     place.textContent = moment(seconds);
     if (document.activeElement !== scrub) told();
   });
+  for (const screen of screens) screen.addEventListener("ended", () => { if (screens.every(({ paused }) => paused)) aloud("The end"); });
   dialog.addEventListener("close", () => screens.forEach((screen) => { screen.removeAttribute("src"); screen.load(); }));
 }
 
