@@ -1,9 +1,10 @@
 /* Windows over the page: the browser's own dialogs, which keep the focus and give it back. */
 
+import { aloud } from "./aloud.js";
 import { attribute, busy, h, isBusy, small } from "./dom.js";
 import { note } from "./toasts.js";
 
-const ABOUT = ":scope > p:not(.aloud), .form > p, .next-shots, .keys"; // what is read of a dialog when it opens
+const ABOUT = ".form > p, .next-shots, .keys"; // what is read of a dialog when it opens
 
 /** Open a dialog with a title; it is gone from the page once it is closed.
  * @param {string} title @param {string} kind a class @param {...(Node | null)} content */
@@ -19,6 +20,7 @@ export function open(title, kind, ...content) {
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close(); });
   document.body.append(dialog);
+  getSelection()?.removeAllRanges(); // or a reader that was within the page is led past the dialog's name
   dialog.showModal();
   return dialog;
 }
@@ -30,6 +32,7 @@ export function confirmed(title, text, yes) {
     const dialog = open(title, "question", h("p", { text }), foot(
       h("button", { type: "button", text: "Keep it", autofocus: true, on: { click: () => dialog.close() } }),
       h("button", { type: "button", class: "danger", text: yes, on: { click: () => { dialog.returnValue = "yes"; dialog.close("yes"); } } })));
+    aloud(`${title} ${text}`); // and not by a description, which is missed where one dialog opens over another
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
   });
 }
