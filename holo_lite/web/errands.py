@@ -92,6 +92,8 @@ class Errands:
                 del self._running[errand]
 
     def _doctor(self) -> None:
+        self.doctor = None  # so that whoever waits can tell what comes from what was found before
+        self._tell()
         found: list[bytes] = []
         code, said = self._run("doctor", ["doctor", "--json"], found.append)
         try:

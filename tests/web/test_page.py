@@ -246,7 +246,7 @@ def test_a_picture_begins_a_shot_and_is_taken_away(page, tmp_path):
     card.locator("input[type=file]").set_input_files(file)
     expect(card.locator("figcaption")).to_contain_text("first <frame>.png")
     assert card.locator("figure img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
-    card.get_by_role("button", name="Take the picture away").click()
+    card.get_by_role("button", name="Take first <frame>.png away").click()
     expect(card.locator("figure")).to_be_hidden()
 
 

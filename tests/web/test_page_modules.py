@@ -14,6 +14,7 @@ LONGEST = 350  # lines
 FIRST_PAGE = 150_000  # bytes of what comes before anything is clicked
 IMPORT = re.compile(r'^(?:import|export) (?:[^"]* from )?"\./([\w.]+)";', re.MULTILINE)
 LATER = re.compile(r'import\("\./([\w.]+)"\)')
+SHEET = re.compile(r'\bsheet\("(\w+)"\)')
 LINKED = re.compile(r'(?:href|src)="/static/([\w.]+)"')
 HTML_FROM_TEXT = (
     "innerHTML",
@@ -58,7 +59,7 @@ def test_every_file_is_used_and_every_import_is_there():
     used = {*first_page(), "types.d.ts"}
     for path in sources(".js"):
         text = path.read_text(encoding="utf-8")
-        used |= {*IMPORT.findall(text), *LATER.findall(text)}
+        used |= {*IMPORT.findall(text), *LATER.findall(text), *(f"{name}.css" for name in SHEET.findall(text))}
     assert used == {path.name for path in STATIC.iterdir()}
 
 

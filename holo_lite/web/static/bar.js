@@ -1,5 +1,6 @@
 /* The head of the page: the film's title, its file, undo, which page is shown, and whether the server is there. */
 
+import { Reader } from "./aloud.js";
 import { attribute, button, h, icon, say, show, small } from "./dom.js";
 import { edit } from "./edits.js";
 import { Field } from "./field.js";
@@ -23,7 +24,9 @@ class Bar extends HTMLElement {
     const undo = small("undo", "Undo (Ctrl+Z)", () => void edit({ op: "undo" }));
     const redo = small("redo", "Redo (Ctrl+Y)", () => void edit({ op: "redo" }));
     const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet idea", title: "Write a storyboard from an idea", hidden: true });
-    this.link = h("p", { class: "link", role: "status" }, h("i"), h("span"));
+    this.reader = new Reader();
+    this.reader.said = "up"; // who hears the page knows that it is there
+    this.link = h("p", { class: "link" }, h("i"), h("span"));
     this.append(
       h("h1", {}, h("a", { class: "brand", href: "#board", "aria-label": "holo-lite studio" }, icon("mark"), h("span", { text: "holo-lite " }), h("b", { text: "studio" }))),
       h("div", { class: "name" }, title, file),
@@ -61,6 +64,7 @@ class Bar extends HTMLElement {
     const unsent = link === "down" && count() > 0 ? "; what you typed is kept" : "";
     /** @type {HTMLElement} */ (this.link).dataset["link"] = link;
     say(/** @type {HTMLElement} */ (this.link?.lastElementChild), `${LINKS[link]}${unsent}`);
+    if (link !== "opening") this.reader?.once(link, `${LINKS[link]}${unsent}`);
   }
 }
 

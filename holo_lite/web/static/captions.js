@@ -1,11 +1,11 @@
 /* The captions, a card for each shot: what is seen in it, how long it is, how many tokens it takes, what was found. */
 
 import { attribute, h, keyed, say, show, small } from "./dom.js";
-import { addShot, edit, lengthen, moveShot, removeShot, splitShot } from "./edits.js";
+import { addShot, lengthen, moveShot, removeShot, splitShot } from "./edits.js";
 import { Field } from "./field.js";
 import { length, moment } from "./format.js";
 import { findings } from "./look.js";
-import { pictureButton, takesPictures } from "./pictures.js";
+import { awayButton, namedAway, pictureButton, takesPictures } from "./pictures.js";
 import { writeHere } from "./scene.js";
 import { choose, onSelection, selected } from "./selection.js";
 import { now, on } from "./store.js";
@@ -33,12 +33,12 @@ class Captions extends HTMLElement {
 function card(id) {
   const area = h("textarea", { rows: "3", placeholder: "What is seen: framing, who, what they do", spellcheck: "true", id: `caption-${id}` });
   const picture = h("figure", { class: "first-frame", hidden: true }, h("img", { loading: "lazy", alt: "" }), h("figcaption"),
-    small("close", "Take the picture away", () => void edit({ op: "picture", shot: id, upload: null })));
-  const element = h("article", { class: "card shot-card" },
+    awayButton({ op: "picture", shot: id, upload: null }));
+  const element = h("article", { class: "card shot-card", role: "group" },
     h("header", {}, h("h3", {}, h("label", { for: `caption-${id}` })), h("span", { class: "when" }), tools(id)),
     picture, area,
     h("footer", {}, steps(id), h("span", { class: "tokens" }), pictureButton("First frame", (upload) => ({ op: "picture", shot: id, upload }))),
-    h("ul", { class: "findings", "aria-live": "polite" }));
+    h("ul", { class: "findings" }));
   fields.set(element, new Field(area, `caption ${id}`, (text) => ({ op: "caption", shot: id, text })));
   writeHere(area);
   element.addEventListener("focusin", () => choose(id));
@@ -49,7 +49,7 @@ function card(id) {
 
 /** @param {string} id */
 function tools(id) {
-  return h("div", { class: "tools", role: "group" },
+  return h("div", { class: "tools" },
     small("left", "Move this shot earlier", () => void moveShot(id, -1), { "data-tool": "earlier" }),
     small("right", "Move this shot later", () => void moveShot(id, 1), { "data-tool": "later" }),
     small("split", "Split this shot in two", () => void splitShot(id), { "data-tool": "split" }),
@@ -70,7 +70,7 @@ function update(element, shot, index, board) {
   const find = (/** @type {string} */ query) => /** @type {HTMLElement} */ (element.querySelector(query));
   element.classList.toggle("chosen", selected() === shot.id);
   say(find("label"), `Shot ${index + 1}`);
-  attribute(find(".tools"), "aria-label", `Shot ${index + 1}`);
+  attribute(element, "aria-label", `Shot ${index + 1}`);
   attribute(find(".steps"), "aria-label", `Length of shot ${index + 1}`);
   fields.get(element)?.told(shot.caption);
   if (seen) say(find(".when"), `from ${moment(seen.first / (now("look")?.fps ?? 1))}`);
@@ -89,6 +89,7 @@ function update(element, shot, index, board) {
 function firstFrame(figure, shot) {
   show(figure, shot.picture !== null);
   attribute(/** @type {HTMLElement} */ (figure.querySelector("img")), "src", shot.picture?.url);
+  namedAway(/** @type {HTMLElement} */ (figure.querySelector("button")), shot.picture);
   say(/** @type {HTMLElement} */ (figure.querySelector("figcaption")), shot.picture ? `Begins with ${shot.picture.name}` : "");
 }
 

@@ -1,8 +1,9 @@
 /* Two films side by side, played and scrubbed as one. */
 
-import { button, h } from "./dom.js";
+import { aloud } from "./aloud.js";
+import { attribute, button, h } from "./dom.js";
 import { open } from "./dialog.js";
-import { moment } from "./format.js";
+import { length, moment } from "./format.js";
 import { movie } from "./player.js";
 import { now } from "./store.js";
 
@@ -11,16 +12,22 @@ export function compare(one, two) {
   const videos = [one, two].map((id) => now("gallery")?.find((video) => video.id === id)).filter((video) => video !== undefined);
   const screens = videos.map((video) => { const screen = movie(video); screen.muted = true; return screen; });
   const longest = Math.max(...videos.map(({ seconds }) => seconds));
+  const step = 1 / Math.max(...videos.map(({ fps }) => fps)); // a key goes by a frame
   const place = h("span", { class: "facts" });
-  const scrub = h("input", { type: "range", min: "0", max: String(longest), step: "0.01", value: "0", "aria-label": "Place in both films" });
+  const scrub = h("input", { type: "range", min: "0", max: String(longest), step: String(step), value: "0", "aria-label": "Place in both films" });
   const dialog = open("Two films", "compare", h("div", { class: "screens" }, ...videos.map((video, index) => column(video, /** @type {HTMLVideoElement} */ (screens[index])))),
-    h("div", { class: "both" }, button("play", "Play or pause both", () => toggle(screens), { class: "primary" }), scrub, place));
+    h("div", { class: "both" }, button("play", "Play or pause both", () => aloud(toggle(screens) ? "Playing" : `Paused at ${place.textContent}`), { class: "primary" }), scrub, place));
+  const told = () => attribute(scrub, "aria-valuetext", `${scrub.valueAsNumber.toFixed(2)} of ${length(longest)}`);
+  told();
+  scrub.addEventListener("input", told);
   scrub.addEventListener("input", () => screens.forEach((screen) => { screen.pause(); screen.currentTime = Math.min(scrub.valueAsNumber, screen.duration || 0); }));
   screens[0]?.addEventListener("timeupdate", () => {
     const seconds = screens[0]?.currentTime ?? 0;
-    if (document.activeElement !== scrub) scrub.value = String(seconds);
+    if (document.activeElement !== scrub || !screens[0]?.paused) scrub.value = String(seconds);
     place.textContent = moment(seconds);
+    if (document.activeElement !== scrub) told();
   });
+  for (const screen of screens) screen.addEventListener("ended", () => { if (screens.every(({ paused }) => paused)) aloud("The end"); });
   dialog.addEventListener("close", () => screens.forEach((screen) => { screen.removeAttribute("src"); screen.load(); }));
 }
 
@@ -31,7 +38,7 @@ function column(video, screen) {
   return h("figure", {}, h("figcaption", { text: video.name }), screen, list);
 }
 
-/** @param {HTMLVideoElement[]} screens */
+/** Returns whether they play now. @param {HTMLVideoElement[]} screens */
 function toggle(screens) {
   const [first] = screens;
   const playing = screens.some(({ paused, ended }) => !paused && !ended);
@@ -42,4 +49,5 @@ function toggle(screens) {
       void screen.play();
     }
   }
+  return !playing;
 }

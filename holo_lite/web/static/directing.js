@@ -11,7 +11,7 @@ import { attempt, note } from "./toasts.js";
 /** Choose which shots of a film to make again, with other captions or another seed. @param {Video} video @param {number} number */
 export function retake(video, number) {
   const rows = video.shots.map((shot) => shotRow(shot, shot.number === number));
-  const seed = h("input", { type: "number", min: "0", step: "1", placeholder: "another one" });
+  const seed = h("input", { type: "number", min: "0", step: "1", placeholder: "another one", title: "Left empty, it is another one" });
   const send = async () => {
     const shots = rows.filter(({ box }) => box.checked).map(({ box, area, shot }) => (
       { number: Number(box.value), caption: area.value === shot.caption ? null : area.value }));

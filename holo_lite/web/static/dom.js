@@ -67,6 +67,17 @@ export function show(element, shown) {
   if (element.hidden === shown) element.hidden = !shown;
 }
 
+/** Let a button do nothing for a while. It keeps the focus, which one that is disabled would lose.
+ * @param {Element} button @param {boolean} is */
+export function busy(button, is) {
+  attribute(button, "aria-disabled", is ? "true" : null);
+}
+
+/** @param {Element} button */
+export function isBusy(button) {
+  return button.hasAttribute("aria-disabled");
+}
+
 /** A drawn sign out of icons.svg; it is for the eye alone.
  * @param {string} name */
 export function icon(name) {

@@ -38,7 +38,7 @@ function within(element) {
 /** Where the focus goes from an element that is gone from the page. @returns {HTMLElement | null} */
 function besideTheGone() {
   for (const { inside, after, before } of levels) {
-    const next = [...after, ...before].filter((each) => each.parentElement === inside).map(within).find((each) => each !== null);
+    const next = [...after, ...before].filter((each) => each.parentElement === inside && !each.matches(".toasts")).map(within).find((each) => each !== null);
     if (next) return next;
     if (inside.isConnected && inside.matches(GROUPS)) return group(inside);
   }

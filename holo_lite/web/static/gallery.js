@@ -1,9 +1,12 @@
 /* Every film of the folder: its poster, and what can be done with it. */
 
+import { aloud } from "./aloud.js";
 import { attribute, h, keyed, say, show } from "./dom.js";
 import { compareFilms, playFilm } from "./films.js";
 import { length, when } from "./format.js";
+import { sheet } from "./sheet.js";
 import { on } from "./store.js";
+import { note } from "./toasts.js";
 
 class Gallery extends HTMLElement {
   connectedCallback() {
@@ -12,7 +15,7 @@ class Gallery extends HTMLElement {
     this.cards = h("div", { class: "films" });
     this.empty = h("p", { class: "hint big", text: "No film yet. Those that are made appear here." });
     this.compare = h("button", { type: "button", text: "Compare two", disabled: true, on: { click: () => this.both() } });
-    this.hint = h("p", { class: "facts", "aria-live": "polite" });
+    this.hint = h("p", { class: "facts" });
     this.append(h("div", { class: "section-head" }, h("h2", { text: "Films" }), this.hint, this.compare), this.cards, this.empty);
     on("gallery", (videos) => this.render(videos));
   }
@@ -41,16 +44,20 @@ class Gallery extends HTMLElement {
 
   /** @param {string} id @param {HTMLInputElement} box */
   pick(id, box) {
-    if (box.checked && (this.picked?.size ?? 0) >= 2) box.checked = false;
+    if (box.checked && (this.picked?.size ?? 0) >= 2) {
+      box.checked = false;
+      return note("Two are chosen already. Take one of them out first.");
+    }
     if (box.checked) this.picked?.add(id);
     else this.picked?.delete(id);
     this.count();
+    aloud(this.hint?.textContent ?? "");
   }
 
   count() {
     const count = this.picked?.size ?? 0;
     attribute(/** @type {HTMLElement} */ (this.compare), "disabled", count !== 2);
-    say(/** @type {HTMLElement} */ (this.hint), count === 1 ? "Choose one more to compare" : "");
+    say(/** @type {HTMLElement} */ (this.hint), ["", "Choose one more to compare", "Two are chosen: press Compare two"][count] ?? "");
   }
 
   both() {
@@ -72,4 +79,5 @@ function updateFilm(element, video) {
   attribute(find("input"), "aria-label", `Compare ${video.name}`);
 }
 
+await sheet("films");
 customElements.define("holo-gallery", Gallery);

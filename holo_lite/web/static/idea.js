@@ -2,7 +2,7 @@
 
 import { aloud, Reader } from "./aloud.js";
 import { post } from "./api.js";
-import { actions, open } from "./dialog.js";
+import { actions, foot, open } from "./dialog.js";
 import { h, keyed, say, show } from "./dom.js";
 import { mayLeave } from "./leaving.js";
 import { now, on, putBoard } from "./store.js";
@@ -16,7 +16,7 @@ const WORDS = {
 };
 
 export function writeFromIdea() {
-  const idea = h("textarea", { rows: "4", required: true, placeholder: "A lighthouse keeper loses the light", "aria-label": "The idea" });
+  const idea = h("textarea", { rows: "4", required: true, placeholder: "A lighthouse keeper loses the light", autofocus: true, "aria-label": "The idea" });
   const shots = h("input", { type: "number", min: "1", max: "13", value: "5" });
   const seconds = h("input", { type: "number", min: "1", max: "60", value: "15" });
   const far = h("p", { class: "far hint", hidden: true });
@@ -41,7 +41,7 @@ export function writeFromIdea() {
     asked.hidden = true;
     say(far, "The storyboard is on the page. What was found on the way:");
     aloud(`${far.textContent} ${[...found.children].map((line) => line.textContent).join(". ")}`);
-    form.querySelector("footer")?.replaceWith(h("footer", {}, h("button", { type: "button", class: "primary", text: "Close", autofocus: true, on: { click: () => dialog.close() } })));
+    form.querySelector("footer")?.replaceWith(foot(h("button", { type: "button", class: "primary", text: "Close", on: { click: () => dialog.close() } })));
     form.querySelector("button")?.focus();
     return false;
   }

@@ -34,7 +34,7 @@ export function jobCard(id) {
     ...ACTIONS.map(([action, name, sign]) => button(sign, name, () => void tell(id, action), { class: "quiet", "data-action": action })),
     button("play", "Watch", () => watch(id), { class: "quiet", "data-action": "watch" }),
     small("close", "Take it off the list", () => void tell(id, "remove"), { "data-action": "remove" }));
-  return h("article", { class: "job" },
+  return h("article", { class: "job", role: "group" },
     h("header", {}, h("div", {}, h("h3"), h("p", { class: "job-kind" })), order),
     h("p", { class: "job-state" }), bar, h("p", { class: "job-left" }), picture, h("div", { class: "seeds" }),
     h("div", { class: "job-memory" }, meter("Memory in use"), h("p")), h("ul", { class: "job-notes" }), actions);

@@ -1,5 +1,6 @@
 /* What the storyboard says to the model: tokens against the most it reads, and what was found in it. */
 
+import { aloud } from "./aloud.js";
 import { attribute, h, icon, keyed, say, show } from "./dom.js";
 import { now, on } from "./store.js";
 
@@ -47,8 +48,8 @@ class LookBar extends HTMLElement {
   connectedCallback() {
     const bar = meter("Tokens of all captions");
     const words = h("p", { class: "token-words" });
-    const error = h("p", { class: "look-error", role: "status" });
-    const list = h("ul", { class: "findings", "aria-live": "polite", "aria-label": "Found in the storyboard" });
+    const error = h("p", { class: "look-error" });
+    const list = h("ul", { class: "findings", "aria-label": "Found in the storyboard" });
     const tokens = h("div", { class: "token-meter" }, h("span", { text: "All captions" }), bar, words);
     this.append(tokens, error, list);
     on("look", (look) => {
@@ -64,7 +65,18 @@ class LookBar extends HTMLElement {
       error.classList.toggle("blank", blank);
       show(error, look.error !== null);
       findings(list, null);
+      this.tell(look, blank ? null : look.error);
     });
+  }
+
+  /** Read what was not found before. @param {Look} look @param {string | null} error */
+  tell({ shots }, error) {
+    const all = new Map([null, ...shots].flatMap((shot, number) =>
+      found(shot?.id ?? null).map(({ text }) => [`${shot?.id} ${text}`, shot ? `Shot ${number}: ${text}` : text])));
+    if (error) all.set(error, error);
+    const { known } = this;
+    this.known = all;
+    if (known) all.forEach((text, key) => { if (!known.has(key)) aloud(text); });
   }
 }
 

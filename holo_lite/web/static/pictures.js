@@ -1,8 +1,10 @@
 /* Pictures: dropped onto a shot or the tray, or chosen by a button. */
 
+import { aloud } from "./aloud.js";
 import { upload } from "./api.js";
-import { h, icon } from "./dom.js";
+import { attribute, h, icon, small } from "./dom.js";
 import { edit } from "./edits.js";
+import { now } from "./store.js";
 import { alarm, attempt } from "./toasts.js";
 
 const LARGEST = 64 * 2 ** 20; // bytes that the server takes
@@ -14,8 +16,28 @@ async function bring(files, use) {
   for (const file of files) {
     if (!file.type.startsWith("image/")) alarm(`${file.name} is not a picture.`);
     else if (file.size > LARGEST) alarm(`${file.name} is larger than 64 MB.`);
-    else await attempt(upload(file).then(({ id }) => edit(use(id))));
+    else await attempt(upload(file).then((picture) => put(use(picture.id), picture)));
   }
+}
+
+/** @param {Operation} operation @param {Picture} picture */
+async function put(operation, { name }) {
+  if (await edit(operation)) aloud(operation["shot"] ? `Shot ${number(operation["shot"])} begins with ${name}.` : `${name} is a reference picture.`);
+}
+
+/** @param {unknown} shot */
+function number(shot) {
+  return (now("board")?.shots ?? []).findIndex(({ id }) => id === shot) + 1;
+}
+
+/** A button that takes a picture away. @param {Operation} operation */
+export function awayButton(operation) {
+  return small("close", "", () => void edit(operation).then((done) => { if (done) aloud("The picture is taken away."); }));
+}
+
+/** Which picture it takes away. @param {Element} button @param {Picture | null} picture */
+export function namedAway(button, picture) {
+  for (const name of ["aria-label", "title"]) attribute(button, name, `Take ${picture?.name ?? "the picture"} away`);
 }
 
 /** Let an element take pictures that are dropped onto it. @param {HTMLElement} element @param {Use} use */

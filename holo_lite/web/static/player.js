@@ -7,10 +7,13 @@ import { confirmed, open } from "./dialog.js";
 import { extend, retake } from "./directing.js";
 import { bytes, length, moment } from "./format.js";
 import { openPicture } from "./picture.js";
+import { sheet } from "./sheet.js";
 import { now } from "./store.js";
 import { attempt, note } from "./toasts.js";
 
 const INSIDE = 0.001; // seconds into a frame, so that rounding does not show the one before
+
+await sheet("films");
 
 /** A video with the browser's own controls; nothing plays unasked. @param {Video} video */
 export function movie(video) {
@@ -50,10 +53,15 @@ function shotList(screen, video) {
     const again = button("retake", "Retake", () => retake(video, shot.number), { class: "quiet", "aria-label": `Retake shot ${shot.number}`, disabled: !video.latents });
     list.append(h("li", {}, go, again));
   }
+  let shown = -1; // the shot that is seen
   screen.addEventListener("timeupdate", () => {
     const frame = Math.floor(screen.currentTime * video.fps + INSIDE);
-    video.shots.forEach((shot, index) => attribute(/** @type {Element} */ (list.children[index]), "aria-current", frame >= shot.first && frame < shot.end ? "true" : null));
+    const at = video.shots.findIndex((shot) => frame >= shot.first && frame < shot.end);
+    [...list.children].forEach((item, index) => attribute(item, "aria-current", index === at ? "true" : null));
+    if (at !== shown && at >= 0 && !screen.paused) aloud(`Shot ${video.shots[at]?.number}`);
+    shown = at;
   });
+  screen.addEventListener("ended", () => aloud("The end"));
   return list;
 }
 
@@ -68,14 +76,18 @@ function facts(video) {
 
 /** @param {Video} video @param {HTMLVideoElement} screen */
 function actionsOf(video, screen) {
-  const done = () => screen.closest("dialog")?.close();
+  const done = (/** @type {string | false} */ said) => {
+    if (said === false) return;
+    screen.closest("dialog")?.close();
+    note(said);
+  };
   const none = "Its latents were not kept, so nothing of it can be given to the model";
   return h("div", { class: "film-actions" },
-    button("open", "Open as storyboard", () => void reopen(video).then((opened) => { if (opened) done(); }), { disabled: !video.ours }),
+    button("open", "Open as storyboard", () => void reopen(video).then(done), { disabled: !video.ours }),
     button("extend", "Go on from here", () => extend(video), { disabled: !video.latents, title: video.latents ? "" : none }),
-    video.sheet ? button("sheet", "Contact sheet", () => void openPicture(video.sheet ?? "", video.name)) : null,
+    video.sheet ? button("sheet", "Contact sheet", () => void openPicture(video.sheet ?? "", `Contact sheet of ${video.name}`)) : null,
     h("a", { class: "button", href: video.url, download: `${video.name}` , text: "Download" }),
-    button("trash", "Delete", () => void remove(video).then((gone) => { if (gone) done(); }), { class: "danger-quiet" }),
+    button("trash", "Delete", () => void remove(video).then(done), { class: "danger-quiet" }),
     video.latents ? null : h("p", { class: "hint", text: video.ours ? `${none}: no retake, no going on.` : "It was not made by holo-lite, so nothing is known of it." }));
 }
 
@@ -85,11 +97,12 @@ async function reopen(video) {
   if (board?.changed && !(await confirmed("Open as storyboard", "The storyboard on the page has changes that are not saved. Undo brings it back.", "Open"))) return false;
   if (!(await attempt(another("open", { video: video.id })))) return false;
   location.hash = "board";
-  return true;
+  return `The storyboard of ${video.name} is on the page.`;
 }
 
 /** @param {Video} video */
 async function remove(video) {
   if (!(await confirmed(`Delete ${video.name}?`, "The film goes to the trash, with its contact sheet and what was kept of it.", "Delete"))) return false;
-  return attempt(post(`/api/gallery/${video.id}/delete`));
+  if (!(await attempt(post(`/api/gallery/${video.id}/delete`)))) return false;
+  return `${video.name} is in the trash.`;
 }

@@ -14,7 +14,7 @@ const LAST = 6; // how many that have ended are shown
 class QueuePanel extends HTMLElement {
   connectedCallback() {
     this.left = h("p", { class: "facts" });
-    this.hold = button("pause", "Hold", () => void attempt(post("/api/queue", { held: !now("queue")?.held })), { class: "quiet hold" });
+    this.hold = button("pause", "Hold", () => void this.held(!now("queue")?.held), { class: "quiet hold" });
     this.disk = h("p", { class: "disk" });
     this.reader = new Reader();
     /** @type {string} */
@@ -26,6 +26,11 @@ class QueuePanel extends HTMLElement {
     on("queue", () => this.render());
     on("jobs", () => this.render());
     on("gallery", () => this.render());
+  }
+
+  /** @param {boolean} held */
+  async held(held) {
+    if (await attempt(post("/api/queue", { held }))) aloud(held ? "The queue is held." : "The queue goes on.");
   }
 
   /** Those that run, then those that wait, then what has ended, the newest first. */

@@ -1,9 +1,8 @@
 /* The tray of reference pictures: who or what the film is about, seen by the whole of it. */
 
-import { attribute, h, keyed, say, small } from "./dom.js";
-import { edit } from "./edits.js";
+import { attribute, h, keyed, say } from "./dom.js";
 import { Field } from "./field.js";
-import { pictureButton, takesPictures } from "./pictures.js";
+import { awayButton, namedAway, pictureButton, takesPictures } from "./pictures.js";
 import { on } from "./store.js";
 
 /** @type {WeakMap<HTMLElement, Field>} */
@@ -27,9 +26,9 @@ class References extends HTMLElement {
 
 /** @param {string} id */
 function reference(id) {
-  const text = h("input", { type: "text", placeholder: "What it shows", "aria-label": "What the picture shows" });
+  const text = h("input", { type: "text", placeholder: "What it shows" });
   const element = h("figure", { class: "reference" }, h("img", { loading: "lazy", alt: "" }), h("figcaption", {}, h("b"), text),
-    small("close", "Take the picture away", () => void edit({ op: "reference_remove", id })));
+    awayButton({ op: "reference_remove", id }));
   fields.set(element, new Field(text, `reference ${id}`, (words) => ({ op: "reference", id, text: words })));
   return element;
 }
@@ -38,6 +37,8 @@ function reference(id) {
 function update(element, item) {
   attribute(/** @type {HTMLElement} */ (element.querySelector("img")), "src", item.picture?.url);
   say(/** @type {HTMLElement} */ (element.querySelector("b")), item.picture?.name ?? "missing");
+  attribute(/** @type {HTMLElement} */ (element.querySelector("input")), "aria-label", `What ${item.picture?.name ?? "the picture"} shows`);
+  namedAway(/** @type {HTMLElement} */ (element.querySelector("button")), item.picture);
   fields.get(element)?.told(item.caption);
 }
 

@@ -5,6 +5,7 @@ import { attribute, h, keyed, say } from "./dom.js";
 import { edit } from "./edits.js";
 import { flush, isUnsent, later } from "./outbox.js";
 import { now, on } from "./store.js";
+import { alarm } from "./toasts.js";
 
 /** @typedef {{name: keyof Settings, label: string, hint?: string, title?: string, step?: string, min?: string, max?: string}} Wanted */
 
@@ -21,6 +22,7 @@ class SettingsPanel extends HTMLElement {
   connectedCallback() {
     /** @type {(() => void)[]} */
     this.updates = [];
+    this.resizing = false;
     const cache = this.text("cache", "Step cache", "Skip steps that change little: 0.1, or high=0.1,low=0.05");
     this.append(h("section", { class: "panel settings", "aria-label": "Settings" }, h("h2", { class: "unseen", text: "Settings" }),
       h("div", { class: "common" },
@@ -80,7 +82,10 @@ class SettingsPanel extends HTMLElement {
     const key = `option ${name}`;
     input.addEventListener("input", () => { if (input.validity.valid) later(key, { op: "option", name, value: value() }, STILL); });
     input.addEventListener("change", () => void flush());
-    input.addEventListener("blur", () => this.render());
+    input.addEventListener("blur", () => {
+      if (!input.validity.valid) alarm(`${input.labels?.[0]?.textContent}: ${input.validationMessage}`); // it is not taken
+      this.render();
+    });
     this.updates?.push(() => {
       const given = /** @type {{[name: string]: unknown}} */ (defaults() ?? {})[name];
       attribute(input, "placeholder", given === undefined ? "default" : String(given));
@@ -105,6 +110,7 @@ class SettingsPanel extends HTMLElement {
     const select = h("select");
     select.addEventListener("change", () => void this.resize(select.value));
     this.updates?.push(() => {
+      if (this.resizing) return; // its width is told before its height
       const { width, height } = this.dimensions;
       const all = [...new Set([...sizes(), `${width}x${height}`])];
       fillChoices(select, all.map((size) => [size, size.replace("x", " × ")]), `${width}x${height}`);
@@ -121,7 +127,10 @@ class SettingsPanel extends HTMLElement {
   /** @param {string} size */
   async resize(size) {
     const [width, height] = size.split("x").map(Number);
+    this.resizing = true;
     if (await edit({ op: "option", name: "width", value: width })) await edit({ op: "option", name: "height", value: height });
+    this.resizing = false;
+    this.render();
   }
 
   adapters() {

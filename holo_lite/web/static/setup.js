@@ -1,9 +1,10 @@
 /* The first run: what this machine can do, which model is here, and how to get one. */
 
-import { Reader } from "./aloud.js";
+import { aloud, Reader } from "./aloud.js";
 import { post } from "./api.js";
-import { button, h, icon, keyed, say, sayCommands, show } from "./dom.js";
-import { bytes, duration } from "./format.js";
+import { busy, button, h, icon, isBusy, keyed, say, sayCommands, show } from "./dom.js";
+import { bytes, counted, duration } from "./format.js";
+import { sheet } from "./sheet.js";
 import { on } from "./store.js";
 import { attempt } from "./toasts.js";
 
@@ -16,12 +17,13 @@ const STATES = {
   done: "It is here: choose it as the model", failed: "It did not work", cancelled: "Cancelled; it goes on from where it was",
 };
 
+const LOOKING = "Looking, for a minute or so …";
 const reader = new Reader();
 
 class SetupPanel extends HTMLElement {
   connectedCallback() {
     this.words = h("p", { class: "model-help" });
-    this.checks = h("ul", { class: "checks", "aria-live": "polite" });
+    this.checks = h("ul", { class: "checks", "aria-label": "What was found" });
     this.look = button("check", "Look at this machine", () => void this.doctor());
     this.wants = WANTED.map((what) => button("download", `Get ${what}`, () => void attempt(post("/api/setup/fetch", { what }))));
     this.fetching = h("div", { class: "fetching", hidden: true });
@@ -38,15 +40,17 @@ class SetupPanel extends HTMLElement {
 
   /** Have this machine looked at, which may take a minute. */
   async doctor() {
+    if (isBusy(/** @type {HTMLElement} */ (this.look))) return;
     this.looking(true);
+    aloud(LOOKING);
     if (!(await attempt(post("/api/setup/doctor")))) this.looking(false);
   }
 
   /** @param {boolean} looking */
   looking(looking) {
     const look = /** @type {HTMLButtonElement} */ (this.look);
-    look.disabled = looking;
-    say(/** @type {HTMLElement} */ (look.lastElementChild), looking ? "Looking, for a minute or so …" : "Look at this machine");
+    busy(look, looking);
+    say(/** @type {HTMLElement} */ (look.lastElementChild), looking ? LOOKING : "Look at this machine");
   }
 
   /** Leave one line of it, and keep that over a reload. @param {boolean} folded */
@@ -66,8 +70,11 @@ class SetupPanel extends HTMLElement {
     show(panel, setup.model_help !== null || (setup.fetch !== null && !ENDED.includes(setup.fetch.state)));
     sayCommands(words, setup.model_help ?? "");
     const found = setup.doctor ?? [];
-    if (JSON.stringify(found) !== this.dataset["found"]) this.looking(false);
-    this.dataset["found"] = JSON.stringify(found);
+    if (setup.doctor && this.awaited) {
+      this.looking(false);
+      aloud(summary(found));
+    }
+    this.awaited = setup.doctor === null;
     for (const want of this.wants ?? []) show(want, setup.fetch === null);
     keyed(checks, found, (_, index) => `${index}`, () => h("li", {}, icon("check"), h("span"), h("small")), updateCheck);
     this.fetch(setup.fetch);
@@ -79,6 +86,12 @@ class SetupPanel extends HTMLElement {
     show(box, fetch !== null);
     if (fetch) keyed(box, [fetch], ({ what }) => what, ({ what }) => fetchCard(what), updateFetch);
   }
+}
+
+/** What was found, in few words, and first what is in the way. @param {Check[]} found */
+function summary(found) {
+  const wrong = found.filter(({ level }) => level === "trouble").map(({ text, help }) => `${text}. ${help ?? ""}`);
+  return [`${counted(found.length, "thing")} looked at`, wrong.length > 0 ? "to be mended:" : "nothing is in the way", ...wrong].join(", ");
 }
 
 /** @param {HTMLElement} element @param {Check} check */
@@ -118,7 +131,14 @@ function updateFetch(element, fetch) {
   const left = ended || fetch.left === null ? "" : `, ${duration(fetch.left)} left`;
   const words = `${STATES[fetch.state] ?? fetch.state}${amount}${left}${fetch.why ? `: ${fetch.why}` : ""}`;
   sayCommands(find(".fetch-state"), words);
-  if (!ended || reader.said !== "") reader.far(`${fetch.what} ${fetch.state}`, fetch.done ?? 0, fetch.total ?? 0, `${fetch.what}: ${words}`);
+  if (!ended || reader.said !== "") heard(fetch, fetch.state === "offered" ? `${find(".fetch-what").textContent}. To fetch it, agree to its licence` : `${fetch.what}: ${words}`);
+}
+
+await sheet("setup");
+/** Have it read how far it is; how it ended at once. @param {Fetching} fetch @param {string} words */
+function heard({ what, state, done, total }, words) {
+  if (ENDED.includes(state)) reader.once(`${what} ${state}`, words);
+  else reader.far(`${what} ${state}`, done ?? 0, total ?? 0, words);
 }
 
 customElements.define("holo-setup", SetupPanel);

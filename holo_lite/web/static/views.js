@@ -9,8 +9,19 @@ function shown() {
   for (const link of document.querySelectorAll("nav.views a")) attribute(link, "aria-current", link.getAttribute("href") === `#${name}` ? "page" : null);
 }
 
+/** The place of the keyboard is what the address names, if that is shown only now. */
+function change() {
+  const before = document.querySelector("main > section:not([hidden])");
+  shown();
+  const after = /** @type {HTMLElement} */ (document.querySelector("main > section:not([hidden])"));
+  if (before === after) return;
+  scrollTo(0, 0);
+  after.tabIndex = -1;
+  (location.hash === "#scene" ? document.getElementById("scene") : after)?.focus();
+}
+
 /** Follow the address from now on. */
 export function followViews() {
-  addEventListener("hashchange", () => { shown(); scrollTo(0, 0); });
+  addEventListener("hashchange", change);
   shown();
 }
