@@ -1,7 +1,7 @@
 """Compiles the fused operations for cards that are not here, at the released model's widths. No test itself.
 
 A row goes from memory to registers and back in pieces of 16 bytes; nothing is put into slow memory for want of
-registers, and no more than 128 of them are taken, so that two programs share a processor. A norm has two kinds, that
+registers, and no more than 128 of them are taken, so that two programs share a processor. A norm has two kinds that
 differ by a constant: every other card has the one, the rest the other, and `make thorough` compiles both for all.
 """
 
