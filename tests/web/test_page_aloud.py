@@ -189,6 +189,18 @@ def test_a_question_is_read_and_nothing_else_is_done(board):
     expect(opener).to_be_focused()
 
 
+def test_what_takes_the_place_of_the_storyboard_is_told_of(board):
+    board.evaluate(LISTEN)
+    board.locator(".strip-cuts .cut").first.press("ArrowRight")
+    expect(board.get_by_role("button", name="Undo (Ctrl+Z)")).to_be_enabled()
+    for key, said in (("z", "Undone."), ("y", "Redone."), ("y", "There is nothing to redo.")):
+        board.locator(".strip .shot").first.press(f"Control+{key}")
+        wait_to_hear(board, said)
+    board.get_by_role("button", name="New storyboard").press("Enter")
+    board.get_by_role("button", name="Go on without saving").press("Enter")
+    wait_to_hear(board, "A new storyboard is on the page.")
+
+
 def test_a_retake_and_a_continuation_say_what_they_do(films):
     films.locator(".poster").first.press("Enter")
     films.get_by_role("button", name="Retake shot 2").press("Enter")
