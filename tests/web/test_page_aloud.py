@@ -189,6 +189,18 @@ def test_a_question_is_read_and_nothing_else_is_done(board):
     expect(opener).to_be_focused()
 
 
+def test_what_takes_the_place_of_the_storyboard_is_told_of(board):
+    board.evaluate(LISTEN)
+    board.locator(".strip-cuts .cut").first.press("ArrowRight")
+    expect(board.get_by_role("button", name="Undo (Ctrl+Z)")).to_be_enabled()
+    for key, said in (("z", "Undone."), ("y", "Redone."), ("y", "There is nothing to redo.")):
+        board.locator(".strip .shot").first.press(f"Control+{key}")
+        wait_to_hear(board, said)
+    board.get_by_role("button", name="New storyboard").press("Enter")
+    board.get_by_role("button", name="Go on without saving").press("Enter")
+    wait_to_hear(board, "A new storyboard is on the page.")
+
+
 def test_a_retake_and_a_continuation_say_what_they_do(films):
     films.locator(".poster").first.press("Enter")
     films.get_by_role("button", name="Retake shot 2").press("Enter")
@@ -257,6 +269,9 @@ def test_a_setting_that_is_not_taken_is_said_and_a_size_changes_once(board):
     board.get_by_role("spinbutton", name="Kappa").press_sequentially("5")
     board.keyboard.press("Tab")
     wait_to_hear(board, "Kappa: ")
+    board.evaluate(SETUP, {"adapters": [{"id": name, "name": name} for name in ("grain", "ink")]})
+    expect(board.get_by_role("group", name="ink").get_by_role("combobox", name="Which expert")).to_be_visible()
+    board.evaluate(SETUP, {"adapters": []})
     board.locator(".settings summary").press("Enter")
     size = board.get_by_role("combobox", name="Size")
     sizes = size.evaluate("select => [...select.options].map(({ value }) => value)")
@@ -309,8 +324,8 @@ def test_the_queue_says_that_it_is_held_and_its_jobs_have_names(board):
     tell(board, "job_gone", {"id": "j"})
 
 
-def test_nobody_is_told_of_the_page_before_it_is_there(board):
+def test_nobody_is_told_of_the_page_before_it_is_there(page):
     """Choices that a browser has met in a part that was not to be seen are not read by some screen readers."""
     shown = "document.body.classList.toggle('ready'); getComputedStyle(document.querySelector('main')).display"
-    assert board.evaluate(shown) == "none"
-    assert board.evaluate(shown) == "block"
+    assert page.evaluate(shown) == "none"
+    assert page.evaluate(shown) == "block"

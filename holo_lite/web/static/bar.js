@@ -2,7 +2,7 @@
 
 import { Reader } from "./aloud.js";
 import { attribute, button, h, icon, say, show, small } from "./dom.js";
-import { edit } from "./edits.js";
+import { turn } from "./edits.js";
 import { Field } from "./field.js";
 import { count, onOutbox } from "./outbox.js";
 import { now, on } from "./store.js";
@@ -21,8 +21,8 @@ class Bar extends HTMLElement {
     const title = h("input", { type: "text", class: "title", placeholder: "Untitled film", "aria-label": "Title of the film", spellcheck: "false", autocomplete: "off" });
     const field = new Field(title, "title", (text) => ({ op: "title", text }));
     const file = h("button", { type: "button", class: "file", title: "Save under another name", on: { click: () => void files("askName") } });
-    const undo = small("undo", "Undo (Ctrl+Z)", () => void edit({ op: "undo" }));
-    const redo = small("redo", "Redo (Ctrl+Y)", () => void edit({ op: "redo" }));
+    const undo = small("undo", "Undo (Ctrl+Z)", () => void turn("undo"));
+    const redo = small("redo", "Redo (Ctrl+Y)", () => void turn("redo"));
     const idea = button("idea", "From an idea", () => void files("writeFromIdea"), { class: "quiet idea", title: "Write a storyboard from an idea", hidden: true });
     this.reader = new Reader();
     this.reader.said = "up"; // who hears the page knows that it is there

@@ -4,7 +4,7 @@ import { aloud } from "./aloud.js";
 import { attribute, busy, h, isBusy, small } from "./dom.js";
 import { note } from "./toasts.js";
 
-const ABOUT = ".form > p, .next-shots, .keys"; // what is read of a dialog when it opens
+const ABOUT = ".form > p, .film-actions > p, .next-shots, .keys"; // what is read of a dialog when it opens
 
 /** Open a dialog with a title; it is gone from the page once it is closed.
  * @param {string} title @param {string} kind a class @param {...(Node | null)} content */

@@ -15,6 +15,13 @@ export async function edit(operation) {
   return attempt(change(operation));
 }
 
+/** One change back, or forth again. @param {"undo" | "redo"} op */
+export async function turn(op) {
+  await flush(); // what was typed is a change, too
+  if (!now("board")?.[op]) aloud(`There is nothing to ${op}.`);
+  else if (await edit({ op })) aloud(op === "undo" ? "Undone." : "Redone.");
+}
+
 function shots() {
   return now("board")?.shots ?? [];
 }
@@ -43,7 +50,7 @@ export async function removeShot(id) {
   if (shots().length < 2) return note("A film has at least one shot.");
   if (!(await edit({ op: "remove", shot: id }))) return;
   choose(shots()[Math.min(number, shots().length) - 1]?.id ?? null);
-  note(`Shot ${number} was removed.`, { name: "Undo", press: () => void edit({ op: "undo" }) });
+  note(`Shot ${number} was removed.`, { name: "Undo", press: () => void turn("undo") });
 }
 
 /** @param {string} id @param {number} places */

@@ -1,5 +1,6 @@
 /* Opening, saving and beginning anew. */
 
+import { aloud } from "./aloud.js";
 import { another, change, get, Refusal } from "./api.js";
 import { h, icon } from "./dom.js";
 import { actions, confirmed, open } from "./dialog.js";
@@ -11,7 +12,7 @@ import { alarm, attempt, note } from "./toasts.js";
 export { writeFromIdea } from "./idea.js";
 
 export async function newBoard() {
-  if (await mayLeave()) await attempt(change({ op: "new" }));
+  if ((await mayLeave()) && (await attempt(change({ op: "new" })))) aloud("A new storyboard is on the page.");
 }
 
 /** Save under the name it has, or ask for one. */
@@ -60,7 +61,7 @@ export async function openFile() {
   if (!(await mayLeave())) return;
   const files = /** @type {{id: string, name: string}[]} */ (await get("/api/files").catch(() => []));
   const list = h("ul", { class: "file-list" }, ...files.map(({ id, name }) => h("li", {},
-    h("button", { type: "button", on: { click: () => void attempt(another("open", { file: id })).then((done) => { if (done) dialog.close(); }) } }, icon("open"), h("span", { text: name })))));
+    h("button", { type: "button", on: { click: () => void shown(another("open", { file: id }), name, dialog) } }, icon("open"), h("span", { text: name })))));
   const chosen = h("input", { type: "file", accept: ".toml,.json,.txt", "aria-label": "A file of this computer" });
   chosen.addEventListener("change", () => void read(chosen, dialog));
   const dialog = open("Open a storyboard", "open", h("div", { class: "form" },
@@ -71,5 +72,12 @@ export async function openFile() {
 /** @param {HTMLInputElement} input @param {HTMLDialogElement} dialog */
 async function read(input, dialog) {
   const file = input.files?.[0];
-  if (file && (await attempt(file.text().then((text) => another("open", { text, name: file.name }))))) dialog.close();
+  if (file) await shown(file.text().then((text) => another("open", { text, name: file.name })), file.name, dialog);
+}
+
+/** @param {Promise<unknown>} opening @param {string} name @param {HTMLDialogElement} dialog */
+async function shown(opening, name, dialog) {
+  if (!(await attempt(opening))) return;
+  dialog.close();
+  aloud(`${name} is on the page.`);
 }

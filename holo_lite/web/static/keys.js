@@ -1,7 +1,7 @@
 /* Keys that work everywhere outside text fields. */
 
 import { isText } from "./dom.js";
-import { edit } from "./edits.js";
+import { turn } from "./edits.js";
 
 /** @param {{save: () => void}} does */
 export function followKeys({ save }) {
@@ -13,6 +13,6 @@ export function followKeys({ save }) {
     const op = key === "y" || (key === "z" && event.shiftKey) ? "redo" : key === "z" ? "undo" : null;
     if (!op) return;
     event.preventDefault();
-    void edit({ op });
+    void turn(op);
   });
 }

@@ -6,6 +6,9 @@ import { now, on } from "./store.js";
 
 const BLANK = "Write who is in the scene and where it is, and then what each shot shows. An arrow key moves a cut, and so does the mouse.";
 
+const NUMBER = /\b\d+\b/g; // of shots and tokens: they change, and what was found stays the same
+const MOST = 3; // of what was found are read at once
+
 /** A bar that is full at `limit`. @param {string} name */
 export function meter(name) {
   return h("div", { class: "meter", role: "meter", "aria-label": name, "aria-valuemin": "0" }, h("span"));
@@ -72,11 +75,13 @@ class LookBar extends HTMLElement {
   /** Read what was not found before. @param {Look} look @param {string | null} error */
   tell({ shots }, error) {
     const all = new Map([null, ...shots].flatMap((shot, number) =>
-      found(shot?.id ?? null).map(({ text }) => [`${shot?.id} ${text}`, shot ? `Shot ${number}: ${text}` : text])));
+      found(shot?.id ?? null).map(({ text }) => [`${shot?.id} ${text.replace(NUMBER, "")}`, shot ? `Shot ${number}: ${text}` : text])));
     if (error) all.set(error, error);
     const { known } = this;
     this.known = all;
-    if (known) all.forEach((text, key) => { if (!known.has(key)) aloud(text); });
+    const news = [...all].filter(([key]) => known && !known.has(key)).map(([, text]) => text);
+    news.slice(0, MOST).forEach(aloud);
+    if (news.length > MOST) aloud(`${news.length - MOST} more were found.`);
   }
 }
 

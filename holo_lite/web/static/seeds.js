@@ -1,5 +1,6 @@
 /* The drafts of a job that makes one of each of several seeds: each is looked at, and one of them used. */
 
+import { aloud } from "./aloud.js";
 import { attribute, h, keyed, show } from "./dom.js";
 import { edit } from "./edits.js";
 import { openPicture } from "./picture.js";
@@ -19,6 +20,11 @@ export function seeds(box, job) {
 function seedCard(seed) {
   const image = h("img", { loading: "lazy" });
   const look = h("button", { type: "button", class: "look", "aria-label": `Look at seed ${seed}`, on: { click: () => void openPicture(image.src, `Seed ${seed}`) } }, image);
-  const use = h("button", { type: "button", class: "quiet", text: `Use seed ${seed}`, on: { click: () => void edit({ op: "option", name: "seed", value: seed }) } });
-  return h("figure", { class: "seed" }, look, use);
+  const choose = h("button", { type: "button", class: "quiet", text: `Use seed ${seed}`, on: { click: () => void use(seed) } });
+  return h("figure", { class: "seed" }, look, choose);
+}
+
+/** @param {number} seed */
+async function use(seed) {
+  if (await edit({ op: "option", name: "seed", value: seed })) aloud(`Seed ${seed} is chosen.`);
 }

@@ -171,12 +171,13 @@ function adapter(id) {
   };
   expert.addEventListener("change", tell);
   strength.addEventListener("change", tell);
-  return h("div", { class: "adapter" }, h("span"), expert, strength);
+  return h("div", { class: "adapter", role: "group" }, h("span"), expert, strength);
 }
 
 /** @param {HTMLElement} element @param {string} id @param {string} name */
 function updateAdapter(element, id, name) {
   const mine = (now("board")?.settings.lora ?? []).find((lora) => lora.id === id);
+  attribute(element, "aria-label", name);
   say(/** @type {HTMLElement} */ (element.children[0]), name);
   const [expert, strength] = [/** @type {HTMLSelectElement} */ (element.children[1]), /** @type {HTMLInputElement} */ (element.children[2])];
   if (document.activeElement !== expert) expert.value = mine?.expert ?? "";
