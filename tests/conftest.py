@@ -61,6 +61,7 @@ gc.disable()
 
 
 def pytest_collection_finish():
+    gc.freeze()  # or the first search would go through them all
     gc.enable()
 
 

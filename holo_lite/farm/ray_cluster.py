@@ -7,7 +7,6 @@ it is text. Our classes go by their names, so every machine needs the same holo-
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from holo_lite.farm.claims import Claims
 from holo_lite.farm.cluster import Place, Told
 from holo_lite.farm.events import Record
 from holo_lite.farm.nodes import demand, places
+from holo_lite.system.garbage import bringing_torch
 
 if TYPE_CHECKING:
     from holo_lite.farm.card import Card
@@ -67,10 +67,8 @@ class RayCard:
 
 
 def _card() -> Card:
-    from holo_lite.farm.card import Card
-
-    gc.collect()
-    gc.freeze()
+    with bringing_torch():
+        from holo_lite.farm.card import Card
     return Card()
 
 

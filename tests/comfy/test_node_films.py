@@ -15,8 +15,7 @@ from holo_lite.render.sinks import MemorySink
 
 
 def test_frames_are_those_of_the_command_line_to_the_bit(comfy):
-    done = Graph(comfy.nodes, graph()).run()["3"]
-    frames, video, sheet, film, settings = done.args
+    """Made here first: then its prompt is known, and the process need not bring in what encodes one."""
     sink = MemorySink()
     options = Options(width=32, height=32, steps=4, seed=3, frames=13, cuts=(5,))
     board = f"[global caption] {SCENE} This scene contains 2 shots. [per shot caption] " + SHOTS.replace(
@@ -24,6 +23,8 @@ def test_frames_are_those_of_the_command_line_to_the_bit(comfy):
     )
     for _ in Pipeline.load().generate(board, sink, options):
         pass
+    done = Graph(comfy.nodes, graph()).run()["3"]
+    frames, video, sheet, film, settings = done.args
     assert frames.dtype == torch.float32
     assert torch.equal((frames * 255).byte(), sink.tensor())  # as ComfyUI makes bytes of them
     assert len(list(video_frames(Path(video.file)))) == 13

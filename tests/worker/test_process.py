@@ -81,12 +81,12 @@ def made(running, name, order):
 
 
 def test_frames_are_those_of_a_run_in_this_process_to_the_bit(running, order, tmp_path):
-    raw = tmp_path / "scene.rgb"
-    assert made(running, "raw", {**order, "out": str(raw), "frames": "raw"})[-1]["state"] == "done"
-    sink = MemorySink()
+    """Made here first: then its prompt is known, and the process need not bring in what encodes one."""
+    raw, sink = tmp_path / "scene.rgb", MemorySink()
     options = Options(**{**OPTIONS, "cuts": (5,)})
     for _ in Pipeline.load().generate(tmp_path / "scene.toml", sink, options):
         pass
+    assert made(running, "raw", {**order, "out": str(raw), "frames": "raw"})[-1]["state"] == "done"
     assert raw.read_bytes() == sink.numpy().tobytes()
 
 
