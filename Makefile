@@ -42,7 +42,7 @@ types-everywhere: install
 
 # Tests start many processes. Each would compile all it imports again where PYTHONDONTWRITEBYTECODE is set.
 compiled: install
-	$(BIN)/python -m compileall -qq cli.py holo_lite profiles quantize
+	$(BIN)/python -m compileall -qq -j 0 cli.py holo_lite profiles quantize benchmarks training tests/support
 
 # Two at a time, each file in one process: what a file has prepared is prepared once. In the order of tests/subsets.py.
 # A process of tests that ends, as one does whose test waits for ever, is not started again: the run ends, and says where.
