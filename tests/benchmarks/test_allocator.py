@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,13 @@ def models(tmp_path_factory):
     return tmp_path_factory.mktemp("hollow"), {}
 
 
+@pytest.fixture(scope="module")
+def outcome_of(models):
+    """What becomes of a case, which is run once."""
+    run = Case.run
+    return cache(lambda case: run(case, *models))
+
+
 THREE_BLOCKS = replace(HOLOCINE_14B, num_layers=3)
 
 
@@ -393,8 +401,8 @@ PROMISED = [
 
 
 @pytest.mark.parametrize("case", PROMISED, ids=str)
-def test_a_run_reserves_no_more_than_its_cap_without_a_retry_and_takes_what_is_planned(case, models):
-    outcome = case.run(*models)
+def test_a_run_reserves_no_more_than_its_cap_without_a_retry_and_takes_what_is_planned(case, outcome_of):
+    outcome = outcome_of(case)
     assert outcome.misses() == []
     assert outcome.allocated["high_noise"] >= 0.85 * outcome.plan.peak["high_noise"]
     assert list(outcome.allocated) == list(outcome.plan.peak)
@@ -428,17 +436,17 @@ def test_where_no_run_is_asked_for_nothing_is_said_to_hold(given):
     assert "no run is of these; --list" in outcome.output
 
 
-def test_finished_runs_are_kept_and_not_made_again_while_the_code_is_the_same(models, tmp_path, monkeypatch):
-    folder, told = models
-    run, made = Case.run, []
+def test_finished_runs_are_kept_and_not_made_again_while_the_code_is_the_same(outcome_of, tmp_path, monkeypatch):
+    made = []
 
     def noted(self, folder, _):
+        assert folder == tmp_path / "models"
         made.append(str(self))
-        return run(self, folder, told)
+        return outcome_of(self)
 
     monkeypatch.setattr(Case, "run", noted)
     monkeypatch.setattr(command, "every_case", lambda: iter([PROMISED[0], PROMISED[2]]))
-    given = ["--models", str(folder), "--result", str(tmp_path / "kept.json")]
+    given = ["--models", str(tmp_path / "models"), "--result", str(tmp_path / "kept.json")]
     listed = CliRunner().invoke(command.main, [*given, "--list", "--profile", "6gb"])
     assert listed.output.splitlines() == [f"to run   {PROMISED[0]}"]
     assert made == []

@@ -4,7 +4,7 @@ import { aloud } from "./aloud.js";
 import { attribute, h, keyed, say, show } from "./dom.js";
 import { compareFilms, playFilm } from "./films.js";
 import { length, when } from "./format.js";
-import { sheet } from "./sheet.js";
+import { styles } from "./styles.js";
 import { on } from "./store.js";
 import { note } from "./toasts.js";
 
@@ -79,5 +79,5 @@ function updateFilm(element, video) {
   attribute(find("input"), "aria-label", `Compare ${video.name}`);
 }
 
-await sheet("films");
+await styles("films");
 customElements.define("holo-gallery", Gallery);

@@ -7,13 +7,13 @@ import { confirmed, open } from "./dialog.js";
 import { extend, retake } from "./directing.js";
 import { bytes, length, moment } from "./format.js";
 import { openPicture } from "./picture.js";
-import { sheet } from "./sheet.js";
+import { styles } from "./styles.js";
 import { now } from "./store.js";
 import { attempt, note } from "./toasts.js";
 
 const INSIDE = 0.001; // seconds into a frame, so that rounding does not show the one before
 
-await sheet("films");
+await styles("films");
 
 /** A video with the browser's own controls; nothing plays unasked. @param {Video} video */
 export function movie(video) {

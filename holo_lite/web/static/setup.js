@@ -4,7 +4,7 @@ import { aloud, Reader } from "./aloud.js";
 import { post } from "./api.js";
 import { busy, button, h, icon, isBusy, keyed, say, sayCommands, show } from "./dom.js";
 import { bytes, counted, duration } from "./format.js";
-import { sheet } from "./sheet.js";
+import { styles } from "./styles.js";
 import { on } from "./store.js";
 import { attempt } from "./toasts.js";
 
@@ -134,11 +134,11 @@ function updateFetch(element, fetch) {
   if (!ended || reader.said !== "") heard(fetch, fetch.state === "offered" ? `${find(".fetch-what").textContent}. To fetch it, agree to its licence` : `${fetch.what}: ${words}`);
 }
 
-await sheet("setup");
 /** Have it read how far it is; how it ended at once. @param {Fetching} fetch @param {string} words */
 function heard({ what, state, done, total }, words) {
   if (ENDED.includes(state)) reader.once(`${what} ${state}`, words);
   else reader.far(`${what} ${state}`, done ?? 0, total ?? 0, words);
 }
 
+await styles("setup");
 customElements.define("holo-setup", SetupPanel);

@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 const coming = new Map();
 
 /** Bring one, and wait until it is here. @param {string} name */
-export function sheet(name) {
+export function styles(name) {
   const here = coming.get(name) ?? brought(name);
   coming.set(name, here);
   return here;
