@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -98,8 +99,13 @@ def is_loaded_by_its_place(module):
     return module in apart or home(module) == ("holo_lite", "comfy")
 
 
+@cache
 def imports(module, walk=ast.walk):
     """Every module of the project that this one names in an import, wherever the import stands."""
+    return tuple(named(module, walk))
+
+
+def named(module, walk):
     for node in walk(tree(module)):
         if isinstance(node, ast.Import):
             names: list[str | None] = [alias.name for alias in node.names]

@@ -14,7 +14,7 @@ LONGEST = 350  # lines
 FIRST_PAGE = 150_000  # bytes of what comes before anything is clicked
 IMPORT = re.compile(r'^(?:import|export) (?:[^"]* from )?"\./([\w.]+)";', re.MULTILINE)
 LATER = re.compile(r'import\("\./([\w.]+)"\)')
-SHEET = re.compile(r'\bsheet\("(\w+)"\)')
+SHEET = re.compile(r'\bstyles\("(\w+)"\)')
 LINKED = re.compile(r'(?:href|src)="/static/([\w.]+)"')
 HTML_FROM_TEXT = (
     "innerHTML",

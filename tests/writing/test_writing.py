@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -261,15 +262,20 @@ def test_a_wish_from_before_sends_nothing():
     assert chat.asked == []
 
 
-@pytest.mark.parametrize("parts", [(), (delta(content="{"),), (b": nothing\n\n",), (b"data: x",)])
-def test_the_deadline_ends_what_does_not_come(parts):
-    stall = threading.Event()
-    with chat_server(Said(parts, stall=stall)) as chat, pytest.raises(WritingError) as caught:
-        [*write(chat, timeout=1)]
-    assert str(caught.value) == (
-        f"{chat.url}: nothing whole came within 1 s; give it longer with --timeout, or a smaller model with --llm"
-    )
-    assert chat.gone.is_set() or chat.gone.wait(HANGS)
+def test_the_deadline_ends_what_does_not_come():
+    """All at once: each waits for a second."""
+    stalls = [(), (delta(content="{"),), (b": nothing\n\n",), (b"data: x",)]
+
+    def stalled(parts):
+        with chat_server(Said(parts, stall=threading.Event())) as chat, pytest.raises(WritingError) as caught:
+            [*write(chat, timeout=1)]
+        assert chat.gone.wait(HANGS)
+        return str(caught.value).removeprefix(chat.url)
+
+    with ThreadPoolExecutor(len(stalls)) as pool:
+        said = [*pool.map(stalled, stalls)]
+    what = ": nothing whole came within 1 s; give it longer with --timeout, or a smaller model with --llm"
+    assert said == [what] * len(stalls)
 
 
 def test_what_is_wrong_on_this_machine_is_not_told_to_the_endpoint():
