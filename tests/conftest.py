@@ -80,6 +80,15 @@ def imported_for_good():
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def signals_stay():
+    """No file leaves a handler of its own behind, which would answer the signals of a later file's tests."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 @pytest.fixture(scope="session")
 def umt5_tokenizer_path(tmp_path_factory):
     """The real tokenizer.json of google/umt5-xxl, unpacked once."""

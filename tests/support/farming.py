@@ -1,5 +1,6 @@
 """A Ray cluster of machines that are processes of this one, and storyboards that are made on it in a second."""
 
+import signal
 from contextlib import contextmanager
 
 import pytest
@@ -16,10 +17,12 @@ def cluster_of(*names):
     first, *others = ({"num_cpus": 1, "object_store_memory": STORE, "node_name": name} for name in names)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        before = signal.getsignal(signal.SIGTERM)
         made = Cluster(initialize_head=True, head_node_args={**first, "include_dashboard": False})
         try:
             for machine in others:
                 made.add_node(**machine)
+            signal.signal(signal.SIGTERM, before)  # each machine has set one that ends its process
             yield made
         finally:
             made.shutdown()
