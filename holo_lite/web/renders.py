@@ -219,14 +219,18 @@ class RenderQueue:
             self._finish(lane, "failed", _why_gone(record))
 
     def _kept_preview(self, job: str, path: Path, done: int) -> str | None:
-        """Keep a preview under a name of its own: the next one is written over this one."""
+        """Keep a preview under a name of its own: the next one is written over this one.
+
+        The one before stays, too: a page that was told of it may ask for it only now.
+        """
         folder = self.folder_of(job)
-        kept = folder / f"preview-{done:04}.png"
+        kept, coming = folder / f"preview-{done:04}.png", folder / "coming.png"
         with suppress(OSError):
-            shutil.copyfile(path, kept)
-            for old in folder.glob("preview-*.png"):
-                if old.name < kept.name:
-                    old.unlink()
+            shutil.copyfile(path, coming)
+            coming.replace(kept)
+            earlier = sorted(each for each in folder.glob("preview-*.png") if each.name < kept.name)
+            for old in earlier[:-1]:
+                old.unlink()
         return f"/jobs/{job}/{kept.stem}" if kept.is_file() else None
 
     def _say(self, job: str) -> None:

@@ -199,17 +199,18 @@ def test_removing_takes_the_unfinished_steps_along_and_no_finished_video(stage, 
     assert stage.states() == {"c": "running"}
 
 
-def test_a_preview_has_a_name_of_its_own_and_the_old_one_goes(stage):
+def test_a_preview_has_a_name_of_its_own_and_stays_until_the_next_but_one(stage):
     stage.add("a")
     folder = stage.queue.folder_of("a")
     folder.mkdir(parents=True)
     stage.now.begin("a")
-    for done in (1, 12):
+    for done in (1, 7, 12):
         (folder / "preview.png").write_bytes(b"picture %d" % done)
         stage.now.tell("a", "preview", path=str(folder / "preview.png"), done=done)
     assert stage.queue.record("a")["preview"] == "/jobs/a/preview-0012"
-    (picture,) = [path for name, path in stage.queue.pictures("a").items() if name.startswith("preview-")]
-    assert picture.read_bytes() == b"picture 12"
+    kept = {name: path.read_bytes() for name, path in stage.queue.pictures("a").items()}
+    assert kept == {"preview-0007": b"picture 7", "preview-0012": b"picture 12"}
+    assert {path.name for path in folder.iterdir()} == {"preview.png", *(f"{name}.png" for name in kept)}
 
 
 def test_a_preview_shows_what_each_shot_is_heading_for(stage):
